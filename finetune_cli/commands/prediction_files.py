@@ -1,0 +1,159 @@
+"""Predictions to a stream or a file: JSON Lines, CSV, TSV or Parquet, in constant memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from finetune_cli.errors import ConfigError, DataError, RunFailedError
+
+FORMATS = ("jsonl", "csv", "tsv", "parquet")
+PARQUET_ROWS = 2048
+
+Rows = Iterable[dict[str, Any]]
+
+
+def choose_format(path: Path | None, requested: str | None) -> str:
+    """The requested form, else that of the file name, else jsonl. Raises ConfigError for what has none."""
+    ending = path.suffix.lower().lstrip(".") if path else ""
+    chosen = requested or (ending if ending in FORMATS else "jsonl")
+    if path is None and chosen == "parquet":
+        raise ConfigError("--format parquet needs a file: name one with -o FILE.")
+    return chosen
+
+
+def write_predictions(rows: Rows, path: Path | None, *, file_format: str, with_errors: bool, stdout: BinaryIO) -> int:
+    """Write every row to `path`, or to `stdout` when it is None; returns how many.
+
+    A file appears when it is complete. In CSV and TSV a probability has a column of its own, `probabilities.NAME`.
+    with_errors: rows may be null with an `error`, which gets a column.
+    """
+    counted = _Counted(rows)
+    write = {"jsonl": _write_jsonl, "csv": _write_csv, "tsv": _write_tsv, "parquet": _write_parquet}[file_format]
+    if path is None:
+        write(counted, stdout, with_errors)
+        stdout.flush()
+    else:
+        with _replacing(path) as file:
+            write(counted, file, with_errors)
+    return counted.count
+
+
+class _Counted:
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.count = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row in self.rows:
+            self.count += 1
+            yield row
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when the block ends well; what is no plain file is written as it is."""
+    special = path.exists() and not path.is_file()
+    aside = path if special else path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as file:
+            yield file
+        if not special:
+            aside.replace(path)
+    except OSError as err:
+        raise RunFailedError(f"-o {path}: cannot write it: {err.strerror or err}.") from err
+    finally:
+        if not special:
+            aside.unlink(missing_ok=True)
+
+
+def _write_jsonl(rows: Rows, file: BinaryIO, with_errors: bool) -> None:
+    for row in rows:
+        file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        if file.isatty():
+            file.flush()
+
+
+def _write_csv(rows: Rows, file: BinaryIO, with_errors: bool, delimiter: str = ",") -> None:
+    flat = map(_flat, rows)
+    first, flat = _until_predicted(flat)
+    columns = dict.fromkeys(first or {"id": None, "prediction": None})
+    names = [*columns, *(["error"] if with_errors and "error" not in columns else [])]
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    try:
+        writer = csv.DictWriter(text, names, delimiter=delimiter, lineterminator="\n")
+        writer.writeheader()
+        for row in flat:
+            _require_known(row, names)
+            writer.writerow(row)
+    finally:
+        text.detach()
+
+
+def _write_tsv(rows: Rows, file: BinaryIO, with_errors: bool) -> None:
+    _write_csv(rows, file, with_errors, delimiter="\t")
+
+
+def _write_parquet(rows: Rows, file: BinaryIO, with_errors: bool) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    pending = iter(rows)
+    first = list(islice(pending, PARQUET_ROWS))
+    schema = _schema(first, with_errors)
+    with ParquetWriter(file, schema) as writer:
+        for chunk in chain([first], iter(lambda: list(islice(pending, PARQUET_ROWS)), [])):
+            for row in chunk:
+                _require_known(row, schema.names)
+            try:
+                writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
+            except pa.ArrowInvalid as err:
+                raise DataError(f"A column changes its type ({err}). Write JSON Lines: --format jsonl.") from err
+
+
+def _schema(rows: list[dict[str, Any]], with_errors: bool) -> Any:
+    """The types of the first rows; a column without any value is text."""
+    import pyarrow as pa
+
+    found = pa.Table.from_pylist(rows).schema if rows else pa.schema([("id", pa.int64()), ("prediction", pa.string())])
+    names = list(dict.fromkeys(chain.from_iterable(rows))) or found.names
+    types = {name: found.field(name).type if name in found.names else pa.null() for name in names}
+    if with_errors:
+        types.setdefault("error", pa.string())
+    return pa.schema([(name, pa.string() if pa.types.is_null(kind) else kind) for name, kind in types.items()])
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """{"probabilities": {"yes": p}} as {"probabilities.yes": p}; other nested values as JSON."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if name == "probabilities" and isinstance(value, dict):
+            flat |= {f"probabilities.{label}": p for label, p in value.items()}
+        else:
+            flat[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+    return flat
+
+
+def _until_predicted(rows: Iterator[dict[str, Any]]) -> tuple[dict[str, Any] | None, Iterator[dict[str, Any]]]:
+    """The first row that has all columns (None: there is none), and all rows."""
+    waiting: list[dict[str, Any]] = []
+    for row in rows:
+        waiting.append(row)
+        if "error" not in row or row["prediction"] is not None:
+            return row, chain(waiting, rows)
+    return None, iter(waiting)
+
+
+def _require_known(row: Mapping[str, Any], columns: Iterable[str]) -> None:
+    if new := [name for name in row if name not in columns]:
+        raise DataError(
+            f"Row {row.get('id')!r} has a column that the first rows lack: {', '.join(new)}. "
+            f"Write JSON Lines, where rows may differ: --format jsonl."
+        )

@@ -1,0 +1,203 @@
+"""`finetune prepare`: check the data, tokenise it once for each content, report on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune_cli.errors import ConfigError
+from finetune_cli.tasks import TASKS
+
+if TYPE_CHECKING:
+    from finetune_cli.commands.target import Target
+    from finetune_cli.config import RunConfig
+    from finetune_cli.config_fields import FromScratchConfig
+    from finetune_cli.data.prepared import PreparedData, PreparedSplit
+    from finetune_cli.data.preparing import TextSettings
+    from finetune_cli.data.sources import Source
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShownExample:
+    """An encoded row for people: its tokens, and the place where the second text of a pair starts (None: no pair)."""
+
+    split: str
+    id: Any
+    label: str | float | None
+    tokens: list[str]
+    pair_start: int | None
+
+    @property
+    def text(self) -> str:
+        if self.pair_start is None:
+            return " ".join(self.tokens)
+        return " ".join([*self.tokens[: self.pair_start], "||", *self.tokens[self.pair_start :]])
+
+
+def prepare(config: RunConfig, *, offline: bool = False) -> PreparedData:
+    """The tokenised splits of a config: found in the cache by their content, or made now.
+
+    report["reused"] says which; report["padding"] holds the share of padding in batches of training.batch_size, in
+    random order and with rows of similar length together. Raises DataError, ConfigError or MissingError.
+    """
+    from finetune_cli.data.prepared import open_prepared
+    from finetune_cli.data.preparing import content_key
+    from finetune_cli.data.sources import resolve_sources
+
+    spec = config.spec
+    sources = resolve_sources(
+        config.data.path,
+        name=config.data.name,
+        splits=config.data.splits,
+        split_names=TASKS[config.task].splits,
+        label=config.data.label,
+        stratify=spec.kind == "classification",
+        seed=config.seed,
+        offline=offline,
+    )
+    model_dir, tokenizer_key, limit = _tokenizer_source(config, offline=offline)
+    settings = _text_settings(config, limit)
+    directory = cache_dir() / "prepared" / content_key(sources, settings, tokenizer_key)
+    prepared = open_prepared(directory)
+    reused = prepared is not None
+    if prepared is None:
+        prepared = _build(sources, settings, directory, model_dir=model_dir, scratch=config.model.from_scratch)
+    rows = sum(split.num_rows for split in prepared.splits.values())
+    logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
+    return replace(prepared, report=_full_report(prepared, reused, config.training.batch_size))
+
+
+def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None) -> PreparedData:
+    """One labelled file, tokenised for a trained model; its only split is called by the file's name without the ending.
+
+    label_names: the model's classes; None for regression. Raises DataError.
+    """
+    from finetune_cli.commands.target import text_columns
+    from finetune_cli.data.prepared import open_prepared
+    from finetune_cli.data.preparing import TextSettings, column_names, content_key
+    from finetune_cli.data.sources import file_source
+    from finetune_cli.modeling import model_max_length, tokenizer_fingerprint
+
+    source = file_source(path)
+    data = target.config.data if target.config else None
+    settings = TextSettings(
+        text=text_columns(target, column_names(source)),
+        label=data.label if data else "label",
+        labels=label_names,
+        kind="regression" if label_names is None else "classification",
+        id=data.id if data else None,
+        max_length=(data.max_length if data else None) or model_max_length(target.model_dir),
+        truncation=data.truncation if data else "longest_first",
+        limit=data.limit if data else None,
+    )
+    sources = {path.stem: source}
+    key = content_key(sources, settings, tokenizer_fingerprint(target.model_dir))
+    directory = cache_dir() / "prepared" / key
+    return open_prepared(directory) or _build(sources, settings, directory, model_dir=target.model_dir, scratch=None)
+
+
+def cache_dir() -> Path:
+    """$FINETUNE_CACHE, else finetune/ in $XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("FINETUNE_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "finetune"
+
+
+def _tokenizer_source(config: RunConfig, *, offline: bool) -> tuple[Path | None, str, int]:
+    """The directory with the tokenizer (None: it is trained from the data), its fingerprint, and the longest input."""
+    from finetune_cli.modeling import model_max_length, resolve_model, tokenizer_fingerprint
+
+    if scratch := config.model.from_scratch:
+        return None, f"wordpiece:{scratch.vocab_size}", scratch.max_position_embeddings
+    if config.model.name_or_path is None:
+        raise ConfigError("model: name_or_path or from_scratch is needed.")
+    name, revision = config.model.name_or_path, config.model.revision
+    directory = resolve_model(name, revision=revision, offline=offline, weights=False)
+    return directory, tokenizer_fingerprint(directory), model_max_length(directory)
+
+
+def _text_settings(config: RunConfig, limit: int) -> TextSettings:
+    from finetune_cli.data.preparing import TextSettings
+
+    data = config.data
+    if data.max_length is not None and data.max_length > limit:
+        raise ConfigError(
+            f"data.max_length: {data.max_length}, but this model takes at most {limit} tokens. "
+            f"Set it to {limit} or less, or to null."
+        )
+    return TextSettings(
+        text=data.text,
+        label=data.label,
+        labels=data.labels,
+        kind=config.spec.kind,
+        id=data.id,
+        max_length=data.max_length or limit,
+        truncation=data.truncation,
+        limit=data.limit,
+    )
+
+
+def _build(
+    sources: dict[str, Source],
+    settings: TextSettings,
+    directory: Path,
+    *,
+    model_dir: Path | None,
+    scratch: FromScratchConfig | None,
+) -> PreparedData:
+    from finetune_cli.data.prepared import TOKENIZER, publish
+    from finetune_cli.data.preparing import prepare_splits, train_texts
+    from finetune_cli.data.tokenization import TextEncoder
+    from finetune_cli.modeling import load_tokenizer, train_wordpiece
+
+    def build(folder: Path) -> dict[str, Any]:
+        if scratch is not None:
+            texts = train_texts(sources["train"], settings)
+            limit = scratch.max_position_embeddings
+            train_wordpiece(texts, vocab_size=scratch.vocab_size, max_length=limit, directory=folder / TOKENIZER)
+        tokenizer = load_tokenizer(model_dir or folder / TOKENIZER)
+        tokenizer.save_pretrained(folder / TOKENIZER)
+        encoder = TextEncoder(tokenizer, max_length=settings.max_length, truncation=settings.truncation)
+        return prepare_splits(sources, settings, encoder, folder)
+
+    return publish(directory, build)
+
+
+def _full_report(prepared: PreparedData, reused: bool, batch_size: int) -> dict[str, Any]:
+    from finetune_cli.data.prepared import padding_share
+
+    lengths = prepared.splits["train"].lengths
+    padding = {
+        "batch_size": batch_size,
+        "random": padding_share(lengths, batch_size, by_length=False),
+        "length": padding_share(lengths, batch_size, by_length=True),
+    }
+    return {**prepared.report, "key": prepared.key, "reused": reused, "padding": padding}
+
+
+def show_examples(prepared: PreparedData, count: int, *, split: str = "train") -> list[ShownExample]:
+    """The first `count` encoded rows of a split as tokens."""
+    return list(_shown(prepared, prepared.splits[split], count))
+
+
+def _shown(prepared: PreparedData, split: PreparedSplit, count: int) -> Iterator[ShownExample]:
+    from tokenizers import Tokenizer
+
+    token = Tokenizer.from_file(str(prepared.tokenizer_dir / "tokenizer.json")).id_to_token
+    for row in range(min(count, split.num_rows)):
+        pair_start = None
+        if split.token_type_ids is not None:
+            types = split.token_type_ids[split.offsets[row] : split.offsets[row + 1]]
+            pair_start = int(types.argmax()) or None  # the first 1
+        label: str | float | None = None
+        if split.labels is not None:
+            value = split.labels[row].item()
+            label = prepared.label_names[value] if prepared.label_names else value
+        tokens = [token(int(number)) or "?" for number in split.tokens(row)]
+        yield ShownExample(split.name, split.ids[row], label, tokens, pair_start)

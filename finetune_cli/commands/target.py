@@ -1,0 +1,74 @@
+"""What `evaluate` and `predict` are pointed at: a config, a run directory, or a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetune_cli import modeling
+from finetune_cli.config import RunConfig, load_config
+from finetune_cli.errors import ConfigError, MissingError
+from finetune_cli.run_dir import RunDir
+from finetune_cli.tasks import TASKS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+USUAL_COLUMNS = (*(task.text for task in TASKS.values() if task.text), ("text",))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A trained model and, when it comes from a run, that run's config."""
+
+    model_dir: Path
+    config: RunConfig | None = None
+    run: RunDir | None = None
+
+
+def open_target(name: str, overrides: Sequence[str] = (), *, output_dir: str | None = None, offline: bool = False) -> Target:
+    """Find the model that `name` stands for: CONFIG (a YAML file), RUN (a run directory), or MODEL (directory, Hub id).
+
+    overrides: `--set` values on top of the config, the run's own when `name` is a run.
+    Raises MissingError when the run has not been trained, ConfigError for settings that need a config.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        arguments = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
+        config = load_config(path, arguments)
+        return _run_target(RunDir(config.output_dir), config, f"finetune train {name}")
+    run = RunDir(path)
+    if run.config.is_file():
+        return _run_target(run, load_config(run.config, overrides), f"finetune train {run.config}")
+    if overrides:
+        raise ConfigError(f"--set changes a config, and {name} is a model without one. Leave it out, or name a run.")
+    return Target(modeling.resolve_model(name, offline=offline))
+
+
+def _run_target(run: RunDir, config: RunConfig, command: str) -> Target:
+    if not (run.model / "config.json").is_file():
+        raise MissingError(f"{run.path} has no finished model yet. Train it first: {command}")
+    return Target(run.model, config, run)
+
+
+def class_names(model: PreTrainedModel) -> tuple[str, ...] | None:
+    """The model's class names in the order of its outputs; None when it predicts a number."""
+    if model.config.problem_type == "regression" or model.config.num_labels == 1:
+        return None
+    return tuple(model.config.id2label[number] for number in range(model.config.num_labels))
+
+
+def text_columns(target: Target, present: Sequence[str]) -> tuple[str, ...]:
+    """The text columns to read: the config's, or for a bare model the usual ones that the data have."""
+    if target.config is not None:
+        return target.config.data.text
+    fitting = [columns for columns in USUAL_COLUMNS if set(columns) <= set(present)]
+    if not fitting:
+        usual = ", ".join(sorted({" + ".join(columns) for columns in USUAL_COLUMNS}))
+        raise ConfigError(
+            f"This model comes without a config, so the text columns must have a usual name ({usual}); found "
+            f"{', '.join(present)}. Rename them, or name the run instead of the model."
+        )
+    return max(fitting, key=len)

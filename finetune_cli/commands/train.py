@@ -1,0 +1,160 @@
+"""finetune train: prepared data and a model in, the best model with its scores and history out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from safetensors.torch import load_file
+
+from finetune_cli import modeling
+from finetune_cli.commands.evaluate import score_prepared, scoring_rules
+from finetune_cli.commands.fitting import Fit, fit, scored_splits
+from finetune_cli.commands.prepare import prepare
+from finetune_cli.commands.session import locked, recorded
+from finetune_cli.config import RunConfig, config_diff, load_config, to_yaml
+from finetune_cli.data.prepared import PreparedData
+from finetune_cli.errors import ConfigError, MissingError
+from finetune_cli.launching import is_main_process, join_group
+from finetune_cli.commands.model_card import model_card
+from finetune_cli.records import EvalReport, TrainReport
+from finetune_cli.run_dir import RunDir, replacing
+from finetune_cli.training.checkpointing import WEIGHTS, Checkpoints
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    config: RunConfig,
+    *,
+    resume: str = "auto",
+    overwrite: bool = False,
+    offline: bool = False,
+    listen: Callable[[Any], None] = lambda event: None,
+) -> TrainReport:
+    """Fine-tune as the config says, going on where an earlier run with the same config and data stopped.
+
+    resume: "auto" (the newest complete checkpoint), "never" (from the start), or a checkpoint's path. overwrite: clear
+    the run directory first. listen: is given TrainingStarted, then each StepRecord and EvalRecord.
+    Call it in every process of a launched group; each gets the report. Raises FinetuneError's subclasses.
+    """
+    run = RunDir(config.output_dir)
+    with locked(run) if is_main_process() else nullcontext():
+        prepared = prepare(config, offline=offline)  # before the group forms: no process waits in a collective for it
+        rules = scoring_rules(config, prepared.label_names)
+        state = join_group()
+        decision: list[Any] = [None]
+        if state.is_main_process:
+            decision = [_open_run(run, config, prepared, resume=resume, overwrite=overwrite)]
+        if state.num_processes > 1:
+            broadcast_object_list(decision)
+        finished, checkpoint = decision[0]
+        if not finished:
+            facts = {"seed": config.seed, "processes": state.num_processes, "fingerprints": {"data": prepared.key}}
+            with recorded(run, facts) if state.is_main_process else nullcontext({}) as record:
+                fitted = fit(run, config, prepared, rules, checkpoint=checkpoint, offline=offline, listen=listen)
+                if state.is_main_process:
+                    record |= _facts(fitted, checkpoint)
+                    _export_best(run, config, prepared, fitted)
+                    _score_best(run, config, prepared, fitted.device)
+            state.wait_for_everyone()
+        return _report(run, already_finished=finished)
+
+
+def _open_run(
+    run: RunDir, config: RunConfig, prepared: PreparedData, *, resume: str, overwrite: bool
+) -> tuple[bool, Path | None]:
+    """Whether the run is finished already, and the checkpoint to continue from; refuses another config or other data."""
+    checkpoints = Checkpoints(run.checkpoints, keep=config.checkpointing.keep)
+    if run.config.is_file() and not overwrite:
+        _require_same_run(run, config, prepared)
+        if resume == "auto" and run.read_record().get("status") == "finished":
+            return True, None
+    if overwrite or resume == "never":
+        run.clear()
+    with replacing(run.config) as file:
+        file.write(to_yaml(config))
+    if resume in ("auto", "never"):
+        return False, checkpoints.newest()
+    return False, checkpoints.undamaged(Path(resume))
+
+
+def _require_same_run(run: RunDir, config: RunConfig, prepared: PreparedData) -> None:
+    """Refuse to mix two runs in one directory; the directory itself may have been moved."""
+    differences = [
+        f"  {key}: {old!r} there, {new!r} now"
+        for key, old, new in config_diff(load_config(run.config), config)
+        if key != "output_dir"
+    ]
+    key = run.read_record().get("fingerprints", {}).get("data")
+    if key not in (None, prepared.key) and not differences:
+        differences = ["  the rows, the tokenizer or the way that texts are encoded have changed"]
+    if differences:
+        raise ConfigError(
+            f"{run.path} holds a run with another config or other data:\n" + "\n".join(differences) + "\nChoose another "
+            "directory with --output-dir, or start anew in this one with --overwrite (it deletes that run)."
+        )
+
+
+def _facts(fitted: Fit, checkpoint: Path | None) -> dict[str, Any]:
+    """What run.json says of the training."""
+    return {
+        "device": str(fitted.device),
+        "precision": fitted.mixed_precision.replace("no", "fp32"),
+        "steps": fitted.progress.step,
+        "best_step": fitted.progress.best_step,
+        "resumed_from": int(checkpoint.name.removeprefix("step-")) if checkpoint else 0,
+        "training_seconds": fitted.progress.seconds,
+        "rows_per_second": fitted.rows_per_second,
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def _export_best(run: RunDir, config: RunConfig, prepared: PreparedData, fitted: Fit) -> None:
+    """Put the best checkpoint's weights, with configuration and tokenizer, into `model/`, in one piece."""
+    checkpoint = Checkpoints(run.checkpoints, keep=config.checkpointing.keep).undamaged(
+        run.checkpoints / f"step-{fitted.progress.best_step:06d}"
+    )
+    aside = run.path / ".writing-model"
+    shutil.rmtree(aside, ignore_errors=True)
+    fitted.model.save_pretrained(aside, state_dict=load_file(checkpoint / WEIGHTS))
+    shutil.copytree(prepared.tokenizer_dir, aside, dirs_exist_ok=True)
+    shutil.rmtree(run.model, ignore_errors=True)
+    aside.rename(run.model)
+
+
+def _score_best(run: RunDir, config: RunConfig, prepared: PreparedData, device: torch.device) -> None:
+    """Score the saved model on the validation splits, with intervals, and write its model card."""
+    model = modeling.load_trained(run.model).to(device)
+    reports = [score_prepared(model, prepared, config, split, run=run) for split in scored_splits(prepared)]
+    with replacing(run.model / "README.md") as file:
+        file.write(model_card(config, prepared.label_names, reports))
+
+
+def _report(run: RunDir, *, already_finished: bool) -> TrainReport:
+    """The report of a finished run, from its files."""
+    record = run.read_record()
+    evaluations = [
+        EvalReport.from_json(json.loads(file.read_text(encoding="utf-8")))
+        for file in sorted((run.path / "eval").glob("validation*/metrics.json"))
+    ]
+    if not run.model.is_dir() or not evaluations:
+        raise MissingError(f"{run.path} is marked as finished but lacks its model or scores. Start anew with --overwrite.")
+    return TrainReport(
+        run_dir=run.path,
+        steps=record["steps"],
+        best_step=record["best_step"],
+        resumed_from=record["resumed_from"],
+        seconds=record["training_seconds"],
+        rows_per_second=record["rows_per_second"],
+        already_finished=already_finished,
+        evaluations=evaluations,
+    )

@@ -1,0 +1,237 @@
+"""Every field of the config, its type, its default and one line about it (DESIGN section 2). Imports pydantic alone.
+
+Values are strict: text is not turned into numbers, nor `true` into 1. `config.load_config` fills in what the task
+knows before these models see the values, so a field without a default is never None here.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from finetune_cli.tasks import TASKS, TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a field takes, in words; error messages and the reference quote it."""
+
+    text: str
+
+
+def _as_tuple(value: Any) -> Any:
+    """A list from the file as the tuple that a frozen model keeps."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _one_or_more(value: Any) -> Any:
+    """A single column name as a tuple of one."""
+    return (value,) if isinstance(value, str) else _as_tuple(value)
+
+
+def _as_float(value: float) -> float:
+    """`3` and `3.0` are one setting: they compare, print and hash alike in every record."""
+    return float(value)
+
+
+def _null_is_epoch(value: Any) -> Any:
+    return "epoch" if value is None else value
+
+
+Text = Annotated[str, Field(min_length=1), Allowed("text")]
+Count = Annotated[int, Field(ge=1), Allowed("a whole number from 1")]
+CountFromZero = Annotated[int, Field(ge=0), Allowed("a whole number from 0")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number above 0")]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number from 0")]
+Share = Annotated[
+    float, Field(ge=0, lt=1, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number from 0 up to below 1")
+]
+OpenShare = Annotated[
+    float, Field(gt=0, lt=1, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number between 0 and 1")
+]
+TextList = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Allowed("a list of texts")]
+
+
+class Section(BaseModel):
+    """A part of the config: typed strictly, unknown keys refused, not to be changed after loading."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class FromScratchConfig(Section):
+    """A small BERT with random weights and a WordPiece vocabulary trained from the data: for trials and tests."""
+
+    vocab_size: Annotated[int, Field(ge=100), Allowed("a whole number from 100")] = Field(
+        2000, description="Entries of the vocabulary, special tokens included, at most."
+    )
+    hidden_size: Count = Field(64, description="Width of the model; a multiple of num_attention_heads.")
+    num_hidden_layers: Count = Field(2, description="Transformer layers.")
+    num_attention_heads: Count = Field(2, description="Attention heads in each layer.")
+    intermediate_size: Count = Field(128, description="Width of the feed-forward layers.")
+    max_position_embeddings: Annotated[int, Field(ge=8), Allowed("a whole number from 8")] = Field(
+        128, description="Longest input in tokens; data.max_length cannot exceed it."
+    )
+
+
+class ModelConfig(Section):
+    """The pretrained model."""
+
+    name_or_path: Text | None = Field(
+        None,
+        description="Hub id, directory, or package:NAME/FOLDER (model files inside an installed Python package).",
+    )
+    revision: Text | None = Field(None, description="Branch, tag or commit on the Hub; null: the newest.")
+    dropout: Share | None = Field(None, description="Dropout of the hidden layers; null: the model's own.")
+    attention_dropout: Share | None = Field(None, description="Dropout inside attention; null: the model's own.")
+    from_scratch: FromScratchConfig | None = Field(
+        None, description="Sizes of a new model with random weights, in place of name_or_path."
+    )
+    trust_remote_code: bool = Field(False, description="Run the Python code that comes with a model of the Hub.")
+
+
+class DataConfig(Section):
+    """Where the rows are and how they become tokens. Paths are relative to the working directory."""
+
+    path: Annotated[Text, Allowed("a Hub id, a directory, a file, or builtin:NAME")] = Field(
+        description="Hub id, directory, file, or builtin:NAME (samples inside finetune_cli)."
+    )
+    name: Text | None = Field(None, description="Configuration of a Hub data set that has several.")
+    splits: dict[str, Text | float] | None = Field(
+        None,
+        description="Split -> file (inside data.path when that is a directory) or split of the Hub; for validation and "
+        "test also a fraction, taken from train (stratified, seeded).",
+    )
+    text: Annotated[
+        tuple[Text, ...],
+        BeforeValidator(_one_or_more),
+        Field(min_length=1, max_length=2),
+        Allowed("one column name, or a list of two that are encoded as a pair"),
+    ] = Field(description="The text column, or two columns that are encoded as a pair.")
+    label: Text = Field("label", description="The label column: class names, class numbers, or values to predict.")
+    labels: (
+        Annotated[
+            tuple[Text, ...],
+            BeforeValidator(_as_tuple),
+            Field(min_length=2),
+            Allowed("a list of two or more class names"),
+        ]
+        | None
+    ) = Field(None, description="Class names in the order of their numbers; null: as the data say.")
+    id: Text | None = Field(None, description="A column that names each row in the predictions; null: row numbers.")
+    max_length: Annotated[int, Field(ge=4), Allowed("a whole number from 4")] | None = Field(
+        None, description="Longest input in tokens, special tokens included; null: the model's own limit."
+    )
+    padding: Literal["dynamic", "max_length"] = Field(
+        "dynamic", description="Pad to the longest row of the batch, or every row to max_length."
+    )
+    truncation: Literal["longest_first", "only_first", "only_second", "error"] = Field(
+        "longest_first", description="Which text of a pair gives way when a row is too long; error: refuse such rows."
+    )
+    limit: Count | None = Field(None, description="Take the first N rows of each split: for trials.")
+
+
+class EarlyStoppingConfig(Section):
+    """Stop when the score no longer rises."""
+
+    patience: Count = Field(description="Evaluations without a better score before training stops.")
+    min_delta: NotNegative = Field(0.0, description="How much better a score must be to count as better.")
+
+
+class TrainingConfig(Section):
+    """How the model is trained."""
+
+    loop: Literal["trainer", "accelerate"] = Field(
+        "trainer", description="The Trainer, or the same loop written by hand on Accelerate; both give one result."
+    )
+    num_epochs: Positive = Field(3.0, description="Passes over the training rows.")
+    max_steps: Count | None = Field(None, description="Updates in all, in place of num_epochs; null: num_epochs.")
+    batch_size: Count = Field(8, description="Rows per optimizer update, over all devices together.")
+    micro_batch_size: Literal["auto"] | Count = Field(
+        "auto", description="Rows that one device takes at once; accumulation makes up the rest of batch_size."
+    )
+    batching: Literal["length", "random"] = Field(
+        "length", description="Put rows of similar length together (faster, seeded shuffling), or any rows."
+    )
+    learning_rate: Positive = Field(5e-5, description="Highest learning rate of the schedule.")
+    lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = Field(
+        "linear", description="Course of the learning rate over all updates."
+    )
+    warmup_steps: Annotated[
+        CountFromZero | Share, Allowed("a whole number of updates from 0, or a share of all updates such as 0.1")
+    ] = Field(0, description="Updates in which the learning rate rises from 0; below 1: a share of all updates.")
+    weight_decay: NotNegative = Field(0.0, description="AdamW's decay; biases and layer norms are left out.")
+    max_grad_norm: Positive | None = Field(1.0, description="Gradients are clipped to this norm; null: not clipped.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the device computes it natively, else fp16 on older CUDA, else fp32."
+    )
+    compile: Annotated[bool | Literal["auto"], Allowed("true, false or auto")] = Field(
+        False, description="torch.compile the model; auto: where it is known to pay."
+    )
+    label_smoothing: Share = Field(0.0, description="Share of the target taken from the true class.")
+    class_weights: Literal["balanced"] | dict[str, Positive] | None = Field(
+        None, description="Weight of each class in the loss: by name, or balanced (inverse frequency)."
+    )
+    early_stopping: EarlyStoppingConfig | None = Field(None, description="Stop when metric_for_best no longer rises.")
+    on_nonfinite: Literal["error", "skip"] = Field(
+        "error", description="What a NaN or infinite loss or gradient does: end the run, or skip that update."
+    )
+    trainer_args: dict[str, Any] = Field(
+        default_factory=dict, description="Further fields of TrainingArguments, for the Trainer loop alone."
+    )
+
+
+class BootstrapConfig(Section):
+    """The interval around each score."""
+
+    samples: CountFromZero = Field(1000, description="Resamples of the rows; 0: no intervals.")
+    level: OpenShare = Field(0.95, description="Share of resamples inside the interval.")
+
+
+class EvaluationConfig(Section):
+    """How the model is scored."""
+
+    every: Literal["epoch"] | Count = Field("epoch", description="Evaluate after each epoch, or each N updates.")
+    metrics: Annotated[TextList, Field(min_length=1)] = Field(description="Metrics by name; null: the task's own.")
+    metric_for_best: Text = Field(
+        description="The metric that picks the best model, or loss; null: the task's. Its direction is known."
+    )
+    bootstrap: BootstrapConfig = Field(BootstrapConfig(), description="Confidence intervals of the scores.")
+
+
+class CheckpointingConfig(Section):
+    """When the state of the run is saved."""
+
+    every: Annotated[Literal["epoch"] | Count, BeforeValidator(_null_is_epoch)] = Field(
+        "epoch", description="Save after each epoch, or each N updates."
+    )
+    every_seconds: Positive | None = Field(None, description="Save also when this much time has passed since.")
+    keep: Count = Field(2, description="Newest checkpoints to keep; the best one is always kept.")
+
+
+class RunConfig(Section):
+    """The whole config of a run, with everything filled in."""
+
+    task: Text = Field(description="A GLUE task, which fills in data and metrics; or classification, regression.")
+    model: ModelConfig = Field(description="The pretrained model.")
+    data: DataConfig = Field(description="Where the rows are and how they become tokens.")
+    training: TrainingConfig = Field(TrainingConfig(), description="How the model is trained.")
+    evaluation: EvaluationConfig = Field(description="How the model is scored.")
+    checkpointing: CheckpointingConfig = Field(CheckpointingConfig(), description="When the run's state is saved.")
+    output_dir: Text = Field(description="The run directory; default runs/<task>.")
+    seed: Annotated[int, Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 4294967295")] = Field(
+        42, description="Decides the new head, the order of rows, dropout and the splits taken from train."
+    )
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task as this config has it: the user's columns, class names and metrics in place of the preset's."""
+        return replace(
+            TASKS[self.task],
+            path=self.data.path,
+            config_name=self.data.name,
+            text=self.data.text,
+            label=self.data.label,
+            labels=self.data.labels,
+            metrics=self.evaluation.metrics,
+            metric_for_best=self.evaluation.metric_for_best,
+        )

@@ -1,0 +1,91 @@
+"""A config file as text, and text as a message may show it: read safely, secrets left out."""
+
+import difflib
+import re
+from pathlib import Path
+
+from yaml.reader import Reader
+
+from finetune_cli.errors import ConfigError, Problem
+
+MAX_BYTES = 1_000_000
+
+# A Hub token, or a password inside an address. What matches is never repeated in a message.
+SECRET = re.compile(r"hf_[A-Za-z0-9]{20,}|://[^/\s:@]*:[^/\s@]+@")
+SECRET_MESSAGE = (
+    "this looks like a token or a password, and a config is no place for one. Take it out (and revoke it if the file "
+    "was shared); a Hub token is read from HF_TOKEN or from `hf auth login`"
+)
+
+
+def shorten(text: str, limit: int = 40) -> str:
+    """A value as a message quotes it: one line, not too long, secrets left out."""
+    line = " ".join(hide_secrets(text).split())
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def hide_secrets(text: str) -> str:
+    """The text with every token and password replaced."""
+    return SECRET.sub("<hidden>", text)
+
+
+def read_text(path: Path) -> str:
+    """The text of a config file. ConfigError: not there, not a regular file, too large, not UTF-8."""
+    return _decode(_read_bytes(path), str(path))
+
+
+def single_problem(source: str, line: int | None, column: int | None, message: str, key: str = "") -> ConfigError:
+    """The error for a mistake that leaves nothing else to look at."""
+    problem = Problem(source, line, column, key, message)
+    return ConfigError(str(problem), (problem,))
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise single_problem(
+                str(path), None, None, "is a directory. Allowed: a YAML file, such as configs/mrpc.yaml"
+            )
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise single_problem(str(path), None, None, "is not a regular file. Allowed: a YAML file")
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise single_problem(str(path), None, None, f"no such file.{_similar_file(path)}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise single_problem(str(path), None, None, f"cannot be read ({reason}).") from error
+    if len(data) > MAX_BYTES:
+        raise single_problem(
+            str(path), None, None, f"larger than {MAX_BYTES:,} bytes; this is not a config. Is it a data file?"
+        )
+    return data
+
+
+def _similar_file(path: Path) -> str:
+    try:
+        names = [other.name for other in path.parent.iterdir() if other.suffix in (".yaml", ".yml")]
+    except OSError:
+        return f" The directory {path.parent} cannot be read either."
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f" Did you mean {path.parent / close[0]}?" if close else ""
+
+
+def _decode(data: bytes, source: str) -> str:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise single_problem(source, 1, 1, "the file is UTF-16 (offset 0). Allowed: UTF-8; save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = len(data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode("utf-8", "replace")) + 1
+        found = f"byte 0x{data[error.start]:02X} at offset {error.start} is not UTF-8"
+        raise single_problem(source, line, column, f"{found}. Allowed: UTF-8; save the file as UTF-8") from error
+    bad = Reader.NON_PRINTABLE.search(text)
+    if bad:
+        start = text.rfind("\n", 0, bad.start()) + 1
+        name = "a NUL byte" if bad.group() == "\0" else f"the control character U+{ord(bad.group()):04X}"
+        line = text.count("\n", 0, bad.start()) + 1
+        message = f"{name} at offset {bad.start()}. Allowed: plain text in UTF-8"
+        raise single_problem(source, line, bad.start() - start + 1, message)
+    return text

@@ -1,0 +1,179 @@
+"""The order of rows and the batches made of them, the same for both loops and for any number of processes.
+
+Letters: N rows, B rows of one update, M rows of one micro-batch, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+LENGTH_POOL_BATCHES = 50  # updates whose rows are sorted together; the pool transformers' LengthGroupedSampler uses
+
+
+class EncodedRows(Protocol):
+    """Tokenised rows laid end to end: row i is input_ids[offsets[i]:offsets[i + 1]]."""
+
+    input_ids: np.ndarray
+    offsets: np.ndarray
+    token_type_ids: np.ndarray | None
+
+
+class MicroBatch(NamedTuple):
+    """What one process runs at once: `rows`, of which the first `num_valid` count, in an update of `update_rows` rows."""
+
+    rows: np.ndarray
+    num_valid: int
+    update_rows: int
+
+
+class RowOrder:
+    """Which rows each update sees: a function of (seed, epoch) and the lengths alone.
+
+    lengths: tokens of each row (N,). batch_size: rows of one update over all processes. batching: "random" shuffles
+    rows; "length" shuffles, sorts pools of 50 updates by length, cuts them into updates and shuffles those, so
+    that an update's rows have similar lengths while every row still meets random company. The last, short update of an
+    epoch is made of random rows in both, so that no length is favoured.
+    """
+
+    def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int, batching: str = "length") -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.batching = batching
+        self.updates_per_epoch = -(-len(lengths) // batch_size)
+        self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
+
+    def epoch(self, epoch: int) -> list[np.ndarray]:
+        """The rows of each update of an epoch (counted from 0); every row occurs exactly once."""
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._draw(epoch))
+        return self._epoch[1]
+
+    def update(self, step: int) -> np.ndarray:
+        """The rows of update `step`, counted from 1 over the whole run."""
+        epoch, index = divmod(step - 1, self.updates_per_epoch)
+        return self.epoch(epoch)[index]
+
+    def _draw(self, epoch: int) -> list[np.ndarray]:
+        generator = np.random.default_rng([self.seed, epoch])
+        order = generator.permutation(len(self.lengths))
+        full = len(order) - len(order) % self.batch_size
+        rows, rest = order[:full], order[full:]
+        if self.batching == "length":
+            pool = LENGTH_POOL_BATCHES * self.batch_size
+            parts = [rows[start : start + pool] for start in range(0, full, pool)]
+            rows = np.concatenate([part[np.argsort(-self.lengths[part], kind="stable")] for part in parts] or [rows])
+        updates = rows.reshape(-1, self.batch_size)
+        if self.batching == "length":
+            updates = generator.permutation(updates)
+        return [*updates, rest] if len(rest) else list(updates)
+
+
+def micro_batches_per_update(batch_size: int, micro_batch_size: int, num_processes: int) -> int:
+    """How many micro-batches each process accumulates for one full update."""
+    return -(-batch_size // (micro_batch_size * num_processes))
+
+
+def split_update(rows: np.ndarray, *, micro_batch_size: int, num_processes: int, process_index: int) -> Iterator[MicroBatch]:
+    """One process's micro-batches of an update; every process gets equally many, so that collectives stay in step.
+
+    The rows of a window of M x processes are dealt round, so that each process meets the same lengths. A process
+    that has no row left runs one row that does not count (num_valid 0).
+    """
+    window = micro_batch_size * num_processes
+    for start in range(0, len(rows), window):
+        mine = rows[start + process_index : start + window : num_processes]
+        yield MicroBatch(mine if len(mine) else rows[:1], len(mine), len(rows))
+
+
+class UpdateSampler(Sampler[MicroBatch]):
+    """The micro-batches of one process, epoch after epoch; `set_epoch` before each pass."""
+
+    def __init__(self, order: RowOrder, *, micro_batch_size: int, num_processes: int = 1, process_index: int = 0) -> None:
+        self.order = order
+        self.split = {
+            "micro_batch_size": micro_batch_size,
+            "num_processes": num_processes,
+            "process_index": process_index,
+        }
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.order.lengths), self.order.batch_size)
+        return full * self._micro_batches(self.order.batch_size) + self._micro_batches(rest)
+
+    def _micro_batches(self, rows: int) -> int:
+        return micro_batches_per_update(rows, self.split["micro_batch_size"], self.split["num_processes"])
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        for rows in self.order.epoch(self.epoch):
+            yield from split_update(rows, **self.split)
+
+
+def pad_rows(
+    encoded: EncodedRows, rows: Sequence[int] | np.ndarray, *, pad_token_id: int, multiple_of: int = 1, length: int | None = None
+) -> dict[str, np.ndarray]:
+    """Model inputs for some rows, padded on the right: int64 (M, T) `input_ids`, `attention_mask`, `token_type_ids`.
+
+    T is the longest of the rows rounded up to `multiple_of`, or `length` when given (static shapes).
+    """
+    rows = np.asarray(rows)
+    starts = encoded.offsets[rows]
+    lengths = encoded.offsets[rows + 1] - starts
+    width = length or -(-int(lengths.max()) // multiple_of) * multiple_of
+    columns = np.arange(width)
+    is_token = columns < lengths[:, None]
+    source = (starts[:, None] + columns)[is_token]
+    inputs = {"input_ids": np.full(is_token.shape, pad_token_id, np.int64), "attention_mask": is_token.astype(np.int64)}
+    inputs["input_ids"][is_token] = encoded.input_ids[source]
+    if encoded.token_type_ids is not None:
+        inputs["token_type_ids"] = np.zeros(is_token.shape, np.int64)
+        inputs["token_type_ids"][is_token] = encoded.token_type_ids[source]
+    return inputs
+
+
+class TrainingRows(Dataset[dict[str, Any]]):
+    """Tokenised, labelled rows that are fetched a micro-batch at a time, as tensors ready for the objective."""
+
+    def __init__(
+        self, encoded: EncodedRows, labels: np.ndarray, *, pad_token_id: int, multiple_of: int = 1, length: int | None = None
+    ) -> None:
+        self.encoded = encoded
+        self.labels = labels
+        self.padding = {"pad_token_id": pad_token_id, "multiple_of": multiple_of, "length": length}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, micro_batch: MicroBatch) -> dict[str, Any]:
+        """Inputs (M, T), `labels` (M,), and how many rows count here and in the whole update."""
+        inputs = pad_rows(self.encoded, micro_batch.rows, **self.padding)
+        batch: dict[str, Any] = {name: torch.from_numpy(values) for name, values in inputs.items()}
+        batch["labels"] = torch.from_numpy(np.asarray(self.labels[micro_batch.rows]))
+        return batch | {"num_valid": micro_batch.num_valid, "update_rows": micro_batch.update_rows}
+
+
+class EpochLoader(DataLoader[dict[str, Any]]):
+    """A DataLoader over micro-batches whose `set_epoch` reaches the sampler; it draws nothing from the global generator."""
+
+    def __init__(self, rows: TrainingRows, sampler: UpdateSampler, *, pin_memory: bool = False) -> None:
+        # A generator of its own: DataLoader draws a seed from the global one at each pass otherwise, and dropout after a
+        # resume would differ.
+        super().__init__(
+            rows,
+            batch_sampler=sampler,  # type: ignore[arg-type]  # yields MicroBatch, which TrainingRows takes as a whole
+            collate_fn=lambda batch: batch,
+            generator=torch.Generator(),
+            pin_memory=pin_memory,
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]

@@ -1,0 +1,60 @@
+"""What each row must have: the columns that the config names, and text in the text columns."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+
+from finetune_cli.data.readers import BadRow, Row, Values
+from finetune_cli.errors import DataError
+
+
+def checked_rows(
+    rows: Iterator[Row], *, where: str, text: Sequence[str], required: Mapping[str, str] | None = None
+) -> Iterator[Row]:
+    """The rows, those without usable text turned into BadRow.
+
+    where: file or split, for messages. text: the text columns. required: further columns that each row must have, by
+    the config key that names them, such as {"data.label": "label"}. Other columns are let through.
+    Raises DataError when the first row lacks a column: then the name is wrong, not the row.
+    """
+    columns = dict.fromkeys(text, "data.text") | {column: key for key, column in (required or {}).items()}
+    is_first = True
+    for row in rows:
+        if isinstance(row, BadRow):
+            yield row
+            continue
+        number, values = row
+        if is_first:
+            _require_columns(values, columns, where)
+            is_first = False
+        if problem := _problem(values, text, columns):
+            yield BadRow(where, number, None, problem)
+        else:
+            yield row
+
+
+def _require_columns(values: Values, columns: Mapping[str, str], where: str) -> None:
+    missing = [column for column in columns if column not in values]
+    if not missing:
+        return
+    column = missing[0]
+    by_lower = {name.lower(): name for name in values}
+    close = difflib.get_close_matches(column.lower(), by_lower, n=1)
+    hint = f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+    raise DataError(
+        f"{where}: expected the {'columns' if len(missing) > 1 else 'column'} {', '.join(map(repr, missing))}; found "
+        f"{', '.join(map(repr, values))}.{hint} Name yours in {columns[column]}."
+    )
+
+
+def _problem(values: Values, text: Sequence[str], columns: Mapping[str, str]) -> str | None:
+    for column in columns:
+        if column not in values:
+            return f"expected the column {column!r}, found only {', '.join(map(repr, values))}."
+    for column in text:
+        value = values[column]
+        if not isinstance(value, str):
+            found = "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+            return f"expected text in column {column!r}, found {found}."
+    return None

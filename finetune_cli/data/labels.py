@@ -1,0 +1,237 @@
+"""From the label column to class numbers, or to values in regression: what is accepted, and what is refused.
+
+Labels are collected while the rows stream by, as codes of the distinct values met; once a split has been read, the few
+distinct values are judged and every code gets its class number. So one pass is enough, and memory stays constant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from finetune_cli.errors import DataError
+
+MAX_DISTINCT = 10_000  # more are hardly classes; keeps memory constant when the wrong column is named
+ROWS_SHOWN = 5
+WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)
+DIGITS = re.compile(r"\d+", re.ASCII)
+UNLABELLED = "-1"  # GLUE's mark for a label that is not public
+
+
+@dataclass(slots=True)
+class _Value:
+    """A distinct value of the label column."""
+
+    value: Any
+    count: int = 0
+    rows: list[int] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The class name this value stands for: `1`, `1.0` and "1.0" are "1"."""
+        if isinstance(self.value, float) and self.value.is_integer():
+            return str(int(self.value))
+        if isinstance(self.value, str) and WHOLE_NUMBER.fullmatch(self.value):
+            return self.value.partition(".")[0]
+        return str(self.value)
+
+    @property
+    def is_missing(self) -> bool:
+        return self.value is None or self.value == ""
+
+    @property
+    def is_whole_number(self) -> bool:
+        return not isinstance(self.value, bool) and bool(WHOLE_NUMBER.fullmatch(str(self.value)))
+
+
+class ClassLabels:
+    """The label column of one split of a classification task, read row by row.
+
+    where: the split, for messages. column: the label column.
+    """
+
+    dtype = np.dtype(np.int64)
+
+    def __init__(self, where: str, column: str) -> None:
+        self.where = where
+        self.column = column
+        self.values: list[_Value] = []
+        self._codes: dict[tuple[type, Any], int] = {}
+
+    def add(self, row: int, value: Any) -> int:
+        """The code of this value: its place in `values`."""
+        value = None if isinstance(value, float) and math.isnan(value) else value  # how Parquet may write a missing one
+        key = (type(value), value if value.__hash__ else str(value))
+        code = self._codes.get(key)
+        if code is None:
+            code = self._codes[key] = self._new_code(row, value)
+        entry = self.values[code]
+        entry.count += 1
+        if len(entry.rows) < ROWS_SHOWN:
+            entry.rows.append(row)
+        return code
+
+    def _new_code(self, row: int, value: Any) -> int:
+        if not isinstance(value, str | int | float | None):
+            raise self._error(f"expected a class name or number, found {type(value).__name__} {value!r} in row {row}.")
+        if len(self.values) == MAX_DISTINCT:
+            raise self._error(
+                f"more than {MAX_DISTINCT:,} different values, such as {value!r} in row {row}. Is data.label the right "
+                f"column? For numbers to predict, set task: regression."
+            )
+        self.values.append(_Value(value))
+        return len(self.values) - 1
+
+    def names(self) -> tuple[str, ...]:
+        """The class names that these values show, in natural order: for the train split when none were given."""
+        self._require_labels([entry for entry in self.values if entry.is_missing])
+        self._require_one_kind()
+        if negative := [entry for entry in self.values if entry.is_whole_number and entry.name.startswith("-")]:
+            raise self._error(
+                f"label {negative[0].value} in {_rows(negative)}; negative numbers mark rows without a label. "
+                f"If it is a class of yours, name all classes in data.labels."
+            )
+        names = sorted({entry.name for entry in self.values}, key=_natural)
+        if len(names) == 1:
+            raise self._error(f"one class only ({names[0]!r}) in all rows. A classifier needs at least two.")
+        return tuple(names)
+
+    def _require_one_kind(self) -> None:
+        texts = [entry for entry in self.values if isinstance(entry.value, str)]
+        bools = [entry for entry in self.values if isinstance(entry.value, bool)]
+        if len(texts) == len(self.values):
+            numbers = [entry for entry in texts if entry.is_whole_number]
+            words = [entry for entry in texts if not DIGITS.fullmatch(entry.value) and not entry.is_whole_number]
+            groups = [numbers, words]  # digits with leading zeros (001) go with either: they are names
+        else:
+            numbers = [entry for entry in self.values if entry not in texts and entry not in bools]
+            groups = [texts, bools, numbers]
+            if part := [entry for entry in numbers if not entry.is_whole_number]:
+                raise self._error(
+                    f"label {part[0].value!r} in {_rows(part)} is not a whole number. "
+                    f"For values to predict, set task: regression."
+                )
+        if len(found := [group for group in groups if group]) > 1:
+            shown = " and ".join(f"{group[0].value!r} ({_rows(group)})" for group in found)
+            raise self._error(f"labels of different kinds: {shown}. Use one kind, or name the classes in data.labels.")
+
+    def numbers(self, names: Sequence[str], *, may_be_unlabelled: bool) -> np.ndarray | None:
+        """The class number of each code, int64; None when the split has no labels and may have none.
+
+        A value belongs to the class of its name; where no class is named by a number, 0..K-1 are the classes' places.
+        Raises DataError for an unknown label and for missing ones, with their rows.
+        """
+        missing = [
+            entry for entry in self.values if entry.is_missing or (entry.name == UNLABELLED and UNLABELLED not in names)
+        ]
+        if missing and may_be_unlabelled and len(missing) == len(self.values):
+            return None
+        self._require_labels(missing)
+        places = {name: place for place, name in enumerate(names)}
+        if not any(WHOLE_NUMBER.fullmatch(name) for name in names):
+            places |= {str(place): place for place in range(len(names))}
+        unknown = [entry for entry in self.values if self._place(entry, places) is None]
+        if unknown:
+            raise self._error(f"unknown label {_described(unknown[0], names)}" + _more(unknown))
+        return np.array([self._place(entry, places) for entry in self.values], dtype=self.dtype)
+
+    @staticmethod
+    def _place(entry: _Value, places: dict[str, int]) -> int | None:
+        if isinstance(entry.value, bool) and str(entry.value) not in places:
+            return places.get(str(int(entry.value)))
+        return places.get(str(entry.value), places.get(entry.name))
+
+    def _require_labels(self, missing: list[_Value]) -> None:
+        if not missing:
+            return
+        found = "-1, which marks a row without a label," if missing[0].name == UNLABELLED else "no label"
+        if len(missing) == len(self.values):
+            raise self._error(
+                f"expected a label in each row, found {found} in all {sum(e.count for e in missing)} rows."
+            )
+        raise self._error(f"expected a label in each row, found {found} in {_rows(missing)}. Label or remove them.")
+
+    def counts(self, numbers: np.ndarray, names: Sequence[str]) -> dict[str, int]:
+        """Rows of each class, by name, in the order of the classes."""
+        totals = np.zeros(len(names), dtype=np.int64)
+        np.add.at(totals, numbers, [entry.count for entry in self.values])
+        return dict(zip(names, totals.tolist(), strict=True))
+
+    def _error(self, problem: str) -> DataError:
+        return DataError(f"{self.where}, column {self.column!r}: {problem}")
+
+
+class NumberLabels:
+    """The label column of one split of a regression task, read row by row."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, where: str, column: str) -> None:
+        self.where = where
+        self.column = column
+        self.num_rows = self.num_missing = self.num_unlabelled = 0
+        self.missing_rows: list[int] = []
+
+    def add(self, row: int, value: Any) -> float:
+        """The value as a float; NaN for a missing one, which `check` judges once all rows are read."""
+        self.num_rows += 1
+        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+            self.num_missing += 1
+            if len(self.missing_rows) < ROWS_SHOWN:
+                self.missing_rows.append(row)
+            return math.nan
+        try:
+            number = float(value) if not isinstance(value, bool) and "_" not in str(value) else math.nan
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not abs(number) <= float(np.finfo(self.dtype).max):
+            raise self._error(f"expected a finite number, found {value!r} in row {row}.")
+        self.num_unlabelled += number == -1
+        return number
+
+    def check(self, *, may_be_unlabelled: bool) -> bool:
+        """Whether the split has labels. Raises DataError when some rows, or all but without leave, have none."""
+        if may_be_unlabelled and self.num_rows in (self.num_missing, self.num_unlabelled):
+            return False
+        if self.num_missing:
+            rows = _row_list(self.missing_rows, self.num_missing)
+            raise self._error(f"expected a number in each row, found none in {rows}. Label or remove them.")
+        return True
+
+    def _error(self, problem: str) -> DataError:
+        return DataError(f"{self.where}, column {self.column!r}: {problem}")
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """Sorts "2" before "10"."""
+    parts: list[str | int] = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+    return parts, name
+
+
+def _rows(entries: Sequence[_Value]) -> str:
+    rows = sorted(row for entry in entries for row in entry.rows)[:ROWS_SHOWN]
+    return _row_list(rows, sum(entry.count for entry in entries))
+
+
+def _row_list(rows: Sequence[int], total: int) -> str:
+    listed = ", ".join(map(str, rows))
+    if total > len(rows):
+        return f"rows {listed} ... ({total:,} in all)"
+    return f"row {listed}" if total == 1 else f"rows {listed}"
+
+
+def _described(entry: _Value, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:20]) + (f" ... ({len(names)} in all)" if len(names) > 20 else "")
+    close = difflib.get_close_matches(str(entry.value).strip(), names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{entry.value!r} in {_rows([entry])}. The classes are: {shown}.{hint}"
+
+
+def _more(unknown: Sequence[_Value]) -> str:
+    return f" ({len(unknown) - 1} more unknown labels, such as {unknown[1].value!r})" if len(unknown) > 1 else ""

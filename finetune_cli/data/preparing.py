@@ -1,0 +1,209 @@
+"""Rows to tokenised splits: one pass over each source, checked as it goes, with a report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune_cli.data.checks import checked_rows
+from finetune_cli.data.labels import ClassLabels, NumberLabels
+from finetune_cli.data.prepared import FORMAT, SplitWriter
+from finetune_cli.data.readers import Row, Values, good_rows
+from finetune_cli.data.sources import Source
+from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder, one_ahead
+from finetune_cli.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_ID = "idx"  # GLUE's own row number
+HISTOGRAM_BINS = 16
+QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """What of each row is used, and how it is encoded: everything beside data and tokenizer that decides the result.
+
+    text: one or two columns. label: the label column. labels: class names, or None to take them from train.
+    kind: "classification" or "regression". id: the id column, or None for `idx` if there, else the row number.
+    max_length: tokens, special ones included. limit: rows to take of each split, or None for all.
+    """
+
+    text: tuple[str, ...]
+    label: str
+    labels: tuple[str, ...] | None
+    kind: str
+    id: str | None
+    max_length: int
+    truncation: str
+    limit: int | None
+
+    @property
+    def columns(self) -> list[str]:
+        return [*self.text, self.label, self.id or DEFAULT_ID]
+
+
+def content_key(sources: Mapping[str, Source], settings: TextSettings, tokenizer: str) -> str:
+    """SHA-256 of all that decides the prepared data; `tokenizer` is its fingerprint."""
+    content = {
+        "format": FORMAT,
+        "splits": {split: source.fingerprint for split, source in sources.items()},
+        "declared_labels": {split: source.label_names for split, source in sources.items()},
+        "settings": asdict(settings),
+        "tokenizer": tokenizer,
+        "tokenizers": version("tokenizers"),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def column_names(source: Source) -> list[str]:
+    """The columns of the first row."""
+    return list(next(good_rows(source.open(None)))[1])
+
+
+def train_texts(source: Source, settings: TextSettings) -> Iterator[str]:
+    """All texts of a split, for training a vocabulary."""
+    for _, values in _rows(source, settings, must_have_labels=True):
+        yield from (values[column] for column in settings.text)
+
+
+def prepare_splits(
+    sources: Mapping[str, Source], settings: TextSettings, encoder: TextEncoder, directory: Path
+) -> dict[str, Any]:
+    """Tokenise every split into `directory`, train first; returns `label_names` and `report` for the manifest.
+
+    Raises DataError for rows, labels and columns that do not fit.
+    """
+    start = time.perf_counter()
+    names: Sequence[str] | None = (
+        settings.labels or sources["train"].label_names if settings.kind == "classification" else None
+    )
+    reports: dict[str, Any] = {}
+    for split, source in sources.items():
+        split_pass = _SplitPass(split, source, settings, encoder, directory / "splits" / split)
+        reports[split], names = split_pass.run(names)
+    seconds = time.perf_counter() - start
+    rows = sum(report["rows"] for report in reports.values())
+    report = {
+        "max_length": settings.max_length,
+        "splits": reports,
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(rows / seconds, 1),
+    }
+    return {"label_names": names and list(names), "report": report}
+
+
+def _rows(source: Source, settings: TextSettings, *, must_have_labels: bool) -> Iterator[tuple[int, Values]]:
+    required = {"data.label": settings.label} if must_have_labels else {}
+    required |= {"data.id": settings.id} if settings.id else {}
+    rows: Iterator[Row] = checked_rows(
+        source.open(settings.columns), where=source.where, text=settings.text, required=required
+    )
+    return islice(good_rows(rows), settings.limit)
+
+
+class _SplitPass:
+    """One pass over one split."""
+
+    def __init__(self, split: str, source: Source, settings: TextSettings, encoder: TextEncoder, folder: Path) -> None:
+        self.source = source
+        self.settings = settings
+        self.encoder = encoder
+        self.may_be_unlabelled = split.startswith("test")
+        self.labels = (ClassLabels if settings.kind == "classification" else NumberLabels)(source.where, settings.label)
+        self.writer = SplitWriter(folder, token_types=encoder.has_token_types, label_dtype=self.labels.dtype)
+        # How many rows have 0, 1 ... max_length tokens before truncation; the last place counts all longer ones.
+        self.length_counts = np.zeros(settings.max_length + 2, np.int64)
+        self.longest = self.num_empty = 0
+
+    def run(self, names: Sequence[str] | None) -> tuple[dict[str, Any], Sequence[str] | None]:
+        """Write the split; returns its report and the class names, found here if None were given."""
+        rows = _rows(self.source, self.settings, must_have_labels=not self.may_be_unlabelled)
+        batches = iter(lambda: list(islice(rows, BATCH_ROWS)), [])
+        with self.writer:
+            for batch, encoded in one_ahead(self._encode, batches):
+                self._append(batch, encoded)
+        num_rows = int(self.length_counts.sum())
+        if not num_rows:
+            raise DataError(f"{self.source.where} has no rows. Expected at least one.")
+        if self.num_empty == num_rows:
+            raise DataError(
+                f"{self.source.where}: the text is empty in all {num_rows} rows. Is data.text the right column?"
+            )
+        label_counts, names = self._finish_labels(names)
+        return self._report(num_rows, label_counts), names
+
+    def _encode(self, batch: list[tuple[int, Values]]) -> EncodedBatch:
+        texts, *pairs = [[values[column] for _, values in batch] for column in self.settings.text]
+        try:
+            return self.encoder.encode(texts, pairs[0] if pairs else None, rows=[row for row, _ in batch])
+        except DataError as err:
+            raise DataError(f"{self.source.where}, {err}") from err
+
+    def _append(self, batch: list[tuple[int, Values]], encoded: EncodedBatch) -> None:
+        id_column = self.settings.id or DEFAULT_ID
+        ids = [self._id(row, values.get(id_column)) for row, values in batch]
+        labels = [self.labels.add(row, values.get(self.settings.label)) for row, values in batch]
+        self.writer.append(encoded, ids, labels)
+        self.num_empty += sum(not all(values[column].strip() for column in self.settings.text) for _, values in batch)
+        capped = np.minimum(encoded.true_lengths, self.settings.max_length + 1)
+        self.length_counts += np.bincount(capped, minlength=len(self.length_counts))
+        self.longest = max(self.longest, int(encoded.true_lengths.max()))
+
+    def _id(self, row: int, value: Any) -> Any:
+        if isinstance(value, str | int) and value != "":
+            return value
+        if self.settings.id is None:
+            return row
+        raise DataError(f"{self.source.where}, row {row}: expected a text or whole number in data.id, found {value!r}.")
+
+    def _finish_labels(self, names: Sequence[str] | None) -> tuple[dict[str, int] | None, Sequence[str] | None]:
+        if isinstance(self.labels, NumberLabels):
+            if not self.labels.check(may_be_unlabelled=self.may_be_unlabelled):
+                self.writer.drop_labels()
+            return None, None
+        names = self.labels.names() if names is None else names
+        numbers = self.labels.numbers(names, may_be_unlabelled=self.may_be_unlabelled)
+        if numbers is None:
+            self.writer.drop_labels()
+            return None, names
+        self.writer.map_labels(numbers)
+        return self.labels.counts(numbers, names), names
+
+    def _report(self, num_rows: int, label_counts: dict[str, int] | None) -> dict[str, Any]:
+        """Lengths are tokens before truncation; histogram: [from, to, rows], the last one open-ended."""
+        ends = np.cumsum(self.length_counts)
+        last = self.settings.max_length + 1
+        quantiles = {name: int(np.searchsorted(ends, max(share * num_rows, 1))) for name, share in QUANTILES.items()}
+        width = -(-self.settings.max_length // HISTOGRAM_BINS)
+        edges = range(1, last, width)
+        histogram: list[list[int | None]] = [
+            [low, min(low + width, last) - 1, int(self.length_counts[low : min(low + width, last)].sum())]
+            for low in edges
+        ]
+        num_truncated = int(self.length_counts[last])
+        if self.num_empty:
+            logger.warning("%s: the text is empty in %d of %d rows", self.source.where, self.num_empty, num_rows)
+        for name in [name for name, count in (label_counts or {}).items() if not count]:
+            logger.warning("%s: no row has the label %r", self.source.where, name)
+        return {
+            "where": self.source.where,
+            "fingerprint": self.source.fingerprint,
+            "rows": num_rows,
+            "labels": label_counts,
+            "lengths": quantiles | {"max": self.longest},
+            "histogram": [*histogram, [last, None, num_truncated]],
+            "truncated": num_truncated,
+            "truncated_share": num_truncated / num_rows,
+            "empty_texts": self.num_empty,
+        }

@@ -1,0 +1,146 @@
+"""Texts to token numbers, in batches, with the result that calling the tokenizer itself would give.
+
+The Rust tokenizer behind a fast tokenizer is called directly: no dictionaries of lists are built per row, nothing is
+padded, and truncation is applied only to the rows that need it, so that the true lengths are known.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from finetune_cli.errors import DataError, MissingError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+BATCH_ROWS = 2048  # rows handed to the Rust tokenizer at once: enough for its threads, little memory
+ROWS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """Encoded rows laid end to end; row i is input_ids[offsets[i]:offsets[i + 1]].
+
+    input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
+    true_lengths: int32 (N,), tokens before truncation.
+    """
+
+    input_ids: np.ndarray
+    offsets: np.ndarray
+    token_type_ids: np.ndarray | None
+    true_lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.true_lengths)
+
+
+class TextEncoder:
+    """Encodes texts, or pairs of texts, with special tokens and at most `max_length` tokens.
+
+    tokenizer: a fast transformers tokenizer; it is not changed. truncation: "longest_first", "only_first",
+    "only_second", or "error" to refuse longer rows. Raises MissingError for a tokenizer without a fast version.
+    """
+
+    def __init__(self, tokenizer: Any, *, max_length: int, truncation: str = "longest_first") -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise MissingError(
+                f"{type(tokenizer).__name__} has no fast version (tokenizer.json). Convert it once with the tokenizers "
+                f"library, or choose another model."
+            )
+        self.max_length = max_length
+        self.truncation = truncation
+        self.has_token_types = "token_type_ids" in tokenizer.model_input_names
+        # Files from sentence-transformers carry truncation and padding of their own.
+        self._whole: Tokenizer = copy.deepcopy(backend)
+        self._whole.no_truncation()
+        self._whole.no_padding()
+        self._whole.encode_special_tokens = getattr(tokenizer, "split_special_tokens", False)
+        self._cut: Tokenizer = copy.deepcopy(self._whole)
+        if truncation != "error":
+            self._cut.enable_truncation(max_length, strategy=truncation, direction=tokenizer.truncation_side)
+
+    def encode(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, rows: Sequence[int] | None = None
+    ) -> EncodedBatch:
+        """Encode rows; `pairs` are the second texts, `rows` their numbers for messages (default: their places).
+
+        Raises DataError, with row numbers, for rows that are too long under "error", that cannot be cut as asked, or
+        that have no tokens at all.
+        """
+        inputs: list[Any] = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        rows = range(len(inputs)) if rows is None else rows
+        encodings = self._whole.encode_batch_fast(inputs)
+        true_lengths = np.fromiter(map(len, encodings), np.int32, len(encodings))
+        too_long = np.flatnonzero(true_lengths > self.max_length).tolist()
+        if too_long:
+            self._truncate(encodings, inputs, too_long, rows, true_lengths)
+        lengths = true_lengths if not too_long else np.fromiter(map(len, encodings), np.int32, len(encodings))
+        if not lengths.all():
+            shown = _listed([rows[place] for place in np.flatnonzero(lengths == 0).tolist()])
+            raise DataError(f"{shown}: no tokens are left of the text. Remove empty rows.")
+        offsets = np.zeros(len(encodings) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        total = int(offsets[-1])
+        ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32, total)
+        types = None
+        if self.has_token_types:
+            types = np.fromiter(chain.from_iterable(encoding.type_ids for encoding in encodings), np.int8, total)
+        return EncodedBatch(ids, offsets, types, true_lengths)
+
+    def _truncate(
+        self,
+        encodings: list[Encoding],
+        inputs: Sequence[Any],
+        places: Sequence[int],
+        rows: Sequence[int],
+        true_lengths: np.ndarray,
+    ) -> None:
+        """Replace the encodings at `places` by ones of at most `max_length` tokens."""
+        listed = _listed([rows[place] for place in places])
+        if self.truncation == "error":
+            raise DataError(
+                f"{listed}: longer than data.max_length ({self.max_length} tokens; the longest has "
+                f"{true_lengths.max()}). Shorten them, raise data.max_length, or set data.truncation: longest_first."
+            )
+        try:
+            cut = self._cut.encode_batch_fast([inputs[place] for place in places])
+        except Exception as err:  # the Rust side raises nothing more special
+            raise DataError(
+                f"{listed}: longer than {self.max_length} tokens, and cutting with data.truncation: {self.truncation} "
+                f"is not enough for all of them. Set data.truncation: longest_first."
+            ) from err
+        for place, encoding in zip(places, cut, strict=True):
+            encodings[place] = encoding
+
+
+def one_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+    """(item, function(item)) in order, each computed in a second thread while the caller reads and writes others.
+
+    The Rust tokenizer releases Python's lock and brings its own threads, so one of ours is enough.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        ahead: deque[tuple[Item, Future[Result]]] = deque()
+        for item in items:
+            ahead.append((item, pool.submit(function, item)))
+            if len(ahead) > 2:  # one done, one being worked on
+                first, future = ahead.popleft()
+                yield first, future.result()
+        for first, future in ahead:
+            yield first, future.result()
+
+
+def _listed(rows: Sequence[int]) -> str:
+    more = f" ... ({len(rows)} in this part of the file)" if len(rows) > ROWS_SHOWN else ""
+    return f"{'row' if len(rows) == 1 else 'rows'} {', '.join(map(str, rows[:ROWS_SHOWN]))}{more}"

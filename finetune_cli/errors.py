@@ -1,0 +1,98 @@
+"""The errors a user can meet, one exit code per class (DESIGN section 3).
+
+`str(error)` is the whole message: where, what was expected, what was found, what to type next.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+
+class ExitCode(IntEnum):
+    """What the process returns; the same number is in `run.json`."""
+
+    DONE = 0
+    RUN_FAILED = 1
+    CONFIG = 2
+    DATA = 3
+    GATE_FAILED = 4
+    MISSING = 5
+    NOT_FINISHED = 75
+    INTERRUPTED = 130
+
+
+class FinetuneError(Exception):
+    """A fault that the user can understand and mend: shown without a traceback."""
+
+    exit_code = ExitCode.RUN_FAILED
+
+    def __init__(self, message: str):
+        super().__init__(message)
+
+
+class RunFailedError(FinetuneError):
+    """Training itself failed: NaN loss, out of memory after the last retry, disk full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a config.
+
+    source: the file, or the `--set` argument, as the user wrote it.
+    line, column: counted from 1; None where there is none (a `--set`, an unreadable file).
+    key: the dotted key, such as `training.batch_size`; empty when the mistake has no key.
+    """
+
+    source: str
+    line: int | None
+    column: int | None
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = self.source if self.line is None else f"{self.source}:{self.line}:{self.column}"
+        return f"{place}  {self.key}: {self.message}" if self.key else f"{place}  {self.message}"
+
+
+class ConfigError(FinetuneError):
+    """The config or the command line is wrong; `problems` holds every mistake found, in the order of the file."""
+
+    exit_code = ExitCode.CONFIG
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = ()):
+        super().__init__(message)
+        self.problems = problems
+
+
+class DataError(FinetuneError):
+    """The rows are wrong: missing column, unknown label, unreadable row, no rows."""
+
+    exit_code = ExitCode.DATA
+
+
+class GateFailedError(FinetuneError):
+    """A score does not reach what a `--gate` asks for; `report` is the EvalReport with all scores."""
+
+    exit_code = ExitCode.GATE_FAILED
+
+    def __init__(self, message: str, report: Any):
+        super().__init__(message)
+        self.report = report
+
+
+class MissingError(FinetuneError):
+    """Something needed is not there: a model while offline, a whole checkpoint, a trained head, an extra."""
+
+    exit_code = ExitCode.MISSING
+
+
+class NotFinishedError(FinetuneError):
+    """Stopped after a complete checkpoint, or another run holds the directory: run the same command again."""
+
+    exit_code = ExitCode.NOT_FINISHED
+
+
+class InterruptedRunError(FinetuneError):
+    """Ctrl-C."""
+
+    exit_code = ExitCode.INTERRUPTED

@@ -1,0 +1,146 @@
+"""Metrics that depend on labels and predicted classes alone.
+
+Each is a function of three counts per class. The counts have leading axes of any shape, so that one call scores a whole
+block of bootstrap resamples.
+
+Dimensions: N rows, R resamples, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Rows per class, float64 (..., C): rightly predicted as it, labelled as it, predicted as it."""
+
+    correct: FloatArray
+    labelled: FloatArray
+    predicted: FloatArray
+
+
+def sums_by_class(classes: IntArray, num_classes: int) -> Callable[[FloatArray], FloatArray]:
+    """A function that sums weights (R, N) over the rows of each class (or of any other grouping, 0..C-1), to (R, C)."""
+    order = np.argsort(classes, kind="stable")
+    present, starts = np.unique(classes[order], return_index=True)
+
+    def sums(weights: FloatArray) -> FloatArray:
+        totals = np.zeros((len(weights), num_classes))
+        totals[:, present] = np.add.reduceat(np.take(weights, order, axis=1), starts, axis=1)
+        return totals
+
+    return sums
+
+
+def class_counter(labels: IntArray, predictions: IntArray, num_classes: int) -> Callable[[FloatArray], ClassCounts]:
+    """A function from row weights (R, N) to the counts (R, C) of the rows so weighted."""
+    sum_labelled = sums_by_class(labels, num_classes)
+    sum_predicted = sums_by_class(predictions, num_classes)
+    is_correct = (labels == predictions).astype(np.float64)
+    return lambda weights: ClassCounts(
+        correct=sum_labelled(weights * is_correct),
+        labelled=sum_labelled(weights),
+        predicted=sum_predicted(weights),
+    )
+
+
+def count_classes(labels: IntArray, predictions: IntArray, num_classes: int) -> ClassCounts:
+    """The counts (C,) of the rows as they are."""
+    return ClassCounts(
+        correct=np.bincount(labels[labels == predictions], minlength=num_classes).astype(np.float64),
+        labelled=np.bincount(labels, minlength=num_classes).astype(np.float64),
+        predicted=np.bincount(predictions, minlength=num_classes).astype(np.float64),
+    )
+
+
+def confusion_matrix(labels: IntArray, predictions: IntArray, num_classes: int) -> IntArray:
+    """int64 (C, C): row = label, column = prediction."""
+    cells = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
+    return cells.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def per_class_report(labels: IntArray, predictions: IntArray, num_classes: int) -> list[dict[str, float]]:
+    """For each class in order: precision, recall, f1 (0.0 where there is nothing to divide by) and support."""
+    counts = count_classes(labels, predictions, num_classes)
+    columns = {
+        "precision": _precision(counts),
+        "recall": _recall(counts),
+        "f1": _f1(counts),
+        "support": counts.labelled,
+    }
+    return [{name: float(column[c]) for name, column in columns.items()} for c in range(num_classes)]
+
+
+def _divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """0.0 where the denominator is 0, as scikit-learn's zero_division."""
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+
+
+def _precision(counts: ClassCounts) -> FloatArray:
+    return _divide(counts.correct, counts.predicted)
+
+
+def _recall(counts: ClassCounts) -> FloatArray:
+    return _divide(counts.correct, counts.labelled)
+
+
+def _f1(counts: ClassCounts) -> FloatArray:
+    return _divide(2 * counts.correct, counts.labelled + counts.predicted)
+
+
+def _accuracy(counts: ClassCounts) -> FloatArray:
+    """Micro F1 too: with one label and one prediction a row, an error is one false positive and one false negative."""
+    return _divide(counts.correct.sum(-1), counts.labelled.sum(-1))
+
+
+def _matthews(counts: ClassCounts) -> FloatArray:
+    """Gorodkin's R_K, for two classes the Matthews coefficient; 0.0 when labels or predictions are all one class."""
+    total = counts.labelled.sum(-1)
+    covariance = counts.correct.sum(-1) * total - (counts.labelled * counts.predicted).sum(-1)
+    label_variance = total**2 - (counts.labelled**2).sum(-1)
+    prediction_variance = total**2 - (counts.predicted**2).sum(-1)
+    return _divide(covariance, np.sqrt(label_variance) * np.sqrt(prediction_variance))
+
+
+PerClass = Callable[[ClassCounts], FloatArray]
+
+
+def _of_class_one(per_class: PerClass) -> PerClass:
+    return lambda counts: per_class(counts)[..., 1]
+
+
+def _macro(per_class: PerClass) -> PerClass:
+    """The mean over the classes that occur among labels or predictions, which is scikit-learn's default too."""
+
+    def macro(counts: ClassCounts) -> FloatArray:
+        occurs = (counts.labelled + counts.predicted) > 0
+        return _divide((per_class(counts) * occurs).sum(-1), occurs.sum(-1).astype(np.float64))
+
+    return macro
+
+
+def _weighted_f1(counts: ClassCounts) -> FloatArray:
+    return _divide((_f1(counts) * counts.labelled).sum(-1), counts.labelled.sum(-1))
+
+
+CONFUSION_METRICS: dict[str, PerClass] = {
+    "accuracy": _accuracy,
+    "f1": _of_class_one(_f1),
+    "precision": _of_class_one(_precision),
+    "recall": _of_class_one(_recall),
+    "f1_macro": _macro(_f1),
+    "f1_micro": _accuracy,
+    "f1_weighted": _weighted_f1,
+    "precision_macro": _macro(_precision),
+    "recall_macro": _macro(_recall),
+    "matthews": _matthews,
+}
+TWO_CLASS_METRICS = frozenset({"f1", "precision", "recall"})

@@ -1,0 +1,125 @@
+"""How far a score could be off because the test set is only a sample: percentile bootstrap intervals.
+
+A resample draws N rows with replacement. All that a metric needs to know of it is how often each row was drawn, so
+resamples are rows of a matrix of counts and a metric scores a block of them at once. For metrics of the confusion
+matrix the counts are those of its cells: drawing cells by a multinomial with their frequencies is the same experiment,
+and costs nothing that grows with N.
+
+Dimensions: N rows, R resamples in a block, S resamples in all, M sets of scores for the same rows, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from finetune_cli.evaluation.confusion import CONFUSION_METRICS, FloatArray, class_counter
+from finetune_cli.evaluation.metrics import Array, check_names, check_scored_rows, compute_metrics, weighted_metric
+
+BLOCK_CELLS = 200_000  # counts in a block, 1.6 MB: twice as fast as blocks that leave the processor's cache
+
+Block = tuple[slice, FloatArray]
+
+
+def bootstrap_intervals(
+    names: Sequence[str], *, labels: Array, scores: Array, kind: str, samples: int, level: float, seed: int
+) -> dict[str, tuple[float, float]]:
+    """The interval (low, high) of each metric at this level, 0.95 for 95 %.
+
+    Labels, scores, kind and errors as in `compute_metrics`. The same seed gives the same interval, whatever other
+    metrics are asked for. Resamples in which a metric is not defined (AUROC when one class was not drawn) are left out;
+    (nan, nan) if there is no other.
+
+    The interval is about the choice of these rows, not about the training run: for that see `summarise_seeds`. Two
+    limits of the method: a score at its bound (accuracy 1.0) has an interval of width 0, and with few rows (below about
+    30) intervals are too narrow.
+    """
+    values = bootstrap_values(names, labels=labels, score_sets=[scores], kind=kind, samples=samples, seed=seed)
+    intervals = {name: percentile_interval(values[name][0], level) for name in names}
+    if "ece" in intervals:
+        point = compute_metrics(["ece"], labels=labels, scores=scores, kind=kind)["ece"]
+        intervals["ece"] = _reflect(intervals["ece"], point)
+    return intervals
+
+
+def bootstrap_values(
+    names: Sequence[str], *, labels: Array, score_sets: Sequence[Array], kind: str, samples: int, seed: int
+) -> dict[str, FloatArray]:
+    """Each metric of M sets of scores, float64 (M, S): column s of every set and metric family is one resample of rows.
+
+    The sets are scored on the same resamples, so differences between them are paired.
+    """
+    checked = [check_scored_rows(labels, scores, kind=kind) for scores in score_sets]
+    labels, sets = checked[0][0], [scores for _, scores in checked]
+    for scores in sets:
+        check_names(names, scores, kind=kind)
+    values = {name: np.empty((len(sets), samples)) for name in names}
+    by_cell = [name for name in names if name in CONFUSION_METRICS]
+    by_row = [name for name in names if name not in CONFUSION_METRICS]
+    if by_cell:
+        _score_by_cell({name: values[name] for name in by_cell}, labels, sets, seed)
+    if by_row:
+        metrics = {
+            name: [weighted_metric(name, labels=labels, scores=scores, kind=kind) for scores in sets] for name in by_row
+        }
+        for block, counts in _row_counts(len(labels), samples, np.random.default_rng([seed, 1])):
+            for name, of_sets in metrics.items():
+                for m, metric in enumerate(of_sets):
+                    values[name][m, block] = metric(counts)
+    return values
+
+
+def percentile_interval(values: FloatArray, level: float) -> tuple[float, float]:
+    """The middle `level` of the values (S,), nan left out."""
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0:
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _reflect(interval: tuple[float, float], point: float) -> tuple[float, float]:
+    """The interval mirrored at the point, never below 0 ("basic" bootstrap, Davison and Hinkley 1997, section 5.2).
+
+    Chance alone makes an ECE, and resampling adds its share once more, so that resamples lie too high. Of 200 test sets
+    of 408 rows from a calibrated model, the percentile interval held the true value in none, this one in 62 %; from
+    models with a true ECE of 0.06 and 0.13, 78 and 91 % against 90 and 91 %.
+    """
+    low, high = interval
+    return max(0.0, 2 * point - high), max(point, 2 * point - low)
+
+
+def _score_by_cell(values: dict[str, FloatArray], labels: Array, sets: Sequence[FloatArray], seed: int) -> None:
+    """Fill in the metrics of the confusion matrix. A cell is one combination of label and every set's prediction."""
+    columns = np.stack([labels, *(scores.argmax(axis=1) for scores in sets)], axis=1)
+    cells, cell_counts = np.unique(columns, axis=0, return_counts=True)
+    counters = [class_counter(cells[:, 0], cells[:, 1 + m], scores.shape[1]) for m, scores in enumerate(sets)]
+    samples = next(iter(values.values())).shape[1]
+    for block, counts in _cell_counts(cell_counts, samples, np.random.default_rng([seed, 0])):
+        for m, counter in enumerate(counters):
+            class_counts = counter(counts)
+            for name, target in values.items():
+                target[m, block] = CONFUSION_METRICS[name](class_counts)
+
+
+def _blocks(width: int, samples: int) -> Iterator[slice]:
+    size = max(1, BLOCK_CELLS // width)
+    for start in range(0, samples, size):
+        yield slice(start, min(start + size, samples))
+
+
+def _cell_counts(cell_counts: Array, samples: int, generator: np.random.Generator) -> Iterator[Block]:
+    total = cell_counts.sum()
+    for block in _blocks(len(cell_counts), samples):
+        drawn = generator.multinomial(total, cell_counts / total, size=block.stop - block.start)
+        yield block, drawn.astype(np.float64)
+
+
+def _row_counts(num_rows: int, samples: int, generator: np.random.Generator) -> Iterator[Block]:
+    """Counting uniform draws is several times faster here than `multinomial`, which draws a binomial per row."""
+    for block in _blocks(num_rows, samples):
+        counts = np.empty((block.stop - block.start, num_rows))
+        for row in counts:
+            row[:] = np.bincount(generator.integers(num_rows, size=num_rows), minlength=num_rows)
+        yield block, counts

@@ -1,0 +1,144 @@
+"""Several processes for one run: starting them, ending them together, and knowing which one this is."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from finetune_cli.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+logger = logging.getLogger(__name__)
+
+FORWARDED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 10.0  # for the other processes to end by themselves once one has failed
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+
+
+def process_index() -> int:
+    """This process's number among all; 0 for a process that was started alone. Set by torchrun, accelerate or `launch`."""
+    return int(os.environ.get("RANK", 0))
+
+
+def launched_processes() -> int:
+    """How many processes the launcher started in all; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def is_main_process() -> bool:
+    return process_index() == 0
+
+
+def join_group() -> PartialState:
+    """Form the process group that the launcher asked for (a group of one without a launcher), and say who is in it.
+
+    Without a GPU, Accelerate joins launched processes only when ACCELERATE_USE_CPU is set; otherwise each would train alone
+    as process 0. Raises ConfigError when the group is not as large as the launcher said.
+    """
+    import torch
+    from accelerate import PartialState
+
+    launched = launched_processes()
+    if launched > 1 and not torch.accelerator.is_available():
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    state = PartialState()
+    if state.num_processes != launched:
+        raise ConfigError(
+            f"{launched} processes were launched, but their group has {state.num_processes}. "
+            f"Start with: finetune train CONFIG --num-processes {launched}"
+        )
+    return state
+
+
+def launch(arguments: Sequence[str], num_processes: int) -> int:
+    """Run `python -m finetune_cli ARGUMENTS` in that many processes of this machine; the exit code of the whole.
+
+    0 when all end well, else the code of the first that failed (1 when it was killed). Signals are passed on to all; when
+    one process fails, the others get a moment to end by themselves, then are killed. None outlives this process.
+    """
+    command = [sys.executable, "-m", "finetune_cli", *arguments]
+    shared = {
+        **os.environ,
+        "WORLD_SIZE": str(num_processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+    }
+    shared.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
+    children: list[subprocess.Popen[bytes]] = []
+    with _forwarding_signals(children):
+        for index in range(num_processes):
+            environment = {**shared, "RANK": str(index), "LOCAL_RANK": str(index)}
+            # A session of its own: Ctrl-C reaches a child once, through us, and not a second time from the terminal.
+            children.append(
+                subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_die_with_parent)
+            )
+        return _wait_for_all(children)
+
+
+def _wait_for_all(children: Sequence[subprocess.Popen[bytes]]) -> int:
+    first_failure: int | None = None
+    deadline = float("inf")
+    while running := [child for child in children if child.poll() is None]:
+        failed = [child for child in children if child.returncode]
+        if failed and first_failure is None:
+            first_failure = _exit_code(failed[0], children.index(failed[0]))
+            deadline = time.monotonic() + GRACE_SECONDS
+        if time.monotonic() > deadline:
+            for child in running:
+                child.kill()
+        time.sleep(POLL_SECONDS)
+    if first_failure is not None:
+        return first_failure
+    return next((_exit_code(child, index) for index, child in enumerate(children) if child.returncode), ExitCode.DONE)
+
+
+def _exit_code(child: subprocess.Popen[bytes], index: int) -> int:
+    """A child's exit code; a child that a signal killed counts as a failed run, and is named."""
+    if child.returncode >= 0:
+        return child.returncode
+    name = signal.Signals(-child.returncode).name
+    hint = " (the system may have run out of memory)" if name == "SIGKILL" else ""
+    logger.error("Process %d was killed by %s%s", index, name, hint)
+    return ExitCode.RUN_FAILED
+
+
+@contextmanager
+def _forwarding_signals(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Pass the stop signals on to the children inside the block."""
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    previous: dict[signal.Signals, Any] = {number: signal.signal(number, forward) for number in FORWARDED_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _die_with_parent() -> None:
+    """In the child: be killed when the launching process dies, however it dies (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

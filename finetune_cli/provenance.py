@@ -1,0 +1,52 @@
+"""What is recorded of a run in run.json besides its results: versions, machine, git commit, peak memory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timezone
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "safetensors")
+
+
+def describe_process() -> dict[str, Any]:
+    """The command, versions, platform and the commit of the working directory, for run.json."""
+    return {
+        "command": shlex.join(["finetune", *sys.argv[1:]]),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {"finetune-cli": _version("finetune-cli"), "python": platform.python_version()}
+        | {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "git_commit": _git_commit(),
+    }
+
+
+def peak_memory_bytes() -> int | None:
+    """The largest resident size of this process so far; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    try:
+        shown = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return shown.stdout.strip() or None

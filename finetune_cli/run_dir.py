@@ -1,0 +1,101 @@
+"""Where a run's files are, how they are written so that a crash leaves no half file, and what is recorded of the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from finetune_cli.errors import RunFailedError
+
+
+class RunDir:
+    """The files of one run, as DESIGN lays them out; paths only, nothing is created by asking."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.record = self.path / "run.json"
+        self.history = self.path / "history.jsonl"
+        self.log = self.path / "run.log"
+        self.lock = self.path / "run.lock"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model"
+
+    def evaluation(self, split: str) -> Path:
+        return self.path / "eval" / split
+
+    def read_record(self) -> dict[str, Any]:
+        """run.json, or {} when it is not there or was damaged."""
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        write_json(self.record, record)
+
+    def clear(self) -> None:
+        """Remove what earlier runs left (the lock stays); files that are not a run's are kept."""
+        for path in (self.checkpoints, self.model, self.path / "eval"):
+            shutil.rmtree(path, ignore_errors=True)
+        for file in (self.config, self.record, self.history, self.log):
+            file.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """A text file that takes the place of `path` when the block ends well, synced; otherwise `path` stays as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        sync_directory(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON in one piece: the whole file or the old one, never a part."""
+    with replacing(path) as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in `path` survive a power cut; a no-op where directories cannot be opened."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_writable(path: Path) -> None:
+    """Create the directory and prove that a file can be written in it. Raises RunFailedError when not."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe-{os.getpid()}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as err:
+        raise RunFailedError(
+            f"output_dir: cannot write in {path}: {err.strerror or err}. Choose another directory with --output-dir."
+        ) from err

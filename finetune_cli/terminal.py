@@ -1,0 +1,178 @@
+"""The two streams: results on stdout, everything else on stderr, each in the form that its reader can use.
+
+A terminal gets colour and a live bar; a pipe, a log file or a dumb terminal gets plain lines.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Any, BinaryIO, TextIO
+
+RED, YELLOW, BOLD = "31", "33", "1"
+
+# Read by the libraries when they are imported, so set before; a value from the user stays.
+QUIET_LIBRARIES = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "DATASETS_VERBOSITY": "error",
+    "HF_HUB_VERBOSITY": "error",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "true",  # unset, the library warns when data loaders fork
+}
+NO_PROGRESS_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+
+
+class OutputClosedError(Exception):
+    """Whoever read our stdout has gone, as `head` does when it has enough."""
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person watches this stream on a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
+def paint(text: str, style: str, stream: TextIO) -> str:
+    """The text in an ANSI style, where the stream shows one and NO_COLOR (https://no-color.org) does not forbid it."""
+    if not is_terminal(stream) or os.environ.get("NO_COLOR"):
+        return text
+    return f"\x1b[{style}m{text}\x1b[0m"
+
+
+def write_error(text: str) -> None:
+    """A line on stderr; a closed stderr is nothing to fail about."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
+
+
+def show_error(message: str, *, with_traceback: bool = False) -> None:
+    if with_traceback:
+        write_error(traceback.format_exc().rstrip())
+    write_error(f"{paint('error:', RED, sys.stderr)} {message}")
+
+
+def show_bug() -> None:
+    """The traceback of an error that nobody foresaw."""
+    write_error(traceback.format_exc().rstrip())
+    write_error(
+        f"{paint('error:', RED, sys.stderr)} this is a bug in finetune or in a library below it. Please report it with "
+        f"the lines above, the config and `finetune --version`."
+    )
+
+
+def leave_quietly() -> None:
+    """Point stdout at nothing, so that Python's last flush does not complain about the closed pipe."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what sys.stderr is at that moment: a live progress bar puts itself in between."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+class _Formatter(logging.Formatter):
+    """Plain messages; warnings say that they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno >= logging.WARNING:
+            return f"{paint(f'{record.levelname.lower()}:', YELLOW, sys.stderr)} {text}"
+        return text
+
+
+def start_logging(*, quiet: bool, verbose: bool, enabled: bool = True) -> None:
+    """Send the package's log to stderr and keep the libraries below it silent, unless `verbose`.
+
+    enabled: False in all but the main process of a group, which then show nothing.
+    """
+    logger = logging.getLogger("finetune_cli")
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)  # run.log gets INFO under --quiet, too
+    logger.propagate = False
+    for handler in [handler for handler in logger.handlers if isinstance(handler, _StderrHandler)]:
+        logger.removeHandler(handler)
+    if enabled:
+        handler = _StderrHandler()
+        handler.setLevel(logging.WARNING if quiet else logging.DEBUG)
+        handler.setFormatter(_Formatter("%(message)s"))
+        logger.addHandler(handler)
+    if not (verbose and enabled):
+        for name, value in QUIET_LIBRARIES.items():
+            os.environ.setdefault(name, value)
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        logging.lastResort = None  # loggers without a handler of their own: torch, accelerate
+    if quiet or not enabled or not is_terminal(sys.stderr):
+        for name, value in NO_PROGRESS_BARS.items():
+            os.environ.setdefault(name, value)
+
+
+class Output:
+    """Where a command's result goes: one JSON document, or lines and tables for people.
+
+    enabled: False in all but the main process of a group: nothing is printed.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, enabled: bool = True) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.enabled = enabled
+        self.fancy = is_terminal(sys.stdout) and not as_json
+
+    def line(self, text: str = "") -> None:
+        """One line of the result. Raises OutputClosedError when nobody reads any more."""
+        if not self.enabled:
+            return
+        try:
+            print(text, file=sys.stdout, flush=True)
+        except BrokenPipeError as err:
+            raise OutputClosedError from err
+
+    def heading(self, text: str) -> None:
+        self.line(paint(text, BOLD, sys.stdout))
+
+    def json(self, value: Any) -> None:
+        """One JSON document; what is not finite becomes null, which JSON has."""
+        self.line(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+    def warn(self, message: str) -> None:
+        if self.enabled:
+            write_error(f"{paint('warning:', YELLOW, sys.stderr)} {message}")
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
+        """Aligned columns, the first `left` of them to the left and the rest, numbers, to the right."""
+        lines = [list(header), *map(list, rows)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+        for number, line in enumerate(lines):
+            cells = [
+                cell.ljust(width) if column < left else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ]
+            text = "  ".join(cells).rstrip()
+            self.line("  " + (paint(text, BOLD, sys.stdout) if number == 0 else text)) if text else None
+
+    def binary(self) -> BinaryIO:
+        """stdout for bytes."""
+        return sys.stdout.buffer
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,69 @@
+"""The training loop written by hand on Accelerate."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, skip_first_batches
+from accelerate.utils import send_to_device, set_seed
+from torch.nn import Module
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from finetune_cli.training.checkpointing import use_bare_weight_names
+from finetune_cli.training.guards import drop_nonfinite_gradients
+from finetune_cli.training.monitor import Monitor
+from finetune_cli.training.objective import EpochBatches, Objective
+
+
+def train(
+    accelerator: Accelerator,
+    model: Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    batches: EpochBatches,
+    objective: Objective,
+    monitor: Monitor,
+    *,
+    micro_batches_per_update: int,
+    max_grad_norm: float | None,
+    seed: int,
+    resume_from: Path | None = None,
+) -> None:
+    """Train until the monitor says that it is over.
+
+    An update's micro-batches are taken as one window: each share of the loss is already divided by the rows of the whole
+    update, and gradients are exchanged between processes once, at the window's end. (Accelerate's `accumulate()`
+    divides by the configured count, which is wrong for a short last window.) The schedule is not prepared: it moves
+    once per update, not once per process.
+    """
+    model, optimizer = accelerator.prepare(model, optimizer)
+    use_bare_weight_names(accelerator)
+    set_seed(seed, device_specific=True)
+    over = monitor.start(accelerator, schedule, resume_from)
+    while not over:
+        epoch, updates_done = divmod(monitor.progress.step, monitor.cadence.updates_per_epoch)
+        batches.set_epoch(epoch)
+        remaining = iter(skip_first_batches(batches, updates_done * micro_batches_per_update))
+        while not over and (window := list(islice(remaining, micro_batches_per_update))):
+            model.train()
+            loss = torch.zeros((), device=accelerator.device)
+            for index, batch in enumerate(window):
+                exchange = nullcontext() if index == len(window) - 1 else accelerator.no_sync(model)
+                with exchange:
+                    share = objective(model, send_to_device(batch, accelerator.device, non_blocking=True))
+                    accelerator.backward(share)
+                loss += share.detach()
+            grad_norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
+            if monitor.skip_nonfinite:
+                drop_nonfinite_gradients(model)
+            learning_rate = schedule.get_last_lr()[0]
+            optimizer.step()
+            if not accelerator.optimizer_step_was_skipped:
+                schedule.step()
+            optimizer.zero_grad()
+            mean_loss = accelerator.reduce(loss, reduction="mean")
+            over = monitor.after_update(loss=mean_loss.item(), grad_norm=float(grad_norm), learning_rate=learning_rate)

@@ -1,0 +1,237 @@
+"""What happens after each update, the same for both loops: history, evaluation, best step, checkpoints, stopping."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from torch.optim.lr_scheduler import LRScheduler
+
+from finetune_cli.errors import RunFailedError
+from finetune_cli.records import EvalRecord, StepRecord
+from finetune_cli.training.checkpointing import Checkpoints, Progress
+from finetune_cli.training.stopping import StopRequest, stop_error
+
+Evaluate = Callable[[int, float, Callable[[], None]], Sequence[EvalRecord]]
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """When things happen, in updates. `evaluate_every`, `save_every`: also at each epoch's end when None."""
+
+    num_updates: int
+    updates_per_epoch: int
+    evaluate_every: int | None
+    save_every: int | None
+    save_every_seconds: float | None
+
+    def due(self, step: int, every: int | None) -> bool:
+        return step == self.num_updates or step % (every or self.updates_per_epoch) == 0
+
+    def epoch(self, step: int) -> float:
+        return step / self.updates_per_epoch
+
+
+@dataclass(frozen=True)
+class BestRule:
+    """Which evaluation is the best: a metric of the split "validation", its direction, and when to give up."""
+
+    metric: str
+    greater_is_better: bool
+    patience: int | None = None
+    min_delta: float = 0.0
+
+    def improves(self, score: float, best: float | None, *, by: float = 0.0) -> bool:
+        """Strictly better, so that the earliest of equals stays; NaN never is."""
+        if math.isnan(score):
+            return False
+        return best is None or (score - best if self.greater_is_better else best - score) > by
+
+
+class _StopDuringEvaluation(Exception):
+    """A signal arrived while the model was being scored; the scores are left for the continued run."""
+
+
+class History:
+    """history.jsonl, written by the main process, whole lines only."""
+
+    def __init__(self, path: Path, *, enabled: bool, keep_bytes: int = 0) -> None:
+        self.file = None
+        if enabled:
+            self.file = path.open("ab")
+            self.file.truncate(keep_bytes)  # drop what came after the checkpoint that the run continues from
+
+    def append(self, record: StepRecord | EvalRecord) -> None:
+        if self.file is not None:
+            fields = {key: _or_null(value) for key, value in record.to_json().items()}
+            self.file.write(json.dumps(fields, allow_nan=False).encode() + b"\n")
+            self.file.flush()
+
+    def size(self) -> int:
+        return self.file.tell() if self.file is not None else 0
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+class Monitor:
+    """Follows one training run. The loop calls `start` once and `after_update` after each finished update.
+
+    rows_of(step): the row numbers and the token count of an update, for the record and for messages.
+    evaluate(step, epoch, check): scores on the validation splits, on all processes alike; calls `check` between batches.
+    """
+
+    def __init__(
+        self,
+        *,
+        cadence: Cadence,
+        best_rule: BestRule,
+        checkpoints: Checkpoints,
+        history_path: Path,
+        rows_of: Callable[[int], tuple[np.ndarray, int]],
+        evaluate: Evaluate,
+        stop: StopRequest,
+        skip_nonfinite: bool = False,
+        listen: Callable[[Any], None] = lambda event: None,
+    ) -> None:
+        self.cadence = cadence
+        self.best_rule = best_rule
+        self.checkpoints = checkpoints
+        self.history_path = history_path
+        self.rows_of = rows_of
+        self.evaluate = evaluate
+        self.stop = stop
+        self.skip_nonfinite = skip_nonfinite
+        self.listen = listen
+        self.progress = Progress()
+        self.add_files: Callable[[Path], None] | None = None
+
+    def start(self, accelerator: Accelerator, schedule: LRScheduler, resume_from: Path | None) -> bool:
+        """Restore the run when there is a checkpoint; True when nothing is left to train.
+
+        Call it when model and optimizer are prepared, right before the first update.
+        """
+        self.accelerator, self.schedule = accelerator, schedule
+        if resume_from is not None:
+            self.progress = self.checkpoints.restore(resume_from, accelerator, schedule)
+        main = accelerator.is_main_process
+        self.history = History(self.history_path, enabled=main, keep_bytes=self.progress.history_bytes)
+        self.began = time.monotonic() - self.progress.seconds
+        self.saved_at = time.monotonic()
+        step = self.progress.step
+        if step and self.progress.evaluated_step < step and self.cadence.due(step, self.cadence.evaluate_every):
+            self._evaluate_and_save()  # the stop came during this evaluation
+        return self._finished()
+
+    def after_update(self, *, loss: float, grad_norm: float, learning_rate: float) -> bool:
+        """Record the update and do what is due; True when training is over.
+
+        loss: of the whole update, over all processes. Raises RunFailedError on a loss or gradient that is not finite,
+        NotFinishedError or InterruptedRunError after a signal, with a complete checkpoint written.
+        """
+        progress, cadence = self.progress, self.cadence
+        progress.step += 1
+        progress.seconds = time.monotonic() - self.began
+        rows, tokens = self.rows_of(progress.step)
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)) and not self.skip_nonfinite:
+            raise RunFailedError(_nonfinite_message(progress.step, loss, grad_norm, rows))
+        epoch = cadence.epoch(progress.step)
+        self._note(
+            StepRecord(progress.step, epoch, loss, grad_norm, learning_rate, progress.seconds, len(rows), tokens)
+        )
+        signal_number = self.stop.agreed(self.accelerator)
+        if cadence.due(progress.step, cadence.evaluate_every) and not signal_number:
+            self._evaluate_and_save()
+        elif signal_number or self._save_is_due():
+            self._save()
+        if signal_number:
+            self._raise_stopped(signal_number)
+        return self._finished()
+
+    def close(self) -> None:
+        if hasattr(self, "history"):
+            self.history.close()
+
+    def _evaluate_and_save(self) -> None:
+        """Score the model; save when it is the best so far, when a save is due, or when a signal ends the scoring."""
+        progress = self.progress
+        try:
+            records = self.evaluate(progress.step, self.cadence.epoch(progress.step), self._check_between_batches)
+        except _StopDuringEvaluation:
+            self._save()
+            self._raise_stopped(self.stop.signal_number)
+        for record in records:
+            self._note(record)
+        progress.evaluated_step = progress.step
+        if self._update_best(records[0]) or self._save_is_due():
+            self._save()
+
+    def _update_best(self, record: EvalRecord) -> bool:
+        rule, progress = self.best_rule, self.progress
+        score = record.loss if rule.metric == "loss" else record.metrics[rule.metric]
+        gained = rule.improves(score, progress.best_score, by=rule.min_delta)
+        progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
+        if not rule.improves(score, progress.best_score):
+            return False
+        progress.best_score, progress.best_step = score, progress.step
+        return True
+
+    def _save_is_due(self) -> bool:
+        if self.cadence.due(self.progress.step, self.cadence.save_every) or self._gave_up():
+            return True
+        limit = self.cadence.save_every_seconds
+        return limit is not None and self._agreed_seconds_since_save() >= limit
+
+    def _agreed_seconds_since_save(self) -> float:
+        """The main process's clock, on every process: they must all save or none."""
+        from accelerate.utils import broadcast_object_list
+
+        elapsed = [time.monotonic() - self.saved_at]
+        return float(broadcast_object_list(elapsed)[0]) if self.accelerator.num_processes > 1 else elapsed[0]
+
+    def _save(self) -> None:
+        self.progress.history_bytes = self.history.size()
+        self.checkpoints.save(self.accelerator, self.schedule, self.progress, add_files=self.add_files)
+        self.saved_at = time.monotonic()
+
+    def _check_between_batches(self) -> None:
+        if self.stop.agreed(self.accelerator):
+            raise _StopDuringEvaluation
+
+    def _raise_stopped(self, signal_number: int) -> None:
+        raise stop_error(
+            signal_number, f"after update {self.progress.step} of {self.cadence.num_updates}, with a complete checkpoint"
+        )
+
+    def _gave_up(self) -> bool:
+        patience = self.best_rule.patience
+        return patience is not None and self.progress.evaluations_without_gain >= patience
+
+    def _finished(self) -> bool:
+        return self.progress.step >= self.cadence.num_updates or self._gave_up()
+
+    def _note(self, record: StepRecord | EvalRecord) -> None:
+        self.history.append(record)
+        self.listen(record)
+
+
+def _or_null(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _nonfinite_message(step: int, loss: float, grad_norm: float, rows: np.ndarray) -> str:
+    shown = ", ".join(str(row) for row in rows[:20]) + (", ..." if len(rows) > 20 else "")
+    return (
+        f"Update {step}: the loss is {loss} and the gradient norm {grad_norm}. Training rows of this update: {shown}. "
+        f"Lower training.learning_rate, use training.precision: fp32, or set training.on_nonfinite: skip to leave such "
+        f"updates out."
+    )

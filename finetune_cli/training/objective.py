@@ -1,0 +1,69 @@
+"""The training loss, the one definition that both loops use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+RowLosses = Callable[[Tensor, Tensor], Tensor]
+
+
+class EpochBatches(Protocol):
+    """What a loop is given to train on: one process's micro-batches of the epoch that was set."""
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
+
+
+def row_losses(kind: str, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> RowLosses:
+    """The loss of each row: (logits (M, C) float32, labels (M,)) -> (M,).
+
+    Cross-entropy for classification, squared error for regression (logits (M, 1)). class_weights (C,) multiply a row's
+    loss and are not divided out again: the sum stays linear in the rows, so that accumulation and several processes give
+    the loss of one large batch. Scale them to a mean of 1 over the training rows to keep the learning rate's meaning.
+    """
+    if kind == "regression":
+        return lambda logits, labels: functional.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="none")
+
+    def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+        losses = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+        return losses if class_weights is None else losses * class_weights.to(logits.device)[labels]
+
+    return cross_entropy
+
+
+class Objective:
+    """The share of one micro-batch in its update's loss: sum over its rows / rows of the update x processes.
+
+    Dividing by the rows of the whole update, not of the micro-batch, makes accumulation equal one large batch even when
+    the last update is short. Multiplying by the processes undoes DDP's averaging. Trainer's own scale is
+    wrong for encoder classifiers (huggingface/transformers#47688), Accelerate's `accumulate()` for the last window.
+    """
+
+    def __init__(self, losses: RowLosses, *, num_processes: int = 1) -> None:
+        self.losses = losses
+        self.num_processes = num_processes
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+        """A scalar with its graph. The mean over processes of the sum over an update's micro-batches is the update's loss.
+
+        batch: what TrainingRows yields. Rows from `num_valid` on do not count; with none left the loss is 0, with a graph,
+        so that this process still takes part in the gradient exchange.
+        """
+        inputs = dict(batch)
+        labels, num_valid, update_rows = (inputs.pop(key) for key in ("labels", "num_valid", "update_rows"))
+        logits = model(**inputs).logits.float()
+        return self.losses(logits[:num_valid], labels[:num_valid]).sum() * (self.num_processes / update_rows)
+
+
+def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """Weights N / (C x count), scikit-learn's "balanced": every class weighs the same, the mean over rows is 1."""
+    counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
+    return len(labels) / (num_classes * counts.to(torch.float32))

@@ -1,0 +1,151 @@
+"""The training loop of transformers' Trainer, given our loss, order of rows, optimizer, schedule and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+from torch.nn import Module
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from finetune_cli.training.checkpointing import use_bare_weight_names
+from finetune_cli.training.guards import drop_nonfinite_gradients
+from finetune_cli.training.monitor import Monitor
+from finetune_cli.training.objective import EpochBatches, Objective
+
+TRAINER_STATE = "trainer_state.json"  # the name under which Trainer looks for its state in a checkpoint
+
+
+def training_arguments(
+    *,
+    output_dir: Path,
+    num_updates: int,
+    micro_batch_size: int,
+    micro_batches_per_update: int,
+    learning_rate: float,
+    max_grad_norm: float | None,
+    mixed_precision: str,
+    seed: int,
+    extra: Mapping[str, Any],
+) -> TrainingArguments:
+    """The arguments of this run. What the monitor does (scoring, saving, logging to files) is switched off in Trainer."""
+    return TrainingArguments(
+        output_dir=str(output_dir),
+        max_steps=num_updates,
+        per_device_train_batch_size=micro_batch_size,
+        gradient_accumulation_steps=micro_batches_per_update,
+        learning_rate=learning_rate,
+        max_grad_norm=max_grad_norm or 0.0,  # Trainer's way to say: do not clip
+        use_cpu=not torch.accelerator.is_available(),  # bf16 on a CPU is refused without it
+        bf16=mixed_precision == "bf16",
+        fp16=mixed_precision == "fp16",
+        seed=seed,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # otherwise a NaN loss is logged as 0.0
+        eval_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        **extra,
+    )
+
+
+class SharedPartsTrainer(Trainer):
+    """Trainer with the batches and the loss that the Accelerate loop uses too."""
+
+    def __init__(self, batches: EpochBatches, objective: Objective, **options: Any) -> None:
+        super().__init__(**options)
+        self.batches = batches
+        self.objective = objective
+        self.loss_is_scaled_for_ga = True  # the objective divides by the rows of the whole update
+        self.update_loss = torch.zeros((), device=self.args.device)
+
+    def get_train_dataloader(self) -> Any:
+        """Our loader as it is: it already holds this process's share of each update."""
+        return self.batches
+
+    def compute_loss(
+        self, model: Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        share = self.objective(model, inputs)
+        self.update_loss += share.detach()
+        return share
+
+    def take_update_loss(self) -> float:
+        """The loss of the update just finished, over all processes.
+
+        Summed here because Trainer resets its own sum by subtracting it from itself, so that one NaN stays for ever.
+        """
+        loss = self.accelerator.reduce(self.update_loss, reduction="mean").item()
+        self.update_loss = torch.zeros_like(self.update_loss)
+        return float(loss)
+
+    def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
+        """Not counted: Trainer's estimate walks over all parameters in each micro-batch."""
+        return 0
+
+
+class _NothingLeft(Exception):
+    """The checkpoint that was restored is the run's last; Trainer would train one more update."""
+
+
+class MonitorCallback(TrainerCallback):
+    """Hands each finished update to the monitor, at the same point as the Accelerate loop does."""
+
+    def __init__(self, trainer: SharedPartsTrainer, monitor: Monitor, *, seed: int, resume_from: Path | None) -> None:
+        self.trainer = trainer
+        self.monitor = monitor
+        self.seed = seed
+        self.resume_from = resume_from
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        accelerator = self.trainer.accelerator
+        use_bare_weight_names(accelerator)
+        self.monitor.add_files = lambda directory: self.trainer.state.save_to_json(str(directory / TRAINER_STATE))
+        set_seed(self.seed, device_specific=True)
+        if self.monitor.start(accelerator, self.trainer.lr_scheduler, self.resume_from):
+            raise _NothingLeft
+
+    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.monitor.skip_nonfinite:
+            drop_nonfinite_gradients(kwargs["model"])
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        if logs and "grad_norm" in logs:  # the log of an update; Trainer's closing summary has none
+            over = self.monitor.after_update(
+                loss=self.trainer.take_update_loss(),
+                grad_norm=float(logs["grad_norm"]),
+                learning_rate=logs["learning_rate"],
+            )
+            control.should_training_stop = control.should_training_stop or over
+
+
+def train(
+    arguments: TrainingArguments,
+    model: Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    batches: EpochBatches,
+    objective: Objective,
+    monitor: Monitor,
+    *,
+    seed: int,
+    resume_from: Path | None = None,
+) -> None:
+    """Train until the monitor says that it is over. `resume_from`: a checkpoint that holds Trainer's state."""
+    trainer = SharedPartsTrainer(batches, objective, model=model, args=arguments, optimizers=(optimizer, schedule))
+    trainer.remove_callback(PrinterCallback)  # prints every log to stdout
+    trainer.add_callback(MonitorCallback(trainer, monitor, seed=seed, resume_from=resume_from))
+    try:
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    except _NothingLeft:
+        return
