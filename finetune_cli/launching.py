@@ -45,16 +45,17 @@ def is_main_process() -> bool:
 def join_group() -> PartialState:
     """Form the process group that the launcher asked for (a group of one without a launcher), and say who is in it.
 
-    Without a GPU, Accelerate joins launched processes only when ACCELERATE_USE_CPU is set; otherwise each would train alone
-    as process 0. Raises ConfigError when the group is not as large as the launcher said.
+    Without a GPU, Accelerate joins launched processes only when told to use the CPU; otherwise each would train alone as
+    process 0. Raises ConfigError when the group is not as large as the launcher said.
     """
     import torch
     from accelerate import PartialState
 
     launched = launched_processes()
-    if launched > 1 and not torch.accelerator.is_available():
-        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
-    state = PartialState()
+    on_cpu = launched > 1 and not torch.accelerator.is_available()
+    if on_cpu:
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # read by the Accelerator and by Trainer later on
+    state = PartialState(cpu=on_cpu)
     if state.num_processes != launched:
         raise ConfigError(
             f"{launched} processes were launched, but their group has {state.num_processes}. "
@@ -73,6 +74,7 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
     shared = {
         **os.environ,
         "WORLD_SIZE": str(num_processes),
+        "LOCAL_WORLD_SIZE": str(num_processes),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
     }

@@ -10,11 +10,13 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from finetune_cli.records import EvalRecord, StepRecord, TrainingStarted
+from finetune_cli.tasks import METRICS
 from finetune_cli.terminal import is_terminal, write_error
 
 RECENT_UPDATES = 20  # the loss of one small batch says little: its mean over the last ones is shown
 LINES_PER_RUN = 20
 SECONDS_BETWEEN_LINES = 10
+LEAST_SECONDS_BETWEEN_LINES = 1  # a run of seconds needs no twenty lines
 BAR_REFRESHES_PER_SECOND = 4
 
 
@@ -132,7 +134,7 @@ def facts(record: StepRecord, pace: Pace) -> list[str]:
 
 
 class Lines:
-    """One line at a time: at each twentieth of the run or every 10 seconds, and one for each evaluation."""
+    """One line at a time: at each twentieth of the run and at least every 10 seconds, and one for each evaluation."""
 
     def __init__(self, write: Callable[[str], None] = write_error) -> None:
         self.write = write
@@ -147,8 +149,9 @@ class Lines:
     def updated(self, record: StepRecord, pace: Pace) -> None:
         if self.last_seconds is None:
             self.last_seconds = record.seconds
-        long_ago = record.seconds - self.last_seconds >= SECONDS_BETWEEN_LINES
-        if not (long_ago or record.step - self.last_step >= self.every or record.step == pace.num_updates):
+        waited = record.seconds - self.last_seconds
+        twentieth = record.step - self.last_step >= self.every and waited >= LEAST_SECONDS_BETWEEN_LINES
+        if not (twentieth or waited >= SECONDS_BETWEEN_LINES or record.step == pace.num_updates):
             return
         self.last_step, self.last_seconds = record.step, record.seconds
         parts = [f"update {record.step}/{pace.num_updates}", f"epoch {record.epoch:.2f}", *facts(record, pace)]
@@ -205,8 +208,9 @@ class Nothing:
     def close(self) -> None: ...
 
 
-def training_display(metric: str, *, greater_is_better: bool, shown: bool) -> TrainingDisplay:
-    """The display that fits stderr."""
+def training_display(metric: str, *, shown: bool) -> TrainingDisplay:
+    """The display that fits stderr; `metric` chooses the best evaluation."""
+    greater_is_better = metric not in METRICS or METRICS[metric].greater_is_better
     view: View = Nothing()
     if shown:
         view = Bar() if is_terminal(sys.stderr) else Lines()

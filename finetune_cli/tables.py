@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from finetune_cli.terminal import Output
 
 HISTOGRAM_WIDTH = 40
-SHOWN_CLASSES = 8  # of a confusion matrix, so that it fits 80 columns
+SHOWN_CLASSES = 5  # of a confusion matrix, so that it fits 80 columns
+SHOWN_NAME = 12  # characters of a class name
 SHOWN_LABEL_COUNTS = 5
 SHOWN_CONFUSIONS = 10
 
@@ -47,7 +48,7 @@ def prepare_result(
         return
     splits: Mapping[str, Any] = report["splits"]
     out.table(
-        ["split", "rows", "median", "95 %", "longest", "truncated", "no text"],
+        ["split", "rows", "median tokens", "95 %", "longest", "truncated", "empty"],
         [_length_row(name, split) for name, split in splits.items()],
     )
     out.line()
@@ -115,7 +116,7 @@ def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
         out.line()
     if report.already_finished:
         out.line(
-            f"This run had finished before, after {report.steps} updates; nothing was trained. Best: update {report.best_step}."
+            f"Finished before, after {report.steps} updates; nothing was trained. Best: update {report.best_step}."
         )
     else:
         resumed = f", going on from update {report.resumed_from}" if report.resumed_from else ""
@@ -172,8 +173,8 @@ def _confusion(out: Output, report: EvalReport) -> None:
     """The whole matrix of a few classes, the commonest mistakes of many."""
     names = [one.label for one in report.per_class]
     if len(names) <= SHOWN_CLASSES:
-        rows = [[name, *map(str, counts)] for name, counts in zip(names, report.confusion, strict=True)]
-        out.table([r"true \ predicted", *names], rows)
+        rows = [[shortened(name), *map(str, counts)] for name, counts in zip(names, report.confusion, strict=True)]
+        out.table([r"true \ predicted", *(shortened(name) for name in names)], rows)
         return
     mistakes = [
         (count, names[true], names[predicted])
@@ -191,3 +192,7 @@ def _confusion(out: Output, report: EvalReport) -> None:
     )
     if len(mistakes) > len(shown):
         out.line(f"  and {len(mistakes) - len(shown)} rarer kinds of mistake")
+
+
+def shortened(name: str) -> str:
+    return name if len(name) <= SHOWN_NAME else f"{name[: SHOWN_NAME - 3]}..."

@@ -12,7 +12,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
 
 RED, YELLOW, BOLD = "31", "33", "1"
@@ -53,7 +54,10 @@ def write_error(text: str) -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
 
 
-def show_error(message: str, *, with_traceback: bool = False) -> None:
+def show_error(message: str, *, with_traceback: bool = False, enabled: bool = True) -> None:
+    """enabled: False in all but the main process of a group, which all fail alike."""
+    if not enabled:
+        return
     if with_traceback:
         write_error(traceback.format_exc().rstrip())
     write_error(f"{paint('error:', RED, sys.stderr)} {message}")
@@ -121,17 +125,29 @@ def start_logging(*, quiet: bool, verbose: bool, enabled: bool = True) -> None:
             os.environ.setdefault(name, value)
 
 
+def silence_model_loading() -> None:
+    """Turn off the bars that transformers draws for reading and writing weights; those of downloads stay.
+
+    Call it when transformers has been imported. Where progress bars are off anyway, nothing is to be done.
+    """
+    if "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ:
+        return
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # the Hub's, too
+    enable_progress_bars()
+
+
 class Output:
     """Where a command's result goes: one JSON document, or lines and tables for people.
 
     enabled: False in all but the main process of a group: nothing is printed.
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False, enabled: bool = True) -> None:
+    def __init__(self, *, as_json: bool = False, enabled: bool = True) -> None:
         self.as_json = as_json
-        self.quiet = quiet
         self.enabled = enabled
-        self.fancy = is_terminal(sys.stdout) and not as_json
 
     def line(self, text: str = "") -> None:
         """One line of the result. Raises OutputClosedError when nobody reads any more."""
@@ -155,19 +171,23 @@ class Output:
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
         """Aligned columns, the first `left` of them to the left and the rest, numbers, to the right."""
-        lines = [list(header), *map(list, rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-        for number, line in enumerate(lines):
+        lines = [header, *rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
             cells = [
                 cell.ljust(width) if column < left else cell.rjust(width)
                 for column, (cell, width) in enumerate(zip(line, widths, strict=True))
             ]
-            text = "  ".join(cells).rstrip()
-            self.line("  " + (paint(text, BOLD, sys.stdout) if number == 0 else text)) if text else None
+            text = f"  {'  '.join(cells)}".rstrip()
+            self.line(paint(text, BOLD, sys.stdout) if line is header else text)
 
-    def binary(self) -> BinaryIO:
-        """stdout for bytes."""
-        return sys.stdout.buffer
+    @contextmanager
+    def byte_stream(self) -> Iterator[BinaryIO]:
+        """stdout for bytes. Raises OutputClosedError when nobody reads any more."""
+        try:
+            yield sys.stdout.buffer
+        except BrokenPipeError as err:
+            raise OutputClosedError from err
 
 
 def _finite(value: Any) -> Any:

@@ -153,7 +153,7 @@ def test_regression_takes_numbers_and_their_texts():
 
 @pytest.mark.parametrize("value", ["nan", "inf", math.inf, "1_0", "five", True, [1.0], 1e300, 10**400])
 def test_regression_refuses_what_is_no_finite_number(value):
-    with pytest.raises(DataError, match="expected a finite number, found .* in row 1"):
+    with pytest.raises(DataError, match=r"expected a finite number, found .* in row 1"):
         read_numbers([1.0, value])
 
 

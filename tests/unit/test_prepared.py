@@ -49,7 +49,7 @@ def test_rows_come_out_as_the_tokenizer_encodes_them(tmp_path, write_config, tin
     train = prepared.splits["train"]
     assert [train.tokens(row).tolist() for row in range(train.num_rows)] == reference["input_ids"]
     assert train.lengths.tolist() == [len(ids) for ids in reference["input_ids"]]
-    assert np.asarray(train.token_type_ids).tolist() == sum(reference["token_type_ids"], [])
+    assert np.asarray(train.token_type_ids).tolist() == [kind for row in reference["token_type_ids"] for kind in row]
     assert np.asarray(train.labels).tolist() == [row["label"] for row in rows]
     assert list(train.ids) == [row["idx"] for row in rows]
     dtypes = [
@@ -241,7 +241,7 @@ def test_data_that_do_not_fit_are_refused_with_their_place(
 
 
 def test_a_length_that_the_model_cannot_take_is_a_config_error(tmp_path, write_config):
-    with pytest.raises(ConfigError, match="data.max_length: 65, but this model takes at most 64"):
+    with pytest.raises(ConfigError, match=r"data\.max_length: 65, but this model takes at most 64"):
         prepare(config_of(write_config, tmp_path, "data.max_length=65"))
 
 

@@ -79,7 +79,7 @@ def test_truncation_and_padding_left_in_the_tokenizer_file_do_not_count(tokenize
 
 def test_a_row_that_cannot_be_cut_as_asked_is_an_error(tokenizer):
     encoder = TextEncoder(tokenizer, max_length=8, truncation="only_second")
-    with pytest.raises(DataError, match="row 70: longer than 8 tokens.*only_second is not enough"):
+    with pytest.raises(DataError, match=r"row 70: longer than 8 tokens.*only_second is not enough"):
         encoder.encode(["short", "long " * 40], ["x", "y"], rows=[50, 70])
 
 
