@@ -10,12 +10,11 @@ import json as json_module
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.exceptions import TyperException
 
-from finetune_cli import __version__
 from finetune_cli import cli_options as options
 from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, GateFailedError
 from finetune_cli.launching import is_main_process, launched_processes
@@ -50,35 +49,16 @@ class Switches:
     debug: bool = False
 
 
-def print_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"finetune {__version__}")
-        raise typer.Exit
-
-
-Version = Annotated[
-    bool, typer.Option("--version", help="Show the version and exit.", callback=print_version, is_eager=True)
-]
-
-ROOT_EXAMPLES = """\
-finetune train configs/quickstart.yaml
-finetune evaluate runs/quickstart
-finetune predict runs/quickstart --text "I am super delighted.\""""
-
-
-@app.callback(cls=options.GroupedGroup, invoke_without_command=True, epilog=ROOT_EXAMPLES)
-def root(ctx: typer.Context, version: Version = False) -> None:
+@app.callback(cls=options.GroupedGroup, invoke_without_command=True, epilog=options.ROOT_EXAMPLES)
+def root(ctx: typer.Context, version: options.Version = False) -> None:
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 
 
-PREPARE_EXAMPLES = """\
-finetune prepare configs/mrpc.yaml --show 3
-finetune prepare configs/mrpc.yaml -s data.max_length=64 --json"""
-
-
 @app.command(
-    cls=options.GroupedCommand, epilog=PREPARE_EXAMPLES, short_help="Check the data, tokenise it once, report on it."
+    cls=options.GroupedCommand,
+    epilog=options.PREPARE_EXAMPLES,
+    short_help="Check the data, tokenise it once, report on it.",
 )
 def prepare(
     ctx: typer.Context,
@@ -107,14 +87,10 @@ def prepare(
     prepare_result(out, prepared.directory, prepared.label_names, prepared.report, examples)
 
 
-TRAIN_EXAMPLES = """\
-finetune train configs/quickstart.yaml
-finetune train configs/mrpc.yaml -s seed=1 --output-dir runs/mrpc-seed1
-finetune train configs/mrpc.yaml --num-processes 2"""
-
-
 @app.command(
-    cls=options.GroupedCommand, epilog=TRAIN_EXAMPLES, short_help="Fine-tune, and keep the best model with its scores."
+    cls=options.GroupedCommand,
+    epilog=options.TRAIN_EXAMPLES,
+    short_help="Fine-tune, and keep the best model with its scores.",
 )
 def train(
     ctx: typer.Context,
@@ -175,14 +151,10 @@ def without_option(arguments: list[str], option: str) -> list[str]:
     return kept
 
 
-EVALUATE_EXAMPLES = """\
-finetune evaluate runs/mrpc
-finetune evaluate runs/mrpc --gate 'f1>=0.88' --gate 'accuracy.low>=0.8'
-finetune evaluate runs/mrpc --data new_rows.csv --json"""
-
-
 @app.command(
-    cls=options.GroupedCommand, epilog=EVALUATE_EXAMPLES, short_help="Score a split or a file; can be a gate for CI."
+    cls=options.GroupedCommand,
+    epilog=options.EVALUATE_EXAMPLES,
+    short_help="Score a split or a file; can be a gate for CI.",
 )
 def evaluate(
     ctx: typer.Context,
@@ -200,7 +172,7 @@ def evaluate(
     debug: options.Debug = False,
 ) -> None:
     """Score a trained model on a split or a file; can be a gate for CI."""
-    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
+    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json, every_process=True)
     check_target(target, overrides, output_dir)
     from finetune_cli.commands.evaluate import evaluate as run_evaluate
     from finetune_cli.tables import evaluate_result
@@ -216,14 +188,9 @@ def evaluate(
     evaluate_result(out, report)
 
 
-PREDICT_EXAMPLES = """\
-finetune predict runs/sst2 --text "I am super delighted."
-finetune predict runs/mrpc --text "It rains." --text-pair "It is raining."
-finetune predict runs/sst2 reviews.csv -o labelled.csv --keep-columns
-cat reviews.jsonl | finetune predict runs/sst2 - --probabilities"""
-
-
-@app.command(cls=options.GroupedCommand, epilog=PREDICT_EXAMPLES, short_help="Label a file, standard input or --text.")
+@app.command(
+    cls=options.GroupedCommand, epilog=options.PREDICT_EXAMPLES, short_help="Label a file, standard input or --text."
+)
 def predict(
     ctx: typer.Context,
     *,
@@ -245,8 +212,8 @@ def predict(
 ) -> None:
     """Label a file, standard input or --text, in the order the rows come in."""
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug)
-    rows = rows_to_label(source, texts, text_pairs)
     check_target(target, overrides, output_dir)
+    rows = rows_to_label(source, texts, text_pairs)
     from finetune_cli.commands.predict import WINDOW_ROWS
     from finetune_cli.commands.predict import predict as run_predict
     from finetune_cli.commands.prediction_files import choose_format, write_predictions
@@ -284,12 +251,9 @@ def rows_to_label(source: str | None, texts: list[str], pairs: list[str]) -> Any
     return sys.stdin.buffer if source == "-" else Path(str(source))
 
 
-VALIDATE_EXAMPLES = """\
-finetune validate configs/mrpc.yaml
-finetune validate configs/mrpc.yaml -s training.batch_size=16 --json"""
-
-
-@app.command(cls=options.GroupedCommand, epilog=VALIDATE_EXAMPLES, short_help="Show every mistake in a config at once.")
+@app.command(
+    cls=options.GroupedCommand, epilog=options.VALIDATE_EXAMPLES, short_help="Show every mistake in a config at once."
+)
 def validate(
     ctx: typer.Context,
     *,
@@ -337,7 +301,7 @@ def read_config(path: Path, overrides: list[str]) -> RunConfig:
 def with_output_dir(overrides: list[str], output_dir: str | None) -> list[str]:
     """`--output-dir` as the last `--set`, quoted so that any name stays a text."""
     quoted = json_module.dumps(output_dir, ensure_ascii=False)
-    return [*overrides, f"output_dir={quoted}"] if output_dir else overrides
+    return overrides if output_dir is None else [*overrides, f"output_dir={quoted}"]
 
 
 def check_target(target: str, overrides: list[str], output_dir: str | None) -> None:
@@ -345,7 +309,7 @@ def check_target(target: str, overrides: list[str], output_dir: str | None) -> N
     path = Path(target)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         read_config(path, with_output_dir(overrides, output_dir))
-    elif output_dir:
+    elif output_dir is not None:
         raise ConfigError(f"--output-dir goes with a config, and {target} is a run or a model. Name that run instead.")
 
 
@@ -381,6 +345,6 @@ def usage_message(error: TyperException) -> str:
     """Typer's message, with the nearest option and what to type next."""
     context: Any = getattr(error, "ctx", None)
     near = getattr(error, "possibilities", None)
-    message = (error.message if near else error.format_message()).rstrip(".?")
+    message = (error.message if near else error.format_message()).rstrip(".?").replace("Value error, ", "")
     ending = f". Did you mean {' or '.join(sorted(near))}?" if near else "?" if "Did you mean" in message else "."
     return f"{message}{ending}\nSee: {context.command_path if context else 'finetune'} --help"

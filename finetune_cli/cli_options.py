@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from finetune_cli import __version__
+
 if TYPE_CHECKING:
     from typer._click import HelpFormatter
 
@@ -27,6 +29,7 @@ class GroupedCommand(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {ARGUMENTS: []}
+        parameter: Any
         for parameter in self.get_params(ctx):
             if _is_argument(parameter):
                 groups[ARGUMENTS].append((parameter.metavar or "", parameter.help or ""))
@@ -193,3 +196,43 @@ Json = Annotated[bool, _option("--json", "Print the result as one JSON document.
 Quiet = Annotated[bool, _option("--quiet -q", "Only the result, warnings and errors.")]
 Verbose = Annotated[bool, _option("--verbose -v", "Say more, and show the libraries' own warnings.")]
 Debug = Annotated[bool, _option("--debug", "Show the traceback of every error.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"finetune {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+]
+
+ROOT_EXAMPLES = """\
+finetune train configs/quickstart.yaml
+finetune evaluate runs/quickstart
+finetune predict runs/quickstart --text "I am super delighted.\""""
+
+PREPARE_EXAMPLES = """\
+finetune prepare configs/mrpc.yaml --show 3
+finetune prepare configs/mrpc.yaml -s data.max_length=64 --json"""
+
+TRAIN_EXAMPLES = """\
+finetune train configs/quickstart.yaml
+finetune train configs/mrpc.yaml -s seed=1 --output-dir runs/mrpc-seed1
+finetune train configs/mrpc.yaml --num-processes 2"""
+
+EVALUATE_EXAMPLES = """\
+finetune evaluate runs/mrpc
+finetune evaluate runs/mrpc --gate 'f1>=0.88' --gate 'accuracy.low>=0.8'
+finetune evaluate runs/mrpc --data new_rows.csv --json"""
+
+PREDICT_EXAMPLES = """\
+finetune predict runs/sst2 --text "I am super delighted."
+finetune predict runs/mrpc --text "It rains." --text-pair "It is raining."
+finetune predict runs/sst2 reviews.csv -o labelled.csv --keep-columns
+cat reviews.jsonl | finetune predict runs/sst2 - --probabilities"""
+
+VALIDATE_EXAMPLES = """\
+finetune validate configs/mrpc.yaml
+finetune validate configs/mrpc.yaml -s training.batch_size=16 --json"""

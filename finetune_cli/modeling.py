@@ -31,33 +31,57 @@ TOKENIZER_FILES = (
 )
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 SPECIAL_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+READ_BYTES = 2**20
 UNSET_LENGTH = 1_000_000  # tokenizers without a limit of their own say 1e30
 
 # Families whose positions start after the padding index, so that a 514-row table holds 512 tokens.
-OFFSET_POSITION_MODELS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text"}
+OFFSET_POSITION_MODELS = {
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "mpnet",
+    "longformer",
+    "data2vec-text",
+}
 
-DROPOUT_FIELDS = ("hidden_dropout_prob", "dropout", "hidden_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout")
+DROPOUT_FIELDS = (
+    "hidden_dropout_prob",
+    "dropout",
+    "hidden_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "classifier_dropout",
+)
 ATTENTION_DROPOUT_FIELDS = ("attention_probs_dropout_prob", "attention_dropout")
 
 
-def resolve_model(name_or_path: str, *, revision: str | None = None, offline: bool = False, weights: bool = True) -> Path:
+def resolve_model(
+    name_or_path: str,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    weights: bool = True,
+    key: str = "model.name_or_path",
+) -> Path:
     """The local directory that holds a model's files; a Hub model is downloaded (or found in the cache) first.
 
     name_or_path: a directory, `package:NAME/FOLDER` (a folder inside an installed package, whose code is not run), or a
     Hub id. weights: also require safetensors weights; without it the configuration and tokenizer files are enough.
+    key: what names the model, for messages.
     Raises MissingError when something is not there, with what to type next.
     """
     if name_or_path.startswith(PACKAGE_PREFIX):
-        directory = _package_folder(name_or_path)
+        directory = _package_folder(name_or_path, key)
     elif Path(name_or_path).is_dir():
         directory = Path(name_or_path)
     elif Path(name_or_path).is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
-        raise MissingError(f"model.name_or_path: there is no directory {name_or_path!r}. Check the path.")
+        raise MissingError(f"{key}: there is no directory {name_or_path!r}. Check the path.")
     else:
-        directory = _download(name_or_path, revision=revision, offline=offline, weights=weights)
+        directory = _download(name_or_path, key, revision=revision, offline=offline, weights=weights)
     if not (directory / "config.json").is_file():
         raise MissingError(
-            f"model.name_or_path: {directory} has no config.json, so it is not a model directory. Expected config.json, "
+            f"{key}: {directory} has no config.json, so it is not a model directory. Expected config.json, "
             f"model.safetensors and tokenizer files, as save_pretrained writes them."
         )
     if weights:
@@ -65,17 +89,20 @@ def resolve_model(name_or_path: str, *, revision: str | None = None, offline: bo
     return directory
 
 
-def _package_folder(name: str) -> Path:
+def _package_folder(name: str, key: str) -> Path:
     package, _, folder = name.removeprefix(PACKAGE_PREFIX).partition("/")
-    spec = importlib.util.find_spec(package)  # finds the package without importing it
+    try:
+        spec = importlib.util.find_spec(package)  # finds the package without importing it
+    except (ImportError, ValueError):  # of `a.b` it imports a
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise MissingError(
-            f"model.name_or_path: {name!r} needs the Python package {package!r}, which is not installed here. "
+            f"{key}: {name!r} needs the Python package {package!r}, which is not installed here. "
             f"Install it, or name a Hub id or a directory."
         )
     directory = Path(next(iter(spec.submodule_search_locations))) / folder
     if not directory.is_dir():
-        raise MissingError(f"model.name_or_path: the package {package!r} has no folder {folder!r}.")
+        raise MissingError(f"{key}: the package {package!r} has no folder {folder!r}.")
     return directory
 
 
@@ -87,11 +114,11 @@ def _require_safetensors(directory: Path) -> None:
             f"{directory} holds its weights only as pickled .bin files, which can run code when loaded. "
             f"Convert them once with save_pretrained (it writes model.safetensors) and use that directory."
         )
-    raise MissingError(f"{directory} has no weights: expected {' or '.join(WEIGHT_FILES)}.")
+    raise MissingError(f"{directory} has no weights: expected {' or '.join(WEIGHT_FILES)}. Copy them there too.")
 
 
-def _download(repo_id: str, *, revision: str | None, offline: bool, weights: bool) -> Path:
-    from huggingface_hub import snapshot_download
+def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, weights: bool) -> Path:
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -103,7 +130,7 @@ def _download(repo_id: str, *, revision: str | None, offline: bool, weights: boo
     )
 
     patterns = ["config.json", *TOKENIZER_FILES, *(["model*.safetensors", WEIGHT_FILES[1]] if weights else [])]
-    where = f"model.name_or_path: {repo_id!r}"
+    where = f"{key}: {repo_id!r}"
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, local_files_only=offline))
     except HFValidationError as err:
@@ -113,12 +140,14 @@ def _download(repo_id: str, *, revision: str | None, offline: bool, weights: boo
     except RevisionNotFoundError as err:
         raise MissingError(f"{where} has no revision {revision!r} on the Hub. Check model.revision.") from err
     except RepositoryNotFoundError as err:
-        raise MissingError(f"{where} is not a directory here, and the Hub has no such model (or it is private).") from err
+        raise MissingError(
+            f"{where} is not a directory here, and the Hub has no such model (or it is private)."
+        ) from err
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as err:
-        reason = "offline mode is on" if offline or isinstance(err, OfflineModeIsEnabled) else "the Hub was not reached"
+        reason = "offline mode is on" if offline or constants.HF_HUB_OFFLINE else "the Hub was not reached"
         raise MissingError(
             f"{where} is not a directory here, its files are not in the local cache, and {reason}. Run once with network "
-            f"access, or name a local directory: -s model.name_or_path=PATH."
+            f"access, or name a local directory{': -s model.name_or_path=PATH' if '.' in key else ''}."
         ) from err
 
 
@@ -134,9 +163,30 @@ def tokenizer_fingerprint(directory: Path) -> str:
     return digest.hexdigest()
 
 
+def weights_fingerprint(directory: Path) -> str:
+    """SHA-256 over the model's configuration and weights, which decide where training starts."""
+    digest = hashlib.sha256()
+    for path in (directory / "config.json", *sorted(directory.glob("model*.safetensors"))):
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(READ_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
 def model_max_length(directory: Path) -> int:
     """The longest input in tokens, special tokens included: the smaller of the tokenizer's and the model's limit."""
     config, tokenizer_config = _read_json(directory / "config.json"), _read_json(directory / "tokenizer_config.json")
+    try:
+        return _smallest_limit(config, tokenizer_config)
+    except (OverflowError, TypeError, ValueError) as err:
+        raise MissingError(
+            f"{directory}: max_position_embeddings in config.json or model_max_length in tokenizer_config.json is not a "
+            f"whole number ({err}). Download or copy the model again."
+        ) from err
+
+
+def _smallest_limit(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> int:
     limits = []
     if (positions := config.get("max_position_embeddings")) and int(positions) > 0:
         offset = int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in OFFSET_POSITION_MODELS else 0
@@ -150,9 +200,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as err:
         raise MissingError(f"{path} is damaged: {err}. Download or copy the model again.") from err
+    if not isinstance(content, dict):
+        raise MissingError(f"{path} is damaged: expected a JSON object. Download or copy the model again.")
+    return content
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
@@ -167,7 +220,9 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as err:
-        raise MissingError(f"The tokenizer in {directory} cannot be loaded: {_first_line(err)}") from err
+        raise MissingError(
+            f"The tokenizer in {directory} cannot be loaded: {_first_line(err)}. Download or copy it again."
+        ) from err
     if not getattr(tokenizer, "is_fast", False):
         raise MissingError(
             f"The tokenizer in {directory} has no fast version. Convert it to a tokenizer.json with the tokenizers library."
@@ -202,7 +257,7 @@ def train_wordpiece(texts: Iterable[str], *, vocab_size: int, max_length: int, d
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    pieces = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk"]))  # type: ignore[call-arg]
+    pieces = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk"]))
     pieces.normalizer = normalizers.BertNormalizer(lowercase=True)
     pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     pieces.decoder = decoders.WordPiece()
@@ -210,8 +265,10 @@ def train_wordpiece(texts: Iterable[str], *, vocab_size: int, max_length: int, d
         vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS.values()), show_progress=False
     )
     pieces.train_from_iterator(texts, trainer=trainer)
-    ends = [(token, pieces.token_to_id(token)) for token in (SPECIAL_TOKENS["sep"], SPECIAL_TOKENS["cls"])]
-    pieces.post_processor = processors.BertProcessing(*ends)
+    number = {name: pieces.get_vocab()[token] for name, token in SPECIAL_TOKENS.items()}
+    pieces.post_processor = processors.BertProcessing(
+        (SPECIAL_TOKENS["sep"], number["sep"]), (SPECIAL_TOKENS["cls"], number["cls"])
+    )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=pieces,
         model_max_length=max_length,
@@ -238,13 +295,22 @@ def build_classifier(
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    config = AutoConfig.from_pretrained(
-        directory, trust_remote_code=trust_remote_code, local_files_only=True, **_label_fields(kind, label_names)
-    )
+    try:
+        config = AutoConfig.from_pretrained(
+            directory, trust_remote_code=trust_remote_code, local_files_only=True, **_label_fields(kind, label_names)
+        )
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        if "trust_remote_code" in str(err):
+            raise ConfigError(
+                f"{directory} is a model that runs code of its own. If you trust it: -s model.trust_remote_code=true"
+            ) from err
+        raise MissingError(f"{directory / 'config.json'} cannot be used: {_first_line(err)}.") from err
     _set_dropout(config, DROPOUT_FIELDS, dropout, "model.dropout")
     _set_dropout(config, ATTENTION_DROPOUT_FIELDS, attention_dropout, "model.attention_dropout")
-    model, info = _load(AutoModelForSequenceClassification, directory, config=config, trust_remote_code=trust_remote_code)
-    mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]]
+    model, info = _load(
+        AutoModelForSequenceClassification, directory, config=config, trust_remote_code=trust_remote_code
+    )
+    mismatched = _mismatched(info)
     wrong = [key for key in (*info["missing_keys"], *mismatched) if _belongs_to_body(model, key)]
     if wrong:
         raise MissingError(
@@ -257,12 +323,20 @@ def build_classifier(
 
 
 def build_from_scratch(
-    sizes: Mapping[str, int], *, vocab_size: int, pad_token_id: int, kind: str, label_names: Sequence[str] | None, **dropouts: Any
+    sizes: Mapping[str, int],
+    *,
+    vocab_size: int,
+    pad_token_id: int,
+    kind: str,
+    label_names: Sequence[str] | None,
+    **dropouts: Any,
 ) -> PreTrainedModel:
     """A BERT classifier with random weights of the given sizes (fields of BertConfig), drawn from the global generator."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    config = BertConfig(**{**sizes, "vocab_size": vocab_size}, pad_token_id=pad_token_id, **_label_fields(kind, label_names))
+    config = BertConfig(
+        **{**sizes, "vocab_size": vocab_size}, pad_token_id=pad_token_id, **_label_fields(kind, label_names)
+    )
     _set_dropout(config, DROPOUT_FIELDS, dropouts.get("dropout"), "model.dropout")
     _set_dropout(config, ATTENTION_DROPOUT_FIELDS, dropouts.get("attention_dropout"), "model.attention_dropout")
     return BertForSequenceClassification(config)
@@ -277,9 +351,9 @@ def load_trained(directory: Path, *, trust_remote_code: bool = False) -> PreTrai
 
     _require_safetensors(directory)
     model, info = _load(AutoModelForSequenceClassification, directory, trust_remote_code=trust_remote_code)
-    if info["missing_keys"] or info["mismatched_keys"]:
+    if unfit := sorted([*info["missing_keys"], *_mismatched(info)]):
         raise MissingError(
-            f"{directory} has no trained classification head (missing: {', '.join(sorted(info['missing_keys'])[:3])}): its "
+            f"{directory} has no trained classification head (missing or of another shape: {', '.join(unfit[:3])}): its "
             f"answers would be random. Fine-tune it first: finetune train CONFIG, then use the run's directory."
         )
     return model.eval()
@@ -300,7 +374,13 @@ def _load(auto_class: Any, directory: Path, **options: Any) -> tuple[Any, dict[s
             **options,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
-        raise MissingError(f"The model in {directory} cannot be loaded: {_first_line(err)}") from err
+        raise MissingError(
+            f"The model in {directory} cannot be loaded: {_first_line(err)}. Download or copy it again."
+        ) from err
+
+
+def _mismatched(info: Mapping[str, Any]) -> list[str]:
+    return [entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]]
 
 
 def _label_fields(kind: str, label_names: Sequence[str] | None) -> dict[str, Any]:
@@ -331,4 +411,4 @@ def _belongs_to_body(model: PreTrainedModel, key: str) -> bool:
 
 
 def _first_line(err: Exception) -> str:
-    return (str(err).strip().splitlines() or [type(err).__name__])[0][:300]
+    return (str(err).strip().splitlines() or [type(err).__name__])[0][:300].rstrip(" .:")

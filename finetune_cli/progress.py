@@ -17,6 +17,7 @@ RECENT_UPDATES = 20  # the loss of one small batch says little: its mean over th
 LINES_PER_RUN = 20
 SECONDS_BETWEEN_LINES = 10
 LEAST_SECONDS_BETWEEN_LINES = 1  # a run of seconds needs no twenty lines
+BEST = "  * best"
 BAR_REFRESHES_PER_SECOND = 4
 
 
@@ -110,9 +111,9 @@ class Pace:
 
 def evaluation_text(record: EvalRecord, *, best: bool) -> str:
     scores = {"loss": record.loss, **record.metrics}
-    parts = [f"update {record.step}", f"epoch {record.epoch:.2f}", record.split]
-    parts += [f"{name} {value:.4f}" for name, value in scores.items()]
-    return "  ".join(parts) + ("  * best so far" if best else "")
+    parts = [f"update {record.step}", f"epoch {record.epoch:.4g}", record.split]
+    parts += [f"{name} {value:.3f}" for name, value in scores.items()]
+    return "  ".join(parts) + (BEST if best else "")
 
 
 def duration(seconds: float) -> str:
@@ -190,7 +191,7 @@ class Bar:
         self.progress.update(self.task, completed=record.step, facts="  ".join(facts(record, pace)))
 
     def evaluated(self, text: str) -> None:
-        self.progress.console.print(text, markup=False, style="bold" if text.endswith("best so far") else None)
+        self.progress.console.print(text, markup=False, style="bold" if text.endswith(BEST) else None)
 
     def close(self) -> None:
         self.progress.stop()

@@ -7,7 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "safetensors")
@@ -17,7 +17,7 @@ def describe_process() -> dict[str, Any]:
     """The command, versions, platform and the commit of the working directory, for run.json."""
     return {
         "command": shlex.join(["finetune", *sys.argv[1:]]),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"finetune-cli": _version("finetune-cli"), "python": platform.python_version()}
         | {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -45,7 +45,12 @@ def _version(package: str) -> str | None:
 def _git_commit() -> str | None:
     try:
         shown = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False, stdin=subprocess.DEVNULL
+            ["git", "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

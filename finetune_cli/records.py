@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,19 @@ class EvalReport:
     confusion: list[list[int]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """A metric that is not defined on these rows (NaN) has the value null: JSON has no NaN."""
+        fields = dataclasses.asdict(self)
+        for metric in fields["metrics"].values():
+            metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
+        return fields
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> EvalReport:
-        metrics = {name: MetricValue(**metric) for name, metric in value["metrics"].items()}
+        undefined = {"value": math.nan}
+        metrics = {
+            name: MetricValue(**(metric | undefined if metric["value"] is None else metric))
+            for name, metric in value["metrics"].items()
+        }
         per_class = [ClassScore(**score) for score in value["per_class"]]
         return cls(**{**value, "metrics": metrics, "per_class": per_class})
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from finetune_cli.errors import RunFailedError
+from finetune_cli.errors import ConfigError
 
 
 class RunDir:
@@ -89,13 +89,13 @@ def sync_directory(path: Path) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Create the directory and prove that a file can be written in it. Raises RunFailedError when not."""
+    """Create the directory and prove that a file can be written in it. Raises ConfigError when not."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe-{os.getpid()}"
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as err:
-        raise RunFailedError(
+        raise ConfigError(
             f"output_dir: cannot write in {path}: {err.strerror or err}. Choose another directory with --output-dir."
         ) from err

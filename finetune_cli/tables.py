@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HISTOGRAM_WIDTH = 40
 SHOWN_CLASSES = 5  # of a confusion matrix, so that it fits 80 columns
-SHOWN_NAME = 12  # characters of a class name
+SHOWN_NAME = 10  # characters of a class name over a column, so that five of them fit
 SHOWN_LABEL_COUNTS = 5
 SHOWN_CONFUSIONS = 10
 
@@ -171,10 +171,13 @@ def evaluate_result(out: Output, report: EvalReport) -> None:
 
 def _confusion(out: Output, report: EvalReport) -> None:
     """The whole matrix of a few classes, the commonest mistakes of many."""
-    names = [one.label for one in report.per_class]
+    names, corner = [one.label for one in report.per_class], r"true \ predicted"
     if len(names) <= SHOWN_CLASSES:
-        rows = [[shortened(name), *map(str, counts)] for name, counts in zip(names, report.confusion, strict=True)]
-        out.table([r"true \ predicted", *(shortened(name) for name in names)], rows)
+        rows = [
+            [shortened(name, len(corner)), *map(str, counts)]
+            for name, counts in zip(names, report.confusion, strict=True)
+        ]
+        out.table([corner, *(shortened(name) for name in names)], rows)
         return
     mistakes = [
         (count, names[true], names[predicted])
@@ -194,5 +197,5 @@ def _confusion(out: Output, report: EvalReport) -> None:
         out.line(f"  and {len(mistakes) - len(shown)} rarer kinds of mistake")
 
 
-def shortened(name: str) -> str:
-    return name if len(name) <= SHOWN_NAME else f"{name[: SHOWN_NAME - 3]}..."
+def shortened(name: str, width: int = SHOWN_NAME) -> str:
+    return name if len(name) <= width else f"{name[: width - 3]}..."

@@ -25,6 +25,7 @@ QUIET_LIBRARIES = {
     "DATASETS_VERBOSITY": "error",
     "HF_HUB_VERBOSITY": "error",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
     "TOKENIZERS_PARALLELISM": "true",  # unset, the library warns when data loaders fork
 }
 NO_PROGRESS_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
@@ -114,12 +115,14 @@ def start_logging(*, quiet: bool, verbose: bool, enabled: bool = True) -> None:
         handler.setLevel(logging.WARNING if quiet else logging.DEBUG)
         handler.setFormatter(_Formatter("%(message)s"))
         logger.addHandler(handler)
+    else:
+        _drop_records_of(logger)
     if not (verbose and enabled):
         for name, value in QUIET_LIBRARIES.items():
             os.environ.setdefault(name, value)
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
-        logging.lastResort = None  # loggers without a handler of their own: torch, accelerate
+        _drop_records_of(logging.getLogger())  # torch, accelerate: loggers without a handler of their own
     if quiet or not enabled or not is_terminal(sys.stderr):
         for name, value in NO_PROGRESS_BARS.items():
             os.environ.setdefault(name, value)
@@ -137,6 +140,12 @@ def silence_model_loading() -> None:
 
     disable_progress_bar()  # the Hub's, too
     enable_progress_bars()
+
+
+def _drop_records_of(logger: logging.Logger) -> None:
+    """Without any handler Python prints warnings on stderr by itself."""
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 class Output:

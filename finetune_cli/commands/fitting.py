@@ -144,10 +144,16 @@ def _build_monitor(
         records = []
         for split in scored_splits(prepared):
             rows = prepared.splits[split]
+            labels = rows.known_labels()
             logits = predict_logits(
-                model, rows, pad_token_id=pad_token_id, device=model.device, accelerator=monitor.accelerator, check=check
+                model,
+                rows,
+                pad_token_id=pad_token_id,
+                device=model.device,
+                accelerator=monitor.accelerator,
+                check=check,
             )
-            records.append(EvalRecord(step, epoch, split, *plain_scores(logits, rows.labels, rules)))
+            records.append(EvalRecord(step, epoch, split, *plain_scores(logits, labels, rules)))
         return records
 
     monitor = Monitor(
@@ -160,7 +166,8 @@ def _build_monitor(
         ),
         best_rule=BestRule(
             evaluation.metric_for_best,
-            greater_is_better=evaluation.metric_for_best not in METRICS or METRICS[evaluation.metric_for_best].greater_is_better,
+            greater_is_better=evaluation.metric_for_best not in METRICS
+            or METRICS[evaluation.metric_for_best].greater_is_better,
             patience=stopping.patience if stopping else None,
             min_delta=stopping.min_delta if stopping else 0.0,
         ),
@@ -177,7 +184,9 @@ def _build_monitor(
 
 def scored_splits(prepared: PreparedData) -> list[str]:
     """The validation splits, "validation" first: what training is steered by and reports at the end."""
-    splits = [name for name, split in prepared.splits.items() if name.startswith("validation") and split.labels is not None]
+    splits = [
+        name for name, split in prepared.splits.items() if name.startswith("validation") and split.labels is not None
+    ]
     if "validation" not in splits:
         raise DataError("The validation split has no labels, so no best model can be chosen.")
     return sorted(splits, key=lambda name: name != "validation")
@@ -248,10 +257,9 @@ def _schedule(parts: _Parts, optimizer: Optimizer) -> LRScheduler:
 
 def _batches(parts: _Parts) -> EpochLoader:
     train, state = parts.prepared.splits["train"], PartialState()
-    assert train.labels is not None, "prepare refuses a train split without labels"
     rows = TrainingRows(
         train,
-        train.labels,
+        train.known_labels(),
         pad_token_id=modeling.pad_token_id(parts.prepared.tokenizer_dir),
         multiple_of=1 if state.device.type == "cpu" else DEVICE_PADDING_MULTIPLE,
         length=parts.prepared.report["max_length"] if parts.config.data.padding == "max_length" else None,
@@ -266,7 +274,7 @@ def _batches(parts: _Parts) -> EpochLoader:
 
 
 def _objective(config: RunConfig, prepared: PreparedData) -> Objective:
-    settings, labels = config.training, torch.from_numpy(np.array(prepared.splits["train"].labels))
+    settings, labels = config.training, torch.from_numpy(prepared.splits["train"].known_labels().copy())
     weights = None
     if settings.class_weights == "balanced":
         weights = balanced_class_weights(labels, len(prepared.label_names or ()))

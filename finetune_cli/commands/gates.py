@@ -11,7 +11,9 @@ from finetune_cli.errors import ConfigError, GateFailedError
 from finetune_cli.records import EvalReport
 
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-GATE = re.compile(r"\s*(?P<metric>[\w:./-]+?)(?:\.(?P<end>low|high))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*")
+GATE = re.compile(
+    r"\s*(?P<metric>[\w:./-]+?)(?:\.(?P<end>low|high))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*"
+)
 
 
 @dataclass(frozen=True)
@@ -59,5 +61,7 @@ def _value(gate: Gate, report: EvalReport) -> float:
     metric = report.metrics[gate.metric]
     value = metric.value if gate.end is None else getattr(metric, gate.end)
     if value is None:
-        raise ConfigError(f"--gate {gate.text!r}: {gate.metric} has no interval here (evaluation.bootstrap.samples is 0).")
+        raise ConfigError(
+            f"--gate {gate.text!r}: {gate.metric} has no interval here (evaluation.bootstrap.samples is 0)."
+        )
     return value

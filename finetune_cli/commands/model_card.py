@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ def model_card(config: RunConfig, label_names: Sequence[str] | None, reports: Se
         f"# {name}",
         _purpose(config, label_names),
         "## Scores\n\n" + _score_table(reports),
-        "## Use\n\n" + USE.format(example='{"text": "...", "text_pair": "..."}' if len(config.data.text) == 2 else '"..."'),
+        "## Use\n\n"
+        + USE.format(example='{"text": "...", "text_pair": "..."}' if len(config.data.text) == 2 else '"..."'),
         "## Training\n\n" + _settings_table(config),
     ]
     return "\n\n".join(sections) + "\n"
@@ -49,7 +51,11 @@ def _metadata(config: RunConfig, name: str, reports: Sequence[EvalReport]) -> di
         {
             "task": {"type": "text-classification"},
             "dataset": {"name": config.task, "type": config.data.path, "split": report.split},
-            "metrics": [{"type": metric, "value": round(value.value, 4)} for metric, value in report.metrics.items()],
+            "metrics": [
+                {"type": metric, "value": round(value.value, 4)}
+                for metric, value in report.metrics.items()
+                if math.isfinite(value.value)
+            ],
         }
         for report in reports
     ]
@@ -64,7 +70,10 @@ def _metadata(config: RunConfig, name: str, reports: Sequence[EvalReport]) -> di
 
 
 def _score_table(reports: Sequence[EvalReport]) -> str:
-    rows = ["| split | rows | metric | value | interval | always the commonest class |", "| --- | ---: | --- | ---: | --- | ---: |"]
+    rows = [
+        "| split | rows | metric | value | interval | always the commonest class |",
+        "| --- | ---: | --- | ---: | --- | ---: |",
+    ]
     for report in reports:
         for metric, value in report.metrics.items():
             interval = "" if value.low is None or value.high is None else f"[{value.low:.3f}, {value.high:.3f}]"
@@ -86,4 +95,6 @@ def _settings_table(config: RunConfig) -> str:
         "max_length": config.data.max_length or "the model's limit",
         "seed": config.seed,
     }
-    return "\n".join(["| setting | value |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in settings.items())])
+    return "\n".join(
+        ["| setting | value |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in settings.items())]
+    )

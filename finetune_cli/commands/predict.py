@@ -27,8 +27,8 @@ TEXT_NAMES = ("text", "text_pair")
 
 
 def predict(
-    target: str,
-    rows: Path | BinaryIO | Sequence[tuple[str, ...]],
+    target: str | Path,
+    rows: Path | str | BinaryIO | Sequence[str | tuple[str, ...]],
     *,
     overrides: Sequence[str] = (),
     output_dir: str | None = None,
@@ -41,8 +41,8 @@ def predict(
 ) -> Iterator[dict[str, Any]]:
     """Label rows one window at a time; yields {"id", "prediction", "probabilities" if asked for} in the rows' order.
 
-    target: CONFIG, RUN or MODEL; see open_target. rows: a file, a byte stream such as standard input, or texts (tuples of
-    one or two). keep_columns: the row's own columns come first in each object. on_bad_row: "error" raises DataError at
+    target: CONFIG, RUN or MODEL; see open_target. rows: a file, a byte stream such as standard input, or a list of texts,
+    each a tuple of two for a pair. keep_columns: the row's own columns come first in each object. on_bad_row: "error" raises DataError at
     the first row that cannot be used, "skip" leaves it out, "null" yields it with a null prediction and an "error";
     each message also goes to `report_bad_row`. The model is loaded before the first row is read.
     """
@@ -56,7 +56,9 @@ def predict(
         answers = predictor.label(good, columns, id_column)
         for row in window:
             if not isinstance(row, BadRow):
-                kept = {name: value for name, value in row[1].items() if name not in ("id", "prediction", "probabilities")}
+                kept = {
+                    name: value for name, value in row[1].items() if name not in ("id", "prediction", "probabilities")
+                }
                 yield {**(kept if keep_columns else {}), **next(answers)}
                 continue
             if on_bad_row == "error":
@@ -97,21 +99,25 @@ class _Predictor:
         return predictions(ids, logits, label_names=self.names, probabilities=self.probabilities)
 
 
-def _open(target: Target, rows: Path | BinaryIO | Sequence[tuple[str, ...]]) -> tuple[Sequence[str], Iterable[Row]]:
+def _open(
+    target: Target, rows: Path | str | BinaryIO | Sequence[str | tuple[str, ...]]
+) -> tuple[Sequence[str], Iterable[Row]]:
     """The text columns and the checked rows of an input."""
-    if isinstance(rows, Path):
-        first = next((row for row in read_rows(rows) if not isinstance(row, BadRow)), None)
+    if isinstance(rows, str | Path):
+        path = Path(rows)
+        first = next((row for row in read_rows(path) if not isinstance(row, BadRow)), None)
         columns = text_columns(target, list(first[1]) if first else [])
-        return columns, checked_rows(read_rows(rows), where=str(rows), text=columns)
+        return columns, checked_rows(read_rows(path), where=str(path), text=columns)
     if isinstance(rows, Sequence):
-        columns = target.config.data.text if target.config else TEXT_NAMES[: len(rows[0])]
-        for texts in rows:
+        examples = [(row,) if isinstance(row, str) else row for row in rows]
+        columns = target.config.data.text if target.config else TEXT_NAMES[: max(map(len, examples), default=1)]
+        for texts in examples:
             if len(texts) != len(columns):
                 raise DataError(
                     f"--text: this model takes {_texts(len(columns))} for each row ({', '.join(columns)}), found "
                     f"{_texts(len(texts))}. {'Add --text-pair.' if len(columns) == 2 else 'Leave out --text-pair.'}"
                 )
-        return columns, [(number, dict(zip(columns, texts, strict=True))) for number, texts in enumerate(rows)]
+        return columns, [(number, dict(zip(columns, texts, strict=True))) for number, texts in enumerate(examples)]
     columns = target.config.data.text if target.config else TEXT_NAMES[:1]
     return columns, checked_rows(read_stream(rows, columns), where="standard input", text=columns)
 

@@ -35,7 +35,7 @@ def write_predictions(rows: Rows, path: Path | None, *, file_format: str, with_e
     A file appears when it is complete. In CSV and TSV a probability has a column of its own, `probabilities.NAME`.
     with_errors: rows may be null with an `error`, which gets a column.
     """
-    counted = _Counted(rows)
+    counted = _Counted(rows, flushed=stdout if path is None else None)
     write = {"jsonl": _write_jsonl, "csv": _write_csv, "tsv": _write_tsv, "parquet": _write_parquet}[file_format]
     if path is None:
         write(counted, stdout, with_errors)
@@ -47,14 +47,19 @@ def write_predictions(rows: Rows, path: Path | None, *, file_format: str, with_e
 
 
 class _Counted:
-    def __init__(self, rows: Rows) -> None:
+    """Counts the rows; a `flushed` stream has received every answer before the next row is waited for."""
+
+    def __init__(self, rows: Rows, *, flushed: BinaryIO | None) -> None:
         self.rows = rows
+        self.flushed = flushed
         self.count = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for row in self.rows:
             self.count += 1
             yield row
+            if self.flushed is not None:
+                self.flushed.flush()
 
 
 @contextmanager
@@ -63,7 +68,12 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     special = path.exists() and not path.is_file()
     aside = path if special else path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with aside.open("wb") as file:
+        file = aside.open("wb")
+    except OSError as err:
+        hint = f" There is no directory {path.parent}." if not path.parent.is_dir() else ""
+        raise ConfigError(f"-o {path}: cannot write it: {err.strerror or err}.{hint} Name another file.") from err
+    try:
+        with file:
             yield file
         if not special:
             aside.replace(path)
@@ -77,13 +87,10 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 def _write_jsonl(rows: Rows, file: BinaryIO, with_errors: bool) -> None:
     for row in rows:
         file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        if file.isatty():
-            file.flush()
 
 
 def _write_csv(rows: Rows, file: BinaryIO, with_errors: bool, delimiter: str = ",") -> None:
-    flat = map(_flat, rows)
-    first, flat = _until_predicted(flat)
+    first, flat = _until_predicted(map(_flat, rows))
     columns = dict.fromkeys(first or {"id": None, "prediction": None})
     names = [*columns, *(["error"] if with_errors and "error" not in columns else [])]
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
@@ -107,27 +114,36 @@ def _write_parquet(rows: Rows, file: BinaryIO, with_errors: bool) -> None:
 
     pending = iter(rows)
     first = list(islice(pending, PARQUET_ROWS))
-    schema = _schema(first, with_errors)
-    with ParquetWriter(file, schema) as writer:
-        for chunk in chain([first], iter(lambda: list(islice(pending, PARQUET_ROWS)), [])):
-            for row in chunk:
-                _require_known(row, schema.names)
-            try:
-                writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
-            except pa.ArrowInvalid as err:
-                raise DataError(f"A column changes its type ({err}). Write JSON Lines: --format jsonl.") from err
+    try:
+        schema = _schema(first, with_errors)
+        with ParquetWriter(file, schema) as writer:
+            for chunk in chain([first], iter(lambda: list(islice(pending, PARQUET_ROWS)), [])):
+                writer.write_table(_table(chunk, schema))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as err:
+        raise DataError(f"A column changes its type ({err}). Write JSON Lines: --format jsonl.") from err
 
 
 def _schema(rows: list[dict[str, Any]], with_errors: bool) -> Any:
     """The types of the first rows; a column without any value is text."""
     import pyarrow as pa
 
-    found = pa.Table.from_pylist(rows).schema if rows else pa.schema([("id", pa.int64()), ("prediction", pa.string())])
-    names = list(dict.fromkeys(chain.from_iterable(rows))) or found.names
-    types = {name: found.field(name).type if name in found.names else pa.null() for name in names}
+    names = dict.fromkeys(chain.from_iterable(rows)) or {"id": None, "prediction": None}
+    types = {name: pa.array([row.get(name) for row in rows if name != "id"]).type for name in names}
+    types["id"] = pa.string() if any(isinstance(row["id"], str) for row in rows) else pa.int64()
     if with_errors:
         types.setdefault("error", pa.string())
     return pa.schema([(name, pa.string() if pa.types.is_null(kind) else kind) for name, kind in types.items()])
+
+
+def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
+    """A row that could not be read is known by its number: as a text where ids are texts."""
+    import pyarrow as pa
+
+    for row in rows:
+        _require_known(row, schema.names)
+        if pa.types.is_string(schema.field("id").type):
+            row["id"] = str(row["id"])
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

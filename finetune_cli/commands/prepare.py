@@ -74,7 +74,8 @@ def prepare(config: RunConfig, *, offline: bool = False) -> PreparedData:
 
 
 def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None) -> PreparedData:
-    """One labelled file, tokenised for a trained model; its only split is called by the file's name without the ending.
+    """One labelled file, tokenised for a trained model; its only split is named `file-` and the file's name, so that
+    its scores never overwrite those of a split.
 
     label_names: the model's classes; None for regression. Raises DataError.
     """
@@ -96,7 +97,7 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
         truncation=data.truncation if data else "longest_first",
         limit=data.limit if data else None,
     )
-    sources = {path.stem: source}
+    sources = {f"file-{path.stem}": source}
     key = content_key(sources, settings, tokenizer_fingerprint(target.model_dir))
     directory = cache_dir() / "prepared" / key
     return open_prepared(directory) or _build(sources, settings, directory, model_dir=target.model_dir, scratch=None)

@@ -2,98 +2,88 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, NotFinishedError
+from finetune_cli.errors import ExitCode, FinetuneError, NotFinishedError
 from finetune_cli.provenance import describe_process, peak_memory_bytes
 from finetune_cli.run_dir import RunDir, require_writable
-
-logger = logging.getLogger(__name__)
 
 STATUS = {
     ExitCode.DONE: "finished",
     ExitCode.NOT_FINISHED: "stopped",
     ExitCode.INTERRUPTED: "stopped",
 }
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @contextmanager
 def locked(run: RunDir) -> Iterator[None]:
     """Hold the run directory alone. Raises NotFinishedError when another process has it; a crash releases it."""
-    import fcntl
-
     require_writable(run.path)
     with run.lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as err:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
             raise NotFinishedError(
-                f"Another run holds {run.path} (process {holder}). Wait for it, or choose another directory with --output-dir."
+                f"Another run holds {run.path} (process {file.read().strip() or 'unknown'}). Wait for it, or choose another "
+                f"directory with --output-dir."
             ) from err
-        _write_holder(file)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
         yield
-
-
-def _write_holder(file: Any) -> None:
-    import os
-
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
 
 
 @contextmanager
 def recorded(run: RunDir, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Keep run.log and run.json while the block runs; run.json is written last, with the exit code and the time.
+    """Keep run.log and run.json while the block runs; run.json is written last, with exit code, error and time.
 
-    Yields the record, to which the block adds what it learns. An earlier run's seconds are added up.
+    Yields the record, to which the block adds what it learns.
     """
     record = {**describe_process(), **facts, "status": "running", "exit_code": None}
     run.write_record(record)
     began = time.monotonic()
+    with _logging_to(run) as log:
+        code = ExitCode.RUN_FAILED
+        try:
+            yield record
+            code = ExitCode.DONE
+        except BaseException as err:
+            code = err.exit_code if isinstance(err, FinetuneError) else code
+            code = ExitCode.INTERRUPTED if isinstance(err, KeyboardInterrupt) else code
+            record["error"] = str(err) if isinstance(err, FinetuneError) else f"{type(err).__name__}: {err}"
+            log.exception("The command ended with exit code %d", code)
+            raise
+        finally:
+            status = {"status": STATUS.get(code, "failed"), "exit_code": int(code)}
+            record |= {**status, "seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory_bytes()}
+            run.write_record(record)
+
+
+def note_failed_launch(run: RunDir, exit_code: int) -> None:
+    """Say in run.json how a launched group ended, when its main process could not do so itself."""
+    record = run.read_record()
+    if record.get("status") == "running":
+        error = "A process of the group was killed or failed; its message is in the output."
+        run.write_record({**record, "status": "failed", "exit_code": exit_code, "error": error})
+
+
+@contextmanager
+def _logging_to(run: RunDir) -> Iterator[logging.Logger]:
+    """Send the package's log to run.log; yields a logger that writes there alone, for tracebacks."""
     handler = logging.FileHandler(run.log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    package_logger = logging.getLogger("finetune_cli")
-    package_logger.addHandler(handler)
-    code = ExitCode.RUN_FAILED
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    package, file_only = logging.getLogger("finetune_cli"), logging.Logger("finetune_cli")
+    package.addHandler(handler)
+    file_only.addHandler(handler)
     try:
-        yield record
-        code = ExitCode.DONE
-    except FinetuneError as err:
-        code = err.exit_code
-        record["error"] = str(err)
-        _log_traceback()
-        raise
-    except KeyboardInterrupt:
-        code = ExitCode.INTERRUPTED
-        raise
-    except BaseException as err:
-        record["error"] = f"{type(err).__name__}: {err}"
-        _log_traceback()
-        raise
+        yield file_only
     finally:
-        record |= {
-            "status": STATUS.get(code, "failed"),
-            "exit_code": int(code),
-            "seconds": time.monotonic() - began,
-            "peak_memory_bytes": peak_memory_bytes(),
-        }
-        package_logger.removeHandler(handler)
+        package.removeHandler(handler)
         handler.close()
-        run.write_record(record)
-
-
-def _log_traceback() -> None:
-    """The traceback goes to run.log alone; the terminal shows the message."""
-    for handler in logging.getLogger("finetune_cli").handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.emit(logging.makeLogRecord({"levelno": logging.ERROR, "levelname": "ERROR", "name": __name__, "msg": traceback.format_exc()}))

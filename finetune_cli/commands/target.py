@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +29,17 @@ class Target:
     run: RunDir | None = None
 
 
-def open_target(name: str, overrides: Sequence[str] = (), *, output_dir: str | None = None, offline: bool = False) -> Target:
+def open_target(
+    name: str | Path, overrides: Sequence[str] = (), *, output_dir: str | None = None, offline: bool = False
+) -> Target:
     """Find the model that `name` stands for: CONFIG (a YAML file), RUN (a run directory), or MODEL (directory, Hub id).
 
     overrides: `--set` values on top of the config, the run's own when `name` is a run.
     Raises MissingError when the run has not been trained, ConfigError for settings that need a config.
     """
-    path = Path(name)
+    path, name = Path(name), str(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        arguments = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
+        arguments = [*overrides, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
         config = load_config(path, arguments)
         return _run_target(RunDir(config.output_dir), config, f"finetune train {name}")
     run = RunDir(path)
@@ -44,7 +47,9 @@ def open_target(name: str, overrides: Sequence[str] = (), *, output_dir: str | N
         return _run_target(run, load_config(run.config, overrides), f"finetune train {run.config}")
     if overrides:
         raise ConfigError(f"--set changes a config, and {name} is a model without one. Leave it out, or name a run.")
-    return Target(modeling.resolve_model(name, offline=offline))
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise MissingError(f"{name} is neither a run (no config.yaml) nor a model (no config.json). Name one of these.")
+    return Target(modeling.resolve_model(name, offline=offline, key="CONFIG|RUN|MODEL"))
 
 
 def _run_target(run: RunDir, config: RunConfig, command: str) -> Target:

@@ -6,25 +6,24 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.torch import load_file
 
 from finetune_cli import modeling
 from finetune_cli.commands.evaluate import score_prepared, scoring_rules
 from finetune_cli.commands.fitting import Fit, fit, scored_splits
+from finetune_cli.commands.model_card import model_card
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.session import locked, recorded
 from finetune_cli.config import RunConfig, config_diff, load_config, to_yaml
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, MissingError
 from finetune_cli.launching import is_main_process, join_group
-from finetune_cli.commands.model_card import model_card
 from finetune_cli.records import EvalReport, TrainReport
 from finetune_cli.run_dir import RunDir, replacing
 from finetune_cli.training.checkpointing import WEIGHTS, Checkpoints
@@ -50,16 +49,22 @@ def train(
     with locked(run) if is_main_process() else nullcontext():
         prepared = prepare(config, offline=offline)  # before the group forms: no process waits in a collective for it
         rules = scoring_rules(config, prepared.label_names)
-        state = join_group()
         decision: list[Any] = [None]
-        if state.is_main_process:
+        if is_main_process():
             decision = [_open_run(run, config, prepared, resume=resume, overwrite=overwrite)]
+        state = join_group()
         if state.num_processes > 1:
             broadcast_object_list(decision)
         finished, checkpoint = decision[0]
         if not finished:
-            facts = {"seed": config.seed, "processes": state.num_processes, "fingerprints": {"data": prepared.key}}
-            with recorded(run, facts) if state.is_main_process else nullcontext({}) as record:
+            facts = {
+                "seed": config.seed,
+                "processes": state.num_processes,
+                "devices": gather_object([_device_name(state.device)]),
+                "fingerprints": {"data": prepared.key, "model": _model_fingerprint(config, offline=offline)},
+            }
+            session: AbstractContextManager[dict[str, Any]] = nullcontext({})
+            with recorded(run, facts) if state.is_main_process else session as record:
                 fitted = fit(run, config, prepared, rules, checkpoint=checkpoint, offline=offline, listen=listen)
                 if state.is_main_process:
                     record |= _facts(fitted, checkpoint)
@@ -74,6 +79,9 @@ def _open_run(
 ) -> tuple[bool, Path | None]:
     """Whether the run is finished already, and the checkpoint to continue from; refuses another config or other data."""
     checkpoints = Checkpoints(run.checkpoints, keep=config.checkpointing.keep)
+    named = None if resume in ("auto", "never") else checkpoints.undamaged(Path(resume))
+    if named and overwrite:
+        raise ConfigError(f"--overwrite would delete this run's checkpoints, and --resume {named} needs one. Drop one.")
     if run.config.is_file() and not overwrite:
         _require_same_run(run, config, prepared)
         if resume == "auto" and run.read_record().get("status") == "finished":
@@ -82,9 +90,7 @@ def _open_run(
         run.clear()
     with replacing(run.config) as file:
         file.write(to_yaml(config))
-    if resume in ("auto", "never"):
-        return False, checkpoints.newest()
-    return False, checkpoints.undamaged(Path(resume))
+    return False, named or checkpoints.newest()
 
 
 def _require_same_run(run: RunDir, config: RunConfig, prepared: PreparedData) -> None:
@@ -99,15 +105,29 @@ def _require_same_run(run: RunDir, config: RunConfig, prepared: PreparedData) ->
         differences = ["  the rows, the tokenizer or the way that texts are encoded have changed"]
     if differences:
         raise ConfigError(
-            f"{run.path} holds a run with another config or other data:\n" + "\n".join(differences) + "\nChoose another "
+            f"{run.path} holds a run with another config or other data:\n"
+            + "\n".join(differences)
+            + "\nChoose another "
             "directory with --output-dir, or start anew in this one with --overwrite (it deletes that run)."
         )
+
+
+def _device_name(device: torch.device) -> str:
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _model_fingerprint(config: RunConfig, *, offline: bool) -> str | None:
+    """SHA-256 of the pretrained model that the run starts from; None for a new one, which config and seed decide."""
+    if config.model.name_or_path is None or not is_main_process():
+        return None
+    return modeling.weights_fingerprint(
+        modeling.resolve_model(config.model.name_or_path, revision=config.model.revision, offline=offline)
+    )
 
 
 def _facts(fitted: Fit, checkpoint: Path | None) -> dict[str, Any]:
     """What run.json says of the training."""
     return {
-        "device": str(fitted.device),
         "precision": fitted.mixed_precision.replace("no", "fp32"),
         "steps": fitted.progress.step,
         "best_step": fitted.progress.best_step,
@@ -147,7 +167,9 @@ def _report(run: RunDir, *, already_finished: bool) -> TrainReport:
         for file in sorted((run.path / "eval").glob("validation*/metrics.json"))
     ]
     if not run.model.is_dir() or not evaluations:
-        raise MissingError(f"{run.path} is marked as finished but lacks its model or scores. Start anew with --overwrite.")
+        raise MissingError(
+            f"{run.path} is marked as finished but lacks its model or scores. Start anew with --overwrite."
+        )
     return TrainReport(
         run_dir=run.path,
         steps=record["steps"],

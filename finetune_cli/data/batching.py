@@ -6,6 +6,7 @@ Letters: N rows, B rows of one update, M rows of one micro-batch, T tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,9 +19,12 @@ LENGTH_POOL_BATCHES = 50  # updates whose rows are sorted together; the pool tra
 class EncodedRows(Protocol):
     """Tokenised rows laid end to end: row i is input_ids[offsets[i]:offsets[i + 1]]."""
 
-    input_ids: np.ndarray
-    offsets: np.ndarray
-    token_type_ids: np.ndarray | None
+    @property
+    def input_ids(self) -> np.ndarray: ...
+    @property
+    def offsets(self) -> np.ndarray: ...
+    @property
+    def token_type_ids(self) -> np.ndarray | None: ...
 
 
 class MicroBatch(NamedTuple):
@@ -79,7 +83,9 @@ def micro_batches_per_update(batch_size: int, micro_batch_size: int, num_process
     return -(-batch_size // (micro_batch_size * num_processes))
 
 
-def split_update(rows: np.ndarray, *, micro_batch_size: int, num_processes: int, process_index: int) -> Iterator[MicroBatch]:
+def split_update(
+    rows: np.ndarray, *, micro_batch_size: int, num_processes: int, process_index: int
+) -> Iterator[MicroBatch]:
     """One process's micro-batches of an update; every process gets equally many, so that collectives stay in step.
 
     The rows of a window of M x processes are dealt round, so that each process meets the same lengths. A process
@@ -94,7 +100,9 @@ def split_update(rows: np.ndarray, *, micro_batch_size: int, num_processes: int,
 class UpdateSampler(Sampler[MicroBatch]):
     """The micro-batches of one process, epoch after epoch; `set_epoch` before each pass."""
 
-    def __init__(self, order: RowOrder, *, micro_batch_size: int, num_processes: int = 1, process_index: int = 0) -> None:
+    def __init__(
+        self, order: RowOrder, *, micro_batch_size: int, num_processes: int = 1, process_index: int = 0
+    ) -> None:
         self.order = order
         self.split = {
             "micro_batch_size": micro_batch_size,
@@ -119,7 +127,12 @@ class UpdateSampler(Sampler[MicroBatch]):
 
 
 def pad_rows(
-    encoded: EncodedRows, rows: Sequence[int] | np.ndarray, *, pad_token_id: int, multiple_of: int = 1, length: int | None = None
+    encoded: EncodedRows,
+    rows: Sequence[int] | np.ndarray,
+    *,
+    pad_token_id: int,
+    multiple_of: int = 1,
+    length: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Model inputs for some rows, padded on the right: int64 (M, T) `input_ids`, `attention_mask`, `token_type_ids`.
 
@@ -144,18 +157,23 @@ class TrainingRows(Dataset[dict[str, Any]]):
     """Tokenised, labelled rows that are fetched a micro-batch at a time, as tensors ready for the objective."""
 
     def __init__(
-        self, encoded: EncodedRows, labels: np.ndarray, *, pad_token_id: int, multiple_of: int = 1, length: int | None = None
+        self,
+        encoded: EncodedRows,
+        labels: np.ndarray,
+        *,
+        pad_token_id: int,
+        multiple_of: int = 1,
+        length: int | None = None,
     ) -> None:
-        self.encoded = encoded
         self.labels = labels
-        self.padding = {"pad_token_id": pad_token_id, "multiple_of": multiple_of, "length": length}
+        self.pad = partial(pad_rows, encoded, pad_token_id=pad_token_id, multiple_of=multiple_of, length=length)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitems__(self, micro_batch: MicroBatch) -> dict[str, Any]:
         """Inputs (M, T), `labels` (M,), and how many rows count here and in the whole update."""
-        inputs = pad_rows(self.encoded, micro_batch.rows, **self.padding)
+        inputs = self.pad(micro_batch.rows)
         batch: dict[str, Any] = {name: torch.from_numpy(values) for name, values in inputs.items()}
         batch["labels"] = torch.from_numpy(np.asarray(self.labels[micro_batch.rows]))
         return batch | {"num_valid": micro_batch.num_valid, "update_rows": micro_batch.update_rows}

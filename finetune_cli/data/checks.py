@@ -56,5 +56,5 @@ def _problem(values: Values, text: Sequence[str], columns: Mapping[str, str]) ->
         value = values[column]
         if not isinstance(value, str):
             found = "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
-            return f"expected text in column {column!r}, found {found}."
+            return f"expected text in column {column!r}, found {found}. Write a text there, or leave the row out."
     return None

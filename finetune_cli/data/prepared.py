@@ -7,6 +7,7 @@ N examples, T tokens of all examples together.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -17,12 +18,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import IO, Any, overload
 
 import numpy as np
 
 from finetune_cli.data.tokenization import EncodedBatch
-from finetune_cli.errors import RunFailedError
+from finetune_cli.errors import DataError, RunFailedError
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,15 @@ class PreparedSplit:
     def lengths(self) -> np.ndarray:
         """Tokens of each row, int32 (N,)."""
         return np.diff(self.offsets).astype(np.int32)
+
+    def known_labels(self) -> np.ndarray:
+        """The labels. Raises DataError for a split that has none."""
+        if self.labels is None:
+            raise DataError(
+                f"The split {self.name!r} has no labels, so it can be predicted but not scored. Use finetune predict, or "
+                f"another split."
+            )
+        return self.labels
 
     def tokens(self, row: int) -> np.ndarray:
         """The token numbers of one row."""
@@ -221,25 +231,43 @@ def _id_bytes(value: Any) -> bytes:
 def publish(directory: Path, build: Callable[[Path], dict[str, Any]]) -> PreparedData:
     """Let `build` fill a folder, then make it `directory`: whole, or not at all.
 
-    build: writes the files and returns the manifest's `label_names` and `report`. When another process published the
-    same content first, that is used. Raises RunFailedError when the disk is full or the cache cannot be written.
+    build: writes the files and returns the manifest's `label_names` and `report`. Processes that want the same content at
+    once wait for the first to publish it, and use that. Raises RunFailedError when the disk is full or the cache cannot
+    be written.
     """
-    aside: Path | None = None
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(directory.parent)
-        aside = Path(tempfile.mkdtemp(prefix=f".{directory.name[:16]}-", dir=directory.parent))
-        manifest = {"format": FORMAT, **build(aside)}
-        _write_manifest(aside, manifest)
-        return _move_into_place(aside, directory)
+        with directory.with_name(f".{directory.name}.lock").open("w") as lock:
+            if not _taken_at_once(lock) and (published := open_prepared(directory)) is not None:
+                return published
+            return _build_aside(directory, build)
     except OSError as err:
         raise RunFailedError(
             f"The prepared data cannot be written to {directory.parent}: {err.strerror or err}. Make room, or set "
             f"FINETUNE_CACHE to another directory."
         ) from err
+
+
+def _taken_at_once(lock: IO[str]) -> bool:
+    """Take the lock; False when another process had it first and there was a wait. A crash releases it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        logger.info("Another process is preparing the same data; waiting for it")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return False
+    return True
+
+
+def _build_aside(directory: Path, build: Callable[[Path], dict[str, Any]]) -> PreparedData:
+    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name[:16]}-", dir=directory.parent))
+    try:
+        manifest = {"format": FORMAT, **build(aside)}
+        _write_manifest(aside, manifest)
+        return _move_into_place(aside, directory)
     finally:
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

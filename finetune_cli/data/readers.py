@@ -55,12 +55,12 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]
     text, those of JSON Lines and Parquet keep their type. Blank lines are not rows.
     Raises DataError for a fault of the whole file.
     """
+    if not path.is_file():
+        what = "is a directory, not a file" if path.is_dir() else "does not exist"
+        raise DataError(f"{path} {what}. Expected a data file.")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: cannot tell its format. Expected a name that ends in {', '.join(READERS)}.")
-    if not path.is_file():
-        what = "is a directory, not a file" if path.is_dir() else "does not exist"
-        raise DataError(f"{path} {what}.")
     rows = reader(path, columns)
     try:
         first = next(rows, None)

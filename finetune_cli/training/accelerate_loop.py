@@ -60,7 +60,7 @@ def train(
             grad_norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
             if monitor.skip_nonfinite:
                 drop_nonfinite_gradients(model)
-            learning_rate = schedule.get_last_lr()[0]
+            learning_rate = float(schedule.get_last_lr()[0])
             optimizer.step()
             if not accelerator.optimizer_step_was_skipped:
                 schedule.step()

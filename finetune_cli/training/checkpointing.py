@@ -56,7 +56,9 @@ def use_bare_weight_names(accelerator: Accelerator) -> None:
 
     def load(models: list[nn.Module], directory: str) -> None:
         while models:  # models left in the list would be loaded once more, by their wrapped names
-            load_model(accelerator.unwrap_model(models.pop()), Path(directory) / WEIGHTS, device=str(accelerator.device))
+            load_model(
+                accelerator.unwrap_model(models.pop()), Path(directory) / WEIGHTS, device=str(accelerator.device)
+            )
 
     accelerator.register_save_state_pre_hook(save)
     accelerator.register_load_state_pre_hook(load)
@@ -92,7 +94,11 @@ class Checkpoints:
         if accelerator.is_main_process:
             if add_files is not None:
                 add_files(aside)
-            state = {"progress": asdict(progress), "schedule": schedule.state_dict(), "processes": accelerator.num_processes}
+            state = {
+                "progress": asdict(progress),
+                "schedule": schedule.state_dict(),
+                "processes": accelerator.num_processes,
+            }
             write_json(aside / PROGRESS, _plain(state))
             _seal(aside, step=progress.step)
             shutil.rmtree(target, ignore_errors=True)
@@ -123,7 +129,9 @@ class Checkpoints:
             logger.warning("Damaged checkpoint left out: %s: %s", path, problem)
         if damaged:
             raise MissingError(
-                "Every checkpoint of this run is damaged:\n  " + "\n  ".join(damaged) + "\nStart anew with --overwrite, or "
+                "Every checkpoint of this run is damaged:\n  "
+                + "\n  ".join(damaged)
+                + "\nStart anew with --overwrite, or "
                 "restore a checkpoint from a backup."
             )
         return None
@@ -131,7 +139,10 @@ class Checkpoints:
     def undamaged(self, path: Path) -> Path:
         """`path` itself, when it is a checkpoint with all checksums right. Raises MissingError otherwise."""
         if (problem := find_damage(path)) is not None:
-            raise MissingError(f"The checkpoint {path} cannot be used: {problem}. Start anew with --overwrite.")
+            raise MissingError(
+                f"The checkpoint {path} cannot be used: {problem}. Expected a directory such as "
+                f"{self.directory / 'step-000459'}; --resume auto takes the newest, --overwrite starts anew."
+            )
         return path
 
     def _all_newest_first(self) -> list[Path]:
@@ -147,6 +158,8 @@ class Checkpoints:
 
 def find_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint: a missing, shortened or altered file. None when all checksums hold."""
+    if not path.is_dir():
+        return "there is no such directory"
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]

@@ -179,9 +179,10 @@ class Monitor:
         score = record.loss if rule.metric == "loss" else record.metrics[rule.metric]
         gained = rule.improves(score, progress.best_score, by=rule.min_delta)
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
-        if not rule.improves(score, progress.best_score):
+        # The first evaluation is the best so far even when its score is undefined: a finished run has a model.
+        if progress.best_step and not rule.improves(score, progress.best_score):
             return False
-        progress.best_score, progress.best_step = score, progress.step
+        progress.best_score, progress.best_step = _or_null(score), progress.step
         return True
 
     def _save_is_due(self) -> bool:
@@ -208,7 +209,8 @@ class Monitor:
 
     def _raise_stopped(self, signal_number: int) -> None:
         raise stop_error(
-            signal_number, f"after update {self.progress.step} of {self.cadence.num_updates}, with a complete checkpoint"
+            signal_number,
+            f"after update {self.progress.step} of {self.cadence.num_updates}, with a complete checkpoint",
         )
 
     def _gave_up(self) -> bool:

@@ -56,5 +56,9 @@ def build_schedule(
 
     warmup = math.ceil(warmup_steps * num_updates) if 0 < warmup_steps < 1 else int(warmup_steps)
     return get_scheduler(
-        name, optimizer, num_warmup_steps=warmup, num_training_steps=num_updates, scheduler_specific_kwargs=dict(options or {})
+        name,
+        optimizer,
+        num_warmup_steps=warmup,
+        num_training_steps=num_updates,
+        scheduler_specific_kwargs=dict(options or {}),
     )

@@ -118,7 +118,12 @@ class MonitorCallback(TrainerCallback):
             drop_nonfinite_gradients(kwargs["model"])
 
     def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **kwargs: Any
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
     ) -> None:
         if logs and "grad_norm" in logs:  # the log of an update; Trainer's closing summary has none
             over = self.monitor.after_update(

@@ -97,7 +97,11 @@ class Run:
     loss_of: Callable[[], float] | None = None
 
     def train(self) -> Run:
-        for shared in (AcceleratorState, GradientState, PartialState):  # else a second run inherits the precision of the first
+        for shared in (
+            AcceleratorState,
+            GradientState,
+            PartialState,
+        ):  # else a second run inherits the precision of the first
             shared._reset_state()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.model = tiny_model(dropout=self.dropout, num_labels=1 if self.kind == "regression" else 2)

@@ -72,7 +72,9 @@ def test_a_stop_during_an_evaluation_leaves_the_scoring_to_the_continued_run(tmp
     settings: dict[str, Any] = {"rows": make_rows(40), "dropout": 0.1}
     undisturbed = Run(loop, tmp_path / "undisturbed", **settings).train()
     stop = StopRequest()
-    run = Run(loop, tmp_path / "stopped", **settings, stop=stop, during_evaluation=lambda: stop.handle(signal.SIGTERM, None))
+    run = Run(
+        loop, tmp_path / "stopped", **settings, stop=stop, during_evaluation=lambda: stop.handle(signal.SIGTERM, None)
+    )
     with pytest.raises(NotFinishedError, match="after update 5 of 10"):
         run.train()
     assert not [record for record in run.history() if record["type"] == "eval"]
@@ -132,7 +134,15 @@ def test_only_damaged_checkpoints_are_an_error_that_names_them(tmp_path: Path) -
 def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     """Saves every update; the loss is best at the first evaluation because the rate is absurd afterwards."""
     scores = iter([0.1, 0.9, 0.8, 0.7])
-    run = Run("accelerate", tmp_path, make_rows(40), num_epochs=4, save_every=1, evaluate_every=5, loss_of=lambda: next(scores))
+    run = Run(
+        "accelerate",
+        tmp_path,
+        make_rows(40),
+        num_epochs=4,
+        save_every=1,
+        evaluate_every=5,
+        loss_of=lambda: next(scores),
+    )
     run.train()
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["step-000005", "step-000019", "step-000020"]

@@ -1,0 +1,59 @@
+"""Signals that ask a run to stop: what they mean, and how they end a command outside of the training loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedError
+
+# SIGUSR1: Slurm's and others' notice of a preemption. Windows has no SIGUSR1.
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
+
+
+class StopNow(BaseException):
+    """A stop signal arrived where it can end the command at once. Not an Exception, so that no library swallows it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.error = stop_error(number, "while no update was running; nothing is lost")
+
+
+def stop_error(number: int, done: str) -> FinetuneError:
+    """The error that ends a stopped run: exit code 130 after Ctrl-C, 75 after any other signal."""
+    message = f"Stopped by {signal.Signals(number).name} {done}. Run the same command again to go on."
+    return InterruptedRunError(message) if number == signal.SIGINT else NotFinishedError(message)
+
+
+@contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """Inside the block a stop signal ends what is going on with stop_error; the training loop listens for itself.
+
+    Every file is written so that it is whole or absent, hence nothing has to be finished first. After a stop the signals
+    are ignored: the process is on its way out, and a second signal must not change the exit code.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, _stop_now) for number in STOP_SIGNALS}
+    try:
+        yield
+    except (StopNow, NotFinishedError, InterruptedRunError) as err:
+        previous = dict.fromkeys(STOP_SIGNALS, signal.SIG_IGN)
+        raise (err.error if isinstance(err, StopNow) else err) from None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _stop_now(number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, _exit_now)  # a second Ctrl-C does not wait for the first one's tidying up
+    raise StopNow(number)
+
+
+def _exit_now(number: int, _frame: FrameType | None) -> None:
+    os._exit(InterruptedRunError.exit_code)

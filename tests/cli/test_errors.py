@@ -1,0 +1,139 @@
+"""What a failed command says and returns."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from finetune_cli import cli
+from finetune_cli.commands import validate as validate_command
+from finetune_cli.errors import DataError
+
+RunCli = Callable[..., subprocess.CompletedProcess[str]]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'?\nSee: finetune --help"),
+        (["train"], "Missing argument 'CONFIG'.\nSee: finetune train --help"),
+        (["train", "c.yaml", "--resum", "never"], "No such option: --resum. Did you mean --resume?"),
+        (["train", "c.yaml", "--num-processes", "0"], "'--num-processes': Input should be greater than or equal to 1"),
+        (["prepare", "c.yaml", "--show", "many"], "'--show'"),
+        (["predict", "run", "rows.csv", "--on-bad-row", "ignore"], "'--on-bad-row'"),
+        (["predict", "run", "rows.csv", "--format", "xml"], "'--format'"),
+        (["validate", "a.yaml", "b.yaml"], "b.yaml"),
+        (["predict", "run"], "expected one of a file, - for standard input, and --text; found nothing"),
+        (["predict", "run", "rows.csv", "--text", "x"], "found rows.csv and --text"),
+        (["predict", "run", "--text", "x", "--text-pair", "y", "--text-pair", "z"], "one for each --text (1), found 2"),
+        (["evaluate", "runs/mrpc", "--output-dir", "elsewhere"], "--output-dir goes with a config"),
+        (["train", "no.yaml"], "no.yaml"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_usage_error_is_said_on_stderr_and_returns_2(arguments: list[str], said: str, run_cli: RunCli):
+    done = run_cli(arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_error_shows_its_traceback_and_returns_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("of our own making")
+
+    monkeypatch.setattr(validate_command, "validate", fail)
+    monkeypatch.setattr(sys, "argv", ["finetune", "validate", "c.yaml"])
+    assert cli.main() == 1
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said
+    assert "ZeroDivisionError: of our own making\nerror: this is a bug in finetune" in said
+
+
+@pytest.mark.parametrize(("flags", "shown"), [([], False), (["--debug"], True)], ids=["plain", "debug"])
+def test_a_known_error_shows_its_traceback_only_when_asked(
+    flags: list[str], shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail(*_: object) -> None:
+        raise DataError("train.csv has no rows.")
+
+    monkeypatch.setattr(validate_command, "validate", fail)
+    monkeypatch.setattr(sys, "argv", ["finetune", "validate", "c.yaml", *flags])
+    assert cli.main() == DataError.exit_code == 3
+    said = capsys.readouterr().err
+    assert said.endswith("error: train.csv has no rows.\n")
+    assert ("Traceback" in said) == shown
+
+
+def test_ctrl_c_returns_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(validate_command, "validate", interrupt)
+    monkeypatch.setattr(sys, "argv", ["finetune", "validate", "c.yaml"])
+    assert cli.main() == 130
+    assert capsys.readouterr().err == "error: Interrupted.\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["validate", "config.yaml", "--json"]], ids=" ".join)
+def test_a_reader_that_has_gone_ends_the_command_in_silence(
+    arguments: list[str], write_config: Callable[..., Path], tmp_path: Path
+):
+    write_config(tmp_path, model={"name_or_path": "bert-base-uncased"})
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune_cli", *arguments],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + 13, "")
+
+
+def test_only_the_main_process_of_a_group_speaks(run_cli: RunCli):
+    done = run_cli(["train", "no.yaml"], env={"RANK": "1", "WORLD_SIZE": "2"})
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
+def test_a_command_for_one_process_leaves_the_others_idle(run_cli: RunCli):
+    done = run_cli(["validate", "no.yaml"], env={"RANK": "1", "WORLD_SIZE": "2"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_processes_are_not_started_from_a_launched_process(
+    run_cli: RunCli, write_config: Callable[..., Path], tmp_path: Path
+):
+    config = write_config(tmp_path, model={"name_or_path": "bert-base-uncased"})
+    done = run_cli(["train", config, "--num-processes", "2"], env={"RANK": "0", "WORLD_SIZE": "2"})
+    assert done.returncode == 2
+    assert "leave it out under accelerate launch" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        (["train", "c", "--num-processes", "2", "-q"], ["train", "c", "-q"]),
+        (["train", "--num-processes=2", "c"], ["train", "c"]),
+        (["train", "c"], ["train", "c"]),
+    ],
+)
+def test_the_started_processes_get_the_same_arguments_without_the_count(given: list[str], left: list[str]):
+    assert cli.without_option(given, "--num-processes") == left
+
+
+def test_an_output_directory_stays_a_text_whatever_its_name(write_config: Callable[..., Path], tmp_path: Path):
+    config = write_config(tmp_path, model={"name_or_path": "bert-base-uncased"})
+    for name in ("2024", "no", "a: b", 'say "hi" # now', "überall"):
+        assert str(cli.read_config(config, cli.with_output_dir([], name)).output_dir) == name

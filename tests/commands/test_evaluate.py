@@ -1,0 +1,138 @@
+"""Scores: one number in training, on disk and from `evaluate`; each row once; the same files each time; gates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_files import LOOPS, Answer, Trained, history, read_jsonl, saved_scores
+
+from finetune_cli.commands.evaluate import evaluate
+from finetune_cli.errors import ConfigError, DataError, GateFailedError, MissingError
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("task", ["sst2", "mrpc"])
+def test_evaluate_gives_the_score_logged_at_the_best_step(
+    learned: Callable[..., Trained], task: str, loop: str
+) -> None:
+    trained = learned(task, loop)
+    [logged] = [line for line in history(trained.run.path, "eval") if line["step"] == trained.report.best_step]
+    report = evaluate(str(trained.run.path))
+    assert report.to_json() == saved_scores(trained.run.path)
+    assert report.loss == pytest.approx(logged["loss"], rel=1e-6)
+    assert {name: metric.value for name, metric in report.metrics.items()} == {
+        name: logged[name] for name in ("accuracy", "f1")
+    }
+
+
+def test_the_best_step_has_the_best_score_the_earliest_of_equals(learned: Callable[..., Trained]) -> None:
+    trained = learned("sst2")
+    scores = [(line["accuracy"], -line["step"]) for line in history(trained.run.path, "eval")]
+    assert trained.report.best_step == -max(scores)[1]
+
+
+def test_scores_are_those_of_the_predictions_written_beside_them(learned: Callable[..., Trained]) -> None:
+    """Accuracy, loss, class table and confusion matrix counted again from predictions.jsonl."""
+    trained = learned("mrpc")
+    rows = read_jsonl(trained.run.evaluation("validation") / "predictions.jsonl")
+    scores = saved_scores(trained.run.path)
+    assert scores["n"] == len(rows) == 12
+    assert scores["metrics"]["accuracy"]["value"] == np.mean([row["label"] == row["prediction"] for row in rows])
+    assert scores["loss"] == pytest.approx(-np.mean([np.log(row["probabilities"][row["label"]]) for row in rows]))
+    names = [entry["label"] for entry in scores["per_class"]]
+    assert names == ["not_equivalent", "equivalent"]
+    counted = [[sum(r["label"] == a and r["prediction"] == b for r in rows) for b in names] for a in names]
+    assert scores["confusion"] == counted
+    assert [entry["support"] for entry in scores["per_class"]] == [sum(line) for line in counted]
+    train = read_jsonl(Path(trained.config.data.path) / "train.jsonl")
+    commonest = names[int(np.mean([row["label"] for row in train]) > 0.5)]
+    assert scores["baseline"]["accuracy"] == np.mean([row["label"] == commonest for row in rows])
+
+
+def test_evaluating_twice_writes_the_same_bytes(learned: Callable[..., Trained]) -> None:
+    run = learned("sst2").run
+    folder = run.evaluation("validation")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    evaluate(str(run.path))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_intervals_depend_on_seed_level_and_samples(learned: Callable[..., Trained]) -> None:
+    trained = learned("mrpc")
+    folder = trained.run.evaluation("validation")
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    found = {}
+    for change in ("seed=42", "seed=7", "evaluation.bootstrap.level=0.5", "evaluation.bootstrap.samples=0"):
+        report = evaluate(str(trained.run.path), overrides=["evaluation.bootstrap.samples=500", change])
+        found[change] = report.metrics["accuracy"]
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert len({metric.value for metric in found.values()}) == 1
+    usual, narrow = found["seed=42"], found["evaluation.bootstrap.level=0.5"]
+    assert narrow.high - narrow.low < usual.high - usual.low
+    assert found["evaluation.bootstrap.samples=0"].low is None
+    assert usual == found["seed=42"]
+
+
+def test_a_file_is_scored_apart_from_the_splits(tmp_path: Path, learned: Callable[..., Trained]) -> None:
+    trained = learned("sst2")
+    before = saved_scores(trained.run.path)
+    rows = read_jsonl(Path(trained.config.data.path) / "train.jsonl")[:10]
+    file = tmp_path / "validation.csv"
+    file.write_text("sentence,label\n" + "".join(f"{row['sentence']},{row['label']}\n" for row in rows))
+    report = evaluate(trained.run.path, data=file)
+    assert (report.n, report.metrics["accuracy"].value) == (10, 1.0)
+    assert saved_scores(trained.run.path) == before
+    assert saved_scores(trained.run.path, report.split)["n"] == 10
+
+
+def test_a_bare_model_is_scored_on_a_file_by_label_name(tmp_path: Path, learned: Callable[..., Trained]) -> None:
+    trained = learned("sst2")
+    rows = read_jsonl(Path(trained.config.data.path) / "train.jsonl")[:10]
+    file = tmp_path / "mine.jsonl"
+    names = ("negative", "positive")
+    file.write_text(
+        "".join(json.dumps({"sentence": row["sentence"], "label": names[row["label"]]}) + "\n" for row in rows)
+    )
+    report = evaluate(trained.run.model, data=file)
+    assert report.metrics["accuracy"].value == 1.0
+    assert set(report.metrics) == {"accuracy", "f1_macro"}
+    with pytest.raises(ConfigError, match="--data FILE"):
+        evaluate(trained.run.model)
+
+
+def test_train_can_be_scored_and_an_unknown_split_is_named(learned: Callable[..., Trained]) -> None:
+    trained = learned("sst2")
+    assert evaluate(trained.run.path, split="train").metrics["accuracy"].value == 1.0
+    with pytest.raises(DataError, match="no split 'test', only: train, validation"):
+        evaluate(trained.run.path, split="test")
+
+
+def test_a_gate_that_fails_exits_4_after_the_scores(
+    learned: Callable[..., Trained], command: Callable[..., Answer]
+) -> None:
+    run = learned("sst2").run.path
+    passed = command(["evaluate", run, "--gate", "accuracy>=0.5", "--gate", "loss<5"])
+    assert passed.code == 0, passed.stderr
+    failed = command(["evaluate", run, "--json", "--gate", "accuracy>1", "--gate", "f1.low>=2"])
+    assert failed.code == 4
+    assert json.loads(failed.stdout) == saved_scores(run)
+    assert "accuracy>1: found" in failed.stderr
+    assert "f1.low>=2: found" in failed.stderr
+
+
+def test_a_gate_on_what_was_not_computed_is_a_usage_error(learned: Callable[..., Trained]) -> None:
+    with pytest.raises(ConfigError, match="'auroc' was not computed, only: accuracy, f1, loss"):
+        evaluate(learned("sst2").run.path, gates=["auroc>0.5"])
+    with pytest.raises(GateFailedError) as caught:
+        evaluate(learned("sst2").run.path, gates=["accuracy<0"])
+    assert caught.value.report.split == "validation"
+
+
+def test_a_run_without_a_model_says_to_train_it(tmp_path: Path, write_config: Callable[..., Path]) -> None:
+    with pytest.raises(MissingError, match="finetune train"):
+        evaluate(str(write_config(tmp_path)))

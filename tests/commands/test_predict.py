@@ -1,0 +1,195 @@
+"""Predictions: every way in and out, and each row's answer the same whatever company it has."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from run_files import Answer, Trained, read_jsonl
+
+from finetune_cli.commands.predict import predict
+from finetune_cli.errors import DataError
+
+TEXTS = ["a good film", "this was a bad meal and we were sad", "good", "the room is awful " * 12, "a talk, quite happy"]
+
+
+def probabilities(rows: list[dict[str, Any]]) -> dict[Any, float]:
+    return {row["id"]: row["probabilities"]["positive"] for row in rows}
+
+
+def test_a_row_alone_is_a_row_in_a_batch_padded_and_in_another_order(
+    tmp_path: Path, learned: Callable[..., Trained]
+) -> None:
+    """Equal to 5 decimals; the texts have 1 to 48 words, so a batch pads them."""
+    run = learned("sst2").run.path
+    together = probabilities(list(predict(run, TEXTS, probabilities=True)))
+    alone = {
+        number: next(predict(run, [text], probabilities=True))["probabilities"]["positive"]
+        for number, text in enumerate(TEXTS)
+    }
+    assert alone == pytest.approx(together, abs=1e-5)
+    shuffled = list(enumerate(TEXTS))
+    random.Random(0).shuffle(shuffled)
+    file = tmp_path / "shuffled.jsonl"
+    file.write_text("".join(json.dumps({"id": number, "sentence": text}) + "\n" for number, text in shuffled))
+    for window in (1, 2, 2048):
+        rows = list(predict(run, file, probabilities=True, window_rows=window))
+        assert [row["id"] for row in rows] == [number for number, _ in shuffled]
+        assert probabilities(rows) == pytest.approx(together, abs=1e-5)
+
+
+def test_predict_answers_as_evaluate_did(learned: Callable[..., Trained]) -> None:
+    trained = learned("mrpc")
+    scored = read_jsonl(trained.run.evaluation("validation") / "predictions.jsonl")
+    rows = list(predict(trained.run.path, Path(trained.config.data.path) / "validation.jsonl", probabilities=True))
+    assert [row["id"] for row in rows] == [row["id"] for row in scored]
+    assert [row["prediction"] for row in rows] == [row["prediction"] for row in scored]
+    for row, other in zip(rows, scored, strict=True):
+        assert row["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+
+
+def test_texts_and_pairs_on_the_command_line(learned: Callable[..., Trained], command: Callable[..., Answer]) -> None:
+    single, pair = learned("sst2").run.path, learned("mrpc").run.path
+    answer = command(["predict", single, "--text", "a good film", "--text", "an awful room", "--probabilities"])
+    rows = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert [row["prediction"] for row in rows] == ["positive", "negative"]
+    assert [list(row) for row in rows] == [["id", "prediction", "probabilities"]] * 2
+    answer = command(["predict", pair, "--text", "a good film", "--text-pair", "the lovely film"])
+    assert json.loads(answer.stdout)["prediction"] in ("equivalent", "not_equivalent")
+    answer = command(["predict", pair, "--text", "a good film"])
+    assert (answer.code, answer.stdout) == (3, "")
+    assert "Add --text-pair" in answer.stderr
+    answer = command(["predict", single, "--text", "a good film", "--text-pair", "x"])
+    assert answer.code == 3
+    assert "Leave out --text-pair" in answer.stderr
+
+
+def test_standard_input_takes_lines_tabs_and_json(
+    learned: Callable[..., Trained], command: Callable[..., Answer]
+) -> None:
+    single, pair = learned("sst2").run.path, learned("mrpc").run.path
+    plain = command(["predict", single, "-"], stdin="a good film\n\nan awful room".encode())
+    assert [json.loads(line)["id"] for line in plain.stdout.splitlines()] == [0, 1, 2]
+    rows = b'{"id": "b", "sentence": "a good film"}\n{"id": "a", "sentence": "an awful room"}\n'
+    as_json = command(["predict", single, "-", "--keep-columns"], stdin=rows)
+    assert [json.loads(line) for line in as_json.stdout.splitlines()] == [
+        {"sentence": "a good film", "id": "b", "prediction": "positive"},
+        {"sentence": "an awful room", "id": "a", "prediction": "negative"},
+    ]
+    tabs = command(["predict", pair, "-"], stdin=b"a good film\tthe good film\n")
+    assert tabs.code == 0, tabs.stderr
+    assert len(tabs.stdout.splitlines()) == 1
+
+
+def test_answers_come_in_order_while_the_input_is_still_open(learned: Callable[..., Trained]) -> None:
+    """A window of rows is answered as soon as it is full; the rest at the end of the input."""
+    read_end, write_end = os.pipe()
+    source, sink = os.fdopen(read_end, "rb"), os.fdopen(write_end, "wb", buffering=0)
+    answers = predict(learned("sst2").run.path, source, window_rows=4)
+    received: list[int] = []
+    four_are_out = threading.Event()
+
+    def read() -> None:
+        for row in answers:
+            received.append(row["id"])
+            if len(received) == 4:
+                four_are_out.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(6):
+        sink.write(f"{'good ' * (6 - number)}\n".encode())
+    assert four_are_out.wait(timeout=60)
+    assert received == [0, 1, 2, 3]
+    sink.close()
+    reader.join(timeout=60)
+    source.close()
+    assert received == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
+def test_the_file_name_chooses_the_form_of_the_output(
+    tmp_path: Path, learned: Callable[..., Trained], command: Callable[..., Answer], ending: str
+) -> None:
+    source, output = tmp_path / "rows.jsonl", tmp_path / f"answers.{ending}"
+    rows = [{"sentence": 'a "good", film', "label": -1, "n": 7}, {"sentence": "an awful room", "label": -1, "n": 8}]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answer = command(["predict", learned("sst2").run.path, source, "-o", output, "--keep-columns", "--probabilities"])
+    assert (answer.code, answer.stdout) == (0, ""), answer.stderr
+    if ending == "jsonl":
+        found = read_jsonl(output)
+    elif ending == "parquet":
+        found = pq.read_table(output).to_pylist()
+    else:
+        with output.open(newline="") as file:
+            found = list(csv.DictReader(file, delimiter="\t" if ending == "tsv" else ","))
+    assert [row["sentence"] for row in found] == [row["sentence"] for row in rows]
+    assert [row["prediction"] for row in found] == ["positive", "negative"]
+    assert [int(row["id"]) for row in found] == [0, 1]
+    assert [int(row["n"]) for row in found] == [7, 8]
+    positive = found[0]["probabilities"]["positive"] if ending in ("jsonl", "parquet") else (
+        found[0]["probabilities.positive"]
+    )
+    assert float(positive) > 0.5
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
+def test_every_form_of_input_gives_the_same_answers(
+    tmp_path: Path, learned: Callable[..., Trained], ending: str
+) -> None:
+    file = tmp_path / f"rows.{ending}"
+    rows = [{"sentence": text, "idx": number + 100} for number, text in enumerate(TEXTS)]
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    elif ending == "jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with file.open("w", newline="") as opened:
+            writer = csv.DictWriter(opened, ["sentence", "idx"], delimiter="\t" if ending == "tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    run = learned("sst2").run.path
+    expected = [row["prediction"] for row in predict(run, TEXTS)]
+    found = list(predict(run, file))
+    assert [row["prediction"] for row in found] == expected
+    assert [int(row["id"]) for row in found] == [100, 101, 102, 103, 104]
+
+
+def test_a_bad_row_leaves_no_half_output_file(
+    tmp_path: Path, learned: Callable[..., Trained], command: Callable[..., Answer]
+) -> None:
+    source, output = tmp_path / "rows.jsonl", tmp_path / "answers.jsonl"
+    source.write_text('{"sentence": "good"}\n{"sentence": null}\n{"sentence": "bad"}\n')
+    output.write_text("what was there\n")
+    run = learned("sst2").run.path
+    failed = command(["predict", run, source, "-o", output])
+    assert failed.code == 3
+    assert "line 2" in failed.stderr or "row 1" in failed.stderr
+    assert output.read_text() == "what was there\n"
+    assert sorted(path.name for path in tmp_path.glob("*answers*")) == ["answers.jsonl"]
+    skipped = command(["predict", run, source, "--on-bad-row", "skip"])
+    assert [json.loads(line)["id"] for line in skipped.stdout.splitlines()] == [0, 2]
+    nulls = command(["predict", run, source, "--on-bad-row", "null"])
+    assert [json.loads(line)["prediction"] is None for line in nulls.stdout.splitlines()] == [False, True, False]
+
+
+def test_a_config_a_run_and_a_model_give_the_same_answers(learned: Callable[..., Trained]) -> None:
+    trained = learned("sst2")
+    answers = [list(predict(target, TEXTS)) for target in (trained.file, trained.run.path, trained.run.model)]
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_a_file_without_the_text_column_is_refused(tmp_path: Path, learned: Callable[..., Trained]) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("sentense\ngood\n")
+    with pytest.raises(DataError, match=r"expected the column 'sentence'.*Did you mean 'sentense'"):
+        list(predict(learned("sst2").run.path, file))
