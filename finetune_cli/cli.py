@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from finetune_cli import cli_options as options
 from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, GateFailedError
 from finetune_cli.launching import is_main_process, launched_processes
+from finetune_cli.signals import stopping_at_once
 from finetune_cli.terminal import (
     Output,
     OutputClosedError,
@@ -112,16 +113,17 @@ def train(
     The same command again goes on where an unfinished run stopped.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json, every_process=True)
-    run_config = read_config(config, with_output_dir(overrides, output_dir))
-    if num_processes > 1:
-        return train_on_several(run_config, num_processes, offline=offline)
-    from finetune_cli.commands.train import train as run_train
-    from finetune_cli.progress import training_display
-    from finetune_cli.tables import train_result
+    with stopping_at_once():
+        run_config = read_config(config, with_output_dir(overrides, output_dir))
+        if num_processes > 1:
+            return train_on_several(run_config, num_processes, offline=offline)
+        from finetune_cli.commands.train import train as run_train
+        from finetune_cli.progress import training_display
+        from finetune_cli.tables import train_result
 
-    silence_model_loading()
-    with training_display(run_config.evaluation.metric_for_best, shown=out.enabled and not quiet) as listen:
-        report = run_train(run_config, resume=resume, overwrite=overwrite, offline=offline, listen=listen)
+        silence_model_loading()
+        with training_display(run_config.evaluation.metric_for_best, shown=out.enabled and not quiet) as listen:
+            report = run_train(run_config, resume=resume, overwrite=overwrite, offline=offline, listen=listen)
     train_result(out, report, pair=len(run_config.data.text) == 2)
     return ExitCode.DONE
 

@@ -16,13 +16,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import ConfigError, ExitCode
+from finetune_cli.signals import STOP_SIGNALS, stop_error
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
 logger = logging.getLogger(__name__)
 
-FORWARDED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 10.0  # for the other processes to end by themselves once one has failed
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
@@ -67,8 +67,9 @@ def join_group() -> PartialState:
 def launch(arguments: Sequence[str], num_processes: int) -> int:
     """Run `python -m finetune_cli ARGUMENTS` in that many processes of this machine; the exit code of the whole.
 
-    0 when all end well, else the code of the first that failed (1 when it was killed). Signals are passed on to all; when
-    one process fails, the others get a moment to end by themselves, then are killed. None outlives this process.
+    0 when all end well, else the code of the first that failed (1 when it was killed). Stop signals are passed on to all,
+    and decide the code when a process ends by them; when one process fails, the others get a moment to end by
+    themselves, then are killed. None outlives this process.
     """
     command = [sys.executable, "-m", "finetune_cli", *arguments]
     shared = {
@@ -80,14 +81,22 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
     }
     shared.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
     children: list[subprocess.Popen[bytes]] = []
-    with _forwarding_signals(children):
+    with _forwarding_signals(children) as forwarded:
         for index in range(num_processes):
+            if forwarded:
+                break
             environment = {**shared, "RANK": str(index), "LOCAL_RANK": str(index)}
             # A session of its own: Ctrl-C reaches a child once, through us, and not a second time from the terminal.
             children.append(
                 subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_die_with_parent)
             )
-        return _wait_for_all(children)
+        code = _wait_for_all(children)
+    if forwarded:
+        stopped = stop_error(forwarded[0], "").exit_code
+        ended_by_it = any(child.returncode in (stopped, -forwarded[0]) for child in children)
+        if ended_by_it or len(children) < num_processes:
+            return stopped
+    return code
 
 
 def _wait_for_all(children: Sequence[subprocess.Popen[bytes]]) -> int:
@@ -118,20 +127,25 @@ def _exit_code(child: subprocess.Popen[bytes], index: int) -> int:
 
 
 @contextmanager
-def _forwarding_signals(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Pass the stop signals on to the children inside the block."""
+def _forwarding_signals(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+    """Pass the stop signals on to the children inside the block; yields the list of those that came.
+
+    Once one has come, further ones are ignored after the block: they must not change the exit code.
+    """
+    forwarded: list[int] = []
 
     def forward(number: int, _frame: FrameType | None) -> None:
+        forwarded.append(number)
         for child in children:
             if child.poll() is None:
                 child.send_signal(number)
 
-    previous: dict[signal.Signals, Any] = {number: signal.signal(number, forward) for number in FORWARDED_SIGNALS}
+    previous: dict[signal.Signals, Any] = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
     try:
-        yield
+        yield forwarded
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if forwarded else handler)
 
 
 def _die_with_parent() -> None:

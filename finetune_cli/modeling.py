@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from finetune_cli.errors import ConfigError, MissingError
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,8 @@ def resolve_model(
         directory = _package_folder(name_or_path, key)
     elif Path(name_or_path).is_dir():
         directory = Path(name_or_path)
+        if revision is not None:
+            raise ConfigError(f"model.revision: {name_or_path} is a directory, which has no revisions. Take it out.")
     elif Path(name_or_path).is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
         raise MissingError(f"{key}: there is no directory {name_or_path!r}. Check the path.")
     else:
@@ -146,8 +149,8 @@ def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, we
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as err:
         reason = "offline mode is on" if offline or constants.HF_HUB_OFFLINE else "the Hub was not reached"
         raise MissingError(
-            f"{where} is not a directory here, its files are not in the local cache, and {reason}. Run once with network "
-            f"access, or name a local directory{': -s model.name_or_path=PATH' if '.' in key else ''}."
+            f"{where} is not a directory here, its files are not in the local cache, and {reason}. Run once with "
+            f"network access, or name a local directory{': -s model.name_or_path=PATH' if '.' in key else ''}."
         ) from err
 
 
@@ -181,8 +184,8 @@ def model_max_length(directory: Path) -> int:
         return _smallest_limit(config, tokenizer_config)
     except (OverflowError, TypeError, ValueError) as err:
         raise MissingError(
-            f"{directory}: max_position_embeddings in config.json or model_max_length in tokenizer_config.json is not a "
-            f"whole number ({err}). Download or copy the model again."
+            f"{directory}: max_position_embeddings in config.json or model_max_length in tokenizer_config.json is not "
+            f"a whole number ({err}). Download or copy the model again."
         ) from err
 
 
@@ -232,11 +235,9 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
 
 def pad_token_id(directory: Path) -> int:
     """The number of the padding token of the tokenizer saved in `directory`. Raises MissingError when it has none."""
-    from tokenizers import Tokenizer
-
     token = _read_json(directory / "tokenizer_config.json").get("pad_token")
     content = token.get("content") if isinstance(token, dict) else token
-    number = Tokenizer.from_file(str(directory / "tokenizer.json")).token_to_id(content) if content else None
+    number = _open_vocabulary(directory).token_to_id(content) if content else None
     if number is None:
         raise MissingError(
             f"The tokenizer in {directory} has no padding token, which batches need. Set one and save it: "
@@ -247,9 +248,17 @@ def pad_token_id(directory: Path) -> int:
 
 def vocabulary_size(directory: Path) -> int:
     """Entries of the tokenizer saved in `directory`, added tokens included."""
+    return int(_open_vocabulary(directory).get_vocab_size())
+
+
+def _open_vocabulary(directory: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    return int(Tokenizer.from_file(str(directory / "tokenizer.json")).get_vocab_size())
+    path = directory / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as err:  # the library raises nothing narrower
+        raise MissingError(f"{path} cannot be loaded: {_first_line(err)}. Download or copy the model again.") from err
 
 
 def train_wordpiece(texts: Iterable[str], *, vocab_size: int, max_length: int, directory: Path) -> None:
@@ -353,8 +362,8 @@ def load_trained(directory: Path, *, trust_remote_code: bool = False) -> PreTrai
     model, info = _load(AutoModelForSequenceClassification, directory, trust_remote_code=trust_remote_code)
     if unfit := sorted([*info["missing_keys"], *_mismatched(info)]):
         raise MissingError(
-            f"{directory} has no trained classification head (missing or of another shape: {', '.join(unfit[:3])}): its "
-            f"answers would be random. Fine-tune it first: finetune train CONFIG, then use the run's directory."
+            f"{directory} has no trained classification head (missing or of another shape: {', '.join(unfit[:3])}): "
+            f"its answers would be random. Fine-tune it first: finetune train CONFIG, then use the run's directory."
         )
     return model.eval()
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import IO, Any
 
-from finetune_cli.errors import ConfigError
+from finetune_cli.errors import ConfigError, RunFailedError
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
+UNFINISHED = (".writing-*", ".deleting-*", ".probe-*", ".*.[0-9]*.tmp")  # what a killed process leaves of its writing
 
 
 class RunDir:
@@ -41,11 +48,25 @@ class RunDir:
         write_json(self.record, record)
 
     def clear(self) -> None:
-        """Remove what earlier runs left (the lock stays); files that are not a run's are kept."""
+        """Remove what earlier runs left (the lock stays); files that are not a run's are kept.
+
+        The record goes first and the config last: killed in between, this is the same run, unfinished.
+        """
+        self.record.unlink(missing_ok=True)
         for path in (self.checkpoints, self.model, self.path / "eval"):
-            shutil.rmtree(path, ignore_errors=True)
-        for file in (self.config, self.record, self.history, self.log):
+            remove_directory(path)
+        for file in (self.history, self.log, self.config):
             file.unlink(missing_ok=True)
+
+    def remove_unfinished(self) -> None:
+        """Remove what killed processes left of files that they were writing; call it with the lock held."""
+        folders = (self.path, self.checkpoints, self.model, *self.path.glob("eval/*"))
+        for folder, pattern in product(folders, UNFINISHED):
+            for path in list(folder.glob(pattern)):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -71,6 +92,14 @@ def write_json(path: Path, value: Any) -> None:
         file.write("\n")
 
 
+def remove_directory(path: Path) -> None:
+    """Remove a directory so that nobody meets a half of it under its name: renamed first, then deleted."""
+    doomed = path.with_name(f".deleting-{path.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if path.exists():
+        shutil.rmtree(path.rename(doomed), ignore_errors=True)
+
+
 def sync_file(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -89,13 +118,46 @@ def sync_directory(path: Path) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Create the directory and prove that a file can be written in it. Raises ConfigError when not."""
+    """Create the directory and prove that a file can be written in it.
+
+    Raises ConfigError when not, RunFailedError when the disk is full.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe-{os.getpid()}"
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as err:
+        if err.errno in DISK_FULL:
+            raise disk_error(err, path) from err
         raise ConfigError(
             f"output_dir: cannot write in {path}: {err.strerror or err}. Choose another directory with --output-dir."
         ) from err
+
+
+def disk_error(err: OSError, path: Path) -> RunFailedError:
+    """What to tell the user when a run's file could not be written. `path`: the run directory."""
+    file = err.filename or path
+    if err.errno in DISK_FULL:
+        what, remedy = f"the disk is full ({os.strerror(err.errno)})", "Free some space"
+    else:
+        what, remedy = f"not writable ({err.strerror or err})", "Make it writable"
+    return RunFailedError(
+        f"{file}: {what}. {remedy} and run the same command again: it goes on from the newest complete checkpoint."
+    )
+
+
+@contextmanager
+def disk_errors_explained(path: Path) -> Iterator[None]:
+    """Turn a full disk or a directory that cannot be written to, anywhere in the block, into a RunFailedError."""
+    try:
+        yield
+    except Exception as err:
+        if not isinstance(err, OSError):  # the writer of safetensors has the number in its text alone
+            found = re.search(r"\(os error (\d+)\)", str(err))
+            if found is None:
+                raise
+            err = OSError(int(found[1]), os.strerror(int(found[1])))
+        if err.errno not in DISK_FULL | NOT_WRITABLE:
+            raise
+        raise disk_error(err, path) from err

@@ -15,6 +15,10 @@ from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedE
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 
 
+class StoppedError(NotFinishedError):
+    """SIGTERM or SIGUSR1 ended the run."""
+
+
 class StopNow(BaseException):
     """A stop signal arrived where it can end the command at once. Not an Exception, so that no library swallows it."""
 
@@ -26,7 +30,7 @@ class StopNow(BaseException):
 def stop_error(number: int, done: str) -> FinetuneError:
     """The error that ends a stopped run: exit code 130 after Ctrl-C, 75 after any other signal."""
     message = f"Stopped by {signal.Signals(number).name} {done}. Run the same command again to go on."
-    return InterruptedRunError(message) if number == signal.SIGINT else NotFinishedError(message)
+    return InterruptedRunError(message) if number == signal.SIGINT else StoppedError(message)
 
 
 @contextmanager
@@ -42,7 +46,7 @@ def stopping_at_once() -> Iterator[None]:
     previous = {number: signal.signal(number, _stop_now) for number in STOP_SIGNALS}
     try:
         yield
-    except (StopNow, NotFinishedError, InterruptedRunError) as err:
+    except (StopNow, StoppedError, InterruptedRunError) as err:
         previous = dict.fromkeys(STOP_SIGNALS, signal.SIG_IGN)
         raise (err.error if isinstance(err, StopNow) else err) from None
     finally:
@@ -51,9 +55,10 @@ def stopping_at_once() -> Iterator[None]:
 
 
 def _stop_now(number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, _exit_now)  # a second Ctrl-C does not wait for the first one's tidying up
+    for other in STOP_SIGNALS:  # a second Ctrl-C does not wait for the tidying up
+        signal.signal(other, _exit_now if other == signal.SIGINT else signal.SIG_IGN)
     raise StopNow(number)
 
 
-def _exit_now(number: int, _frame: FrameType | None) -> None:
+def _exit_now(_number: int, _frame: FrameType | None) -> None:
     os._exit(InterruptedRunError.exit_code)

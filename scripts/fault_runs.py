@@ -43,7 +43,7 @@ checkpointing: {{every: {save}, keep: 2}}
 output_dir: run
 seed: 42
 """
-WORDS = "the a this was is very and it with some really quite then we film meal book song room".split()
+WORDS = ("the", "a", "this", "was", "is", "very", "and", "it", "with", "some", "really", "then", "film", "meal", "room")
 TELLING = {0: ("bad", "poor", "awful", "sad"), 1: ("good", "great", "lovely", "happy")}
 
 
@@ -56,7 +56,9 @@ def write_data(folder: Path, *, train: int = 117, validation: int = 150) -> None
         for number in range(count):
             label = rng.randrange(2)
             words = [*rng.choices(WORDS, k=rng.randrange(3, 20)), rng.choice(TELLING[label])]
-            rows.append(json.dumps({"idx": number, "sentence": " ".join(rng.sample(words, len(words))), "label": label}))
+            rows.append(
+                json.dumps({"idx": number, "sentence": " ".join(rng.sample(words, len(words))), "label": label})
+            )
         (folder / f"{split}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
@@ -86,13 +88,15 @@ class SmallRun:
     def __post_init__(self) -> None:
         self.run = self.folder / "run"
         self.cache = self.cache or self.folder / "cache"
-        self.mark = f"{os.getpid()}-{self.folder}"
+        self.mark = f"{os.getpid()}-{id(self)}"
         if not (self.folder / "config.yaml").exists():
             write_data(self.folder / "data")
             text = CONFIG.format(loop=self.loop, epochs=self.epochs, evaluate=EVALUATE_EVERY, save=SAVE_EVERY)
             (self.folder / "config.yaml").write_text(text, encoding="utf-8")
 
-    def start(self, *options: str, before_exec: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self, *options: str, before_exec: Callable[[], None] | None = None, output: str = "output.txt"
+    ) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "finetune_cli", "train", "config.yaml", *options]
         if self.processes > 1:
             command += ["--num-processes", str(self.processes)]
@@ -104,14 +108,14 @@ class SmallRun:
             "OMP_NUM_THREADS": "1",
             MARK: self.mark,
         }
-        self.output = self.folder / "output.txt"
-        with self.output.open("wb") as output:
+        self.output = self.folder / output
+        with self.output.open("wb") as stream:
             return subprocess.Popen(
                 command,
                 cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=before_exec,
@@ -183,7 +187,13 @@ class SmallRun:
 class Watch:
     """What has changed in a run's folder since the watch began; files of earlier starts do not count."""
 
-    PLACES = ("cache/prepared/.*", "run/history.jsonl", "run/checkpoints/.*", "run/.*", "run/eval/validation/metrics.json")
+    PLACES = (
+        "cache/prepared/.*",
+        "run/history.jsonl",
+        "run/checkpoints/.*",
+        "run/.*",
+        "run/eval/validation/metrics.json",
+    )
 
     def __init__(self, run: SmallRun) -> None:
         self.folder = run.folder
@@ -258,7 +268,9 @@ def unreadable_files(run: Path) -> Iterator[str]:
     for step in visible(run, "checkpoints/step-*"):
         yield from damage_of(step)
     if (run / "model").exists():
-        missing = {"config.json", "model.safetensors", "tokenizer.json"} - {path.name for path in (run / "model").iterdir()}
+        missing = {"config.json", "model.safetensors", "tokenizer.json"} - {
+            path.name for path in (run / "model").iterdir()
+        }
         yield from (f"unreadable: model/ lacks {name}" for name in sorted(missing))
 
 
@@ -317,7 +329,9 @@ def outcome(run: Path) -> dict[str, Any]:
         "metrics": sha256(run / "eval" / "validation" / "metrics.json"),
         "predictions": sha256(run / "eval" / "validation" / "predictions.jsonl"),
         "checkpoints": sorted(path.name for path in visible(run, "checkpoints/step-*")),
-        "last": {path.name: sha256(path) for path in last.iterdir() if path.name in ("model.safetensors", "optimizer.bin")},
+        "last": {
+            path.name: sha256(path) for path in last.iterdir() if path.name in ("model.safetensors", "optimizer.bin")
+        },
     }
 
 

@@ -249,7 +249,9 @@ def tables(trials: Sequence[Trial]) -> dict[str, Tally]:
         for blow in trial.blows:
             for key in (name, "all", f"signal: {blow.how}", f"moment: {blow.when}"):
                 rows.setdefault(key, Tally()).add(blow.tally)
-    return dict(sorted(rows.items(), key=lambda row: (row[0] == "all", row[0].startswith("moment"), "signal" in row[0])))
+    return dict(
+        sorted(rows.items(), key=lambda row: (row[0] == "all", row[0].startswith("moment"), "signal" in row[0]))
+    )
 
 
 def print_table(rows: dict[str, Tally]) -> None:
@@ -267,7 +269,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=200, help="signals that must land, in all (default 200)")
     parser.add_argument("--processes", type=lambda text: [int(n) for n in names(text)], default=[1, 2], metavar="1,2")
     parser.add_argument("--loops", type=names, default=["trainer", "accelerate"], metavar="trainer,accelerate")
-    parser.add_argument("--only", type=names, default=["kills", *CASES], metavar="A,B", help=f"of: kills, {', '.join(CASES)}")
+    parser.add_argument(
+        "--only", type=names, default=["kills", *CASES], metavar="A,B", help=f"of: kills, {', '.join(CASES)}"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="trials at a time (default 2)")
     parser.add_argument("--folder", type=Path, help="where the runs go, and stay (default: a temporary directory)")
@@ -296,7 +300,9 @@ def main() -> int:
     if options.json:
         document = {"seconds": time.monotonic() - began, "seed": options.seed, "bit_equal_trials": bits}
         lists = {"trials": [asdict(trial) for trial in trials], "cases": [asdict(result) for result in results]}
-        print(json.dumps({**document, "rows": {name: asdict(tally) for name, tally in rows.items()}, **lists}, indent=2))
+        print(
+            json.dumps({**document, "rows": {name: asdict(tally) for name, tally in rows.items()}, **lists}, indent=2)
+        )
     else:
         if trials:
             print_table(rows)

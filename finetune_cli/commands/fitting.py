@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, Trainer
@@ -20,11 +21,12 @@ from finetune_cli import modeling
 from finetune_cli.config import RunConfig
 from finetune_cli.data.batching import EpochLoader, RowOrder, TrainingRows, UpdateSampler, micro_batches_per_update
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, RunFailedError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import ScoringRules, plain_scores
 from finetune_cli.records import EvalRecord, TrainingStarted
 from finetune_cli.run_dir import RunDir
+from finetune_cli.signals import stop_error
 from finetune_cli.tasks import METRICS
 from finetune_cli.training import accelerate_loop, trainer_loop
 from finetune_cli.training.checkpointing import Checkpoints, Progress
@@ -46,10 +48,11 @@ class Fit:
     """How training went. `model`: the bare model as the last update left it; the best one is in the checkpoints."""
 
     progress: Progress
+    epochs: float
     model: PreTrainedModel
     device: torch.device
     mixed_precision: str
-    rows_per_second: float
+    micro_batch_size: int
 
 
 def fit(
@@ -62,29 +65,51 @@ def fit(
     offline: bool,
     listen: Listener,
 ) -> Fit:
-    """Train from the start or from `checkpoint` until the config's end; runs in every process of the group."""
-    settings, state = config.training, PartialState()
-    mixed_precision, reason = choose_precision(settings.precision, state.device.type)
-    logger.info("%s on %s, %s (%s)", settings.loop, state.device, mixed_precision.replace("no", "fp32"), reason)
-    set_seed(config.seed)  # the new head is drawn when the model is built
-    model = build_model(config, prepared, offline=offline)
-    if settings.compile is True or (settings.compile == "auto" and state.device.type == "cuda"):
-        model.compile(dynamic=True)
-    order = RowOrder(
-        prepared.splits["train"].lengths, batch_size=settings.batch_size, seed=config.seed, batching=settings.batching
-    )
-    num_updates = count_updates(order.updates_per_epoch, num_epochs=settings.num_epochs, max_steps=settings.max_steps)
+    """Train from the start or from `checkpoint` until the config's end; runs in every process of the group.
+
+    When the device runs out of memory and `micro_batch_size` is auto, it goes on from the newest checkpoint with half the
+    rows at once: the update keeps its rows, so the curve stays the same but for the dropout masks.
+    """
+    micro_batch_size = _micro_batch_size(config)
     stop = StopRequest()
-    monitor = _build_monitor(run, config, prepared, rules, model, order, num_updates, stop=stop, listen=listen)
-    listen(TrainingStarted(_step_of(checkpoint), num_updates, str(state.device), settings.loop))
-    parts = _Parts(run, config, prepared, model, order, monitor, mixed_precision, checkpoint)
-    drive = _drive_trainer if settings.loop == "trainer" else _drive_accelerate
-    try:
-        with stop.listening():
-            drive(parts)
-    finally:
-        monitor.close()
-    return Fit(monitor.progress, model, state.device, mixed_precision, _rows_per_second(order, monitor.progress))
+    while True:
+        parts = _build_parts(run, config, prepared, rules, micro_batch_size, stop, offline, listen)
+        listen(TrainingStarted(step_of(checkpoint), parts.monitor.cadence.num_updates, str(parts.device), parts.loop))
+        try:
+            with stop.listening():
+                _DRIVERS[parts.loop](parts, checkpoint)
+                if number := stop.agreed(parts.monitor.accelerator):
+                    raise stop_error(number, "after the last update")
+        except (RuntimeError, MemoryError) as err:
+            if not should_reduce_batch_size(err):
+                raise
+            micro_batch_size = _smaller(micro_batch_size, config, err)
+            checkpoint = Checkpoints(run.checkpoints, keep=config.checkpointing.keep).newest()
+        else:
+            progress = parts.monitor.progress
+            epochs = parts.monitor.cadence.epoch(progress.step)
+            return Fit(progress, epochs, parts.model, parts.device, parts.mixed_precision, micro_batch_size)
+        finally:
+            parts.monitor.close()
+        del parts
+        clear_device_cache(garbage_collection=True)
+
+
+def _smaller(micro_batch_size: int, config: RunConfig, err: BaseException) -> int:
+    """Half the rows, said aloud; RunFailedError when that is not possible or was not left to us."""
+    if config.training.micro_batch_size != "auto" or micro_batch_size == 1 or PartialState().num_processes > 1:
+        raise RunFailedError(
+            f"Out of memory with {micro_batch_size} rows at once on each device. Set training.micro_batch_size lower "
+            f"(accumulation keeps batch_size as it is), or data.max_length."
+        ) from err
+    half = -(-micro_batch_size // 2)
+    logger.warning(
+        "Out of memory with %d rows at once; going on with %d at once. An update keeps its %d rows.",
+        micro_batch_size,
+        half,
+        config.training.batch_size,
+    )
+    return half
 
 
 @dataclass(frozen=True)
@@ -97,8 +122,45 @@ class _Parts:
     model: PreTrainedModel
     order: RowOrder
     monitor: Monitor
+    device: torch.device
     mixed_precision: str
-    checkpoint: Path | None
+    micro_batch_size: int
+
+    @property
+    def loop(self) -> str:
+        return self.config.training.loop
+
+    @property
+    def micro_batches_per_update(self) -> int:
+        return micro_batches_per_update(
+            self.config.training.batch_size, self.micro_batch_size, PartialState().num_processes
+        )
+
+
+def _build_parts(
+    run: RunDir,
+    config: RunConfig,
+    prepared: PreparedData,
+    rules: ScoringRules,
+    micro_batch_size: int,
+    stop: StopRequest,
+    offline: bool,
+    listen: Listener,
+) -> _Parts:
+    settings, state = config.training, PartialState()
+    device: torch.device = state.device
+    mixed_precision, reason = choose_precision(settings.precision, device.type)
+    logger.info("Loop %s on %s, %s (%s)", settings.loop, device, mixed_precision.replace("no", "fp32"), reason)
+    set_seed(config.seed)  # the new head is drawn when the model is built
+    model = build_model(config, prepared, offline=offline)
+    if settings.compile is True or (settings.compile == "auto" and device.type == "cuda"):
+        model.compile(dynamic=True)
+    order = RowOrder(
+        prepared.splits["train"].lengths, batch_size=settings.batch_size, seed=config.seed, batching=settings.batching
+    )
+    num_updates = count_updates(order.updates_per_epoch, num_epochs=settings.num_epochs, max_steps=settings.max_steps)
+    monitor = _build_monitor(run, config, prepared, rules, model, order, num_updates, stop=stop, listen=listen)
+    return _Parts(run, config, prepared, model, order, monitor, device, mixed_precision, micro_batch_size)
 
 
 def build_model(config: RunConfig, prepared: PreparedData, *, offline: bool) -> PreTrainedModel:
@@ -192,7 +254,7 @@ def scored_splits(prepared: PreparedData) -> list[str]:
     return sorted(splits, key=lambda name: name != "validation")
 
 
-def _drive_accelerate(parts: _Parts) -> None:
+def _drive_accelerate(parts: _Parts, checkpoint: Path | None) -> None:
     settings = parts.config.training
     optimizer = build_optimizer(parts.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
     accelerate_loop.train(
@@ -203,21 +265,21 @@ def _drive_accelerate(parts: _Parts) -> None:
         _batches(parts),
         _objective(parts.config, parts.prepared),
         parts.monitor,
-        micro_batches_per_update=_accumulation(parts.config),
+        micro_batches_per_update=parts.micro_batches_per_update,
         max_grad_norm=settings.max_grad_norm,
         seed=parts.config.seed,
-        resume_from=parts.checkpoint,
+        resume_from=checkpoint,
     )
 
 
-def _drive_trainer(parts: _Parts) -> None:
+def _drive_trainer(parts: _Parts, checkpoint: Path | None) -> None:
     config, settings = parts.config, parts.config.training
     extra = {name: value for name, value in settings.trainer_args.items() if name != "lr_scheduler_kwargs"}
     arguments = trainer_loop.training_arguments(
         output_dir=parts.run.path,
         num_updates=parts.monitor.cadence.num_updates,
-        micro_batch_size=_micro_batch_size(config),
-        micro_batches_per_update=_accumulation(config),
+        micro_batch_size=parts.micro_batch_size,
+        micro_batches_per_update=parts.micro_batches_per_update,
         learning_rate=settings.learning_rate,
         max_grad_norm=settings.max_grad_norm,
         mixed_precision=parts.mixed_precision,
@@ -240,7 +302,7 @@ def _drive_trainer(parts: _Parts) -> None:
         _objective(config, parts.prepared),
         parts.monitor,
         seed=config.seed,
-        resume_from=parts.checkpoint,
+        resume_from=checkpoint,
     )
 
 
@@ -266,7 +328,7 @@ def _batches(parts: _Parts) -> EpochLoader:
     )
     sampler = UpdateSampler(
         parts.order,
-        micro_batch_size=_micro_batch_size(parts.config),
+        micro_batch_size=parts.micro_batch_size,
         num_processes=state.num_processes,
         process_index=state.process_index,
     )
@@ -297,16 +359,9 @@ def _micro_batch_size(config: RunConfig) -> int:
     return share if chosen == "auto" else min(chosen, share)
 
 
-def _accumulation(config: RunConfig) -> int:
-    return micro_batches_per_update(config.training.batch_size, _micro_batch_size(config), PartialState().num_processes)
-
-
-def _step_of(checkpoint: Path | None) -> int:
+def step_of(checkpoint: Path | None) -> int:
+    """The update after which a checkpoint was written; 0 for none."""
     return int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
 
 
-def _rows_per_second(order: RowOrder, progress: Progress) -> float:
-    """Training rows a second over the whole run, resumes included; evaluation time counts."""
-    epochs, rest = divmod(progress.step, order.updates_per_epoch)
-    rows = epochs * len(order.lengths) + rest * order.batch_size
-    return rows / progress.seconds if progress.seconds else 0.0
+_DRIVERS = {"trainer": _drive_trainer, "accelerate": _drive_accelerate}

@@ -7,12 +7,15 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from finetune_cli.errors import ExitCode, FinetuneError, NotFinishedError
 from finetune_cli.provenance import describe_process, peak_memory_bytes
-from finetune_cli.run_dir import RunDir, require_writable
+from finetune_cli.run_dir import RunDir, disk_errors_explained, require_writable
+from finetune_cli.signals import StopNow
+
+logger = logging.getLogger(__name__)
 
 STATUS = {
     ExitCode.DONE: "finished",
@@ -23,9 +26,12 @@ STATUS = {
 
 @contextmanager
 def locked(run: RunDir) -> Iterator[None]:
-    """Hold the run directory alone. Raises NotFinishedError when another process has it; a crash releases it."""
+    """Hold the run directory alone, and clear what killed runs left half written; a crash releases it.
+
+    Raises NotFinishedError when another process has it, RunFailedError when the disk gets full inside the block.
+    """
     require_writable(run.path)
-    with run.lock.open("a+") as file:
+    with disk_errors_explained(run.path), run.lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as err:
@@ -37,6 +43,7 @@ def locked(run: RunDir) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
+        run.remove_unfinished()
         yield
 
 
@@ -52,18 +59,21 @@ def recorded(run: RunDir, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     with _logging_to(run) as log:
         code = ExitCode.RUN_FAILED
         try:
-            yield record
+            with disk_errors_explained(run.path):
+                yield record
             code = ExitCode.DONE
         except BaseException as err:
-            code = err.exit_code if isinstance(err, FinetuneError) else code
+            known = err.error if isinstance(err, StopNow) else err
+            code = known.exit_code if isinstance(known, FinetuneError) else code
             code = ExitCode.INTERRUPTED if isinstance(err, KeyboardInterrupt) else code
-            record["error"] = str(err) if isinstance(err, FinetuneError) else f"{type(err).__name__}: {err}"
+            record["error"] = str(known) if isinstance(known, FinetuneError) else f"{type(err).__name__}: {err}"
             log.exception("The command ended with exit code %d", code)
             raise
         finally:
             status = {"status": STATUS.get(code, "failed"), "exit_code": int(code)}
             record |= {**status, "seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory_bytes()}
-            run.write_record(record)
+            with _telling_only(after_failure=code != ExitCode.DONE):
+                run.write_record(record)
 
 
 def note_failed_launch(run: RunDir, exit_code: int) -> None:
@@ -75,9 +85,31 @@ def note_failed_launch(run: RunDir, exit_code: int) -> None:
 
 
 @contextmanager
+def _telling_only(*, after_failure: bool) -> Iterator[None]:
+    """After a failure, a record that cannot be written is a warning: the error under way says what is wrong."""
+    try:
+        yield
+    except OSError as err:
+        if not after_failure:
+            raise
+        logger.warning("run.json does not say how the run ended: %s", err)
+
+
+class _LogFile(logging.FileHandler):
+    """run.log; what a full disk does not take is left out, since the terminal has it, too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):  # what it could not write before, it tries again now
+            super().close()
+
+
+@contextmanager
 def _logging_to(run: RunDir) -> Iterator[logging.Logger]:
     """Send the package's log to run.log; yields a logger that writes there alone, for tracebacks."""
-    handler = logging.FileHandler(run.log, encoding="utf-8")
+    handler = _LogFile(run.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     package, file_only = logging.getLogger("finetune_cli"), logging.Logger("finetune_cli")
     package.addHandler(handler)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from finetune_cli import modeling
 from finetune_cli.commands.evaluate import score_prepared, scoring_rules
-from finetune_cli.commands.fitting import Fit, fit, scored_splits
+from finetune_cli.commands.fitting import Fit, fit, scored_splits, step_of
 from finetune_cli.commands.model_card import model_card
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.session import locked, recorded
@@ -67,7 +67,7 @@ def train(
             with recorded(run, facts) if state.is_main_process else session as record:
                 fitted = fit(run, config, prepared, rules, checkpoint=checkpoint, offline=offline, listen=listen)
                 if state.is_main_process:
-                    record |= _facts(fitted, checkpoint)
+                    record |= _facts(fitted, prepared, checkpoint)
                     _export_best(run, config, prepared, fitted)
                     _score_best(run, config, prepared, fitted.device)
             state.wait_for_everyone()
@@ -125,15 +125,17 @@ def _model_fingerprint(config: RunConfig, *, offline: bool) -> str | None:
     )
 
 
-def _facts(fitted: Fit, checkpoint: Path | None) -> dict[str, Any]:
-    """What run.json says of the training."""
+def _facts(fitted: Fit, prepared: PreparedData, checkpoint: Path | None) -> dict[str, Any]:
+    """What run.json says of the training; rows per second are over the whole run, resumes and scoring included."""
+    progress, rows = fitted.progress, prepared.splits["train"].num_rows
     return {
         "precision": fitted.mixed_precision.replace("no", "fp32"),
-        "steps": fitted.progress.step,
-        "best_step": fitted.progress.best_step,
-        "resumed_from": int(checkpoint.name.removeprefix("step-")) if checkpoint else 0,
-        "training_seconds": fitted.progress.seconds,
-        "rows_per_second": fitted.rows_per_second,
+        "micro_batch_size": fitted.micro_batch_size,
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "resumed_from": step_of(checkpoint),
+        "training_seconds": progress.seconds,
+        "rows_per_second": fitted.epochs * rows / progress.seconds,
         "torch_threads": torch.get_num_threads(),
     }
 

@@ -12,17 +12,19 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from safetensors.torch import load_model
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from finetune_cli.errors import MissingError
-from finetune_cli.run_dir import sync_directory, sync_file, write_json
+from finetune_cli.errors import MissingError, RunFailedError
+from finetune_cli.run_dir import disk_errors_explained, remove_directory, sync_directory, sync_file, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -82,31 +84,52 @@ class Checkpoints:
         *,
         add_files: Callable[[Path], None] | None = None,
     ) -> Path:
-        """Write the checkpoint of `progress.step`; called by all processes together, after the update is finished."""
+        """Write the checkpoint of `progress.step`; called by all processes together, after the update is finished.
+
+        Raises RunFailedError, in every process, when one cannot write: nothing of the new checkpoint is left then.
+        """
         target = self.path(progress.step)
         aside = self.directory / f".writing-{target.name}"
-        if accelerator.is_main_process:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-        accelerator.wait_for_everyone()
-        accelerator.save_state(str(aside))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            if add_files is not None:
-                add_files(aside)
-            state = {
-                "progress": asdict(progress),
-                "schedule": schedule.state_dict(),
-                "processes": accelerator.num_processes,
-            }
-            write_json(aside / PROGRESS, _plain(state))
-            _seal(aside, step=progress.step)
-            shutil.rmtree(target, ignore_errors=True)
-            aside.rename(target)
-            sync_directory(self.directory)
-            self._rotate(best_step=progress.best_step)
-        accelerator.wait_for_everyone()
+        main = accelerator.is_main_process
+        try:
+            with _failing_together(accelerator), disk_errors_explained(self.directory):
+                if main:
+                    remove_directory(aside)
+                    aside.mkdir(parents=True)
+            with _failing_together(accelerator), disk_errors_explained(self.directory):
+                _save_state(accelerator, aside)
+            with _failing_together(accelerator), disk_errors_explained(self.directory):
+                if main:
+                    self._complete(aside, target, accelerator, schedule, progress, add_files)
+        except BaseException:
+            if main:
+                shutil.rmtree(aside, ignore_errors=True)  # room for the record of what happened
+            raise
         return target
+
+    def _complete(
+        self,
+        aside: Path,
+        target: Path,
+        accelerator: Accelerator,
+        schedule: LRScheduler,
+        progress: Progress,
+        add_files: Callable[[Path], None] | None,
+    ) -> None:
+        """Main process: add our own state and the manifest, make it visible under its name, remove old ones."""
+        if add_files is not None:
+            add_files(aside)
+        state = {
+            "progress": asdict(progress),
+            "schedule": schedule.state_dict(),
+            "processes": accelerator.num_processes,
+        }
+        write_json(aside / PROGRESS, _plain(state))
+        _seal(aside, step=progress.step)
+        remove_directory(target)  # a damaged one, which the run went back behind
+        aside.rename(target)
+        sync_directory(self.directory)
+        self._rotate(progress)
 
     def restore(self, path: Path, accelerator: Accelerator, schedule: LRScheduler) -> Progress:
         """Bring model, optimizer, scaler, generators and schedule back to where they were when `path` was saved."""
@@ -147,13 +170,16 @@ class Checkpoints:
 
     def _all_newest_first(self) -> list[Path]:
         found = [path for path in self.directory.glob("step-*") if STEP_NAME.fullmatch(path.name) and path.is_dir()]
-        return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+        return sorted(found, key=_step_of, reverse=True)
 
-    def _rotate(self, *, best_step: int) -> None:
-        for path in self._all_newest_first()[self.keep :]:
-            if path != self.path(best_step):
-                doomed = path.rename(path.with_name(f".deleting-{path.name}"))  # out of sight at once, then slowly gone
-                shutil.rmtree(doomed, ignore_errors=True)
+    def _rotate(self, progress: Progress) -> None:
+        """Keep the newest ones and the best. Those after this step are damaged or given up: the run went back behind."""
+        found = self._all_newest_first()
+        upto_now = [path for path in found if _step_of(path) <= progress.step]
+        kept = {*upto_now[: self.keep], self.path(progress.best_step)}
+        for path in found:
+            if path not in kept:
+                remove_directory(path)
 
 
 def find_damage(path: Path) -> str | None:
@@ -162,22 +188,63 @@ def find_damage(path: Path) -> str | None:
         return "there is no such directory"
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        files = manifest["files"]
+        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
     except FileNotFoundError:
         return f"no {MANIFEST}"
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError):
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is unreadable"
-    for name, expected in files.items():
+    if PROGRESS not in expected:
+        return f"{MANIFEST} does not list {PROGRESS}"
+    for name, (size, checksum) in expected.items():
         file = path / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             return f"{MANIFEST} names a file outside the checkpoint: {name!r}"
         if not file.is_file():
             return f"{name} is missing"
-        if file.stat().st_size != expected["bytes"]:
-            return f"{name} has {file.stat().st_size} bytes, expected {expected['bytes']}"
-        if _sha256(file) != expected["sha256"]:
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes, expected {size}"
+        if _sha256(file) != checksum:
             return f"{name} was altered (checksum differs)"
     return None
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+@contextmanager
+def _failing_together(accelerator: Accelerator) -> Iterator[None]:
+    """All processes leave the block together; when it fails in one, it fails in all, so that none waits for ever."""
+    problem: Exception | None = None
+    try:
+        yield
+    except Exception as err:
+        problem = err
+    if accelerator.num_processes > 1:
+        failed = torch.tensor(int(problem is not None), device=accelerator.device)
+        torch.distributed.all_reduce(failed, op=torch.distributed.ReduceOp.MAX)
+        if failed and problem is None:
+            problem = RunFailedError("Another process could not write its part of the checkpoint.")
+    if problem is not None:
+        raise problem
+
+
+def _save_state(accelerator: Accelerator, directory: Path) -> None:
+    """Have Accelerate write its part. Raises OSError when the disk is full."""
+    try:
+        accelerator.save_state(str(directory))
+    except RuntimeError:
+        _raise_disk_error(directory)
+        raise
+
+
+def _raise_disk_error(directory: Path) -> None:
+    """torch's writer does not say why it failed: write more than it could, and let that say it."""
+    block = bytes(2**20)
+    largest = max((file.stat().st_size for file in _files(directory)), default=0)
+    with (directory / "probe").open("wb") as file:
+        for _ in range(1 + -(-largest // len(block))):
+            file.write(block)
 
 
 def _seal(directory: Path, *, step: int) -> None:

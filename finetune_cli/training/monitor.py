@@ -16,8 +16,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from finetune_cli.errors import RunFailedError
 from finetune_cli.records import EvalRecord, StepRecord
+from finetune_cli.signals import stop_error
 from finetune_cli.training.checkpointing import Checkpoints, Progress
-from finetune_cli.training.stopping import StopRequest, stop_error
+from finetune_cli.training.stopping import StopRequest
 
 Evaluate = Callable[[int, float, Callable[[], None]], Sequence[EvalRecord]]
 

@@ -1,4 +1,4 @@
-"""Being asked to stop: signals set a flag, and all processes agree on it between two updates."""
+"""Stopping between two updates: signals set a flag, and all processes agree on it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
-from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedError
-
-STOP_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")  # SIGUSR1: Slurm's and others' notice of a preemption
+from finetune_cli.errors import ExitCode
+from finetune_cli.signals import STOP_SIGNALS
 
 
 class StopRequest:
@@ -25,17 +24,16 @@ class StopRequest:
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.signal_number == signal.SIGINT:
-            os._exit(InterruptedRunError.exit_code)
+            os._exit(ExitCode.INTERRUPTED)
         self.signal_number = self.signal_number or number
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch the stop signals inside the block; outside the main thread (a notebook) signals stay as they are."""
+        """Note the stop signals inside the block; outside the main thread (a notebook's) signals stay as they are."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
-        previous = {number: signal.signal(number, self.handle) for number in numbers}
+        previous = {number: signal.signal(number, self.handle) for number in STOP_SIGNALS}
         try:
             yield
         finally:
@@ -52,10 +50,3 @@ class StopRequest:
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
             self.signal_number = int(flag)
         return self.signal_number
-
-
-def stop_error(signal_number: int, done: str) -> FinetuneError:
-    """The error that ends a stopped run: exit code 130 after Ctrl-C, 75 after any other signal."""
-    name = signal.Signals(signal_number).name
-    message = f"Stopped by {name} {done}. Run the same command again to go on."
-    return InterruptedRunError(message) if signal_number == signal.SIGINT else NotFinishedError(message)

@@ -35,6 +35,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """The arguments of this run. What the monitor does (scoring, saving, logging to files) is switched off in Trainer."""
     return TrainingArguments(
+        **{"ddp_find_unused_parameters": False, **extra},  # False: looking for unused ones walks the graph each update
         output_dir=str(output_dir),
         max_steps=num_updates,
         per_device_train_batch_size=micro_batch_size,
@@ -53,7 +54,6 @@ def training_arguments(
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
-        **extra,
     )
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from finetune_cli.commands.prediction_files import choose_format, write_predictions
-from finetune_cli.errors import ConfigError, DataError, RunFailedError
+from finetune_cli.errors import ConfigError, DataError
 
 ROWS = [
     {"id": "a", "prediction": "yes", "probabilities": {"yes": 0.75, "no": 0.25}},
@@ -112,8 +112,8 @@ def test_a_failure_leaves_the_old_file_as_it_was(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_in_no_directory_is_a_failure_that_names_it(tmp_path: Path):
-    with pytest.raises(RunFailedError, match=r"-o .*nowhere.*: No such file"):
+def test_a_file_in_no_directory_is_a_mistake_of_the_command_line(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"-o .*out\.jsonl: cannot write it: .* no directory .*nowhere"):
         written(tmp_path / "nowhere" / "out.jsonl", ROWS, "jsonl")
 
 

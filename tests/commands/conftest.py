@@ -1,43 +1,93 @@
-"""Runs that have learned their data, trained once a session."""
+"""Runs trained in this process, and the command line called in this process: no start of torch for each test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from run_files import Trained
+from run_files import Answer, Trained
 
+from finetune_cli import cli
 from finetune_cli.commands.train import train
 from finetune_cli.config import load_config
 from finetune_cli.run_dir import RunDir
+
+
+def train_from(file: Path, *overrides: str, **options: Any) -> Trained:
+    config = load_config(file, overrides)
+    return Trained(file, config, RunDir(config.output_dir), train(config, **options))
+
+
+@pytest.fixture
+def train_run(write_config: Callable[..., Path]) -> Callable[..., Trained]:
+    """train_run(directory, *overrides, **sections) -> Trained: write_config and train."""
+
+    def run(directory: Path, *overrides: str, **sections: Any) -> Trained:
+        directory.mkdir(parents=True, exist_ok=True)
+        return train_from(write_config(directory, **sections), *overrides)
+
+    return run
 
 
 @pytest.fixture(scope="session")
 def learned(
     tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, make_dataset: Callable[..., Path]
 ) -> Callable[..., Trained]:
-    """learned(task, loop="trainer") -> Trained: 48 rows in batches of 8, ten epochs, 60 updates in all."""
+    """learned(task, loop="trainer") -> Trained: 48 rows in batches of 8, ten epochs, 60 updates; once a session."""
     runs: dict[tuple[str, str], Trained] = {}
 
     def learn(task: str, loop: str = "trainer") -> Trained:
         if (task, loop) not in runs:
             directory = tmp_path_factory.mktemp(f"{task}-{loop}")
-            kind = "pair" if task == "mrpc" else "single"
             settings = {
                 "task": task,
                 "model": {"name_or_path": str(tiny_bert), "dropout": 0.0},
-                "data": {"path": str(make_dataset(directory / "data", kind=kind))},
+                "data": {"path": str(make_dataset(directory / "data", kind="pair" if task == "mrpc" else "single"))},
                 "training": {"loop": loop, "num_epochs": 10, "batch_size": 8, "learning_rate": 1e-2},
+                "evaluation": {"every": 20},
                 "output_dir": str(directory / "run"),
             }
             file = directory / "config.yaml"
             file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-            config = load_config(file)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("FINETUNE_CACHE", str(directory / "cache"))
-                runs[task, loop] = Trained(file, config, RunDir(config.output_dir), train(config))
+                runs[task, loop] = train_from(file)
         return runs[task, loop]
 
     return learn
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """command(args, stdin=b"") -> Answer: the command line in this process, its logging put back afterwards."""
+
+    def run(args: Sequence[str | Path], *, stdin: bytes = b"") -> Answer:
+        logger = logging.getLogger("finetune_cli")
+        level, propagate, handlers, last_resort = (
+            logger.level,
+            logger.propagate,
+            logger.handlers[:],
+            logging.lastResort,
+        )
+        capsys.readouterr()
+        try:
+            with monkeypatch.context() as patch, warnings.catch_warnings():
+                patch.setattr(sys, "argv", ["finetune", *map(str, args)])
+                patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+                for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY"):
+                    patch.setenv(name, "error")
+                code = cli.main()
+        finally:
+            logger.setLevel(level)
+            logger.propagate, logger.handlers[:], logging.lastResort = propagate, handlers, last_resort
+        captured = capsys.readouterr()
+        return Answer(int(code), captured.out, captured.err)
+
+    return run

@@ -77,7 +77,7 @@ def test_standard_input_takes_lines_tabs_and_json(
     learned: Callable[..., Trained], command: Callable[..., Answer]
 ) -> None:
     single, pair = learned("sst2").run.path, learned("mrpc").run.path
-    plain = command(["predict", single, "-"], stdin="a good film\n\nan awful room".encode())
+    plain = command(["predict", single, "-"], stdin=b"a good film\n\nan awful room")
     assert [json.loads(line)["id"] for line in plain.stdout.splitlines()] == [0, 1, 2]
     rows = b'{"id": "b", "sentence": "a good film"}\n{"id": "a", "sentence": "an awful room"}\n'
     as_json = command(["predict", single, "-", "--keep-columns"], stdin=rows)

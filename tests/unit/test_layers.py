@@ -14,11 +14,11 @@ PACKAGE = ROOT / "finetune_cli"
 
 # From the top: a part imports from layers below its own. Within a layer it may use its neighbours, but not in a circle.
 LAYERS = (
-    {"__init__", "__main__", "cli"},
-    {"terminal"},
+    {"__init__", "__main__", "cli", "cli_options"},
+    {"progress", "tables", "terminal"},
     {"commands"},
-    {"data", "evaluation", "model_card", "modeling", "training"},
-    {"launching", "provenance", "records", "run_dir"},
+    {"data", "evaluation", "modeling", "training"},
+    {"launching", "provenance", "records", "run_dir", "signals"},
     {"config", "config_fields", "config_messages", "config_rules", "trainer_args"},
     {"config_text", "errors", "tasks", "yaml_source"},
 )
