@@ -135,10 +135,15 @@ def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) ->
             "--num-processes starts processes of its own: leave it out under accelerate launch and torchrun."
         )
     from finetune_cli.commands.prepare import prepare as run_prepare
+    from finetune_cli.commands.session import note_failed_launch
     from finetune_cli.launching import launch
+    from finetune_cli.run_dir import RunDir
 
     run_prepare(config, offline=offline)
-    return launch(without_option(sys.argv[1:], "--num-processes"), num_processes)
+    code = launch(without_option(sys.argv[1:], "--num-processes"), num_processes)
+    if code != ExitCode.DONE:
+        note_failed_launch(RunDir(config.output_dir), code)
+    return code
 
 
 def without_option(arguments: list[str], option: str) -> list[str]:

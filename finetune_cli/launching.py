@@ -29,7 +29,7 @@ PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 def process_index() -> int:
-    """This process's number among all; 0 for a process that was started alone. Set by torchrun, accelerate or `launch`."""
+    """This process's number among all, as torchrun, accelerate or `launch` set it; 0 for one that was started alone."""
     return int(os.environ.get("RANK", 0))
 
 
@@ -45,8 +45,8 @@ def is_main_process() -> bool:
 def join_group() -> PartialState:
     """Form the process group that the launcher asked for (a group of one without a launcher), and say who is in it.
 
-    Without a GPU, Accelerate joins launched processes only when told to use the CPU; otherwise each would train alone as
-    process 0. Raises ConfigError when the group is not as large as the launcher said.
+    Without a GPU, Accelerate joins launched processes only when told to use the CPU; otherwise each would train alone
+    as process 0. Raises ConfigError when the group is not as large as the launcher said.
     """
     import torch
     from accelerate import PartialState
@@ -67,8 +67,8 @@ def join_group() -> PartialState:
 def launch(arguments: Sequence[str], num_processes: int) -> int:
     """Run `python -m finetune_cli ARGUMENTS` in that many processes of this machine; the exit code of the whole.
 
-    0 when all end well, else the code of the first that failed (1 when it was killed). Stop signals are passed on to all,
-    and decide the code when a process ends by them; when one process fails, the others get a moment to end by
+    0 when all end well, else the code of the first that failed (1 when it was killed). Stop signals are passed on to
+    all, and decide the code when a process ends by them; when one process fails, the others get a moment to end by
     themselves, then are killed. None outlives this process.
     """
     command = [sys.executable, "-m", "finetune_cli", *arguments]

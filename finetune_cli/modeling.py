@@ -227,9 +227,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
             f"The tokenizer in {directory} cannot be loaded: {_first_line(err)}. Download or copy it again."
         ) from err
     if not getattr(tokenizer, "is_fast", False):
-        raise MissingError(
-            f"The tokenizer in {directory} has no fast version. Convert it to a tokenizer.json with the tokenizers library."
-        )
+        raise MissingError(f"The tokenizer in {directory} has no fast version. Convert it to a tokenizer.json first.")
     return tokenizer
 
 
@@ -298,9 +296,9 @@ def build_classifier(
 ) -> PreTrainedModel:
     """A sequence classifier with the pretrained body in `directory` and a head for this task, in float32.
 
-    kind: "classification", "multilabel" or "regression" (one output, `label_names` None). The head is drawn from the global
-    generator, so seed it first. A head of the right shape that the directory already has is kept.
-    Raises MissingError when the body's weights are missing, damaged or of another shape.
+    kind: "classification", "multilabel" or "regression" (one output, `label_names` None). The head is drawn from the
+    global generator, so seed it first. A head of the right shape that the directory already has is kept. Raises
+    MissingError when the body's weights are missing, damaged or of another shape.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -323,8 +321,8 @@ def build_classifier(
     wrong = [key for key in (*info["missing_keys"], *mismatched) if _belongs_to_body(model, key)]
     if wrong:
         raise MissingError(
-            f"The weights in {directory} do not fit its config.json: {len(wrong)} tensors are missing or have another shape, "
-            f"first {sorted(wrong)[0]!r}. The files belong to different models; download or save the model again."
+            f"The weights in {directory} do not fit its config.json: {len(wrong)} tensors are missing or have another "
+            f"shape, first {sorted(wrong)[0]!r}. The files belong to different models; save the model again."
         )
     if info["missing_keys"] or mismatched:
         logger.info("New classification head (%d outputs) on %s", config.num_labels, directory)
@@ -340,7 +338,7 @@ def build_from_scratch(
     label_names: Sequence[str] | None,
     **dropouts: Any,
 ) -> PreTrainedModel:
-    """A BERT classifier with random weights of the given sizes (fields of BertConfig), drawn from the global generator."""
+    """A BERT classifier of the given sizes (fields of BertConfig), its weights drawn from the global generator."""
     from transformers import BertConfig, BertForSequenceClassification
 
     config = BertConfig(

@@ -1,4 +1,4 @@
-"""Where a run's files are, how they are written so that a crash leaves no half file, and what is recorded of the run."""
+"""Where a run's files are, and how they are written so that a crash leaves no half file."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ class RunDir:
 
     def evaluation(self, split: str) -> Path:
         return self.path / "eval" / split
+
+    def holds_work(self) -> bool:
+        """Whether a run got as far as something that can be lost: a checkpoint or a model, beside its config."""
+        return self.config.is_file() and (self.model.is_dir() or any(self.checkpoints.glob("step-*")))
 
     def read_record(self) -> dict[str, Any]:
         """run.json, or {} when it is not there or was damaged."""

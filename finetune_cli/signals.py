@@ -37,8 +37,8 @@ def stop_error(number: int, done: str) -> FinetuneError:
 def stopping_at_once() -> Iterator[None]:
     """Inside the block a stop signal ends what is going on with stop_error; the training loop listens for itself.
 
-    Every file is written so that it is whole or absent, hence nothing has to be finished first. After a stop the signals
-    are ignored: the process is on its way out, and a second signal must not change the exit code.
+    Every file is written so that it is whole or absent, hence nothing has to be finished first. After a stop the
+    signals are ignored: the process is on its way out, and a second signal must not change the exit code.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,6 +1,6 @@
 """Faults other than signals: full disks, read-only directories, damaged files, locks, clocks, moved runs.
 
-Each function yields one Result per fault; a run that was hurt must say what is wrong and then end like the undisturbed one.
+Each function yields one Result per fault: a hurt run says what is wrong, and then ends like the undisturbed one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,10 @@ def fill(folder: Path) -> Path:
     return filler
 
 
-def run_until(run: SmallRun, when: Callable[[], bool], do: Callable[[], Any]) -> Ended:
-    """Start the command, do something to its world at a moment, and let it end as it can."""
+def run_until(run: SmallRun, lines: int, do: Callable[[], Any]) -> Ended:
+    """Start the command, do something to its world when the history has so many lines, and let it end as it can."""
     process = run.start(before_exec=without_file_permissions)
-    while process.poll() is None and not when():
+    while process.poll() is None and len(run.history_lines()) < lines:
         time.sleep(0.002)
     do()
     return run.finish(process)
@@ -133,9 +134,7 @@ def disk(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
         for lines in (3, STOP_AT, 68) if os.geteuid() == 0 else ():
             run = bench.new(f"full-{lines}")
             with small_disk(run.run):
-                ended = run_until(
-                    run, lambda run=run, n=lines: len(run.history_lines()) >= n, lambda run=run: fill(run.run)
-                )
+                ended = run_until(run, lines, partial(fill, run.run))
                 problem = expected(ended, 1, "the disk is full", str(run.run.name)) or has_checkpoint(run)
                 (run.run / "filler").unlink()
                 yield bench.result(f"disk full after {lines} lines of history", run, problem, bench.goes_on(run))
@@ -175,9 +174,7 @@ def readonly(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
         yield bench.result("run directory read-only from the start", run, problem, bench.goes_on(run))
         run = bench.new("in-the-middle")
         checkpoints = run.run / "checkpoints"
-        ended = run_until(
-            run, lambda run=run: len(run.history_lines()) >= STOP_AT, lambda place=checkpoints: place.chmod(0o555)
-        )
+        ended = run_until(run, STOP_AT, partial(checkpoints.chmod, 0o555))
         checkpoints.chmod(0o755)
         problem = expected(ended, 1, "not writable", "checkpoints") or has_checkpoint(run)
         yield bench.result("checkpoints/ read-only in the middle", run, problem, bench.goes_on(run))

@@ -320,7 +320,7 @@ def sha256(path: Path) -> str:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """What has to be equal at the end: weights, history but for times, scores, predictions, the state of the optimizer."""
+    """What has to be equal at the end: weights, history but for times, scores, predictions, the optimizer's state."""
     history = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
     last = max(visible(run, "checkpoints/step-*"))
     return {

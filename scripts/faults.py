@@ -4,11 +4,11 @@
     .venv/bin/python scripts/faults.py [--kills 200] [--processes 1,2] [--loops trainer,accelerate] [--jobs 2] [--json]
     .venv/bin/python scripts/faults.py --only disk,damage        # of: kills, disk, readonly, damage, lock, clock, moved
 
-Each trial starts `python -m finetune_cli train` on a small BERT with dropout, ends it with a signal at a moment drawn from
-the seed (any time of the undisturbed run, or aimed at what its files show: tokenisation, an update, an evaluation, a
-checkpoint or the model being written, the end), starts it again, a few times over, and then lets it finish. Its weights,
-optimizer, history (but for times), scores and predictions must be those of the undisturbed run, bit for bit.
-Exit code 1 when anything is not as it must be.
+Each trial starts `python -m finetune_cli train` on a small BERT with dropout, ends it with a signal at a moment drawn
+from the seed (any time of the undisturbed run, or aimed at what its files show: tokenisation, an update, an evaluation,
+a checkpoint or the model being written, the end), starts it again, a few times over, and then lets it finish. Its
+weights, optimizer, history (but for times), scores and predictions must be those of the undisturbed run, bit for bit
+(several processes: the history to 1e-5). Exit code 1 when anything is not as it must be.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ def report(line: str) -> None:
 
 
 def tables(trials: Sequence[Trial]) -> dict[str, Tally]:
-    """The kills by loop and processes, by signal and by moment; what shows only at a trial's end counts with the first."""
+    """By loop and processes, by signal, by moment. What shows at a trial's end is in the first and in all."""
     rows: dict[str, Tally] = {}
     for trial in trials:
         name = f"{trial.loop}, {trial.processes} process{'es' * (trial.processes > 1)}"

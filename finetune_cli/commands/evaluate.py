@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from accelerate import Accelerator
 
 from finetune_cli import modeling
-from finetune_cli.commands.gates import check_gates, parse_gate
+from finetune_cli.commands.gates import check_gates, parse_gate, require_computed
 from finetune_cli.commands.prepare import prepare, prepare_file
 from finetune_cli.commands.target import class_names, open_target
 from finetune_cli.config import RunConfig
@@ -41,10 +41,13 @@ def evaluate(
 
     target: CONFIG, RUN or MODEL; see open_target. gates: such as "f1>=0.88" or "accuracy.low>=0.8".
     The report and one prediction per row are written to the run's eval/<split>/ when the target is a run.
-    In a launched group each process scores its share of the rows, and each gets the whole report. Raises GateFailedError, with the report as its `report`, when a gate does not hold.
+    In a launched group each process scores its share of the rows, and each gets the whole report. Raises
+    GateFailedError, with the report as its `report`, when a gate does not hold.
     """
     parsed = [parse_gate(gate) for gate in gates]  # a typing mistake shows before the model is loaded
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
+    if found.config is not None:
+        require_computed(parsed, found.config.evaluation.metrics)
     state = join_group()
     model = modeling.load_trained(found.model_dir).to(state.device)
     if data is not None:
@@ -117,6 +120,6 @@ def score_prepared(
 def _require_same_classes(of_model: tuple[str, ...] | None, of_data: tuple[str, ...] | None) -> None:
     if of_model != of_data:
         raise DataError(
-            f"The model's classes are {list(of_model or ())}, the data's {list(of_data or ())}: they must have the same names "
-            f"in the same order. Set data.labels, or score the model on the data that it was trained for."
+            f"The model's classes are {list(of_model or ())}, the data's {list(of_data or ())}: expected the same "
+            f"names in the same order. Set data.labels, or score the model on the data that it was trained for."
         )

@@ -67,8 +67,8 @@ def fit(
 ) -> Fit:
     """Train from the start or from `checkpoint` until the config's end; runs in every process of the group.
 
-    When the device runs out of memory and `micro_batch_size` is auto, it goes on from the newest checkpoint with half the
-    rows at once: the update keeps its rows, so the curve stays the same but for the dropout masks.
+    When the device runs out of memory and `micro_batch_size` is auto, it goes on from the newest checkpoint with half
+    the rows at once: the update keeps its rows, so the curve stays the same but for the dropout masks.
     """
     micro_batch_size = _micro_batch_size(config)
     stop = StopRequest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from finetune_cli.errors import ConfigError, GateFailedError
@@ -39,8 +39,19 @@ def parse_gate(text: str) -> Gate:
     return Gate(text, match["metric"], match["end"], match["sign"], bound)
 
 
+def require_computed(gates: Sequence[Gate], metrics: Collection[str]) -> None:
+    """Raise ConfigError for a gate on a metric that is not among those computed."""
+    for gate in gates:
+        if gate.metric not in metrics and not (gate.metric == "loss" and gate.end is None):
+            raise ConfigError(
+                f"--gate {gate.text!r}: {gate.metric!r} was not computed, only: {', '.join(metrics)}, loss. "
+                f"Add it: -s evaluation.metrics=[...]"
+            )
+
+
 def check_gates(gates: Sequence[Gate], report: EvalReport) -> None:
-    """Raise GateFailedError naming every gate that does not hold; ConfigError for a metric that was not computed."""
+    """Raise GateFailedError naming every gate that does not hold; ConfigError for a score that there is not."""
+    require_computed(gates, report.metrics)
     failed = []
     for gate in gates:
         found = _value(gate, report)
@@ -51,17 +62,12 @@ def check_gates(gates: Sequence[Gate], report: EvalReport) -> None:
 
 
 def _value(gate: Gate, report: EvalReport) -> float:
-    if gate.metric == "loss" and gate.end is None:
-        return report.loss
     if gate.metric not in report.metrics:
-        raise ConfigError(
-            f"--gate {gate.text!r}: {gate.metric!r} was not computed, only: {', '.join(report.metrics)}, loss. "
-            f"Add it: -s evaluation.metrics=[...]"
-        )
+        return report.loss
     metric = report.metrics[gate.metric]
     value = metric.value if gate.end is None else getattr(metric, gate.end)
     if value is None:
         raise ConfigError(
             f"--gate {gate.text!r}: {gate.metric} has no interval here (evaluation.bootstrap.samples is 0)."
         )
-    return value
+    return float(value)

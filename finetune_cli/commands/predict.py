@@ -1,4 +1,4 @@
-"""finetune predict: labels for a file, standard input or texts, row by row in the order they came, in constant memory."""
+"""finetune predict: labels for a file, standard input or texts, in the order they came, in constant memory."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ def predict(
 ) -> Iterator[dict[str, Any]]:
     """Label rows one window at a time; yields {"id", "prediction", "probabilities" if asked for} in the rows' order.
 
-    target: CONFIG, RUN or MODEL; see open_target. rows: a file, a byte stream such as standard input, or a list of texts,
-    each a tuple of two for a pair. keep_columns: the row's own columns come first in each object. on_bad_row: "error" raises DataError at
-    the first row that cannot be used, "skip" leaves it out, "null" yields it with a null prediction and an "error";
-    each message also goes to `report_bad_row`. The model is loaded before the first row is read.
+    target: CONFIG, RUN or MODEL; see open_target. rows: a file, a byte stream such as standard input, or a list of
+    texts, each a tuple of two for a pair. keep_columns: the row's own columns come first in each object. on_bad_row:
+    "error" raises DataError at the first row that cannot be used, "skip" leaves it out, "null" yields it with a null
+    prediction and an "error"; each message also goes to `report_bad_row`. The model is loaded before the first row is
+    read.
     """
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
     predictor = _Predictor(found, probabilities=probabilities)

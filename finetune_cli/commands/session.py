@@ -37,8 +37,8 @@ def locked(run: RunDir) -> Iterator[None]:
         except BlockingIOError as err:
             file.seek(0)
             raise NotFinishedError(
-                f"Another run holds {run.path} (process {file.read().strip() or 'unknown'}). Wait for it, or choose another "
-                f"directory with --output-dir."
+                f"Another run holds {run.path} (process {file.read().strip() or 'unknown'}). Wait for it, or choose "
+                f"another directory with --output-dir."
             ) from err
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
@@ -77,11 +77,16 @@ def recorded(run: RunDir, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def note_failed_launch(run: RunDir, exit_code: int) -> None:
-    """Say in run.json how a launched group ended, when its main process could not do so itself."""
-    record = run.read_record()
-    if record.get("status") == "running":
-        error = "A process of the group was killed or failed; its message is in the output."
-        run.write_record({**record, "status": "failed", "exit_code": exit_code, "error": error})
+    """Say in run.json how a launched group ended, when its main process could not do so itself.
+
+    Nothing is said when another run holds the directory: the record is that run's.
+    """
+    with suppress(NotFinishedError), locked(run):
+        record = run.read_record()
+        if record.get("status") == "running":
+            error = "A process of the group was killed or failed; its message is in the output."
+            status = STATUS.get(ExitCode(exit_code), "failed")
+            run.write_record({**record, "status": status, "exit_code": exit_code, "error": error})
 
 
 @contextmanager

@@ -77,14 +77,17 @@ def train(
 def _open_run(
     run: RunDir, config: RunConfig, prepared: PreparedData, *, resume: str, overwrite: bool
 ) -> tuple[bool, Path | None]:
-    """Whether the run is finished already, and the checkpoint to continue from; refuses another config or other data."""
+    """Whether the run is finished already, and the checkpoint to continue from; refuses another config or data."""
     checkpoints = Checkpoints(run.checkpoints, keep=config.checkpointing.keep)
     named = None if resume in ("auto", "never") else checkpoints.undamaged(Path(resume))
     if named and overwrite:
         raise ConfigError(f"--overwrite would delete this run's checkpoints, and --resume {named} needs one. Drop one.")
-    if run.config.is_file() and not overwrite:
+    if run.holds_work() and not overwrite:
         _require_same_run(run, config, prepared)
-        if resume == "auto" and run.read_record().get("status") == "finished":
+        finished = run.read_record().get("status") == "finished"
+        if finished and resume == "never":
+            raise ConfigError(f"{run.path} holds a finished run. To train it anew from the start, say --overwrite.")
+        if finished and named is None:
             return True, None
     if overwrite or resume == "never":
         run.clear()
@@ -107,8 +110,7 @@ def _require_same_run(run: RunDir, config: RunConfig, prepared: PreparedData) ->
         raise ConfigError(
             f"{run.path} holds a run with another config or other data:\n"
             + "\n".join(differences)
-            + "\nChoose another "
-            "directory with --output-dir, or start anew in this one with --overwrite (it deletes that run)."
+            + "\nChoose another directory with --output-dir, or delete that run and start anew with --overwrite."
         )
 
 

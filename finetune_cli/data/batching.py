@@ -28,7 +28,7 @@ class EncodedRows(Protocol):
 
 
 class MicroBatch(NamedTuple):
-    """What one process runs at once: `rows`, of which the first `num_valid` count, in an update of `update_rows` rows."""
+    """What one process runs at once: `rows`, the first `num_valid` of which count, in an update of `update_rows`."""
 
     rows: np.ndarray
     num_valid: int
@@ -180,11 +180,11 @@ class TrainingRows(Dataset[dict[str, Any]]):
 
 
 class EpochLoader(DataLoader[dict[str, Any]]):
-    """A DataLoader over micro-batches whose `set_epoch` reaches the sampler; it draws nothing from the global generator."""
+    """A DataLoader over micro-batches; `set_epoch` reaches the sampler, and no global generator is drawn from."""
 
     def __init__(self, rows: TrainingRows, sampler: UpdateSampler, *, pin_memory: bool = False) -> None:
-        # A generator of its own: DataLoader draws a seed from the global one at each pass otherwise, and dropout after a
-        # resume would differ.
+        # A generator of its own: DataLoader draws a seed from the global one at each pass otherwise, and dropout after
+        # a resume would differ.
         super().__init__(
             rows,
             batch_sampler=sampler,  # type: ignore[arg-type]  # yields MicroBatch, which TrainingRows takes as a whole

@@ -86,8 +86,8 @@ class PreparedSplit:
         """The labels. Raises DataError for a split that has none."""
         if self.labels is None:
             raise DataError(
-                f"The split {self.name!r} has no labels, so it can be predicted but not scored. Use finetune predict, or "
-                f"another split."
+                f"The split {self.name!r} has no labels, so it can be predicted but not scored. Use finetune predict, "
+                f"or another split."
             )
         return self.labels
 
@@ -231,9 +231,9 @@ def _id_bytes(value: Any) -> bytes:
 def publish(directory: Path, build: Callable[[Path], dict[str, Any]]) -> PreparedData:
     """Let `build` fill a folder, then make it `directory`: whole, or not at all.
 
-    build: writes the files and returns the manifest's `label_names` and `report`. Processes that want the same content at
-    once wait for the first to publish it, and use that. Raises RunFailedError when the disk is full or the cache cannot
-    be written.
+    build: writes the files and returns the manifest's `label_names` and `report`. Processes that want the same content
+    at once wait for the first to publish it, and use that. Raises RunFailedError when the disk is full or the cache
+    cannot be written.
     """
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)

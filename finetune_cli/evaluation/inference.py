@@ -16,7 +16,7 @@ DEVICE_TOKENS_PER_BATCH = 32768
 
 
 def token_batches(lengths: np.ndarray, tokens_per_batch: int) -> Iterator[np.ndarray]:
-    """Row numbers grouped by falling length so that a batch, padded to its longest row, holds at most that many tokens."""
+    """Row numbers by falling length, in batches that hold at most that many tokens once padded."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
@@ -37,9 +37,9 @@ def predict_logits(
 ) -> np.ndarray:
     """float32 logits (N, C) of all rows, in their order, on every process.
 
-    With an `accelerator` of several processes each runs its share of the batches and all get the whole. `check` is called
-    after each batch, the same number of times on every process; it may raise to stop. autocast: the type to compute in,
-    None for the weights' own.
+    With an `accelerator` of several processes each runs its share of the batches and all get the whole. `check` is
+    called after each batch, the same number of times on every process; it may raise to stop. autocast: the type to
+    compute in, None for the weights' own.
     """
     lengths = np.diff(encoded.offsets)
     batches = list(token_batches(lengths, CPU_TOKENS_PER_BATCH if device.type == "cpu" else DEVICE_TOKENS_PER_BATCH))

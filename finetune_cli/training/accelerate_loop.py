@@ -35,8 +35,8 @@ def train(
 ) -> None:
     """Train until the monitor says that it is over.
 
-    An update's micro-batches are taken as one window: each share of the loss is already divided by the rows of the whole
-    update, and gradients are exchanged between processes once, at the window's end. (Accelerate's `accumulate()`
+    An update's micro-batches are taken as one window: each share of the loss is already divided by the rows of the
+    whole update, and gradients are exchanged between processes once, at the window's end. (Accelerate's `accumulate()`
     divides by the configured count, which is wrong for a short last window.) The schedule is not prepared: it moves
     once per update, not once per process.
     """

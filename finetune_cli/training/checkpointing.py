@@ -57,10 +57,10 @@ def use_bare_weight_names(accelerator: Accelerator) -> None:
         weights[:] = [accelerator.get_state_dict(model, unwrap=True) for model in models]
 
     def load(models: list[nn.Module], directory: str) -> None:
+        device = accelerator.device
+        name = "cpu" if device.type == "cpu" else str(device)  # several CPU processes have cpu:0, which is refused
         while models:  # models left in the list would be loaded once more, by their wrapped names
-            load_model(
-                accelerator.unwrap_model(models.pop()), Path(directory) / WEIGHTS, device=str(accelerator.device)
-            )
+            load_model(accelerator.unwrap_model(models.pop()), Path(directory) / WEIGHTS, device=name)
 
     accelerator.register_save_state_pre_hook(save)
     accelerator.register_load_state_pre_hook(load)
@@ -173,7 +173,7 @@ class Checkpoints:
         return sorted(found, key=_step_of, reverse=True)
 
     def _rotate(self, progress: Progress) -> None:
-        """Keep the newest ones and the best. Those after this step are damaged or given up: the run went back behind."""
+        """Keep the newest ones and the best. Those after this step are damaged or given up: the run went back."""
         found = self._all_newest_first()
         upto_now = [path for path in found if _step_of(path) <= progress.step]
         kept = {*upto_now[: self.keep], self.path(progress.best_step)}

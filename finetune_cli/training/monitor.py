@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from accelerate import Accelerator
 from torch.optim.lr_scheduler import LRScheduler
 
-from finetune_cli.errors import RunFailedError
+from finetune_cli.errors import MissingError, RunFailedError
 from finetune_cli.records import EvalRecord, StepRecord
 from finetune_cli.signals import stop_error
 from finetune_cli.training.checkpointing import Checkpoints, Progress
@@ -66,6 +67,12 @@ class History:
     def __init__(self, path: Path, *, enabled: bool, keep_bytes: int = 0) -> None:
         self.file = None
         if enabled:
+            found = path.stat().st_size if path.exists() else 0
+            if found < keep_bytes:
+                raise MissingError(
+                    f"{path} has {found} bytes, but the checkpoint that the run continues from was written after "
+                    f"{keep_bytes}. Bring the file back, or start anew with --overwrite."
+                )
             self.file = path.open("ab")
             self.file.truncate(keep_bytes)  # drop what came after the checkpoint that the run continues from
 
@@ -75,8 +82,12 @@ class History:
             self.file.write(json.dumps(fields, allow_nan=False).encode() + b"\n")
             self.file.flush()
 
-    def size(self) -> int:
-        return self.file.tell() if self.file is not None else 0
+    def synced_size(self) -> int:
+        """Length in bytes, all of which outlives a power cut: a checkpoint must not know more than the file has."""
+        if self.file is None:
+            return 0
+        os.fsync(self.file.fileno())
+        return self.file.tell()
 
     def close(self) -> None:
         if self.file is not None:
@@ -87,7 +98,8 @@ class Monitor:
     """Follows one training run. The loop calls `start` once and `after_update` after each finished update.
 
     rows_of(step): the row numbers and the token count of an update, for the record and for messages.
-    evaluate(step, epoch, check): scores on the validation splits, on all processes alike; calls `check` between batches.
+    evaluate(step, epoch, check): scores on the validation splits, on all processes alike; calls `check` between
+    batches.
     """
 
     def __init__(
@@ -200,7 +212,7 @@ class Monitor:
         return float(broadcast_object_list(elapsed)[0]) if self.accelerator.num_processes > 1 else elapsed[0]
 
     def _save(self) -> None:
-        self.progress.history_bytes = self.history.size()
+        self.progress.history_bytes = self.history.synced_size()
         self.checkpoints.save(self.accelerator, self.schedule, self.progress, add_files=self.add_files)
         self.saved_at = time.monotonic()
 

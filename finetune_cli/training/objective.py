@@ -26,8 +26,9 @@ def row_losses(kind: str, *, label_smoothing: float = 0.0, class_weights: Tensor
     """The loss of each row: (logits (M, C) float32, labels (M,)) -> (M,).
 
     Cross-entropy for classification, squared error for regression (logits (M, 1)). class_weights (C,) multiply a row's
-    loss and are not divided out again: the sum stays linear in the rows, so that accumulation and several processes give
-    the loss of one large batch. Scale them to a mean of 1 over the training rows to keep the learning rate's meaning.
+    loss and are not divided out again: the sum stays linear in the rows, so that accumulation and several processes
+    give the loss of one large batch. Scale them to a mean of 1 over the training rows to keep the learning rate's
+    meaning.
     """
     if kind == "regression":
         return lambda logits, labels: functional.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="none")
@@ -52,10 +53,10 @@ class Objective:
         self.num_processes = num_processes
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
-        """A scalar with its graph. The mean over processes of the sum over an update's micro-batches is the update's loss.
+        """A scalar with its graph; summed over an update's micro-batches, its mean over processes is the update's loss.
 
-        batch: what TrainingRows yields. Rows from `num_valid` on do not count; with none left the loss is 0, with a graph,
-        so that this process still takes part in the gradient exchange.
+        batch: what TrainingRows yields. Rows from `num_valid` on do not count; with none left the loss is 0, with a
+        graph, so that this process still takes part in the gradient exchange.
         """
         inputs = dict(batch)
         labels, num_valid, update_rows = (inputs.pop(key) for key in ("labels", "num_valid", "update_rows"))

@@ -33,7 +33,7 @@ def training_arguments(
     seed: int,
     extra: Mapping[str, Any],
 ) -> TrainingArguments:
-    """The arguments of this run. What the monitor does (scoring, saving, logging to files) is switched off in Trainer."""
+    """The arguments of this run; what the monitor does (scoring, saving, writing logs) is switched off in Trainer."""
     return TrainingArguments(
         **{"ddp_find_unused_parameters": False, **extra},  # False: looking for unused ones walks the graph each update
         output_dir=str(output_dir),

@@ -39,7 +39,7 @@ def test_a_command_stopped_by_sigterm_exits_75_and_goes_on_when_repeated(
 ) -> None:
     """Killed after some updates, repeated, and compared with the run that nobody disturbed."""
     config = write_config(
-        tmp_path, training={"loop": loop, "max_steps": 200}, evaluation={"every": 100}, checkpointing={"every": 100}
+        tmp_path, training={"loop": loop, "max_steps": 150}, evaluation={"every": 75}, checkpointing={"every": 75}
     )
     run = tmp_path / "run"
     process = subprocess.Popen(
@@ -57,7 +57,7 @@ def test_a_command_stopped_by_sigterm_exits_75_and_goes_on_when_repeated(
     record = json.loads((run / "run.json").read_text())
     assert (record["status"], record["exit_code"]) == ("stopped", 75)
     stopped_at = history(run, "train")[-1]["step"]
-    assert stopped_at < 200
+    assert stopped_at < 150
     assert (run / "checkpoints" / f"step-{stopped_at:06d}" / "manifest.json").is_file()
 
     repeated = run_cli(["train", config, "--json"])
@@ -142,7 +142,7 @@ def test_resume_from_a_path_goes_on_from_that_checkpoint(
 
 def test_resume_from_what_is_no_checkpoint_is_refused(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
     first = train_run(tmp_path)
-    with pytest.raises(MissingError, match=r"nowhere cannot be used: no manifest\.json"):
+    with pytest.raises(MissingError, match=r"nowhere cannot be used"):
         train(first.config, resume=str(tmp_path / "nowhere"))
 
 

@@ -23,10 +23,6 @@ def updates(field: str) -> View:
     return lambda trained: [line[field] for line in history(trained.run.path, "train")]
 
 
-def in_file(name: str) -> View:
-    return lambda trained: (trained.run.path / name).read_text(encoding="utf-8")
-
-
 def evaluated_steps(trained: Trained) -> list[int]:
     return [line["step"] for line in history(trained.run.path, "eval")]
 
@@ -47,8 +43,8 @@ def prediction_ids(trained: Trained) -> list[Any]:
     return [row["id"] for row in read_jsonl(trained.run.evaluation("validation") / "predictions.jsonl")]
 
 
-def loop_in_log(trained: Trained) -> bool:
-    return "trainer on" in trained.run.log.read_text()
+def has_trainer_state(trained: Trained) -> bool:
+    return (trained.run.checkpoints / "step-000006" / "trainer_state.json").is_file()
 
 
 def classes(trained: Trained) -> list[str]:
@@ -64,7 +60,7 @@ ACTS: list[tuple[str, View]] = [
     ("data.id=name", prediction_ids),
     ("data.max_length=6", updates("tokens")),
     ("data.limit=20", updates("rows")),
-    ("training.loop=accelerate", loop_in_log),
+    ("training.loop=accelerate", has_trainer_state),
     ("training.num_epochs=2", updates("step")),
     ("training.num_epochs=0.5", updates("step")),
     ("training.max_steps=4", updates("step")),

@@ -1,0 +1,55 @@
+"""The real command, ended by real signals at moments that its files show. Many more: scripts/faults.py."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fault_runs import SmallRun, differences, leftovers, outcome
+from faults import allowed_codes, moment
+
+SECONDS = 5.0  # within which moments that are not aimed at anything are drawn
+
+
+def hurt(run: SmallRun, how: str, when: str) -> str:
+    """Start the command and hurt it; its output. The blow must land, and end it with the exit code that is promised."""
+    rng = random.Random(f"{how} {when}")
+    condition, delay = moment(run, when, rng, SECONDS)
+    ended = run.hurt(how, condition, rng=rng, delay=delay)
+    assert ended.landed, ended.output
+    assert ended.code in allowed_codes(how, ended, run), ended.output
+    assert "Traceback" not in ended.output or "KILL" in how
+    return ended.output
+
+
+def test_a_run_that_is_killed_again_and_again_equals_the_undisturbed_one(
+    small_run: Callable[..., SmallRun], undisturbed: tuple[dict[str, Any], Path]
+) -> None:
+    run = small_run()
+    hurt(run, "KILL", "checkpoint")
+    assert "complete checkpoint" in hurt(run, "TERM", "evaluation")
+    hurt(run, "INT", "export")
+    ended = run.complete()
+    assert ended.code == 0, ended.output
+    assert differences(undisturbed[0], outcome(run.run)) == []
+    assert leftovers(run.run) == []
+    assert run.complaints == []
+
+
+def test_a_signal_during_tokenisation_ends_the_command_with_the_same_code_and_without_a_traceback(
+    small_run: Callable[..., SmallRun],
+) -> None:
+    run = small_run(cache=None)
+    assert "Stopped by SIGUSR1" in hurt(run, "USR1", "tokenisation")
+    assert run.complaints == []
+    assert not list(run.folder.glob("cache/prepared/[!.]*"))
+
+
+def test_a_killed_process_of_two_ends_the_whole_run_and_is_named(small_run: Callable[..., SmallRun]) -> None:
+    run = small_run(processes=2, loop="accelerate")
+    assert "was killed by SIGKILL" in hurt(run, "KILL child", "evaluation")
+    assert run.complaints == []  # no process lives on, every file is readable
+    assert run.record()["status"] == "failed"
+    assert run.record()["exit_code"] == 1

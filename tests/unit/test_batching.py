@@ -1,0 +1,123 @@
+"""The order of rows, how an update is dealt to processes, and padding."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetune_cli.data.batching import (
+    EpochLoader,
+    RowOrder,
+    TrainingRows,
+    UpdateSampler,
+    micro_batches_per_update,
+    pad_rows,
+    split_update,
+)
+
+
+@dataclass
+class Rows:
+    """Rows of the given lengths; token n of row r is 100 r + n."""
+
+    lengths: list[int]
+    with_types: bool = True
+
+    def __post_init__(self) -> None:
+        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+        tokens = [100 * row + n for row, length in enumerate(self.lengths) for n in range(length)]
+        self.input_ids = np.array(tokens, np.int32)
+        self.token_type_ids = (self.input_ids % 2).astype(np.int8) if self.with_types else None
+
+
+def as_lists(updates: list[np.ndarray]) -> list[list[int]]:
+    return [update.tolist() for update in updates]
+
+
+@given(st.integers(1, 300), st.integers(1, 16), st.sampled_from(["length", "random"]), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_each_epoch_has_each_row_once_in_full_updates_and_a_last_one(
+    num_rows: int, batch_size: int, batching: str, epoch: int
+) -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, num_rows)
+    order = RowOrder(lengths, batch_size=batch_size, seed=3, batching=batching)
+    updates = order.epoch(epoch)
+    assert len(updates) == order.updates_per_epoch
+    assert sorted(np.concatenate(updates)) == list(range(num_rows))
+    assert {len(update) for update in updates[:-1]} <= {batch_size}
+    assert len(updates[-1]) == num_rows - batch_size * (len(updates) - 1)
+
+
+def test_the_order_depends_on_seed_and_epoch_and_on_nothing_else() -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 100)
+    orders = [RowOrder(lengths, batch_size=8, seed=seed) for seed in (1, 1, 2)]
+    np.random.seed(5)
+    drawn = [as_lists(order.epoch(0)) for order in orders]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert as_lists(orders[0].epoch(1)) != drawn[0]
+    assert as_lists(orders[0].epoch(0)) == drawn[0]
+    assert [orders[0].update(step).tolist() for step in range(1, 14)] == drawn[0]
+    assert orders[0].update(14).tolist() == orders[0].epoch(1)[0].tolist()
+
+
+def test_batching_by_length_pads_less_and_favours_no_length() -> None:
+    lengths = np.random.default_rng(0).integers(4, 128, 1000)
+
+    def padding(batching: str) -> float:
+        order = RowOrder(lengths, batch_size=8, seed=0, batching=batching)
+        padded = sum(len(update) * lengths[update].max() for update in order.epoch(0))
+        return 1 - lengths.sum() / padded
+
+    assert padding("length") < 0.1 < 0.3 < padding("random")
+    means = [lengths[update].mean() for update in RowOrder(lengths, batch_size=8, seed=0).epoch(0)]
+    assert abs(np.corrcoef(np.arange(len(means)), means)[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 3, 4])
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 3, 8])
+@pytest.mark.parametrize("num_rows", [8, 5, 1])
+def test_an_update_is_dealt_out_whole_and_in_step(num_rows: int, micro_batch_size: int, num_processes: int) -> None:
+    rows = np.arange(num_rows) + 10
+    dealt = [
+        list(split_update(rows, micro_batch_size=micro_batch_size, num_processes=num_processes, process_index=index))
+        for index in range(num_processes)
+    ]
+    expected = micro_batches_per_update(num_rows, micro_batch_size, num_processes)
+    assert {len(batches) for batches in dealt} == {expected}
+    counted = [batch.rows[: batch.num_valid] for batches in dealt for batch in batches]
+    assert sorted(np.concatenate(counted)) == rows.tolist()
+    assert all(batch.update_rows == num_rows and 0 < len(batch.rows) <= micro_batch_size for b in dealt for batch in b)
+
+
+def test_padding_puts_tokens_left_and_marks_them() -> None:
+    inputs = pad_rows(Rows([2, 0, 3]), [2, 0], pad_token_id=9)
+    assert inputs["input_ids"].tolist() == [[200, 201, 202], [0, 1, 9]]
+    assert inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert inputs["token_type_ids"].tolist() == [[0, 1, 0], [0, 1, 0]]
+    assert all(values.dtype == np.int64 for values in inputs.values())
+
+
+def test_the_width_can_be_rounded_up_or_fixed() -> None:
+    rows = Rows([2, 3], with_types=False)
+    assert pad_rows(rows, [0, 1], pad_token_id=0, multiple_of=8)["input_ids"].shape == (2, 8)
+    fixed = pad_rows(rows, [0], pad_token_id=0, length=5)
+    assert fixed["input_ids"].shape == (1, 5)
+    assert "token_type_ids" not in fixed
+
+
+def test_a_loader_yields_micro_batches_with_their_labels_and_counts() -> None:
+    rows = Rows([3] * 10)
+    order = RowOrder(np.array(rows.lengths), batch_size=4, seed=0)
+    loader = EpochLoader(
+        TrainingRows(rows, np.arange(10), pad_token_id=0), UpdateSampler(order, micro_batch_size=2)
+    )
+    assert len(loader) == 5
+    for epoch in (0, 1):
+        loader.set_epoch(epoch)
+        batches = list(loader)
+        assert [batch["update_rows"] for batch in batches] == [4, 4, 4, 4, 2]
+        labels = [int(label) for batch in batches for label in batch["labels"]]
+        assert labels == np.concatenate(order.epoch(epoch)).tolist()
+        assert all((batch["input_ids"][:, 0] == 100 * batch["labels"]).all() for batch in batches)

@@ -1,0 +1,58 @@
+"""The records: to JSON and back without loss, and the fields that files promise."""
+
+import json
+import math
+from pathlib import Path
+
+from finetune_cli.records import ClassScore, EvalRecord, EvalReport, MetricValue, StepRecord, TrainReport
+
+REPORT = EvalReport(
+    split="validation",
+    n=3,
+    loss=0.5,
+    metrics={"accuracy": MetricValue(0.75, 0.5, 1.0), "mse": MetricValue(2.0)},
+    baseline={"accuracy": 0.5},
+    per_class=[ClassScore("yes", 1.0, 0.5, 2 / 3, 2)],
+    confusion=[[1, 1], [0, 1]],
+)
+
+
+def test_a_report_comes_back_from_its_json() -> None:
+    assert EvalReport.from_json(json.loads(json.dumps(REPORT.to_json()))) == REPORT
+
+
+def test_a_metric_that_is_not_defined_is_null_in_json() -> None:
+    report = EvalReport("test", 2, 0.1, {"pearson": MetricValue(math.nan)}, {})
+    text = json.dumps(report.to_json(), allow_nan=False)
+    assert json.loads(text)["metrics"]["pearson"] == {"value": None, "low": None, "high": None}
+    assert math.isnan(EvalReport.from_json(json.loads(text)).metrics["pearson"].value)
+
+
+def test_lines_of_the_history_have_the_promised_fields_in_order() -> None:
+    step = StepRecord(3, 0.5, 0.7, 1.2, 5e-5, 2.5, 8, 200).to_json()
+    assert step == {
+        "type": "train",
+        "step": 3,
+        "epoch": 0.5,
+        "loss": 0.7,
+        "grad_norm": 1.2,
+        "learning_rate": 5e-5,
+        "seconds": 2.5,
+        "rows": 8,
+        "tokens": 200,
+    }
+    assert list(step)[0] == "type"
+    evaluation = EvalRecord(6, 1.0, "validation", 0.6, {"f1": 0.9}).to_json()
+    assert evaluation == {"type": "eval", "step": 6, "epoch": 1.0, "split": "validation", "loss": 0.6, "f1": 0.9}
+
+
+def test_a_metric_reads_as_a_value_with_its_interval() -> None:
+    assert str(MetricValue(0.8991, 0.872, 0.9234)) == "0.899 [0.872, 0.923]"
+    assert str(MetricValue(0.5)) == "0.500"
+
+
+def test_the_report_of_a_training_is_json() -> None:
+    report = TrainReport(Path("runs/x"), 10, 5, 0, 1.5, 100.0, False, [REPORT])
+    value = json.loads(json.dumps(report.to_json()))
+    assert (value["run_dir"], value["best_step"]) == ("runs/x", 5)
+    assert value["evaluations"] == [json.loads(json.dumps(REPORT.to_json()))]
