@@ -17,7 +17,7 @@ from finetune_cli.signals import StopNow
 
 logger = logging.getLogger(__name__)
 
-STATUS = {
+STATUS: dict[int, str] = {
     ExitCode.DONE: "finished",
     ExitCode.NOT_FINISHED: "stopped",
     ExitCode.INTERRUPTED: "stopped",
@@ -85,7 +85,7 @@ def note_failed_launch(run: RunDir, exit_code: int) -> None:
         record = run.read_record()
         if record.get("status") == "running":
             error = "A process of the group was killed or failed; its message is in the output."
-            status = STATUS.get(ExitCode(exit_code), "failed")
+            status = STATUS.get(exit_code, "failed")
             run.write_record({**record, "status": status, "exit_code": exit_code, "error": error})
 
 

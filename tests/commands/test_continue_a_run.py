@@ -35,7 +35,10 @@ def wait_for_updates(process: subprocess.Popen[str], file: Path, count: int) -> 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_command_stopped_by_sigterm_exits_75_and_goes_on_when_repeated(
-    tmp_path: Path, write_config: Callable[..., Path], run_cli: Callable[..., subprocess.CompletedProcess[str]], loop: str
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    run_cli: Callable[..., subprocess.CompletedProcess[str]],
+    loop: str,
 ) -> None:
     """Killed after some updates, repeated, and compared with the run that nobody disturbed."""
     config = write_config(

@@ -46,7 +46,10 @@ print(json.dumps({"id2label": model.config.id2label, "answers": answers, "pair":
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_train_evaluate_and_predict_by_command(
-    tmp_path: Path, write_config: Callable[..., Path], run_cli: Callable[..., subprocess.CompletedProcess[str]], loop: str
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    run_cli: Callable[..., subprocess.CompletedProcess[str]],
+    loop: str,
 ) -> None:
     config = write_config(tmp_path, training={"loop": loop, "num_epochs": 4})
     trained = run_cli(["train", config, "--json"])
@@ -131,8 +134,8 @@ def test_real_mrpc_trains_alike_in_both_loops(
         directory.mkdir()
         sections = {"task": "mrpc", "data": {"path": str(glue_dir / "mrpc")}, "model": {"name_or_path": minilm}}
         training = {"loop": loop, "max_steps": 20, "precision": "fp32", "learning_rate": 5e-5}
-        train(load_config(write_config(directory, **sections, training=training), ["data.limit=408"]))
-        updates.append(history(directory / "run", "train"))
-    assert len(updates[0]) == 20
-    for by_trainer, by_hand in zip(*updates, strict=True):
-        assert by_hand == pytest.approx({**by_trainer, "type": by_hand["type"]}, rel=1e-5)
+        train(load_config(write_config(directory, **sections, training=training), ["data.limit=160"]))
+        lines = history(directory / "run", "train")
+        updates.append([line[name] for line in lines for name in ("loss", "grad_norm", "learning_rate")])
+    assert len(updates[0]) == 60
+    assert updates[1] == pytest.approx(updates[0], rel=1e-5)

@@ -136,8 +136,10 @@ def test_the_file_name_chooses_the_form_of_the_output(
     assert [row["prediction"] for row in found] == ["positive", "negative"]
     assert [int(row["id"]) for row in found] == [0, 1]
     assert [int(row["n"]) for row in found] == [7, 8]
-    positive = found[0]["probabilities"]["positive"] if ending in ("jsonl", "parquet") else (
-        found[0]["probabilities.positive"]
+    positive = (
+        found[0]["probabilities"]["positive"]
+        if ending in ("jsonl", "parquet")
+        else (found[0]["probabilities.positive"])
     )
     assert float(positive) > 0.5
 

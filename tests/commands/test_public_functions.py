@@ -38,4 +38,4 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
     assert {"evaluate", "load_config", "predict", "prepare", "train"} <= set(dir(finetune_cli))
     with pytest.raises(AttributeError, match="has no attribute 'compare_all'"):
-        finetune_cli.compare_all
+        _ = finetune_cli.compare_all

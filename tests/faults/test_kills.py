@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fault_runs import SmallRun, differences, leftovers, outcome
 from faults import allowed_codes, moment
 
@@ -30,7 +31,6 @@ def test_a_run_that_is_killed_again_and_again_equals_the_undisturbed_one(
     run = small_run()
     hurt(run, "KILL", "checkpoint")
     assert "complete checkpoint" in hurt(run, "TERM", "evaluation")
-    hurt(run, "INT", "export")
     ended = run.complete()
     assert ended.code == 0, ended.output
     assert differences(undisturbed[0], outcome(run.run)) == []
@@ -47,9 +47,17 @@ def test_a_signal_during_tokenisation_ends_the_command_with_the_same_code_and_wi
     assert not list(run.folder.glob("cache/prepared/[!.]*"))
 
 
-def test_a_killed_process_of_two_ends_the_whole_run_and_is_named(small_run: Callable[..., SmallRun]) -> None:
-    run = small_run(processes=2, loop="accelerate")
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["trainer", "accelerate"])
+def test_a_run_of_two_processes_goes_on_after_one_of_them_was_killed(
+    small_run: Callable[..., SmallRun], loop: str
+) -> None:
+    run = small_run(processes=2, loop=loop)
     assert "was killed by SIGKILL" in hurt(run, "KILL child", "evaluation")
-    assert run.complaints == []  # no process lives on, every file is readable
     assert run.record()["status"] == "failed"
     assert run.record()["exit_code"] == 1
+    hurt(run, "INT twice", "export")
+    ended = run.complete()
+    assert ended.code == 0, ended.output
+    assert run.complaints == []  # no process lives on, every file is readable
+    assert leftovers(run.run) == []

@@ -59,7 +59,9 @@ class Command:
 
     def rank(self, number: int) -> int:
         """The process id of one rank of the group; waits until it has been started."""
-        return wait_for(lambda: next((pid for pid in self.living() if _environment(pid).get("RANK") == str(number)), None))
+        return wait_for(
+            lambda: next((pid for pid in self.living() if _environment(pid).get("RANK") == str(number)), None)
+        )
 
 
 @dataclass(frozen=True)

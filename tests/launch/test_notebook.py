@@ -32,7 +32,9 @@ def test_both_loops_have_one_curve(session: Session) -> None:
 
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize("name", ["metrics.json", "predictions.jsonl"])
-def test_evaluation_writes_the_same_bytes_on_any_number_of_processes(session: Session, name: str, processes: int) -> None:
+def test_evaluation_writes_the_same_bytes_on_any_number_of_processes(
+    session: Session, name: str, processes: int
+) -> None:
     assert session.ended["scores-1"] is None
     assert session.ended[f"scores-{processes}"] is None
     alone = (session.folder / "scores-1" / name).read_bytes()

@@ -110,9 +110,7 @@ def test_the_width_can_be_rounded_up_or_fixed() -> None:
 def test_a_loader_yields_micro_batches_with_their_labels_and_counts() -> None:
     rows = Rows([3] * 10)
     order = RowOrder(np.array(rows.lengths), batch_size=4, seed=0)
-    loader = EpochLoader(
-        TrainingRows(rows, np.arange(10), pad_token_id=0), UpdateSampler(order, micro_batch_size=2)
-    )
+    loader = EpochLoader(TrainingRows(rows, np.arange(10), pad_token_id=0), UpdateSampler(order, micro_batch_size=2))
     assert len(loader) == 5
     for epoch in (0, 1):
         loader.set_epoch(epoch)

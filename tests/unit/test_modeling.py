@@ -58,7 +58,9 @@ def test_a_trained_head_is_kept_for_the_same_number_of_classes(tiny_bert: Path, 
 
 def test_half_precision_weights_are_trained_in_full(model_copy: Path) -> None:
     weights = load_file(model_copy / "model.safetensors")
-    save_file({n: v.bfloat16() for n, v in weights.items()}, model_copy / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {n: v.bfloat16() for n, v in weights.items()}, model_copy / "model.safetensors", metadata={"format": "pt"}
+    )
     assert {parameter.dtype for parameter in classifier(model_copy).parameters()} == {torch.float32}
 
 

@@ -41,7 +41,7 @@ def test_lines_of_the_history_have_the_promised_fields_in_order() -> None:
         "rows": 8,
         "tokens": 200,
     }
-    assert list(step)[0] == "type"
+    assert next(iter(step)) == "type"
     evaluation = EvalRecord(6, 1.0, "validation", 0.6, {"f1": 0.9}).to_json()
     assert evaluation == {"type": "eval", "step": 6, "epoch": 1.0, "split": "validation", "loss": 0.6, "f1": 0.9}
 
