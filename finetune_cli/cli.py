@@ -285,6 +285,46 @@ def validate(
     validate_result(out, config, checked, ())
 
 
+@app.command(
+    cls=options.GroupedCommand,
+    epilog=options.COMPARE_EXAMPLES,
+    short_help="Which run is better, and is the difference real.",
+)
+def compare(
+    ctx: typer.Context,
+    *,
+    runs: options.Runs,
+    split: options.ComparedSplit = "validation",
+    metrics: options.ComparedMetrics,
+    fail_if_worse: options.FailIfWorse,
+    markdown: options.Markdown = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Which run is better, and is the difference real.
+
+    Rows are paired by id. Accuracy: McNemar's test; other metrics: paired bootstrap.
+
+    Runs that differ in nothing but seed and output_dir form one side, when every side has two or more: then the
+    settings are compared, with the seeds as repeated measures. Otherwise each run is compared with the first.
+    """
+    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
+    if markdown and json:
+        raise ConfigError("--markdown and --json are two forms of one result. Choose one.")
+    from finetune_cli.commands.compare import compare as run_compare
+    from finetune_cli.tables import compare_markdown, compare_result
+
+    show = compare_markdown if markdown else compare_result
+    try:
+        report = run_compare(runs, split=split, metrics=metrics, fail_if_worse=fail_if_worse)
+    except GateFailedError as err:
+        show(out, err.report)
+        raise
+    show(out, report)
+
+
 def start(
     ctx: typer.Context, *, quiet: bool, verbose: bool, debug: bool, as_json: bool = False, every_process: bool = False
 ) -> Output:

@@ -163,6 +163,31 @@ Gates = Annotated[
         group=OUTPUT_GROUP,
     ),
 ]
+Runs = Annotated[
+    list[str],
+    _argument("RUN RUN...", "Run directories or predictions.jsonl files; the first is what the rest are compared to."),
+]
+ComparedSplit = Annotated[
+    str, _option("--split", "The split whose scores are compared.", metavar="NAME", group=INPUT_GROUP)
+]
+ComparedMetrics = Annotated[
+    list[str],
+    _repeatable(
+        "--metric", "Compare this metric, not those of the runs. Repeatable.", metavar="NAME", group=INPUT_GROUP
+    ),
+]
+Markdown = Annotated[
+    bool, _option("--markdown", "Print tables ready to paste into a pull request.", group=OUTPUT_GROUP)
+]
+FailIfWorse = Annotated[
+    list[str],
+    _repeatable(
+        "--fail-if-worse",
+        "Exit with 4 when a later run is significantly worse than the first on this metric. Repeatable.",
+        metavar="NAME",
+        group=OUTPUT_GROUP,
+    ),
+]
 Texts = Annotated[list[str], _repeatable("--text", "Label this text. Repeatable.", metavar="TEXT", group=INPUT_GROUP)]
 TextPairs = Annotated[
     list[str],
@@ -236,3 +261,9 @@ cat reviews.jsonl | finetune predict runs/sst2 - --probabilities"""
 VALIDATE_EXAMPLES = """\
 finetune validate configs/mrpc.yaml
 finetune validate configs/mrpc.yaml -s training.batch_size=16 --json"""
+
+COMPARE_EXAMPLES = """\
+finetune compare runs/mrpc runs/mrpc-large
+finetune compare runs/mrpc runs/mrpc-large --split test --metric f1 --markdown
+finetune compare runs/main runs/branch --fail-if-worse f1
+finetune compare runs/lr5e-5-seed*/ runs/lr2e-5-seed*/"""

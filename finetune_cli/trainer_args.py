@@ -83,7 +83,6 @@ OPTIMIZER = Value(
 
 PASSED: dict[str, Value] = {
     "optim": OPTIMIZER,
-    "optim_args": TEXT,
     "adam_beta1": BETA,
     "adam_beta2": BETA,
     "adam_epsilon": POSITIVE,
@@ -155,6 +154,7 @@ MANAGED: dict[str, str] = {
         ),
         _LOGGED,
     ),
+    "optim_args": "most optimizers do not read it",
     **dict.fromkeys(("log_level", "log_level_replica", "disable_tqdm"), "the options -v and -q decide this"),
     **dict.fromkeys(
         (

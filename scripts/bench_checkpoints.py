@@ -31,7 +31,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from finetune_cli.modeling import resolve_model
+from finetune_cli.model_files import resolve_model
 from finetune_cli.training.checkpointing import Checkpoints, Progress, find_damage, use_bare_weight_names
 from finetune_cli.training.optimization import build_optimizer, build_schedule
 

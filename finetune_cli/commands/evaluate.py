@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from accelerate import Accelerator
 
-from finetune_cli import modeling
+from finetune_cli import model_files, modeling
 from finetune_cli.commands.gates import check_gates, parse_gate, require_computed
 from finetune_cli.commands.prepare import prepare, prepare_file
 from finetune_cli.commands.target import class_names, open_target
@@ -49,7 +49,7 @@ def evaluate(
     if found.config is not None:
         require_computed(parsed, found.config.evaluation.metrics)
     state = join_group()
-    model = modeling.load_trained(found.model_dir).to(state.device)
+    model = modeling.load_trained(found.model_dir, trust_remote_code=found.trust_remote_code).to(state.device)
     if data is not None:
         prepared = prepare_file(Path(data), found, class_names(model))
         split = next(iter(prepared.splits))
@@ -103,7 +103,7 @@ def score_prepared(
     logits = predict_logits(
         model,
         rows,
-        pad_token_id=modeling.pad_token_id(prepared.tokenizer_dir),
+        pad_token_id=model_files.pad_token_id(prepared.tokenizer_dir),
         device=model.device,
         accelerator=Accelerator() if share_work else None,
         autocast=AUTOCAST_DTYPES[precision],

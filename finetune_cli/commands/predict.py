@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
-from finetune_cli import modeling
+from finetune_cli import model_files, modeling
 from finetune_cli.commands.target import Target, class_names, open_target, text_columns
 from finetune_cli.data.checks import checked_rows
 from finetune_cli.data.readers import BadRow, Row, Values, read_rows, read_stream
@@ -73,14 +73,16 @@ class _Predictor:
     """A loaded model with its tokenizer."""
 
     def __init__(self, target: Target, *, probabilities: bool) -> None:
-        self.model: PreTrainedModel = modeling.load_trained(target.model_dir).to(available_device())
+        self.model: PreTrainedModel = modeling.load_trained(
+            target.model_dir, trust_remote_code=target.trust_remote_code
+        ).to(available_device())
         self.names = class_names(self.model)
         self.probabilities = probabilities
-        self.pad_token_id = modeling.pad_token_id(target.model_dir)
+        self.pad_token_id = model_files.pad_token_id(target.model_dir)
         data = target.config.data if target.config else None
         self.encoder = TextEncoder(
             modeling.load_tokenizer(target.model_dir),
-            max_length=(data.max_length if data else None) or modeling.model_max_length(target.model_dir),
+            max_length=(data.max_length if data else None) or model_files.model_max_length(target.model_dir),
             truncation=data.truncation if data else "longest_first",
         )
         requested = target.config.training.precision if target.config else "fp32"

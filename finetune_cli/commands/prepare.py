@@ -83,7 +83,7 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
     from finetune_cli.data.prepared import open_prepared
     from finetune_cli.data.preparing import TextSettings, column_names, content_key
     from finetune_cli.data.sources import file_source
-    from finetune_cli.modeling import model_max_length, tokenizer_fingerprint
+    from finetune_cli.model_files import model_max_length, tokenizer_fingerprint
 
     source = file_source(path)
     data = target.config.data if target.config else None
@@ -95,7 +95,7 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
         id=data.id if data else None,
         max_length=(data.max_length if data else None) or model_max_length(target.model_dir),
         truncation=data.truncation if data else "longest_first",
-        limit=data.limit if data else None,
+        limit=None,
     )
     sources = {f"file-{path.stem}": source}
     key = content_key(sources, settings, tokenizer_fingerprint(target.model_dir))
@@ -112,7 +112,7 @@ def cache_dir() -> Path:
 
 def _tokenizer_source(config: RunConfig, *, offline: bool) -> tuple[Path | None, str, int]:
     """The directory with the tokenizer (None: it is trained from the data), its fingerprint, and the longest input."""
-    from finetune_cli.modeling import model_max_length, resolve_model, tokenizer_fingerprint
+    from finetune_cli.model_files import model_max_length, resolve_model, tokenizer_fingerprint
 
     if scratch := config.model.from_scratch:
         return None, f"wordpiece:{scratch.vocab_size}", scratch.max_position_embeddings

@@ -118,6 +118,8 @@ def _logging_to(run: RunDir) -> Iterator[logging.Logger]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     package, file_only = logging.getLogger("finetune_cli"), logging.Logger("finetune_cli")
     package.addHandler(handler)
+    if package.level == logging.NOTSET:  # called from Python, where no command line has set up the log
+        package.setLevel(logging.INFO)
     file_only.addHandler(handler)
     try:
         yield file_only

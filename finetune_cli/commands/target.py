@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune_cli import modeling
+from finetune_cli import model_files
 from finetune_cli.config import RunConfig, load_config
 from finetune_cli.errors import ConfigError, MissingError
 from finetune_cli.run_dir import RunDir
@@ -27,6 +27,11 @@ class Target:
     model_dir: Path
     config: RunConfig | None = None
     run: RunDir | None = None
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """Whether the run's config lets the model bring code of its own."""
+        return self.config is not None and self.config.model.trust_remote_code
 
 
 def open_target(
@@ -49,7 +54,7 @@ def open_target(
         raise ConfigError(f"--set changes a config, and {name} is a model without one. Leave it out, or name a run.")
     if path.is_dir() and not (path / "config.json").is_file():
         raise MissingError(f"{name} is neither a run (no config.yaml) nor a model (no config.json). Name one of these.")
-    return Target(modeling.resolve_model(name, offline=offline, key="CONFIG|RUN|MODEL"))
+    return Target(model_files.resolve_model(name, offline=offline, key="CONFIG|RUN|MODEL"))
 
 
 def _run_target(run: RunDir, config: RunConfig, command: str) -> Target:

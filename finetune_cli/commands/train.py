@@ -14,11 +14,12 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.torch import load_file
 
-from finetune_cli import modeling
+from finetune_cli import model_files, modeling
 from finetune_cli.commands.evaluate import score_prepared, scoring_rules
-from finetune_cli.commands.fitting import Fit, fit, scored_splits, step_of
+from finetune_cli.commands.fitting import Fit, fit, step_of
 from finetune_cli.commands.model_card import model_card
 from finetune_cli.commands.prepare import prepare
+from finetune_cli.commands.run_parts import scored_splits
 from finetune_cli.commands.session import locked, recorded
 from finetune_cli.config import RunConfig, config_diff, load_config, to_yaml
 from finetune_cli.data.prepared import PreparedData
@@ -122,8 +123,8 @@ def _model_fingerprint(config: RunConfig, *, offline: bool) -> str | None:
     """SHA-256 of the pretrained model that the run starts from; None for a new one, which config and seed decide."""
     if config.model.name_or_path is None or not is_main_process():
         return None
-    return modeling.weights_fingerprint(
-        modeling.resolve_model(config.model.name_or_path, revision=config.model.revision, offline=offline)
+    return model_files.weights_fingerprint(
+        model_files.resolve_model(config.model.name_or_path, revision=config.model.revision, offline=offline)
     )
 
 
@@ -157,7 +158,7 @@ def _export_best(run: RunDir, config: RunConfig, prepared: PreparedData, fitted:
 
 def _score_best(run: RunDir, config: RunConfig, prepared: PreparedData, device: torch.device) -> None:
     """Score the saved model on the validation splits, with intervals, and write its model card."""
-    model = modeling.load_trained(run.model).to(device)
+    model = modeling.load_trained(run.model, trust_remote_code=config.model.trust_remote_code).to(device)
     reports = [score_prepared(model, prepared, config, split, run=run) for split in scored_splits(prepared)]
     with replacing(run.model / "README.md") as file:
         file.write(model_card(config, prepared.label_names, reports))

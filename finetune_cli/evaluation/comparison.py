@@ -97,8 +97,8 @@ def compare_predictions(
     metric is not defined for both are left out.
 
     Of simulated test sets with two equally good models, 60 to 3,000 rows each, F1, Matthews, AUROC and log loss called
-    3 to 6 % different at the 5 % level. Accuracy (2 % at 60 rows, 3.5 % at 408, 4.6 % at 3,000) and ECE (1 to 3 %) err
-    towards "no difference".
+    3 to 6 % different at the 5 % level. Accuracy (2 % at 60 rows, 3.5 % at 408, 4.6 % at 3,000) and ECE (0.2 to 3.4 %)
+    err towards "no difference".
     """
     values = bootstrap_values(
         names, labels=labels, score_sets=[scores_a, scores_b], kind=kind, samples=samples, seed=seed

@@ -135,14 +135,14 @@ class Checkpoints:
     def restore(self, path: Path, accelerator: Accelerator, schedule: LRScheduler) -> Progress:
         """Bring model, optimizer, scaler, generators and schedule back to where they were when `path` was saved.
 
-        Raises MissingError when a file holds more than tensors and numbers: it is not loaded, since that could run code.
+        Raises MissingError when a file holds more than tensors and numbers: loading it could run code.
         """
         try:
             accelerator.load_state(str(path))
         except pickle.UnpicklingError as err:
             raise MissingError(
-                f"The checkpoint {path} cannot be used: a file in it was not written by a training run, and loading it could "
-                f"run code. Take another checkpoint with --resume PATH, or start anew with --overwrite."
+                f"The checkpoint {path} cannot be used: a file in it was not written by a training run, and loading it "
+                f"could run code. Take another checkpoint with --resume PATH, or start anew with --overwrite."
             ) from err
         state = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
         schedule.load_state_dict(state["schedule"])

@@ -48,5 +48,8 @@ class StopRequest:
         if accelerator.num_processes > 1:
             flag = torch.tensor(self.signal_number, device=accelerator.device)
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            self.signal_number = int(flag)
+            agreed = int(flag)
+            if agreed:  # else keep a signal that came while we waited: the others hear of it next time
+                self.signal_number = agreed
+            return agreed
         return self.signal_number

@@ -16,7 +16,7 @@ from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.train import train
 from finetune_cli.config import load_config
 from finetune_cli.errors import ConfigError
-from finetune_cli.modeling import weights_fingerprint
+from finetune_cli.model_files import weights_fingerprint
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from fault_runs import SmallRun, differences, leftovers, outcome
 from faults import allowed_codes, moment
+
+from finetune_cli.training.stopping import StopRequest
 
 SECONDS = 5.0  # within which moments that are not aimed at anything are drawn
 
@@ -45,6 +50,21 @@ def test_a_signal_during_tokenisation_ends_the_command_with_the_same_code_and_wi
     assert "Stopped by SIGUSR1" in hurt(run, "USR1", "tokenisation")
     assert run.complaints == []
     assert not list(run.folder.glob("cache/prepared/[!.]*"))
+
+
+def test_a_signal_that_arrives_while_the_processes_agree_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that got it must not act on it alone, either."""
+    stop = StopRequest()
+    arriving = [signal.SIGTERM]
+
+    def exchange_of_two(flag: torch.Tensor, op: Any) -> None:
+        while arriving:
+            stop.handle(arriving.pop(), None)
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", exchange_of_two)
+    group = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
+    assert stop.agreed(group) == 0
+    assert stop.agreed(group) == signal.SIGTERM
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What the tests of launched runs share: the small config, starting a command with its children, comparing two curves."""
+"""What the tests of launched runs share: the small config, commands with their children, comparing two curves."""
 
 from __future__ import annotations
 

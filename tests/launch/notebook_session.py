@@ -1,6 +1,6 @@
 """What a notebook would do, in one Python process: train, stop, go on and evaluate, each with 1, 2 or 3 processes.
 
-Run as `python notebook_session.py CONFIG`; the tests read what it leaves beside the config, and ENDED, which it writes last.
+Run as `python notebook_session.py CONFIG`; the tests read what it leaves beside the config; ENDED is written last.
 Forked processes start with everything imported, so all of this costs one start of torch. Whatever needs several
 processes comes first: once this process itself has joined a group, notebook_launcher refuses to fork.
 """

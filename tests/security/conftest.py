@@ -26,7 +26,7 @@ class Trap:
     marker: Path
 
     def pickled(self) -> bytes:
-        return pickle.dumps(Payload(self.marker))
+        return pickle.dumps(Payload(self.marker), protocol=2)  # torch.load's own
 
     def code(self) -> str:
         """Python that springs the trap when it is imported."""

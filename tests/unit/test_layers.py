@@ -17,7 +17,7 @@ LAYERS = (
     {"__init__", "__main__", "cli", "cli_options"},
     {"progress", "tables", "terminal"},
     {"commands"},
-    {"data", "evaluation", "modeling", "training"},
+    {"data", "evaluation", "model_files", "modeling", "training"},
     {"launching", "provenance", "records", "run_dir", "signals"},
     {"config", "config_fields", "config_messages", "config_rules", "trainer_args"},
     {"config_text", "errors", "tasks", "yaml_source"},

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from finetune_cli import modeling
+from finetune_cli import model_files, modeling
 from finetune_cli.errors import ConfigError, MissingError
 
 NAMES = ("no", "yes")
@@ -84,26 +84,26 @@ def test_weights_that_do_not_fit_their_config_are_refused(model_copy: Path) -> N
 def test_pickled_weights_are_never_opened(model_copy: Path) -> None:
     (model_copy / "model.safetensors").rename(model_copy / "pytorch_model.bin")
     with pytest.raises(MissingError, match="pickled"):
-        modeling.resolve_model(str(model_copy))
-    assert modeling.resolve_model(str(model_copy), weights=False) == model_copy
+        model_files.resolve_model(str(model_copy))
+    assert model_files.resolve_model(str(model_copy), weights=False) == model_copy
 
 
 def test_places_without_a_model_say_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="there is no directory"):
-        modeling.resolve_model(str(tmp_path / "nowhere"))
+        model_files.resolve_model(str(tmp_path / "nowhere"))
     with pytest.raises(MissingError, match=r"no config\.json"):
-        modeling.resolve_model(str(tmp_path))
+        model_files.resolve_model(str(tmp_path))
     with pytest.raises(MissingError, match="which is not installed here"):
-        modeling.resolve_model("package:no_such_package_here/model")
+        model_files.resolve_model("package:no_such_package_here/model")
     with pytest.raises(MissingError, match="no folder 'models'"):
-        modeling.resolve_model("package:json/models")
+        model_files.resolve_model("package:json/models")
     with pytest.raises(MissingError, match="not in the local cache"):
-        modeling.resolve_model("some-org/some-model", offline=True)
+        model_files.resolve_model("some-org/some-model", offline=True)
 
 
 def test_a_revision_belongs_to_the_hub_alone(tiny_bert: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.revision"):
-        modeling.resolve_model(str(tiny_bert), revision="main")
+        model_files.resolve_model(str(tiny_bert), revision="main")
 
 
 @pytest.mark.parametrize(
@@ -121,15 +121,15 @@ def test_the_longest_input_is_the_smaller_limit(
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
-    assert modeling.model_max_length(tmp_path) == expected
+    assert model_files.model_max_length(tmp_path) == expected
 
 
 def test_the_fingerprint_of_a_tokenizer_follows_its_files_and_its_limit(model_copy: Path, tiny_bert: Path) -> None:
-    before = modeling.tokenizer_fingerprint(tiny_bert)
-    assert modeling.tokenizer_fingerprint(model_copy) == before
+    before = model_files.tokenizer_fingerprint(tiny_bert)
+    assert model_files.tokenizer_fingerprint(model_copy) == before
     config = json.loads((model_copy / "config.json").read_text())
     (model_copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 32}))
-    assert modeling.tokenizer_fingerprint(model_copy) != before
+    assert model_files.tokenizer_fingerprint(model_copy) != before
 
 
 def test_a_vocabulary_is_learned_from_texts(tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_a_vocabulary_is_learned_from_texts(tmp_path: Path) -> None:
     encoded = tokenizer("the FILM", "good")
     assert tokenizer.convert_ids_to_tokens(encoded["input_ids"]) == ["[CLS]", "the", "film", "[SEP]", "good", "[SEP]"]
     assert encoded["token_type_ids"] == [0, 0, 0, 0, 1, 1]
-    assert modeling.pad_token_id(tmp_path) == tokenizer.pad_token_id
-    assert modeling.vocabulary_size(tmp_path) == len(tokenizer) <= 100
+    assert model_files.pad_token_id(tmp_path) == tokenizer.pad_token_id
+    assert model_files.vocabulary_size(tmp_path) == len(tokenizer) <= 100
 
 
 def test_a_tokenizer_without_padding_says_what_to_do(tmp_path: Path, tiny_bert: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_tokenizer_without_padding_says_what_to_do(tmp_path: Path, tiny_bert: 
     settings.pop("pad_token")
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(MissingError, match="no padding token"):
-        modeling.pad_token_id(tmp_path)
+        model_files.pad_token_id(tmp_path)
 
 
 def test_a_dropout_that_the_model_lacks_is_refused(model_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

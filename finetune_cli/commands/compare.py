@@ -1,0 +1,262 @@
+"""finetune compare: which run is better, and is the difference real. Reads files alone; no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from finetune_cli.commands.scored_runs import ScoredRun, pair_rows, read_scored_run
+from finetune_cli.config import RunConfig, config_diff, to_yaml
+from finetune_cli.config_fields import BootstrapConfig
+from finetune_cli.errors import ConfigError, GateFailedError
+from finetune_cli.evaluation.comparison import (
+    Difference,
+    compare_predictions,
+    compare_seeds,
+    describe,
+    mcnemar,
+    summarise_seeds,
+)
+from finetune_cli.evaluation.metrics import Array, compute_metrics
+from finetune_cli.evaluation.row_metrics import ROW_METRICS
+from finetune_cli.evaluation.uncertainty import bootstrap_intervals
+from finetune_cli.records import ComparedSide, CompareReport, Comparison, ConfigDifference, MetricValue
+from finetune_cli.tasks import METRICS, TASKS, Kind, metric_problem
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+Side = list[ScoredRun]  # one run, or the runs of one setting with different seeds
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How all sides are scored, and the size, level and seed of the bootstrap that compares them."""
+
+    metrics: tuple[str, ...]
+    kind: Kind
+    samples: int
+    level: float
+    seed: int
+
+    def parts(self) -> list[tuple[list[str], bool]]:
+        """(metrics, whether they are computed from probabilities): the rest look at the predicted class alone."""
+        of_probabilities = [name for name in self.metrics if name in ROW_METRICS[self.kind]]
+        rest = [name for name in self.metrics if name not in of_probabilities]
+        return [part for part in ((rest, False), (of_probabilities, True)) if part[0]]
+
+
+def compare(
+    runs: Sequence[str],
+    *,
+    split: str = "validation",
+    metrics: Sequence[str] = (),
+    fail_if_worse: Sequence[str] = (),
+) -> CompareReport:
+    """Compare each run with the first on the rows that both were scored on.
+
+    runs: run directories or predictions files. metrics: by default those of the runs' configs. When the runs fall into
+    groups that differ within in nothing but seed (and output_dir), each of two or more runs, a group is one side and
+    its seeds are repeated measures; otherwise each run is a side.
+
+    Each comparison stands for itself: of twenty between equal runs, one is expected to look real at the 95 % level.
+    Raises GateFailedError, with the report as its `report`, when a side is significantly worse than the first on a
+    metric of `fail_if_worse`, or that metric is not defined.
+    """
+    if len(runs) < 2:
+        raise ConfigError(f"compare needs two or more runs; found {len(runs)}. Type: finetune compare RUN RUN...")
+    first, *others = [read_scored_run(run, split) for run in runs]
+    scored = [first, *(pair_rows(first, other) for other in others)]
+    rules = _rules(scored, metrics, fail_if_worse)
+    sides = _sides(scored)
+    shown = [_side(LETTERS[n] if n < len(LETTERS) else f"R{n + 1}", side, rules) for n, side in enumerate(sides)]
+    report = CompareReport(
+        split=split if any(run.config for run in scored) else None,
+        n=len(first.ids),
+        level=rules.level,
+        samples=rules.samples,
+        seeds=len(sides[0]) > 1,
+        sides=shown,
+        config_differences=_config_differences(sides, [side.name for side in shown]),
+        comparisons=[
+            comparison
+            for name, side in zip([side.name for side in shown[1:]], sides[1:], strict=True)
+            for comparison in _comparisons(sides[0], side, shown[0].name, name, rules)
+        ],
+    )
+    _require_none_worse(report, fail_if_worse)
+    return report
+
+
+def _rules(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Sequence[str]) -> Rules:
+    """The user's metrics, else those of the runs' configs, else the usual ones; the bootstrap of the first config."""
+    kind, classes = runs[0].kind, runs[0].classes
+    configs = [run.config for run in runs if run.config is not None]
+    own = [name for config in configs for name in config.evaluation.metrics] or TASKS[kind].metrics
+    names = dict.fromkeys([*(metrics or (name for name in own if name != "loss")), *fail_if_worse])
+    for name in names:
+        problem = metric_problem(name, kind, None if classes is None else len(classes))
+        if name == "loss":
+            problem = f"loss is not kept by row; use {'mse' if kind == 'regression' else 'log_loss'}"
+        if problem:
+            raise ConfigError(f"metric {name}: {problem}.")
+    bootstrap = configs[0].evaluation.bootstrap if configs else BootstrapConfig()
+    samples = bootstrap.samples or BootstrapConfig().samples  # switched off for single scores, but needed here
+    return Rules(tuple(names), kind, samples, bootstrap.level, configs[0].seed if configs else 0)
+
+
+def _sides(runs: Sequence[ScoredRun]) -> list[Side]:
+    """Runs of one setting together, when there are two settings or more with two seeds or more each."""
+    alone = [[run] for run in runs]
+    settings: dict[str, Side] = {}
+    for run in runs:
+        if run.config is None:
+            return alone
+        setting = to_yaml(run.config.model_copy(update={"seed": 0, "output_dir": ""}))
+        settings.setdefault(setting, []).append(run)
+    sides = list(settings.values())
+    repeated = len(sides) > 1 and all(len(side) > 1 and len(set(_seeds(side))) == len(side) for side in sides)
+    return sides if repeated else alone
+
+
+def _seeds(side: Side) -> list[int]:
+    return [run.config.seed for run in side if run.config is not None]
+
+
+def _scores(run: ScoredRun, *, of_probabilities: bool) -> Array:
+    """What the metrics take. A predicted class counts as it was written, also where it is not the likeliest one."""
+    if run.probabilities is None:
+        return run.predictions
+    return run.probabilities if of_probabilities else np.eye(run.probabilities.shape[1])[run.predictions]
+
+
+def _side(name: str, side: Side, rules: Rules) -> ComparedSide:
+    """A run's scores with their bootstrap intervals; of several seeds the means, with Student's t intervals."""
+    if len(side) == 1:
+        return ComparedSide(name, [side[0].name], _seeds(side), _with_intervals(side[0], rules))
+    values = [_values(run, rules) for run in side]
+    summaries = {
+        metric: summarise_seeds([of_run[metric] for of_run in values], level=rules.level) for metric in rules.metrics
+    }
+    return ComparedSide(
+        name,
+        [run.name for run in side],
+        _seeds(side),
+        {metric: _metric_value(one.mean, one.low, one.high) for metric, one in summaries.items()},
+        {metric: one.sd for metric, one in summaries.items()},
+    )
+
+
+def _values(run: ScoredRun, rules: Rules) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for names, of_probabilities in rules.parts():
+        scores = _scores(run, of_probabilities=of_probabilities)
+        found |= compute_metrics(names, labels=run.labels, scores=scores, kind=rules.kind)
+    return found
+
+
+def _with_intervals(run: ScoredRun, rules: Rules) -> dict[str, MetricValue]:
+    """The intervals are those that `finetune evaluate` printed: the bootstrap has the run's own seed."""
+    intervals: dict[str, tuple[float, float]] = {}
+    for names, of_probabilities in rules.parts():
+        intervals |= bootstrap_intervals(
+            names,
+            labels=run.labels,
+            scores=_scores(run, of_probabilities=of_probabilities),
+            kind=rules.kind,
+            samples=rules.samples,
+            level=rules.level,
+            seed=run.config.seed if run.config is not None else 0,
+        )
+    values = _values(run, rules)
+    return {name: _metric_value(values[name], *intervals[name]) for name in rules.metrics}
+
+
+def _metric_value(value: float, low: float, high: float) -> MetricValue:
+    return MetricValue(value) if math.isnan(low) else MetricValue(value, low, high)
+
+
+def _comparisons(first: Side, other: Side, a: str, b: str, rules: Rules) -> list[Comparison]:
+    """Side `b` against side `a`, one metric after the other."""
+    differences: dict[str, Difference] = {}
+    for names, of_probabilities in rules.parts():
+        runs_a, runs_b = ([_scores(run, of_probabilities=of_probabilities) for run in side] for side in (first, other))
+        common: dict[str, Any] = {
+            "labels": first[0].labels,
+            "kind": rules.kind,
+            "samples": rules.samples,
+            "level": rules.level,
+            "seed": rules.seed,
+        }
+        if len(first) == 1:
+            differences |= compare_predictions(names, scores_a=runs_a[0], scores_b=runs_b[0], **common)
+            continue
+        paired = sorted(_seeds(first)) == sorted(_seeds(other))
+        if paired:
+            runs_a, runs_b = _by_seed(first, runs_a), _by_seed(other, runs_b)
+        differences |= compare_seeds(names, runs_a=runs_a, runs_b=runs_b, paired=paired, **common)
+    return [_comparison(differences[name], first[0], other[0], a, b, rules.level) for name in rules.metrics]
+
+
+def _by_seed(side: Side, scores: list[Array]) -> list[Array]:
+    """The scores in the order of the seeds, so that run i has the same seed on both sides."""
+    return [scores[run] for run in np.argsort(_seeds(side))]
+
+
+def _comparison(found: Difference, first: ScoredRun, other: ScoredRun, a: str, b: str, level: float) -> Comparison:
+    greater_is_better = found.metric not in METRICS or METRICS[found.metric].greater_is_better
+    only_a = only_b = None
+    if found.method == "mcnemar":
+        counts = mcnemar(first.predictions == first.labels, other.predictions == other.labels)
+        only_a, only_b = counts.only_a, counts.only_b
+    if math.isnan(found.p_value):
+        verdict = "undefined"
+    elif found.p_value >= 1 - level or found.difference == 0:
+        verdict = "no difference"
+    else:
+        verdict = "better" if (found.difference > 0) == greater_is_better else "worse"
+    return Comparison(
+        metric=found.metric,
+        a=a,
+        b=b,
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
+        p_value=found.p_value,
+        method=found.method,
+        verdict=verdict,
+        sentence=describe(found, greater_is_better=greater_is_better, level=level, a=a, b=b),
+        only_a=only_a,
+        only_b=only_b,
+    )
+
+
+def _config_differences(sides: Sequence[Side], names: Sequence[str]) -> list[ConfigDifference]:
+    """The keys in which the sides' configs differ; a predictions file has no config and no part in this."""
+    configs: dict[str, RunConfig] = {}
+    for name, side in zip(names, sides, strict=True):
+        if side[0].config is not None:
+            configs[name] = side[0].config
+    if not configs:
+        return []
+    base = next(iter(configs.values()))
+    changes = {name: {key: pair for key, *pair in config_diff(base, config)} for name, config in configs.items()}
+    of_base = {key: pair[0] for change in changes.values() for key, pair in change.items()}
+    left_out = {"output_dir", "seed"} if len(sides[0]) > 1 else {"output_dir"}
+    return [
+        ConfigDifference(key, {name: change[key][1] if key in change else value for name, change in changes.items()})
+        for key, value in of_base.items()
+        if key not in left_out
+    ]
+
+
+def _require_none_worse(report: CompareReport, metrics: Sequence[str]) -> None:
+    worse = [
+        f"  {one.sentence}"
+        for one in report.comparisons
+        if one.metric in metrics and one.verdict in ("worse", "undefined")
+    ]
+    if worse:
+        raise GateFailedError("--fail-if-worse:\n" + "\n".join(worse), report)

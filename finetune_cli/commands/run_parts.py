@@ -1,0 +1,225 @@
+"""The parts of a training run, built from a config: model, order of rows, batches, loss, schedule, monitor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import set_seed
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel
+
+from finetune_cli import model_files, modeling
+from finetune_cli.config import RunConfig
+from finetune_cli.data.batching import EpochLoader, RowOrder, TrainingRows, UpdateSampler, micro_batches_per_update
+from finetune_cli.data.prepared import PreparedData
+from finetune_cli.errors import DataError
+from finetune_cli.evaluation.inference import predict_logits
+from finetune_cli.evaluation.scoring import ScoringRules, plain_scores
+from finetune_cli.records import EvalRecord
+from finetune_cli.run_dir import RunDir
+from finetune_cli.tasks import METRICS
+from finetune_cli.training.checkpointing import Checkpoints
+from finetune_cli.training.monitor import BestRule, Cadence, Monitor
+from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
+from finetune_cli.training.optimization import build_schedule, count_updates
+from finetune_cli.training.precision import choose_precision
+from finetune_cli.training.stopping import StopRequest
+
+logger = logging.getLogger(__name__)
+
+Listener = Callable[[Any], None]
+DEVICE_PADDING_MULTIPLE = 8  # tensor cores want dimensions that are multiples of 8
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What both loops are built from."""
+
+    run: RunDir
+    config: RunConfig
+    prepared: PreparedData
+    model: PreTrainedModel
+    order: RowOrder
+    monitor: Monitor
+    device: torch.device
+    mixed_precision: str
+    micro_batch_size: int
+
+    @property
+    def loop(self) -> str:
+        return self.config.training.loop
+
+    @property
+    def micro_batches_per_update(self) -> int:
+        return micro_batches_per_update(
+            self.config.training.batch_size, self.micro_batch_size, PartialState().num_processes
+        )
+
+
+def build_parts(
+    run: RunDir,
+    config: RunConfig,
+    prepared: PreparedData,
+    rules: ScoringRules,
+    micro_batch_size: int,
+    stop: StopRequest,
+    offline: bool,
+    listen: Listener,
+) -> Parts:
+    settings, state = config.training, PartialState()
+    device: torch.device = state.device
+    mixed_precision, reason = choose_precision(settings.precision, device.type)
+    logger.info("Loop %s on %s, %s (%s)", settings.loop, device, mixed_precision.replace("no", "fp32"), reason)
+    set_seed(config.seed)  # the new head is drawn when the model is built
+    model = build_model(config, prepared, offline=offline)
+    if settings.compile is True or (settings.compile == "auto" and device.type == "cuda"):
+        model.compile(dynamic=True)
+    order = RowOrder(
+        prepared.splits["train"].lengths, batch_size=settings.batch_size, seed=config.seed, batching=settings.batching
+    )
+    num_updates = count_updates(order.updates_per_epoch, num_epochs=settings.num_epochs, max_steps=settings.max_steps)
+    monitor = _build_monitor(run, config, prepared, rules, model, order, num_updates, stop=stop, listen=listen)
+    return Parts(run, config, prepared, model, order, monitor, device, mixed_precision, micro_batch_size)
+
+
+def build_model(config: RunConfig, prepared: PreparedData, *, offline: bool) -> PreTrainedModel:
+    """The classifier of this config: pretrained, or new with the sizes of `model.from_scratch`."""
+    options: dict[str, Any] = {
+        "kind": config.spec.kind,
+        "label_names": prepared.label_names,
+        "dropout": config.model.dropout,
+        "attention_dropout": config.model.attention_dropout,
+    }
+    if config.model.from_scratch is not None:
+        return modeling.build_from_scratch(
+            config.model.from_scratch.model_dump(),
+            vocab_size=model_files.vocabulary_size(prepared.tokenizer_dir),
+            pad_token_id=model_files.pad_token_id(prepared.tokenizer_dir),
+            **options,
+        )
+    assert config.model.name_or_path is not None, "the config requires one of the two"
+    directory = model_files.resolve_model(config.model.name_or_path, revision=config.model.revision, offline=offline)
+    return modeling.build_classifier(directory, trust_remote_code=config.model.trust_remote_code, **options)
+
+
+def _build_monitor(
+    run: RunDir,
+    config: RunConfig,
+    prepared: PreparedData,
+    rules: ScoringRules,
+    model: PreTrainedModel,
+    order: RowOrder,
+    num_updates: int,
+    *,
+    stop: StopRequest,
+    listen: Listener,
+) -> Monitor:
+    evaluation, checkpointing, stopping = config.evaluation, config.checkpointing, config.training.early_stopping
+    pad_token_id = model_files.pad_token_id(prepared.tokenizer_dir)
+
+    def rows_of(step: int) -> tuple[np.ndarray, int]:
+        rows = order.update(step)
+        return rows, int(order.lengths[rows].sum())
+
+    def evaluate(step: int, epoch: float, check: Callable[[], None]) -> list[EvalRecord]:
+        records = []
+        for split in scored_splits(prepared):
+            rows = prepared.splits[split]
+            labels = rows.known_labels()
+            logits = predict_logits(
+                model,
+                rows,
+                pad_token_id=pad_token_id,
+                device=model.device,
+                accelerator=monitor.accelerator,
+                check=check,
+            )
+            records.append(EvalRecord(step, epoch, split, *plain_scores(logits, labels, rules)))
+        return records
+
+    monitor = Monitor(
+        cadence=Cadence(
+            num_updates,
+            order.updates_per_epoch,
+            evaluate_every=None if evaluation.every == "epoch" else evaluation.every,
+            save_every=None if checkpointing.every == "epoch" else checkpointing.every,
+            save_every_seconds=checkpointing.every_seconds,
+        ),
+        best_rule=BestRule(
+            evaluation.metric_for_best,
+            greater_is_better=METRICS[evaluation.metric_for_best].greater_is_better,
+            patience=stopping.patience if stopping else None,
+            min_delta=stopping.min_delta if stopping else 0.0,
+        ),
+        checkpoints=Checkpoints(run.checkpoints, keep=checkpointing.keep),
+        history_path=run.history,
+        rows_of=rows_of,
+        evaluate=evaluate,
+        stop=stop,
+        skip_nonfinite=config.training.on_nonfinite == "skip",
+        listen=listen,
+    )
+    return monitor
+
+
+def scored_splits(prepared: PreparedData) -> list[str]:
+    """The validation splits, "validation" first: what training is steered by and reports at the end."""
+    splits = [
+        name for name, split in prepared.splits.items() if name.startswith("validation") and split.labels is not None
+    ]
+    if "validation" not in splits:
+        raise DataError("The validation split has no labels, so no best model can be chosen.")
+    return sorted(splits, key=lambda name: name != "validation")
+
+
+def build_run_schedule(parts: Parts, optimizer: Optimizer) -> LRScheduler:
+    settings = parts.config.training
+    return build_schedule(
+        optimizer,
+        settings.lr_scheduler,
+        num_updates=parts.monitor.cadence.num_updates,
+        warmup_steps=settings.warmup_steps,
+        options=settings.trainer_args.get("lr_scheduler_kwargs"),
+    )
+
+
+def build_batches(parts: Parts) -> EpochLoader:
+    train, state = parts.prepared.splits["train"], PartialState()
+    rows = TrainingRows(
+        train,
+        train.known_labels(),
+        pad_token_id=model_files.pad_token_id(parts.prepared.tokenizer_dir),
+        multiple_of=1 if state.device.type == "cpu" else DEVICE_PADDING_MULTIPLE,
+        length=parts.prepared.report["max_length"] if parts.config.data.padding == "max_length" else None,
+    )
+    sampler = UpdateSampler(
+        parts.order,
+        micro_batch_size=parts.micro_batch_size,
+        num_processes=state.num_processes,
+        process_index=state.process_index,
+    )
+    return EpochLoader(rows, sampler, pin_memory=state.device.type == "cuda")
+
+
+def build_objective(config: RunConfig, prepared: PreparedData) -> Objective:
+    settings, labels = config.training, torch.from_numpy(prepared.splits["train"].known_labels().copy())
+    weights = None
+    if settings.class_weights == "balanced":
+        weights = balanced_class_weights(labels, len(prepared.label_names or ()))
+    elif settings.class_weights is not None:
+        weights = torch.tensor(_named_weights(settings.class_weights, prepared.label_names or ()))
+    losses = row_losses(config.spec.kind, label_smoothing=settings.label_smoothing, class_weights=weights)
+    return Objective(losses, num_processes=PartialState().num_processes)
+
+
+def _named_weights(weights: dict[str, float], label_names: tuple[str, ...]) -> list[float]:
+    if unknown := sorted(set(weights) - set(label_names)):
+        raise DataError(f"training.class_weights names {unknown}, but the classes are {list(label_names)}.")
+    return [weights.get(name, 1.0) for name in label_names]
