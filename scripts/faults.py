@@ -100,6 +100,7 @@ def moment(run: SmallRun, when: str, rng: random.Random, seconds: float) -> tupl
         return lambda: time.monotonic() >= at, 0.0
     watch = Watch(run)
     lines = watch.lines + rng.randrange(1, 26)
+    polls = random.Random(rng.random())  # one of many checkpoints; how often we look must not shift later draws
 
     def evaluating() -> bool:
         """The update before an evaluation is the last line: the scores are being computed."""
@@ -110,7 +111,7 @@ def moment(run: SmallRun, when: str, rng: random.Random, seconds: float) -> tupl
         "tokenisation": (lambda: watch.new("cache/prepared/.*"), 0.1),
         "update": (lambda: watch.new("run/history.jsonl") and len(run.history_lines()) >= lines, 0.03),
         "evaluation": (lambda: watch.new("run/history.jsonl") and evaluating(), 0.04),
-        "checkpoint": (lambda: watch.new("run/checkpoints/.writing-*") and rng.random() < 0.1, 0.03),
+        "checkpoint": (lambda: watch.new("run/checkpoints/.writing-*") and polls.random() < 0.1, 0.03),
         "export": (lambda: watch.new("run/.writing-model"), 0.05),
         "end": (lambda: watch.new("run/eval/validation/metrics.json"), 0.3),
     }

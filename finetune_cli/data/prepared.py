@@ -238,7 +238,9 @@ def publish(directory: Path, build: Callable[[Path], dict[str, Any]]) -> Prepare
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(directory.parent)
-        with directory.with_name(f".{directory.name}.lock").open("w") as lock:
+        locks = directory.parent.with_name("locks")
+        locks.mkdir(exist_ok=True)
+        with (locks / directory.name).open("w") as lock:
             if not _taken_at_once(lock) and (published := open_prepared(directory)) is not None:
                 return published
             return _build_aside(directory, build)

@@ -334,7 +334,7 @@ def test_one_labelled_file_is_prepared_for_a_model(tmp_path, tiny_bert):
     path = tmp_path / "mine.csv"
     path.write_text("text,label\ngood,positive\nbad,negative\n", encoding="utf-8")
     prepared = prepare_file(path, Target(tiny_bert), ("negative", "positive"))
-    assert prepared.splits["mine"].labels.tolist() == [1, 0]
+    assert prepared.splits["file-mine"].labels.tolist() == [1, 0]
     assert prepared.label_names == ("negative", "positive")
 
 

@@ -41,7 +41,6 @@ def test_what_a_foreign_name_points_to_exists(key: str) -> None:
         ("deepspeed", {"zero_optimization": {}}),
         ("tf32", False),
         ("ddp_timeout", 60),
-        ("optim_args", None),
     ],
 )
 def test_passes_on_what_the_trainer_takes(name: str, value: object) -> None:
