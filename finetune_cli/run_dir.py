@@ -104,9 +104,16 @@ def remove_directory(path: Path) -> None:
         shutil.rmtree(path.rename(doomed), ignore_errors=True)
 
 
-def sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def publish_directory(aside: Path, target: Path) -> None:
+    """Make a directory that was written aside visible as `target`, in place of an older one, once it is all on disk."""
+    for path in aside.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_directory(aside)
+    remove_directory(target)
+    aside.rename(target)
+    sync_directory(target.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -26,7 +26,7 @@ from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, MissingError
 from finetune_cli.launching import is_main_process, join_group
 from finetune_cli.records import EvalReport, TrainReport
-from finetune_cli.run_dir import RunDir, replacing
+from finetune_cli.run_dir import RunDir, publish_directory, replacing
 from finetune_cli.training.checkpointing import WEIGHTS, Checkpoints
 
 logger = logging.getLogger(__name__)
@@ -152,8 +152,7 @@ def _export_best(run: RunDir, config: RunConfig, prepared: PreparedData, fitted:
     shutil.rmtree(aside, ignore_errors=True)
     fitted.model.save_pretrained(aside, state_dict=load_file(checkpoint / WEIGHTS))
     shutil.copytree(prepared.tokenizer_dir, aside, dirs_exist_ok=True)
-    shutil.rmtree(run.model, ignore_errors=True)
-    aside.rename(run.model)
+    publish_directory(aside, run.model)
 
 
 def _score_best(run: RunDir, config: RunConfig, prepared: PreparedData, device: torch.device) -> None:

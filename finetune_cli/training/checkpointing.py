@@ -25,7 +25,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from finetune_cli.errors import MissingError, RunFailedError
-from finetune_cli.run_dir import disk_errors_explained, remove_directory, sync_directory, sync_file, write_json
+from finetune_cli.run_dir import disk_errors_explained, publish_directory, remove_directory, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +127,7 @@ class Checkpoints:
         }
         write_json(aside / PROGRESS, _plain(state))
         _seal(aside, step=progress.step)
-        remove_directory(target)  # a damaged one, which the run went back behind
-        aside.rename(target)
-        sync_directory(self.directory)
+        publish_directory(aside, target)  # in place of a damaged one that the run went back behind
         self._rotate(progress)
 
     def restore(self, path: Path, accelerator: Accelerator, schedule: LRScheduler) -> Progress:
@@ -164,8 +162,7 @@ class Checkpoints:
             raise MissingError(
                 "Every checkpoint of this run is damaged:\n  "
                 + "\n  ".join(damaged)
-                + "\nStart anew with --overwrite, or "
-                "restore a checkpoint from a backup."
+                + "\nStart anew with --overwrite, or restore a checkpoint from a backup."
             )
         return None
 
@@ -260,10 +257,8 @@ def _raise_disk_error(directory: Path) -> None:
 def _seal(directory: Path, *, step: int) -> None:
     files = {}
     for file in sorted(_files(directory)):
-        sync_file(file)
         files[str(file.relative_to(directory))] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
     write_json(directory / MANIFEST, {"step": step, "files": files})
-    sync_directory(directory)
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -26,7 +26,7 @@ Evaluate = Callable[[int, float, Callable[[], None]], Sequence[EvalRecord]]
 
 @dataclass(frozen=True)
 class Cadence:
-    """When things happen, in updates. `evaluate_every`, `save_every`: also at each epoch's end when None."""
+    """When things happen, in updates; `evaluate_every` and `save_every` None stand for the end of each epoch."""
 
     num_updates: int
     updates_per_epoch: int

@@ -57,10 +57,8 @@ def test_the_micro_batch_is_halved_and_the_curve_stays(
     assert "Out of memory with 4 rows at once; going on with 2" in caplog.text
     assert json.loads((tmp_path / "run" / "run.json").read_text())["micro_batch_size"] == 2
     small_device[:] = []
-    by_hand = load_config(
-        write_config(tmp_path, training={"loop": loop, "micro_batch_size": 2}, output_dir=str(tmp_path / "two"), **SETTINGS)
-    )
-    train(by_hand)
+    two_at_once = {"loop": loop, "micro_batch_size": 2}
+    train(load_config(write_config(tmp_path, training=two_at_once, output_dir=str(tmp_path / "two"), **SETTINGS)))
     np.testing.assert_allclose(updates(tmp_path / "run"), updates(tmp_path / "two"), rtol=1e-5)
 
 
