@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli import cli
+from finetune_cli import cli, cli_setup
 from finetune_cli.commands import validate as validate_command
 from finetune_cli.errors import DataError
 
@@ -130,7 +130,7 @@ def test_processes_are_not_started_from_a_launched_process(
     ],
 )
 def test_the_started_processes_get_the_same_arguments_without_the_count(given: list[str], left: list[str]):
-    assert cli.without_option(given, "--num-processes") == left
+    assert cli_setup.without_option(given, "--num-processes") == left
 
 
 def test_an_output_directory_stays_a_text_whatever_its_name(write_config: Callable[..., Path], tmp_path: Path):

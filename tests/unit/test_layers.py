@@ -14,7 +14,7 @@ PACKAGE = ROOT / "finetune_cli"
 
 # From the top: a part imports from layers below its own. Within a layer it may use its neighbours, but not in a circle.
 LAYERS = (
-    {"__init__", "__main__", "cli", "cli_options"},
+    {"__init__", "__main__", "cli", "cli_options", "cli_setup"},
     {"progress", "tables", "terminal"},
     {"commands"},
     {"data", "evaluation", "model_files", "modeling", "training"},
