@@ -61,7 +61,29 @@ def join_group() -> PartialState:
             f"{launched} processes were launched, but their group has {state.num_processes}. "
             f"Start with: finetune train CONFIG --num-processes {launched}"
         )
+    _require_supported_sharding(state)
     return state
+
+
+def _require_supported_sharding(state: PartialState) -> None:
+    """Refuse what Accelerate would leave out in silence (no sharding on CPUs), and what is not supported here.
+
+    Every process loads the whole weights before they are sharded: loaded on the main process alone, the others' have no
+    memory, by whose address Accelerate finds an optimizer's parameters again; half of the model would not be trained.
+    """
+    from accelerate.utils import DistributedType, parse_flag_from_env
+
+    for name in ("FSDP", "DEEPSPEED"):
+        if parse_flag_from_env(f"ACCELERATE_USE_{name}") and state.distributed_type == DistributedType.MULTI_CPU:
+            raise ConfigError(
+                f"The launcher asks for {name}, which Accelerate does not do on CPUs. Use --multi_gpu instead."
+            )
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    if parse_flag_from_env("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ConfigError(
+            "FSDP version 1 is not supported. Set fsdp_version: 2 in the file that accelerate launch is given, as in "
+            "configs/accelerate/fsdp.yaml."
+        )
 
 
 def launch(arguments: Sequence[str], num_processes: int) -> int:

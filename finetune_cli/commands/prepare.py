@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PADDING_SAMPLE_ROWS = 2**20  # of train: enough to know the share, quick at any size
+
 
 @dataclass(frozen=True)
 class ShownExample:
@@ -43,8 +45,8 @@ class ShownExample:
 def prepare(config: RunConfig, *, offline: bool = False) -> PreparedData:
     """The tokenised splits of a config: found in the cache by their content, or made now.
 
-    report["reused"] says which; report["padding"] holds the share of padding in batches of training.batch_size, in
-    random order and with rows of similar length together. Raises DataError, ConfigError or MissingError.
+    report["reused"] says which; report["padding"] holds the share of padding in the updates of the first epoch, with
+    training.batching random and length. Raises DataError, ConfigError or MissingError.
     """
     from finetune_cli.data.prepared import open_prepared
     from finetune_cli.data.preparing import content_key
@@ -70,7 +72,9 @@ def prepare(config: RunConfig, *, offline: bool = False) -> PreparedData:
         prepared = _build(sources, settings, directory, model_dir=model_dir, scratch=config.model.from_scratch)
     rows = sum(split.num_rows for split in prepared.splits.values())
     logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
-    return replace(prepared, report=_full_report(prepared, reused, config.training.batch_size))
+    return replace(
+        prepared, report=_full_report(prepared, reused, batch_size=config.training.batch_size, seed=config.seed)
+    )
 
 
 def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None) -> PreparedData:
@@ -170,16 +174,15 @@ def _build(
     return publish(directory, build)
 
 
-def _full_report(prepared: PreparedData, reused: bool, batch_size: int) -> dict[str, Any]:
-    from finetune_cli.data.prepared import padding_share
+def _full_report(prepared: PreparedData, reused: bool, *, batch_size: int, seed: int) -> dict[str, Any]:
+    from finetune_cli.data.order import RowOrder
 
-    lengths = prepared.splits["train"].lengths
+    lengths = prepared.splits["train"].lengths[:PADDING_SAMPLE_ROWS]
     padding = {
-        "batch_size": batch_size,
-        "random": padding_share(lengths, batch_size, by_length=False),
-        "length": padding_share(lengths, batch_size, by_length=True),
+        batching: RowOrder(lengths, batch_size=batch_size, seed=seed, batching=batching).padding_share()
+        for batching in ("random", "length")
     }
-    return {**prepared.report, "key": prepared.key, "reused": reused, "padding": padding}
+    return {**prepared.report, "key": prepared.key, "reused": reused, "padding": {"batch_size": batch_size, **padding}}
 
 
 def show_examples(prepared: PreparedData, count: int, *, split: str = "train") -> list[ShownExample]:

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel
 
 from finetune_cli import model_files, modeling
 from finetune_cli.config import RunConfig
-from finetune_cli.data.batching import EpochLoader, RowOrder, TrainingRows, UpdateSampler, micro_batches_per_update
+from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
+from finetune_cli.data.order import RowOrder, micro_batches_per_update
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits

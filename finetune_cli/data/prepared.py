@@ -32,7 +32,6 @@ MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
 NPY_HEADER_BYTES = 128
 ABANDONED_SECONDS = 24 * 3600
-PADDING_SAMPLE_ROWS = 2**20
 
 
 class RowIds(Sequence[Any]):
@@ -313,16 +312,3 @@ def _remove_abandoned(parent: Path) -> None:
     for folder in parent.glob(".*-*"):
         if folder.is_dir() and time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def padding_share(lengths: np.ndarray, batch_size: int, *, by_length: bool) -> float:
-    """Share of token slots that padding takes when each batch is padded to its longest row.
-
-    by_length: batches of rows sorted by length; otherwise of rows in a random (seeded) order. At most the first 2**20
-    rows are looked at.
-    """
-    lengths = np.asarray(lengths[:PADDING_SAMPLE_ROWS])
-    order = np.sort(lengths) if by_length else np.random.default_rng(0).permutation(lengths)
-    starts = np.arange(0, len(order), batch_size)
-    slots = np.maximum.reduceat(order, starts) * np.diff(starts, append=len(order))
-    return 1 - float(lengths.sum()) / float(slots.sum())

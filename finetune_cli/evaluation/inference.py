@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import DistributedType
 from torch import nn
 
 from finetune_cli.data.batching import EncodedRows, pad_rows
@@ -45,14 +46,22 @@ def predict_logits(
     batches = list(token_batches(lengths, CPU_TOKENS_PER_BATCH if device.type == "cpu" else DEVICE_TOKENS_PER_BATCH))
     processes = accelerator.num_processes if accelerator is not None else 1
     mine = batches[accelerator.process_index :: processes] if processes > 1 else batches
+    # A sharded model gathers its weights in each forward pass, so every process has to make the same number of passes.
+    sharded = accelerator is not None and accelerator.distributed_type == DistributedType.FSDP
     model.eval()
     parts: list[tuple[np.ndarray, np.ndarray]] = []
-    with torch.inference_mode(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+    with (
+        torch.no_grad() if sharded else torch.inference_mode(),
+        torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
+    ):
         for turn in range(-(-len(batches) // processes)):
-            if turn < len(mine):
-                inputs = pad_rows(encoded, mine[turn], pad_token_id=pad_token_id)
+            if turn < len(mine) or sharded:
+                rows = mine[turn] if turn < len(mine) else batches[0][:1]
+                inputs = pad_rows(encoded, rows, pad_token_id=pad_token_id)
                 tensors = {name: torch.from_numpy(values).to(device) for name, values in inputs.items()}
-                parts.append((mine[turn], model(**tensors).logits.float().cpu().numpy()))
+                logits = model(**tensors).logits.float().cpu().numpy()
+                if turn < len(mine):
+                    parts.append((rows, logits))
             if check is not None:
                 check()
     if processes > 1:

@@ -60,8 +60,16 @@ def training_arguments(
 class SharedPartsTrainer(Trainer):
     """Trainer with the batches and the loss that the Accelerate loop uses too."""
 
-    def __init__(self, batches: EpochBatches, objective: Objective, **options: Any) -> None:
+    def __init__(
+        self,
+        batches: EpochBatches,
+        objective: Objective,
+        optimizer: Optimizer,
+        schedule: LRScheduler,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
+        self.own_optimizer, self.own_schedule = optimizer, schedule
         self.batches = batches
         self.objective = objective
         self.loss_is_scaled_for_ga = True  # the objective divides by the rows of the whole update
@@ -70,6 +78,15 @@ class SharedPartsTrainer(Trainer):
     def get_train_dataloader(self) -> Any:
         """Our loader as it is: it already holds this process's share of each update."""
         return self.batches
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
+        """Ours; handed over here because Trainer refuses an optimizer at its construction when it shards the model."""
+        self.optimizer = self.own_optimizer
+        return self.optimizer
+
+    def create_scheduler(self, *args: Any, **kwargs: Any) -> LRScheduler:
+        self.lr_scheduler = self.own_schedule
+        return self.lr_scheduler
 
     def compute_loss(
         self, model: Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -147,7 +164,7 @@ def train(
     resume_from: Path | None = None,
 ) -> None:
     """Train until the monitor says that it is over. `resume_from`: a checkpoint that holds Trainer's state."""
-    trainer = SharedPartsTrainer(batches, objective, model=model, args=arguments, optimizers=(optimizer, schedule))
+    trainer = SharedPartsTrainer(batches, objective, optimizer, schedule, model=model, args=arguments)
     trainer.remove_callback(PrinterCallback)  # prints every log to stdout
     trainer.add_callback(MonitorCallback(trainer, monitor, seed=seed, resume_from=resume_from))
     try:

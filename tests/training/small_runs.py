@@ -15,7 +15,8 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import set_seed
 from transformers import BertConfig, BertForSequenceClassification
 
-from finetune_cli.data.batching import EpochLoader, RowOrder, TrainingRows, UpdateSampler, micro_batches_per_update
+from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
+from finetune_cli.data.order import RowOrder, micro_batches_per_update
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.records import EvalRecord
 from finetune_cli.training import accelerate_loop, optimization, trainer_loop

@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune_cli.data.batching import (
-    EpochLoader,
-    RowOrder,
-    TrainingRows,
-    UpdateSampler,
-    micro_batches_per_update,
-    pad_rows,
-    split_update,
-)
+from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler, pad_rows
+from finetune_cli.data.order import RowOrder, micro_batches_per_update, split_update
 
 
 @dataclass
@@ -119,3 +112,13 @@ def test_a_loader_yields_micro_batches_with_their_labels_and_counts() -> None:
         labels = [int(label) for batch in batches for label in batch["labels"]]
         assert labels == np.concatenate(order.epoch(epoch)).tolist()
         assert all((batch["input_ids"][:, 0] == 100 * batch["labels"]).all() for batch in batches)
+
+
+def test_padding_share_counts_slots_up_to_the_longest_row_of_each_update() -> None:
+    lengths = np.array([1, 4, 1, 4])
+    assert RowOrder(lengths, batch_size=2, seed=0, batching="length").padding_share() == 0
+    assert RowOrder(lengths, batch_size=4, seed=0, batching="random").padding_share() == pytest.approx(1 - 10 / 16)
+    # An update of 2 rows and a short one of 1.
+    order = RowOrder(np.array([1, 2, 9]), batch_size=2, seed=0)
+    slots = sum(len(rows) * int(order.lengths[rows].max()) for rows in order.epoch(0))
+    assert order.padding_share() == pytest.approx(1 - 12 / slots)

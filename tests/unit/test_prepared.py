@@ -14,7 +14,7 @@ import pytest
 from finetune_cli.commands.prepare import prepare, prepare_file, show_examples
 from finetune_cli.commands.target import Target
 from finetune_cli.config import load_config
-from finetune_cli.data.prepared import ArrayWriter, open_prepared, padding_share, publish
+from finetune_cli.data.prepared import ArrayWriter, open_prepared, publish
 from finetune_cli.errors import ConfigError, DataError, MissingError, RunFailedError
 from finetune_cli.modeling import load_tokenizer
 
@@ -300,13 +300,6 @@ def test_the_report_counts_rows_labels_lengths_and_what_was_cut(tmp_path, write_
     assert sum(bin[2] for bin in train["histogram"]) == 4
     assert report["rows_per_second"] > 0
     assert "the text is empty in 1 of 4 rows" in caplog.text
-
-
-def test_padding_share_is_worked_out_from_batches():
-    lengths = np.array([1, 4, 1, 4])
-    assert padding_share(lengths, 2, by_length=True) == 0
-    assert padding_share(lengths, 4, by_length=False) == pytest.approx(1 - 10 / 16)
-    assert padding_share(np.array([1, 2, 9]), 2, by_length=True) == pytest.approx(1 - 12 / 13)  # a short last batch
 
 
 def test_shown_examples_have_tokens_label_and_the_boundary_of_a_pair(tmp_path, write_config, own_data):
