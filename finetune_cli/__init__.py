@@ -1,5 +1,6 @@
 """Fine-tune text classifiers from one YAML file. The command line's verbs are functions here, loaded when asked for."""
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ _HOMES = {
     "prepare": "finetune_cli.commands.prepare",
     "train": "finetune_cli.commands.train",
 }
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent in processes that nobody reads
 
 
 def __getattr__(name: str) -> Any:

@@ -48,13 +48,14 @@ def resolve_model(
     revision: str | None = None,
     offline: bool = False,
     weights: bool = True,
+    code: bool = False,
     key: str = "model.name_or_path",
 ) -> Path:
     """The local directory that holds a model's files; a Hub model is downloaded (or found in the cache) first.
 
     name_or_path: a directory, `package:NAME/FOLDER` (a folder inside an installed package, whose code is not run), or a
     Hub id. weights: also require safetensors weights; without it the configuration and tokenizer files are enough.
-    key: what names the model, for messages.
+    code: also fetch the Python files of a Hub model. key: what names the model, for messages.
     Raises MissingError when something is not there, with what to type next.
     """
     is_local = name_or_path.startswith(PACKAGE_PREFIX) or Path(name_or_path).is_dir()
@@ -67,7 +68,7 @@ def resolve_model(
     elif Path(name_or_path).is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
         raise MissingError(f"{key}: there is no directory {name_or_path!r}. Check the path.")
     else:
-        directory = _download(name_or_path, key, revision=revision, offline=offline, weights=weights)
+        directory = _download(name_or_path, key, revision=revision, offline=offline, weights=weights, code=code)
     if not (directory / "config.json").is_file():
         raise MissingError(
             f"{key}: {directory} has no config.json, so it is not a model directory. Expected config.json, "
@@ -107,7 +108,7 @@ def require_safetensors(directory: Path) -> None:
     raise MissingError(f"{directory} has no weights: expected {' or '.join(WEIGHT_FILES)}. Copy them there too.")
 
 
-def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, weights: bool) -> Path:
+def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, weights: bool, code: bool) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -119,7 +120,9 @@ def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, we
         RevisionNotFoundError,
     )
 
-    patterns = ["config.json", *TOKENIZER_FILES, *(["model*.safetensors", WEIGHT_FILES[1]] if weights else [])]
+    patterns = ["config.json", *TOKENIZER_FILES]
+    patterns += ["model*.safetensors", WEIGHT_FILES[1]] if weights else []
+    patterns += ["*.py"] if code else []
     where = f"{key}: {repo_id!r}"
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, local_files_only=offline))

@@ -77,7 +77,8 @@ def build_parts(
     settings, state = config.training, PartialState()
     device: torch.device = state.device
     mixed_precision, reason = choose_precision(settings.precision, device.type)
-    logger.info("Loop %s on %s, %s (%s)", settings.loop, device, mixed_precision.replace("no", "fp32"), reason)
+    where = f"{state.num_processes} x {device.type}" if state.num_processes > 1 else str(device)
+    logger.info("Loop %s on %s, %s (%s)", settings.loop, where, mixed_precision.replace("no", "fp32"), reason)
     set_seed(config.seed)  # the new head is drawn when the model is built
     model = build_model(config, prepared, offline=offline)
     if settings.compile is True or (settings.compile == "auto" and device.type == "cuda"):
@@ -106,7 +107,12 @@ def build_model(config: RunConfig, prepared: PreparedData, *, offline: bool) -> 
             **options,
         )
     assert config.model.name_or_path is not None, "the config requires one of the two"
-    directory = model_files.resolve_model(config.model.name_or_path, revision=config.model.revision, offline=offline)
+    directory = model_files.resolve_model(
+        config.model.name_or_path,
+        revision=config.model.revision,
+        offline=offline,
+        code=config.model.trust_remote_code,
+    )
     return modeling.build_classifier(directory, trust_remote_code=config.model.trust_remote_code, **options)
 
 
