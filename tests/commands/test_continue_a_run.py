@@ -120,11 +120,17 @@ def test_overwrite_starts_anew_also_with_another_config(
     assert keep.read_text() == "mine"
 
 
-def test_resume_never_trains_the_same_run_again(
+def test_resume_never_trains_an_unfinished_run_from_the_start_and_refuses_a_finished_one(
     tmp_path: Path, train_run: Callable[..., Trained], command: Callable[..., Answer]
 ) -> None:
     first = train_run(tmp_path)
     before = history(first.run.path, "train")
+    refused = command(["train", first.file, "--resume", "never"])
+    assert refused.code == 2
+    assert "finished run" in refused.stderr
+    assert "--overwrite" in refused.stderr
+    shutil.rmtree(first.run.model)
+    first.run.record.unlink()  # what a run looks like that was killed before its end
     again = json.loads(command(["train", first.file, "--resume", "never", "--json"]).stdout)
     assert (again["already_finished"], again["resumed_from"]) == (False, 0)
     assert history(first.run.path, "train") == before
