@@ -24,7 +24,7 @@ from finetune_cli.cli_setup import (
 )
 from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, GateFailedError
 from finetune_cli.launching import is_main_process
-from finetune_cli.signals import stopping_at_once
+from finetune_cli.signals import end_if_stopped, stopping_at_once
 from finetune_cli.terminal import (
     OutputClosedError,
     leave_quietly,
@@ -115,6 +115,7 @@ def train(
         from finetune_cli.progress import training_display
         from finetune_cli.tables import train_result
 
+        end_if_stopped()
         silence_model_loading()
         with training_display(run_config.evaluation.metric_for_best, shown=out.enabled and not quiet) as listen:
             report = run_train(run_config, resume=resume, overwrite=overwrite, offline=offline, listen=listen)
@@ -184,7 +185,7 @@ def predict(
     """Label a file, standard input or --text, in the order the rows come in."""
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug)
     check_target(target, overrides, output_dir)
-    rows = rows_to_label(source, texts, text_pairs)
+    rows = rows_to_label(source, texts, text_pairs, output)
     from finetune_cli.commands.predict import WINDOW_ROWS
     from finetune_cli.commands.predict import predict as run_predict
     from finetune_cli.commands.prediction_files import choose_format, write_predictions

@@ -60,8 +60,8 @@ def check_target(target: str, overrides: list[str], output_dir: str | None) -> N
         raise ConfigError(f"--output-dir goes with a config, and {target} is a run or a model. Name that run instead.")
 
 
-def rows_to_label(source: str | None, texts: list[str], pairs: list[str]) -> Any:
-    """A path, the byte stream of standard input, or tuples of texts."""
+def rows_to_label(source: str | None, texts: list[str], pairs: list[str], output: Path | None) -> Any:
+    """A path, the byte stream of standard input, or tuples of texts. Refuses an output that would replace the input."""
     given = [*([source] if source else []), *(["--text"] if texts else [])]
     if len(given) != 1:
         found = " and ".join(given) or "nothing"
@@ -70,7 +70,12 @@ def rows_to_label(source: str | None, texts: list[str], pairs: list[str]) -> Any
         raise ConfigError(f"--text-pair: expected one for each --text ({len(texts)}), found {len(pairs)}.")
     if texts:
         return list(zip(texts, pairs, strict=True)) if pairs else [(text,) for text in texts]
-    return sys.stdin.buffer if source == "-" else Path(str(source))
+    if source == "-":
+        return sys.stdin.buffer
+    path = Path(str(source))
+    if output is not None and output.exists() and path.exists() and output.samefile(path):
+        raise ConfigError(f"-o {output} is the file that is labelled: its rows would be lost. Name another file.")
+    return path
 
 
 def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) -> int:

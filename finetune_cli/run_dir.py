@@ -105,9 +105,15 @@ def remove_directory(path: Path) -> None:
 
 
 def publish_directory(aside: Path, target: Path) -> None:
-    """Make a directory that was written aside visible as `target`, in place of an older one, once it is all on disk."""
+    """Make a directory that was written aside visible as `target`, in place of an older one, once it is all on disk.
+
+    Its files get the mode that the umask gives to new files: safetensors writes its own for the owner alone.
+    """
+    umask = os.umask(0)
+    os.umask(umask)
     for path in aside.rglob("*"):
         if path.is_file():
+            path.chmod(0o666 & ~umask)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
     sync_directory(aside)

@@ -12,6 +12,8 @@ from types import FrameType
 from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedError
 
 # SIGUSR1: Slurm's and others' notice of a preemption. Windows has no SIGUSR1.
+_came: list[int] = []  # stop signals met by `stopping_at_once`; a library may swallow what the handler raises
+
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 
 
@@ -43,18 +45,29 @@ def stopping_at_once() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _came.clear()
     previous = {number: signal.signal(number, _stop_now) for number in STOP_SIGNALS}
     try:
         yield
-    except (StopNow, StoppedError, InterruptedRunError) as err:
+    except BaseException as err:
+        if not (_came or isinstance(err, StoppedError | InterruptedRunError)):
+            raise
         previous = dict.fromkeys(STOP_SIGNALS, signal.SIG_IGN)
-        raise (err.error if isinstance(err, StopNow) else err) from None
+        # An import that was cut short may fail in any way, much later: the signal is the reason.
+        raise (StopNow(_came[0]).error if _came else err) from None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
+def end_if_stopped() -> None:
+    """Raise StopNow when a stop signal came and was swallowed on its way, as some imports do."""
+    if _came:
+        raise StopNow(_came[0])
+
+
 def _stop_now(number: int, _frame: FrameType | None) -> None:
+    _came.append(number)
     for other in STOP_SIGNALS:  # a second Ctrl-C does not wait for the tidying up
         signal.signal(other, _exit_now if other == signal.SIGINT else signal.SIG_IGN)
     raise StopNow(number)

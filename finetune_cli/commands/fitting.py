@@ -68,6 +68,8 @@ def fit(
     stop = StopRequest()
     while True:
         parts = build_parts(run, config, prepared, rules, micro_batch_size, stop, offline, listen)
+        if checkpoint is not None:
+            logger.info("Going on from %s", checkpoint)
         listen(TrainingStarted(step_of(checkpoint), parts.monitor.cadence.num_updates, str(parts.device), parts.loop))
         try:
             with stop.listening():

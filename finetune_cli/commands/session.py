@@ -67,7 +67,8 @@ def recorded(run: RunDir, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
             code = known.exit_code if isinstance(known, FinetuneError) else code
             code = ExitCode.INTERRUPTED if isinstance(err, KeyboardInterrupt) else code
             record["error"] = str(known) if isinstance(known, FinetuneError) else f"{type(err).__name__}: {err}"
-            log.exception("The command ended with exit code %d", code)
+            # A stop is no error: its traceback would bury those that are.
+            log.log(logging.INFO if code in STATUS else logging.ERROR, record["error"], exc_info=code not in STATUS)
             raise
         finally:
             status = {"status": STATUS.get(code, "failed"), "exit_code": int(code)}

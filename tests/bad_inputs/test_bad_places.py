@@ -189,6 +189,7 @@ PREDICT = {
     ),
     "output in a directory": (["good.csv", "-o", "data"], 2, "-o data: cannot write it: Is a directory."),
     "output below a file": (["good.csv", "-o", "good.csv/out.csv"], 2, "-o good.csv/out.csv: ", "Not a directory"),
+    "the input as output": (["good.csv", "-o", "good.csv"], 2, "is the file that is labelled"),
 }
 
 

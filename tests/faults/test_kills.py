@@ -49,7 +49,8 @@ def test_a_signal_during_tokenisation_ends_the_command_with_the_same_code_and_wi
     run = small_run(cache=None)
     assert "Stopped by SIGUSR1" in hurt(run, "USR1", "tokenisation")
     assert run.complaints == []
-    assert not list(run.folder.glob("cache/prepared/[!.]*"))
+    # Complete or absent: on a quick machine the signal may come when the rows have just been published.
+    assert all((folder / "manifest.json").is_file() for folder in run.folder.glob("cache/prepared/[!.]*"))
 
 
 def test_a_signal_that_arrives_while_the_processes_agree_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:

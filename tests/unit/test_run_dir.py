@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from finetune_cli.errors import ConfigError
-from finetune_cli.run_dir import RunDir, replacing, require_writable, write_json
+from finetune_cli.run_dir import RunDir, publish_directory, replacing, require_writable, write_json
 
 
 def test_a_file_takes_its_place_only_when_the_block_ends_well(tmp_path: Path) -> None:
@@ -60,3 +60,15 @@ def test_a_place_that_is_no_directory_is_refused_with_the_way_out(tmp_path: Path
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match=r"cannot write in .*--output-dir"):
         require_writable(tmp_path / "file" / "run")
+
+
+def test_a_published_directory_replaces_the_old_one_and_is_readable_as_any_new_file(tmp_path: Path) -> None:
+    aside, target = tmp_path / "aside", tmp_path / "model"
+    for directory in (aside, target):
+        directory.mkdir()
+        (directory / f"from-{directory.name}").write_text("x")
+    (aside / "from-aside").chmod(0o600)
+    publish_directory(aside, target)
+    (tmp_path / "new").write_text("x")
+    assert [path.name for path in target.iterdir()] == ["from-aside"]
+    assert (target / "from-aside").stat().st_mode == (tmp_path / "new").stat().st_mode
