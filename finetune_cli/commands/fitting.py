@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from transformers import PreTrainedModel, Trainer
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
 
 from finetune_cli.commands.run_parts import (
     Listener,
@@ -24,13 +25,16 @@ from finetune_cli.config import RunConfig
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import RunFailedError
 from finetune_cli.evaluation.scoring import ScoringRules
-from finetune_cli.records import TrainingStarted
+from finetune_cli.records.training import TrainingStarted
 from finetune_cli.run_dir import RunDir
 from finetune_cli.signals import stop_error
-from finetune_cli.training import accelerate_loop, trainer_loop
+from finetune_cli.training import accelerate_loop
 from finetune_cli.training.checkpointing import Checkpoints, Progress
 from finetune_cli.training.optimization import build_optimizer
 from finetune_cli.training.stopping import StopRequest
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +68,7 @@ def fit(
     When the device runs out of memory and `micro_batch_size` is auto, it goes on from the newest checkpoint with half
     the rows at once: the update keeps its rows, so the curve stays the same but for the dropout masks.
     """
-    micro_batch_size = _micro_batch_size(config)
+    micro_batch_size = rows_at_once(config)
     stop = StopRequest()
     while True:
         parts = build_parts(run, config, prepared, rules, micro_batch_size, stop, offline, listen)
@@ -108,7 +112,7 @@ def _smaller(micro_batch_size: int, config: RunConfig, err: BaseException) -> in
     return half
 
 
-def _micro_batch_size(config: RunConfig) -> int:
+def rows_at_once(config: RunConfig) -> int:
     """Rows that one device takes at once: as configured, or an equal share of the update."""
     share = -(-config.training.batch_size // PartialState().num_processes)
     chosen = config.training.micro_batch_size
@@ -117,7 +121,7 @@ def _micro_batch_size(config: RunConfig) -> int:
 
 def _drive_accelerate(parts: Parts, checkpoint: Path | None) -> None:
     settings = parts.config.training
-    optimizer = build_optimizer(parts.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = build_run_optimizer(parts)
     accelerate_loop.train(
         Accelerator(mixed_precision=parts.mixed_precision),
         parts.model,
@@ -134,9 +138,41 @@ def _drive_accelerate(parts: Parts, checkpoint: Path | None) -> None:
 
 
 def _drive_trainer(parts: Parts, checkpoint: Path | None) -> None:
-    config, settings = parts.config, parts.config.training
-    extra = {name: value for name, value in settings.trainer_args.items() if name != "lr_scheduler_kwargs"}
-    arguments = trainer_loop.training_arguments(
+    from finetune_cli.training import trainer_loop  # brings `datasets` and pandas, which the other loop does without
+
+    optimizer = build_run_optimizer(parts)
+    trainer_loop.train(
+        _trainer_arguments(parts),
+        parts.model,
+        optimizer,
+        build_run_schedule(parts, optimizer),
+        build_batches(parts),
+        build_objective(parts.config, parts.prepared),
+        parts.monitor,
+        seed=parts.config.seed,
+        resume_from=checkpoint,
+    )
+
+
+def build_run_optimizer(parts: Parts) -> Optimizer:
+    """AdamW, or the optimizer that `training.trainer_args` names."""
+    settings = parts.config.training
+    chosen: dict[str, Any] = {}
+    if OPTIMIZER_ARGUMENTS.intersection(settings.trainer_args):
+        from transformers import Trainer
+
+        optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(_trainer_arguments(parts), parts.model)
+        chosen = {"optimizer_class": optimizer_class, "options": options}
+    return build_optimizer(
+        parts.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, **chosen
+    )
+
+
+def _trainer_arguments(parts: Parts) -> TrainingArguments:
+    from finetune_cli.training import trainer_loop
+
+    settings = parts.config.training
+    return trainer_loop.training_arguments(
         output_dir=parts.run.path,
         num_updates=parts.monitor.cadence.num_updates,
         micro_batch_size=parts.micro_batch_size,
@@ -144,26 +180,8 @@ def _drive_trainer(parts: Parts, checkpoint: Path | None) -> None:
         learning_rate=settings.learning_rate,
         max_grad_norm=settings.max_grad_norm,
         mixed_precision=parts.mixed_precision,
-        seed=config.seed,
-        extra=extra,
-    )
-    chosen: dict[str, Any] = {}
-    if OPTIMIZER_ARGUMENTS.intersection(extra):
-        optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments, parts.model)
-        chosen = {"optimizer_class": optimizer_class, "options": options}
-    optimizer = build_optimizer(
-        parts.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, **chosen
-    )
-    trainer_loop.train(
-        arguments,
-        parts.model,
-        optimizer,
-        build_run_schedule(parts, optimizer),
-        build_batches(parts),
-        build_objective(config, parts.prepared),
-        parts.monitor,
-        seed=config.seed,
-        resume_from=checkpoint,
+        seed=parts.config.seed,
+        extra={name: value for name, value in settings.trainer_args.items() if name != "lr_scheduler_kwargs"},
     )
 
 

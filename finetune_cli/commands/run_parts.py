@@ -4,39 +4,43 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import set_seed
+from accelerate.utils import parse_flag_from_env, set_seed
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
-from finetune_cli import model_files, modeling
+from finetune_cli import model_files, model_freezing, model_lora, modeling
 from finetune_cli.config import RunConfig
-from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
+from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler, used_tokens
 from finetune_cli.data.order import RowOrder, micro_batches_per_update
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import ScoringRules, plain_scores
-from finetune_cli.records import EvalRecord
+from finetune_cli.records.training import EvalRecord
 from finetune_cli.run_dir import RunDir
 from finetune_cli.tasks import METRICS
 from finetune_cli.training.checkpointing import Checkpoints
+from finetune_cli.training.cpu_kernels import speed_up_dropout
+from finetune_cli.training.device_settings import DeviceSettings, choose_device_settings
 from finetune_cli.training.monitor import BestRule, Cadence, Monitor
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
 from finetune_cli.training.optimization import build_schedule, count_updates
 from finetune_cli.training.precision import choose_precision
 from finetune_cli.training.stopping import StopRequest
+from finetune_cli.training.used_rows import train_used_rows_only
 
 logger = logging.getLogger(__name__)
 
 Listener = Callable[[Any], None]
-DEVICE_PADDING_MULTIPLE = 8  # tensor cores want dimensions that are multiples of 8
+SHARDING = ("FSDP", "DEEPSPEED")  # as in Accelerate's environment variables
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Parts:
     order: RowOrder
     monitor: Monitor
     device: torch.device
+    device_settings: DeviceSettings
     mixed_precision: str
     micro_batch_size: int
 
@@ -79,19 +84,48 @@ def build_parts(
     mixed_precision, reason = choose_precision(settings.precision, device.type)
     where = f"{state.num_processes} x {device.type}" if state.num_processes > 1 else str(device)
     logger.info("Loop %s on %s, %s (%s)", settings.loop, where, mixed_precision.replace("no", "fp32"), reason)
+    chosen = choose_device_settings(device.type, precision=settings.precision, compile_model=settings.compile)
+    if chosen.fp32_matmul is not None:
+        torch.set_float32_matmul_precision(chosen.fp32_matmul)
     set_seed(config.seed)  # the new head is drawn when the model is built
     model = build_model(config, prepared, offline=offline)
-    if settings.compile is True or (settings.compile == "auto" and device.type == "cuda"):
+    _make_cheaper(model, config, prepared, device)
+    if chosen.compile:
         model.compile(dynamic=True)
     order = RowOrder(
         prepared.splits["train"].lengths, batch_size=settings.batch_size, seed=config.seed, batching=settings.batching
     )
     num_updates = count_updates(order.updates_per_epoch, num_epochs=settings.num_epochs, max_steps=settings.max_steps)
-    monitor = _build_monitor(run, config, prepared, rules, model, order, num_updates, stop=stop, listen=listen)
-    return Parts(run, config, prepared, model, order, monitor, device, mixed_precision, micro_batch_size)
+    monitor = _build_monitor(
+        run, config, prepared, rules, model, order, num_updates, stop=stop, listen=listen, chosen=chosen
+    )
+    return Parts(run, config, prepared, model, order, monitor, device, chosen, mixed_precision, micro_batch_size)
+
+
+def _make_cheaper(model: PreTrainedModel, config: RunConfig, prepared: PreparedData, device: torch.device) -> None:
+    """What saves time and memory and trains the same model."""
+    settings, arguments = config.training, config.training.trainer_args
+    if device.type == "cpu" and not settings.compile:
+        speed_up_dropout(model)
+    sharded = arguments.get("fsdp") or any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in SHARDING)
+    leaves_zero_gradients_alone = str(arguments.get("optim", "adamw_torch")).startswith("adamw_torch")
+    if leaves_zero_gradients_alone and not settings.weight_decay and not sharded:
+        pad_token_id = model_files.pad_token_id(prepared.tokenizer_dir)
+        train_used_rows_only(model, used_tokens(prepared.splits["train"], pad_token_id))
 
 
 def build_model(config: RunConfig, prepared: PreparedData, *, offline: bool) -> PreTrainedModel:
+    """The classifier to train: its weights, and which of them are trained; adapters and recomputation as configured."""
+    model = _load_or_create(config, prepared, offline=offline)
+    model_freezing.freeze(model, config.model.freeze)
+    if config.model.lora is not None:
+        model_lora.add_lora(model, **config.model.lora.model_dump())
+    if config.training.gradient_checkpointing:
+        modeling.recompute_activations(model)
+    return model
+
+
+def _load_or_create(config: RunConfig, prepared: PreparedData, *, offline: bool) -> PreTrainedModel:
     """The classifier of this config: pretrained, or new with the sizes of `model.from_scratch`."""
     options: dict[str, Any] = {
         "kind": config.spec.kind,
@@ -127,6 +161,7 @@ def _build_monitor(
     *,
     stop: StopRequest,
     listen: Listener,
+    chosen: DeviceSettings,
 ) -> Monitor:
     evaluation, checkpointing, stopping = config.evaluation, config.checkpointing, config.training.early_stopping
     pad_token_id = model_files.pad_token_id(prepared.tokenizer_dir)
@@ -140,14 +175,16 @@ def _build_monitor(
         for split in scored_splits(prepared):
             rows = prepared.splits[split]
             labels = rows.known_labels()
-            logits = predict_logits(
-                model,
-                rows,
-                pad_token_id=pad_token_id,
-                device=model.device,
-                accelerator=monitor.accelerator,
-                check=check,
-            )
+            # Uncompiled: any shape comes here, and `evaluate` on the saved model is to give the same score.
+            with torch.compiler.set_stance("force_eager") if chosen.compile else nullcontext():
+                logits = predict_logits(
+                    model,
+                    rows,
+                    pad_token_id=pad_token_id,
+                    device=model.device,
+                    accelerator=monitor.accelerator,
+                    check=check,
+                )
             records.append(EvalRecord(step, epoch, split, *plain_scores(logits, labels, rules)))
         return records
 
@@ -172,6 +209,7 @@ def _build_monitor(
         stop=stop,
         skip_nonfinite=config.training.on_nonfinite == "skip",
         listen=listen,
+        lag=chosen.reading_lag,
     )
     return monitor
 
@@ -198,13 +236,16 @@ def build_run_schedule(parts: Parts, optimizer: Optimizer) -> LRScheduler:
 
 
 def build_batches(parts: Parts) -> EpochLoader:
-    train, state = parts.prepared.splits["train"], PartialState()
+    train, state, chosen = parts.prepared.splits["train"], PartialState(), parts.device_settings
+    max_length: int = parts.prepared.report["max_length"]
     rows = TrainingRows(
         train,
         train.known_labels(),
         pad_token_id=model_files.pad_token_id(parts.prepared.tokenizer_dir),
-        multiple_of=1 if state.device.type == "cpu" else DEVICE_PADDING_MULTIPLE,
-        length=parts.prepared.report["max_length"] if parts.config.data.padding == "max_length" else None,
+        multiple_of=chosen.width_multiple,
+        length=max_length if parts.config.data.padding == "max_length" else None,
+        static_limit=max_length if chosen.few_widths else None,
+        num_rows=parts.micro_batch_size if chosen.full_micro_batches else None,
     )
     sampler = UpdateSampler(
         parts.order,
@@ -212,7 +253,7 @@ def build_batches(parts: Parts) -> EpochLoader:
         num_processes=state.num_processes,
         process_index=state.process_index,
     )
-    return EpochLoader(rows, sampler, pin_memory=state.device.type == "cuda")
+    return EpochLoader(rows, sampler, pin_memory=chosen.pin_memory)
 
 
 def build_objective(config: RunConfig, prepared: PreparedData) -> Objective:
@@ -222,7 +263,14 @@ def build_objective(config: RunConfig, prepared: PreparedData) -> Objective:
         weights = balanced_class_weights(labels, len(prepared.label_names or ()))
     elif settings.class_weights is not None:
         weights = torch.tensor(_named_weights(settings.class_weights, prepared.label_names or ()))
-    losses = row_losses(config.spec.kind, label_smoothing=settings.label_smoothing, class_weights=weights)
+    if weights is not None:
+        weights = weights.to(PartialState().device)  # once, not for each micro-batch
+    losses = row_losses(
+        config.spec.kind,
+        label_smoothing=settings.label_smoothing,
+        class_weights=weights,
+        focal_gamma=settings.focal_gamma,
+    )
     return Objective(losses, num_processes=PartialState().num_processes)
 
 

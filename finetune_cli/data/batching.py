@@ -15,6 +15,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from finetune_cli.data.order import MicroBatch, RowOrder, micro_batches_per_update, split_update
 
+CHUNK_TOKENS = 1 << 20  # of a memory map that may be larger than memory
+
+FEW_WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512)  # from 64 on, at most a third of a row is padding
+
 
 class EncodedRows(Protocol):
     """Tokenised rows laid end to end: row i is input_ids[offsets[i]:offsets[i + 1]]."""
@@ -83,8 +87,31 @@ def pad_rows(
     return inputs
 
 
+def used_tokens(encoded: EncodedRows, pad_token_id: int) -> torch.Tensor:
+    """The token ids, in order, that occur in some row, and the one of padding; int64 (U,)."""
+    seen = np.zeros(0, bool)
+    for start in range(0, len(encoded.input_ids), CHUNK_TOKENS):
+        ids = encoded.input_ids[start : start + CHUNK_TOKENS]
+        seen = np.pad(seen, (0, max(0, int(ids.max()) + 1 - len(seen))))
+        seen[ids] = True
+    return torch.from_numpy(np.union1d(np.flatnonzero(seen), pad_token_id))
+
+
+def few_widths(longest: int, limit: int) -> int:
+    """The width for rows of up to `longest` tokens, one of a few, for compilers that translate each shape anew.
+
+    limit: tokens that a row can have at most; a width never exceeds it.
+    """
+    step = FEW_WIDTHS[-1]
+    return min(limit, next((width for width in FEW_WIDTHS if width >= longest), -(-longest // step) * step))
+
+
 class TrainingRows(Dataset[dict[str, Any]]):
-    """Tokenised, labelled rows that are fetched a micro-batch at a time, as tensors ready for the objective."""
+    """Tokenised, labelled rows that are fetched a micro-batch at a time, as tensors ready for the objective.
+
+    static_limit: pad to one of a few widths, at most so many tokens. num_rows: fill a short micro-batch up to so many
+    rows, with rows that do not count.
+    """
 
     def __init__(
         self,
@@ -94,19 +121,33 @@ class TrainingRows(Dataset[dict[str, Any]]):
         pad_token_id: int,
         multiple_of: int = 1,
         length: int | None = None,
+        static_limit: int | None = None,
+        num_rows: int | None = None,
     ) -> None:
+        self.encoded = encoded
         self.labels = labels
-        self.pad = partial(pad_rows, encoded, pad_token_id=pad_token_id, multiple_of=multiple_of, length=length)
+        self.length = length
+        self.static_limit = static_limit
+        self.num_rows = num_rows
+        self.pad = partial(pad_rows, encoded, pad_token_id=pad_token_id, multiple_of=multiple_of)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitems__(self, micro_batch: MicroBatch) -> dict[str, Any]:
         """Inputs (M, T), `labels` (M,), and how many rows count here and in the whole update."""
-        inputs = self.pad(micro_batch.rows)
+        rows = micro_batch.rows
+        if self.num_rows is not None and len(rows) < self.num_rows:
+            rows = np.pad(rows, (0, self.num_rows - len(rows)), mode="edge")  # the last row again: no wider than before
+        inputs = self.pad(rows, length=self._width(rows))
         batch: dict[str, Any] = {name: torch.from_numpy(values) for name, values in inputs.items()}
-        batch["labels"] = torch.from_numpy(np.asarray(self.labels[micro_batch.rows]))
+        batch["labels"] = torch.from_numpy(np.asarray(self.labels[rows]))
         return batch | {"num_valid": micro_batch.num_valid, "update_rows": micro_batch.update_rows}
+
+    def _width(self, rows: np.ndarray) -> int | None:
+        if self.length is not None or self.static_limit is None:
+            return self.length
+        return few_widths(int((self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]).max()), self.static_limit)
 
 
 class EpochLoader(DataLoader[dict[str, Any]]):

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from finetune_cli.training.checkpointing import use_bare_weight_names
-from finetune_cli.training.guards import drop_nonfinite_gradients
+from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
 
@@ -57,13 +57,12 @@ def train(
                     share = objective(model, send_to_device(batch, accelerator.device, non_blocking=True))
                     accelerator.backward(share)
                 loss += share.detach()
-            grad_norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
-            if monitor.skip_nonfinite:
-                drop_nonfinite_gradients(model)
+            grad_norm = clip_gradients(
+                accelerator, model, optimizer, max_norm=max_grad_norm, skip_nonfinite=monitor.skip_nonfinite
+            )
             learning_rate = float(schedule.get_last_lr()[0])
             optimizer.step()
             if not accelerator.optimizer_step_was_skipped:
                 schedule.step()
             optimizer.zero_grad()
-            mean_loss = accelerator.reduce(loss, reduction="mean")
-            over = monitor.after_update(loss=mean_loss.item(), grad_norm=float(grad_norm), learning_rate=learning_rate)
+            over = monitor.after_update(loss=loss, grad_norm=grad_norm, learning_rate=learning_rate)

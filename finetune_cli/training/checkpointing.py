@@ -6,7 +6,6 @@ process without arbitrary pickles) and add `progress.json`, the state of this pa
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import pickle
@@ -20,17 +19,18 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from safetensors.torch import load_model
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from finetune_cli.errors import MissingError, RunFailedError
 from finetune_cli.run_dir import disk_errors_explained, publish_directory, remove_directory, write_json
+from finetune_cli.training.manifest import PROGRESS, files_below, find_damage, seal
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
-PROGRESS = "progress.json"
 WEIGHTS = "model.safetensors"
 STEP_NAME = re.compile(r"step-(\d{6,})")
 
@@ -77,6 +77,21 @@ class Checkpoints:
     def path(self, step: int) -> Path:
         return self.directory / f"step-{step:06d}"
 
+    def require_room(self, accelerator: Accelerator, optimizer: Optimizer) -> None:
+        """Refuse to train when the disk cannot hold a single checkpoint; called by all processes together.
+
+        Counts the least that one takes: the trainable weights, and with Adam two averages of each. Raises
+        RunFailedError.
+        """
+        with _failing_together(accelerator):
+            needed, disk = _least_bytes(optimizer), shutil.disk_usage(self.directory.parent)
+            if disk.free < needed and disk.total:  # a file system that does not tell its size says 0
+                raise RunFailedError(
+                    f"{self.directory}: the disk has {disk.free / 1e6:,.1f} MB left, and one checkpoint takes "
+                    f"{needed / 1e6:,.1f} MB or more. Free some space and run the same command again, or choose "
+                    f"another directory with --output-dir."
+                )
+
     def save(
         self,
         accelerator: Accelerator,
@@ -97,7 +112,8 @@ class Checkpoints:
                 if main:
                     remove_directory(aside)
                     aside.mkdir(parents=True)
-            with _failing_together(accelerator), disk_errors_explained(self.directory):
+            sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+            with _failing_together(accelerator, at_once=sharded), disk_errors_explained(self.directory):
                 _save_state(accelerator, aside)
             with _failing_together(accelerator), disk_errors_explained(self.directory):
                 if main:
@@ -126,7 +142,7 @@ class Checkpoints:
             "processes": accelerator.num_processes,
         }
         write_json(aside / PROGRESS, _plain(state))
-        _seal(aside, step=progress.step)
+        seal(aside, step=progress.step)
         publish_directory(aside, target)  # in place of a damaged one that the run went back behind
         self._rotate(progress)
 
@@ -149,31 +165,53 @@ class Checkpoints:
     def newest(self) -> Path | None:
         """The newest undamaged checkpoint; damaged ones are named in a warning. None when there is none at all.
 
-        Raises MissingError when every checkpoint is damaged.
+        One whose best model is damaged counts as damaged: the run would go on to an end without a result, while an
+        earlier one trains the best model again. Raises MissingError when none can be used.
         """
-        damaged = []
+        damaged: list[str] = []
         for path in self._all_newest_first():
-            problem = find_damage(path)
+            problem = find_damage(path) or self._damage_of_best(path, may_be_gone=bool(damaged))
             if problem is None:
                 return path
             damaged.append(f"{path}: {problem}")
             logger.warning("Damaged checkpoint left out: %s: %s", path, problem)
         if damaged:
             raise MissingError(
-                "Every checkpoint of this run is damaged:\n  "
+                "The run cannot go on from any of its checkpoints:\n  "
                 + "\n  ".join(damaged)
-                + "\nStart anew with --overwrite, or restore a checkpoint from a backup."
+                + "\nBring the damaged files back from a backup, or start anew with --overwrite."
             )
         return None
 
     def undamaged(self, path: Path) -> Path:
-        """`path` itself, when it is a checkpoint with all checksums right. Raises MissingError otherwise."""
-        if (problem := find_damage(path)) is not None:
+        """`path` itself, when it and its best model have all checksums right. Raises MissingError otherwise."""
+        if (problem := find_damage(path) or self._damage_of_best(path, may_be_gone=True)) is not None:
             raise MissingError(
                 f"The checkpoint {path} cannot be used: {problem}. Expected a directory such as "
                 f"{self.directory / 'step-000459'}; --resume auto takes the newest, --overwrite starts anew."
             )
         return path
+
+    def best_weights(self, step: int) -> Path:
+        """The weights after the best update, in their file. Raises MissingError when they are damaged."""
+        if (problem := find_damage(self.path(step), only=(WEIGHTS,))) is not None:
+            raise MissingError(
+                f"The best model, in {self.path(step)}, cannot be used: {problem}. Bring it back from a backup, or run "
+                f"the same command again: it goes on from a checkpoint before it, when there is one."
+            )
+        return self.path(step) / WEIGHTS
+
+    def _damage_of_best(self, path: Path, *, may_be_gone: bool) -> str | None:
+        """What is wrong with the best model that an undamaged checkpoint knows.
+
+        may_be_gone: rotation removes a best model once a later checkpoint has a better one.
+        """
+        progress = json.loads((path / PROGRESS).read_text(encoding="utf-8"))["progress"]
+        best = self.path(progress["best_step"])
+        if not progress["best_step"] or best == path or (may_be_gone and not best.exists()):
+            return None
+        problem = find_damage(best, only=(WEIGHTS,))
+        return problem and f"its best model, in {best.name}, cannot be used: {problem}"
 
     def _all_newest_first(self) -> list[Path]:
         found = [path for path in self.directory.glob("step-*") if STEP_NAME.fullmatch(path.name) and path.is_dir()]
@@ -189,30 +227,10 @@ class Checkpoints:
                 remove_directory(path)
 
 
-def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint: a missing, shortened or altered file. None when all checksums hold."""
-    if not path.is_dir():
-        return "there is no such directory"
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
-    except FileNotFoundError:
-        return f"no {MANIFEST}"
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError):
-        return f"{MANIFEST} is unreadable"
-    if PROGRESS not in expected:
-        return f"{MANIFEST} does not list {PROGRESS}"
-    for name, (size, checksum) in expected.items():
-        file = path / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            return f"{MANIFEST} names a file outside the checkpoint: {name!r}"
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes, expected {size}"
-        if _sha256(file) != checksum:
-            return f"{name} was altered (checksum differs)"
-    return None
+def _least_bytes(optimizer: Optimizer) -> int:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    copies = 3 if isinstance(optimizer, torch.optim.Adam) else 1
+    return copies * sum(parameter.numel() * parameter.element_size() for parameter in parameters)
 
 
 def _step_of(path: Path) -> int:
@@ -220,12 +238,18 @@ def _step_of(path: Path) -> int:
 
 
 @contextmanager
-def _failing_together(accelerator: Accelerator) -> Iterator[None]:
-    """All processes leave the block together; when it fails in one, it fails in all, so that none waits for ever."""
+def _failing_together(accelerator: Accelerator, *, at_once: bool = False) -> Iterator[None]:
+    """All processes leave the block together; when it fails in one, it fails in all, so that none waits for ever.
+
+    at_once: a block in which the processes exchange data. The others are in the middle of that and cannot be told; the
+    end of this process ends them, through the lost connection or the launcher.
+    """
     problem: Exception | None = None
     try:
         yield
     except Exception as err:
+        if at_once:
+            raise
         problem = err
     if accelerator.num_processes > 1:
         failed = torch.tensor(int(problem is not None), device=accelerator.device)
@@ -238,36 +262,24 @@ def _failing_together(accelerator: Accelerator) -> Iterator[None]:
 
 def _save_state(accelerator: Accelerator, directory: Path) -> None:
     """Have Accelerate write its part. Raises OSError when the disk is full."""
+    own_checksums = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)  # half of torch.save's time; the manifest has ours
     try:
         accelerator.save_state(str(directory))
     except RuntimeError:
         _raise_disk_error(directory)
         raise
+    finally:
+        torch.serialization.set_crc32_options(own_checksums)
 
 
 def _raise_disk_error(directory: Path) -> None:
     """torch's writer does not say why it failed: write more than it could, and let that say it."""
     block = bytes(2**20)
-    largest = max((file.stat().st_size for file in _files(directory)), default=0)
+    largest = max((file.stat().st_size for file in files_below(directory)), default=0)
     with (directory / "probe").open("wb") as file:
         for _ in range(1 + -(-largest // len(block))):
             file.write(block)
-
-
-def _seal(directory: Path, *, step: int) -> None:
-    files = {}
-    for file in sorted(_files(directory)):
-        files[str(file.relative_to(directory))] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-    write_json(directory / MANIFEST, {"step": step, "files": files})
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    return (path for path in directory.rglob("*") if path.is_file())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain(value: Any) -> Any:

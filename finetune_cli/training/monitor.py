@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from finetune_cli.errors import MissingError, RunFailedError
-from finetune_cli.records import EvalRecord, StepRecord
+from finetune_cli.records.training import EvalRecord, StepRecord
 from finetune_cli.signals import stop_error
 from finetune_cli.training.checkpointing import Checkpoints, Progress
+from finetune_cli.training.readings import NOTHING_READ, Reading, send_reading
 from finetune_cli.training.stopping import StopRequest
 
 Evaluate = Callable[[int, float, Callable[[], None]], Sequence[EvalRecord]]
@@ -55,6 +58,18 @@ class BestRule:
         if math.isnan(score):
             return False
         return best is None or (score - best if self.greater_is_better else best - score) > by
+
+
+@dataclass(frozen=True)
+class _Update:
+    """A finished update whose loss and gradient norm may still be on the device."""
+
+    step: int
+    learning_rate: float
+    seconds: float
+    rows: np.ndarray
+    tokens: int
+    read: Callable[[], Reading]
 
 
 class _StopDuringEvaluation(Exception):
@@ -100,6 +115,9 @@ class Monitor:
     rows_of(step): the row numbers and the token count of an update, for the record and for messages.
     evaluate(step, epoch, check): scores on the validation splits, on all processes alike; calls `check` between
     batches.
+    lag: how many updates an accelerator may run ahead of what is read of them, so that the host never waits for the
+    newest one; 0 reads each at once. All are read before an evaluation, a checkpoint and the end. The number is fixed,
+    so that several processes decide alike.
     """
 
     def __init__(
@@ -114,6 +132,7 @@ class Monitor:
         stop: StopRequest,
         skip_nonfinite: bool = False,
         listen: Callable[[Any], None] = lambda event: None,
+        lag: int = 0,
     ) -> None:
         self.cadence = cadence
         self.best_rule = best_rule
@@ -124,6 +143,9 @@ class Monitor:
         self.stop = stop
         self.skip_nonfinite = skip_nonfinite
         self.listen = listen
+        self.lag = lag
+        self.unread: deque[_Update] = deque()
+        self.last_reading = NOTHING_READ
         self.progress = Progress()
         self.add_files: Callable[[Path], None] | None = None
 
@@ -135,6 +157,8 @@ class Monitor:
         self.accelerator, self.schedule = accelerator, schedule
         if resume_from is not None:
             self.progress = self.checkpoints.restore(resume_from, accelerator, schedule)
+        if not self._finished():
+            self.checkpoints.require_room(accelerator, schedule.optimizer)
         main = accelerator.is_main_process
         self.history = History(self.history_path, enabled=main, keep_bytes=self.progress.history_bytes)
         self.began = time.monotonic() - self.progress.seconds
@@ -144,30 +168,69 @@ class Monitor:
             self._evaluate_and_save()  # the stop came during this evaluation
         return self._finished()
 
-    def after_update(self, *, loss: float, grad_norm: float, learning_rate: float) -> bool:
+    def after_update(self, *, loss: Tensor, grad_norm: Tensor, learning_rate: float) -> bool:
         """Record the update and do what is due; True when training is over.
 
-        loss: of the whole update, over all processes. Raises RunFailedError on a loss or gradient that is not finite,
-        NotFinishedError or InterruptedRunError after a signal, with a complete checkpoint written.
+        loss: of this process's rows of the whole update; its mean over processes is recorded. grad_norm: of the whole.
+        Both 0-d and on the device. Raises RunFailedError on a loss or gradient that is not finite, NotFinishedError or
+        InterruptedRunError after a signal, with a complete checkpoint written.
         """
         progress, cadence = self.progress, self.cadence
         progress.step += 1
         progress.seconds = time.monotonic() - self.began
-        rows, tokens = self.rows_of(progress.step)
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)) and not self.skip_nonfinite:
-            raise RunFailedError(_nonfinite_message(progress.step, loss, grad_norm, rows))
-        epoch = cadence.epoch(progress.step)
-        self._note(
-            StepRecord(progress.step, epoch, loss, grad_norm, learning_rate, progress.seconds, len(rows), tokens)
-        )
-        signal_number = self.stop.agreed(self.accelerator)
-        if cadence.due(progress.step, cadence.evaluate_every) and not signal_number:
+        self.unread.append(self._send(loss, grad_norm, learning_rate))
+        scoring_is_due = cadence.due(progress.step, cadence.evaluate_every)
+        self._read(leave=0 if scoring_is_due or cadence.due(progress.step, cadence.save_every) else self.lag)
+        signal_number = self._signal()
+        if scoring_is_due and not signal_number:
             self._evaluate_and_save()
         elif signal_number or self._save_is_due():
             self._save()
         if signal_number:
             self._raise_stopped(signal_number)
         return self._finished()
+
+    def _send(self, loss: Tensor, grad_norm: Tensor, learning_rate: float) -> _Update:
+        read = send_reading(
+            self.accelerator,
+            loss,
+            grad_norm,
+            signal_number=self.stop.signal_number,
+            seconds_since_save=time.monotonic() - self.saved_at,
+        )
+        rows, tokens = self.rows_of(self.progress.step)
+        return _Update(self.progress.step, learning_rate, self.progress.seconds, rows, tokens, read)
+
+    def _read(self, *, leave: int) -> None:
+        """Record the oldest updates until only so many are unread."""
+        while len(self.unread) > leave:
+            update = self.unread.popleft()
+            reading = self.last_reading = update.read()
+            if not (self.skip_nonfinite or self._is_finite(reading)):
+                raise RunFailedError(_nonfinite_message(update.step, reading.loss, reading.grad_norm, update.rows))
+            self._note(
+                StepRecord(
+                    update.step,
+                    self.cadence.epoch(update.step),
+                    reading.loss,
+                    reading.grad_norm,
+                    update.learning_rate,
+                    update.seconds,
+                    len(update.rows),
+                    update.tokens,
+                )
+            )
+
+    def _is_finite(self, reading: Reading) -> bool:
+        """With fp16 an infinite gradient is how the scaler finds its scale: it leaves that step out by itself."""
+        return math.isfinite(reading.loss) and (math.isfinite(reading.grad_norm) or self.accelerator.scaler is not None)
+
+    def _signal(self) -> int:
+        """The stop signal that any process got, as last read, the same answer on every process; 0 for none."""
+        if self.accelerator.num_processes > 1:
+            self.stop.signal_number = self.last_reading.signal_number or self.stop.signal_number
+            return self.last_reading.signal_number
+        return self.stop.signal_number
 
     def close(self) -> None:
         if hasattr(self, "history"):
@@ -202,19 +265,20 @@ class Monitor:
         if self.cadence.due(self.progress.step, self.cadence.save_every) or self._gave_up():
             return True
         limit = self.cadence.save_every_seconds
-        return limit is not None and self._agreed_seconds_since_save() >= limit
+        return limit is not None and self._seconds_since_save() >= limit
 
-    def _agreed_seconds_since_save(self) -> float:
-        """The main process's clock, on every process: they must all save or none."""
-        from accelerate.utils import broadcast_object_list
-
-        elapsed = [time.monotonic() - self.saved_at]
-        return float(broadcast_object_list(elapsed)[0]) if self.accelerator.num_processes > 1 else elapsed[0]
+    def _seconds_since_save(self) -> float:
+        """The main process's clock, as last read, on every process: they must all save or none."""
+        if self.accelerator.num_processes > 1:
+            return self.last_reading.seconds_since_save
+        return time.monotonic() - self.saved_at
 
     def _save(self) -> None:
+        self._read(leave=0)  # no checkpoint of weights that a loss not yet read shows to be ruined
         self.progress.history_bytes = self.history.synced_size()
         self.checkpoints.save(self.accelerator, self.schedule, self.progress, add_files=self.add_files)
         self.saved_at = time.monotonic()
+        self.last_reading = NOTHING_READ
 
     def _check_between_batches(self) -> None:
         if self.stop.agreed(self.accelerator):

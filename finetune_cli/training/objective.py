@@ -22,22 +22,44 @@ class EpochBatches(Protocol):
     def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
 
 
-def row_losses(kind: str, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> RowLosses:
-    """The loss of each row: (logits (M, C) float32, labels (M,)) -> (M,).
+def row_losses(
+    kind: str, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None, focal_gamma: float = 0.0
+) -> RowLosses:
+    """The loss of each row: (logits (M, C) float32, labels (M,) or, of 0 and 1, (M, C)) -> (M,).
 
-    Cross-entropy for classification, squared error for regression (logits (M, 1)). class_weights (C,) multiply a row's
-    loss and are not divided out again: the sum stays linear in the rows, so that accumulation and several processes
+    Cross-entropy for classification, its mean over the classes, each yes or no, for multilabel, squared error for
+    regression (logits (M, 1)). class_weights (C,) multiply a row's loss, in multilabel that of a class that the row
+    has, and are not divided out again: the sum stays linear in the rows, so that accumulation and several processes
     give the loss of one large batch. Scale them to a mean of 1 over the training rows to keep the learning rate's
-    meaning.
+    meaning. focal_gamma: cross-entropies are multiplied by (1 - p)^gamma, p the probability of the truth (Lin et al.
+    2017, "Focal Loss for Dense Object Detection"); not together with label_smoothing.
     """
     if kind == "regression":
         return lambda logits, labels: functional.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="none")
 
     def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         losses = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+        if focal_gamma:
+            losses = losses * _focus(logits, labels, focal_gamma)
         return losses if class_weights is None else losses * class_weights.to(logits.device)[labels]
 
-    return cross_entropy
+    def mean_over_classes(logits: Tensor, labels: Tensor) -> Tensor:
+        truth = labels.to(logits.dtype)
+        target = truth * (1 - label_smoothing) + label_smoothing / 2
+        weights = None if class_weights is None else class_weights.to(logits.device)
+        losses = functional.binary_cross_entropy_with_logits(logits, target, reduction="none", pos_weight=weights)
+        if focal_gamma:
+            losses = losses * torch.exp(focal_gamma * functional.logsigmoid((1 - 2 * truth) * logits))
+        return losses.mean(dim=1)
+
+    return mean_over_classes if kind == "multilabel" else cross_entropy
+
+
+def _focus(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    """(1 - p)^gamma, p the probability of the label, through log(1 - p): the power's own gradient is inf at p = 1."""
+    is_label = functional.one_hot(labels, logits.shape[1]).bool()
+    of_others = logits.masked_fill(is_label, -torch.inf).logsumexp(dim=1)
+    return torch.exp(gamma * (of_others - logits.logsumexp(dim=1)))
 
 
 class Objective:
@@ -65,6 +87,12 @@ class Objective:
 
 
 def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
-    """Weights N / (C x count), scikit-learn's "balanced": every class weighs the same, the mean over rows is 1."""
+    """Weights N / (C x count), scikit-learn's "balanced": every class weighs the same, the mean over rows is 1.
+
+    Multilabel, labels (N, C): rows without the class / rows with it, so that both weigh the same in the class's loss.
+    """
+    if labels.ndim == 2:
+        with_class = labels.sum(dim=0).to(torch.float32)
+        return (len(labels) - with_class).clamp(min=1) / with_class.clamp(min=1)
     counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
     return len(labels) / (num_classes * counts.to(torch.float32))

@@ -31,6 +31,18 @@ def choose_precision(requested: str, device_type: str) -> tuple[str, str]:
     return "no", f"this {device_type} has no native bf16"
 
 
+def inference_dtype(requested: str, device_type: str) -> torch.dtype | None:
+    """The type that a trained model answers in, None for its weights' fp32: as it was trained, where that is native.
+
+    A model that was trained in bf16 or fp16 on a GPU answers in fp32 on a CPU without it: there both would be slow.
+    """
+    if requested == "fp16" and device_type == "cpu":
+        return None
+    if requested == "bf16" and device_type == "cpu" and not _has_native_bf16(device_type):
+        return None
+    return AUTOCAST_DTYPES[choose_precision(requested, device_type)[0]]
+
+
 def _has_native_bf16(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

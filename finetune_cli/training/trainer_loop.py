@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import set_seed
+from accelerate.utils import send_to_device, set_seed
+from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune_cli.training.checkpointing import use_bare_weight_names
-from finetune_cli.training.guards import drop_nonfinite_gradients
+from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
 
@@ -46,9 +47,8 @@ def training_arguments(
         bf16=mixed_precision == "bf16",
         fp16=mixed_precision == "fp16",
         seed=seed,
-        logging_strategy="steps",
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # otherwise a NaN loss is logged as 0.0
+        logging_strategy="no",  # a log fetches the loss, for which the device would have to finish first
+        logging_nan_inf_filter=False,  # the filter looks at each loss at once
         eval_strategy="no",
         save_strategy="no",
         report_to="none",
@@ -66,12 +66,15 @@ class SharedPartsTrainer(Trainer):
         objective: Objective,
         optimizer: Optimizer,
         schedule: LRScheduler,
+        *,
+        skip_nonfinite: bool,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.own_optimizer, self.own_schedule = optimizer, schedule
         self.batches = batches
         self.objective = objective
+        self.skip_nonfinite = skip_nonfinite
         self.loss_is_scaled_for_ga = True  # the objective divides by the rows of the whole update
         self.update_loss = torch.zeros((), device=self.args.device)
 
@@ -95,14 +98,34 @@ class SharedPartsTrainer(Trainer):
         self.update_loss += share.detach()
         return share
 
-    def take_update_loss(self) -> float:
-        """The loss of the update just finished, over all processes.
+    def take_update_loss(self) -> Tensor:
+        """The loss of the update just finished, over this process's rows.
 
         Summed here because Trainer resets its own sum by subtracting it from itself, so that one NaN stays for ever.
         """
-        loss = self.accelerator.reduce(self.update_loss, reduction="mean").item()
-        self.update_loss = torch.zeros_like(self.update_loss)
-        return float(loss)
+        loss, self.update_loss = self.update_loss, torch.zeros_like(self.update_loss)
+        return loss
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """As in the Accelerate loop; Trainer itself waits for each tensor."""
+        return send_to_device(inputs, self.args.device, non_blocking=True)
+
+    def _get_num_items_in_batch(self, *args: Any) -> None:
+        """Not counted: the batch says how many rows the update has, and Trainer would exchange its count each time."""
+
+    def _clip_grad_norm(self, model: Module) -> Tensor:
+        self.grad_norm = clip_gradients(
+            self.accelerator,
+            model,
+            self.optimizer,
+            max_norm=self.args.max_grad_norm or None,
+            skip_nonfinite=self.skip_nonfinite,
+        )
+        return self.grad_norm
+
+    def _get_grad_norm(self, model: Module, grad_norm: Tensor | None = None) -> Tensor:
+        """Trainer's second name for it, the only one that it calls when nothing is clipped."""
+        return grad_norm if grad_norm is not None else self._clip_grad_norm(model)
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Not counted: Trainer's estimate walks over all parameters in each micro-batch."""
@@ -131,24 +154,15 @@ class MonitorCallback(TrainerCallback):
             raise _NothingLeft
 
     def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.monitor.skip_nonfinite:
-            drop_nonfinite_gradients(kwargs["model"])
+        self.learning_rate = float(self.trainer.lr_scheduler.get_last_lr()[0])
 
-    def on_log(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if logs and "grad_norm" in logs:  # the log of an update; Trainer's closing summary has none
-            over = self.monitor.after_update(
-                loss=self.trainer.take_update_loss(),
-                grad_norm=float(logs["grad_norm"]),
-                learning_rate=logs["learning_rate"],
-            )
-            control.should_training_stop = control.should_training_stop or over
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        over = self.monitor.after_update(
+            loss=self.trainer.take_update_loss(),
+            grad_norm=self.trainer.grad_norm,
+            learning_rate=self.learning_rate,
+        )
+        control.should_training_stop = control.should_training_stop or over
 
 
 def train(
@@ -164,8 +178,16 @@ def train(
     resume_from: Path | None = None,
 ) -> None:
     """Train until the monitor says that it is over. `resume_from`: a checkpoint that holds Trainer's state."""
-    trainer = SharedPartsTrainer(batches, objective, optimizer, schedule, model=model, args=arguments)
-    trainer.remove_callback(PrinterCallback)  # prints every log to stdout
+    trainer = SharedPartsTrainer(
+        batches,
+        objective,
+        optimizer,
+        schedule,
+        skip_nonfinite=monitor.skip_nonfinite,
+        model=model,
+        args=arguments,
+    )
+    trainer.remove_callback(PrinterCallback)  # prints Trainer's closing summary to stdout
     trainer.add_callback(MonitorCallback(trainer, monitor, seed=seed, resume_from=resume_from))
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)

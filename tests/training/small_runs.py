@@ -18,7 +18,8 @@ from transformers import BertConfig, BertForSequenceClassification
 from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
 from finetune_cli.data.order import RowOrder, micro_batches_per_update
 from finetune_cli.evaluation.inference import predict_logits
-from finetune_cli.records import EvalRecord
+from finetune_cli.evaluation.scoring import mean_loss
+from finetune_cli.records.training import EvalRecord
 from finetune_cli.training import accelerate_loop, optimization, trainer_loop
 from finetune_cli.training.checkpointing import Checkpoints
 from finetune_cli.training.monitor import BestRule, Cadence, Monitor
@@ -43,13 +44,15 @@ class Rows:
         return np.diff(self.offsets)
 
 
-def make_rows(count: int, *, kind: str = "classification", seed: int = 0) -> Rows:
+def make_rows(count: int, *, kind: str = "classification", num_classes: int = 2, seed: int = 0) -> Rows:
     generator = np.random.default_rng(seed)
     lengths = generator.integers(3, 25, count)
-    labels = generator.integers(0, 2, count)
+    labels = generator.integers(0, num_classes, count)
     input_ids = generator.integers(1, VOCABULARY, lengths.sum()).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     input_ids[offsets[:-1]] = 1 + labels  # the first token tells the label: something to learn
+    if kind == "multilabel":
+        labels = (generator.random((count, num_classes)) < 0.3).astype(np.int8)
     return Rows(input_ids, offsets, labels.astype(np.float32) if kind == "regression" else labels)
 
 
@@ -84,6 +87,9 @@ class Run:
     batching: str = "length"
     kind: str = "classification"
     label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    class_weights: torch.Tensor | None = None
+    num_classes: int = 2
     evaluate_every: int | None = None
     save_every: int | None = None
     mixed_precision: str = "no"
@@ -96,6 +102,8 @@ class Run:
     resume: bool = False
     during_evaluation: Callable[[], None] | None = None
     loss_of: Callable[[], float] | None = None
+    lag: int = 0
+    static_shapes: bool = False
 
     def train(self) -> Run:
         for shared in (
@@ -105,7 +113,8 @@ class Run:
         ):  # else a second run inherits the precision of the first
             shared._reset_state()
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.model = tiny_model(dropout=self.dropout, num_labels=1 if self.kind == "regression" else 2)
+        num_labels = 1 if self.kind == "regression" else self.num_classes
+        self.model = tiny_model(dropout=self.dropout, num_labels=num_labels)
         order = RowOrder(self.rows.lengths, batch_size=self.batch_size, seed=SEED, batching=self.batching)
         accumulation = micro_batches_per_update(self.batch_size, self.micro_batch_size, 1)
         num_updates = optimization.count_updates(order.updates_per_epoch, num_epochs=self.num_epochs, max_steps=None)
@@ -115,8 +124,15 @@ class Run:
             "model": self.model,
             "optimizer": optimizer,
             "schedule": optimization.build_schedule(optimizer, "linear", num_updates=num_updates, warmup_steps=3),
-            "batches": EpochLoader(TrainingRows(self.rows, self.rows.labels, pad_token_id=0), sampler),
-            "objective": Objective(row_losses(self.kind, label_smoothing=self.label_smoothing)),
+            "batches": EpochLoader(self._training_rows(), sampler),
+            "objective": Objective(
+                row_losses(
+                    self.kind,
+                    label_smoothing=self.label_smoothing,
+                    class_weights=self.class_weights,
+                    focal_gamma=self.focal_gamma,
+                )
+            ),
             "monitor": self._monitor(order, num_updates),
         }
         self.tamper(parts)
@@ -166,6 +182,10 @@ class Run:
     def weights(self) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in self.model.state_dict().items()}
 
+    def _training_rows(self) -> TrainingRows:
+        static = {"static_limit": 30, "num_rows": self.micro_batch_size} if self.static_shapes else {}
+        return TrainingRows(self.rows, self.rows.labels, pad_token_id=0, **static)
+
     def _monitor(self, order: RowOrder, num_updates: int) -> Monitor:
         def rows_of(step: int) -> tuple[np.ndarray, int]:
             rows = order.update(step)
@@ -175,10 +195,7 @@ class Run:
             if self.during_evaluation is not None:
                 self.during_evaluation()
             logits = predict_logits(self.model, self.rows, pad_token_id=0, device=torch.device("cpu"), check=check)
-            if self.kind == "regression":
-                loss = float(((logits[:, 0] - self.rows.labels) ** 2).mean())
-            else:
-                loss = float(torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(self.rows.labels)))
+            loss = mean_loss(logits, self.rows.labels, self.kind)
             if self.loss_of is not None:
                 loss = self.loss_of()
             return [EvalRecord(step, epoch, "validation", loss, {})]
@@ -193,4 +210,5 @@ class Run:
             stop=self.stop,
             skip_nonfinite=self.skip_nonfinite,
             listen=self.listen,
+            lag=self.lag,
         )

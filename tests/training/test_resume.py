@@ -12,7 +12,7 @@ import torch
 from small_runs import Run, make_rows
 
 from finetune_cli.errors import InterruptedRunError, MissingError, NotFinishedError
-from finetune_cli.records import EvalRecord, StepRecord
+from finetune_cli.records.training import EvalRecord, StepRecord
 from finetune_cli.training.stopping import StopRequest
 
 LOOPS = ["trainer", "accelerate"]

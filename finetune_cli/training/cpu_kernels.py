@@ -1,0 +1,98 @@
+"""Dropout on a CPU without the slow part of it: drawing the mask.
+
+torch draws one floating-point number per element on one thread, which took 14 % of an update of a small BERT on two
+cores. Here one 64-bit draw of the same generator serves four elements, so that seeds, checkpoints and exact resume work
+as ever. The masks differ from torch's; their distribution is the same, to 1/65,536 in the probability.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+LEVELS = 1 << 16  # values of the 16 bits that decide about one element
+ATTENTION = "sdpa_with_fast_dropout"
+
+
+class _Dropout(torch.autograd.Function):
+    """x * keep / P(keep), with `keep` drawn in the forward pass and kept as one byte per element."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, dropped_levels: int) -> Tensor:
+        draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
+        levels = draws.view(torch.int16)[: values.numel()].view(values.shape)
+        keep = levels >= dropped_levels - LEVELS // 2
+        ctx.save_for_backward(keep)
+        ctx.scale = LEVELS / (LEVELS - dropped_levels)
+        return _masked(values, keep, ctx.scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (keep,) = ctx.saved_tensors
+        return _masked(gradient, keep, ctx.scale), None
+
+
+def _masked(values: Tensor, keep: Tensor, scale: float) -> Tensor:
+    """values * keep * scale in one pass; the operator's name is that of its use inside torch."""
+    return torch.ops.aten.native_dropout_backward(values, keep, scale)
+
+
+def fast_dropout(values: Tensor, p: float) -> Tensor:
+    """Each element is set to 0 with probability p, the others are divided by 1 - p; p to the nearest 1/65,536.
+
+    values: CPU, any shape and floating-point type. The mask comes from torch's global CPU generator.
+    """
+    dropped_levels = round(p * LEVELS)
+    return _Dropout.apply(values, dropped_levels) if dropped_levels else values
+
+
+class FastDropout(nn.Dropout):
+    def forward(self, input: Tensor) -> Tensor:
+        return fast_dropout(input, self.p) if self.training else input
+
+
+def attention_with_fast_dropout(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attention (Vaswani et al., 2017) for transformers' AttentionInterface: query (B, H, T, D) to output (B, T, H, D).
+
+    Without dropout torch's fused kernel does the work. It refuses dropout on a CPU, where torch takes the steps one by
+    one; so do we, with the faster mask. attention_mask: None, True where a token may be seen, or added to the scores.
+    """
+    if not dropout or scaling is None or options.get("position_bias") is not None or getattr(module, "is_causal", True):
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+    scores = torch.matmul(query * scaling, key.transpose(-1, -2))
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = torch.where(attention_mask, scores, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
+        scores = scores + attention_mask
+    weights = fast_dropout(torch.softmax(scores, dim=-1), dropout)
+    return torch.matmul(weights, value).transpose(1, 2), None
+
+
+def speed_up_dropout(model: PreTrainedModel) -> None:
+    """Give a model that trains on a CPU the faster dropout, in its layers and, where it uses sdpa, in its attention."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Dropout:
+                setattr(module, name, FastDropout(child.p).train(child.training))
+    if model.config._attn_implementation == "sdpa":
+        AttentionInterface.register(ATTENTION, attention_with_fast_dropout)
+        AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+        model.set_attn_implementation(ATTENTION)

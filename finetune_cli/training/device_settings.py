@@ -1,0 +1,53 @@
+"""What suits each kind of device, decided in one place and without touching the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+TENSOR_CORE_MULTIPLE = 8  # tensor cores want dimensions that are multiples of 8
+UPDATES_AHEAD = 2  # one that computes and one that waits behind it keep a device busy
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """compile: torch.compile the model. fp32_matmul: for torch.set_float32_matmul_precision, None to leave it alone.
+
+    pin_memory: batches lie in memory that the device can fetch by itself. width_multiple: rows are padded to a
+    multiple of so many tokens; few_widths: to one of a few widths instead. full_micro_batches: a short one is filled
+    up with rows that do not count. reading_lag: updates that may run before the loss of one is read.
+
+    The attention kernel is not decided here: transformers takes torch's scaled_dot_product_attention where the model
+    supports it, and that chooses by device, mask and dropout.
+    """
+
+    compile: bool
+    fp32_matmul: Literal["highest", "high"] | None
+    pin_memory: bool
+    width_multiple: int
+    few_widths: bool
+    full_micro_batches: bool
+    reading_lag: int
+
+
+def choose_device_settings(
+    device_type: str, *, precision: str, compile_model: bool | Literal["auto"]
+) -> DeviceSettings:
+    """precision: as configured. `auto` compiles on CUDA alone: on a CPU it took minutes and gained little.
+
+    fp32 that was asked for stays fp32; otherwise what mixed precision leaves in fp32 uses TF32 (10 bits of mantissa).
+    XLA compiles anew for every shape, so it gets few of them. A compiled model takes any width (dynamic=True), but a
+    micro-batch of one row would be compiled anew.
+    """
+    on_cuda, on_xla, on_cpu = device_type == "cuda", device_type == "xla", device_type == "cpu"
+    compiled = on_cuda if compile_model == "auto" else compile_model
+    reduced: Literal["highest", "high"] = "highest" if precision == "fp32" else "high"
+    return DeviceSettings(
+        compile=compiled,
+        fp32_matmul=reduced if on_cuda else None,
+        pin_memory=on_cuda,
+        width_multiple=1 if on_cpu else TENSOR_CORE_MULTIPLE,
+        few_widths=on_xla,
+        full_micro_batches=on_xla or compiled,
+        reading_lag=0 if on_cpu else UPDATES_AHEAD,
+    )
