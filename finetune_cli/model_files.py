@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune_cli.decision_rule import DECISION_FILE
 from finetune_cli.errors import ConfigError, MissingError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, we
         RevisionNotFoundError,
     )
 
-    patterns = ["config.json", *TOKENIZER_FILES]
+    patterns = ["config.json", DECISION_FILE, *TOKENIZER_FILES]
     patterns += ["model*.safetensors", WEIGHT_FILES[1]] if weights else []
     patterns += ["*.py"] if code else []
     where = f"{key}: {repo_id!r}"
@@ -229,6 +230,6 @@ def _open_vocabulary(directory: Path) -> Tokenizer:
         raise MissingError(f"{path} cannot be loaded: {first_line(err)}. Download or copy the model again.") from err
 
 
-def first_line(err: Exception) -> str:
+def first_line(err: BaseException) -> str:
     """A library's error, short enough for a message."""
     return (str(err).strip().splitlines() or [type(err).__name__])[0][:300].rstrip(" .:")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import ConfigError, MissingError
 from finetune_cli.model_files import TOKENIZER_FILES, first_line, require_safetensors
+from finetune_cli.model_freezing import belongs_to_body
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -84,7 +85,7 @@ def build_classifier(
 ) -> PreTrainedModel:
     """A sequence classifier with the pretrained body in `directory` and a head for this task, in float32.
 
-    kind: "classification", or "regression" (one output, `label_names` None). The head is drawn from the
+    kind: "classification", "multilabel", or "regression" (one output, `label_names` None). The head is drawn from the
     global generator, so seed it first. A head of the right shape that the directory already has is kept. Raises
     MissingError when the body's weights are missing, damaged or of another shape.
     """
@@ -106,7 +107,7 @@ def build_classifier(
         AutoModelForSequenceClassification, directory, config=config, trust_remote_code=trust_remote_code
     )
     mismatched = _mismatched(info)
-    wrong = [key for key in (*info["missing_keys"], *mismatched) if _belongs_to_body(model, key)]
+    wrong = [key for key in (*info["missing_keys"], *mismatched) if belongs_to_body(model, key)]
     if wrong:
         raise MissingError(
             f"The weights in {directory} do not fit its config.json: {len(wrong)} tensors are missing or have another "
@@ -135,6 +136,18 @@ def build_from_scratch(
     _set_dropout(config, DROPOUT_FIELDS, dropouts.get("dropout"), "model.dropout")
     _set_dropout(config, ATTENTION_DROPOUT_FIELDS, dropouts.get("attention_dropout"), "model.attention_dropout")
     return BertForSequenceClassification(config)
+
+
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Keep only the layers' inputs in the forward pass and compute the rest again in the backward pass.
+
+    The non-reentrant form: it works with frozen layers and adapters, and leaves loss and gradients as they are, since
+    the generators are put back for the second pass. Raises ConfigError when the model cannot do it.
+    """
+    try:
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as err:
+        raise ConfigError(f"training.gradient_checkpointing: {first_line(err)} Set it to false.") from err
 
 
 def load_trained(directory: Path, *, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -185,7 +198,7 @@ def _label_fields(kind: str, label_names: Sequence[str] | None) -> dict[str, Any
     return {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
-        "problem_type": "single_label_classification",
+        "problem_type": "multi_label_classification" if kind == "multilabel" else "single_label_classification",
     }
 
 
@@ -197,8 +210,3 @@ def _set_dropout(config: Any, fields: Sequence[str], value: float | None, key: s
         raise ConfigError(f"{key}: models of type {config.model_type!r} have no such dropout. Remove the setting.")
     for field in known:
         setattr(config, field, value)
-
-
-def _belongs_to_body(model: PreTrainedModel, key: str) -> bool:
-    """Whether a weight is part of the pretrained body; the head and a pooler may be new."""
-    return key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key

@@ -1,0 +1,83 @@
+"""Which weights of a classifier are trained: the lowest layers, or the whole pretrained body, can be frozen."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from finetune_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
+
+
+def freeze(model: PreTrainedModel, part: str | int) -> None:
+    """Freeze "embeddings", the embeddings and the lowest `part` layers, "body" (all but the head), or "none", in place.
+
+    A frozen weight has no gradient and no optimizer state, and below the lowest trained weight no graph is built.
+    A pooler counts as head: many checkpoints come without one, and a random one must not stay so. Raises ConfigError
+    when the model has no such part.
+    """
+    if part == "none":
+        return
+    if part == "body":
+        freeze_body(model)
+    else:
+        for module in _lowest(model, 0 if part == "embeddings" else int(part)):
+            module.requires_grad_(False)
+    logger.info("Frozen (model.freeze: %s): %s", part, describe_trained(model))
+
+
+def freeze_body(model: PreTrainedModel) -> None:
+    for name, parameter in model.named_parameters():
+        if belongs_to_body(model, name):
+            parameter.requires_grad_(False)
+
+
+def belongs_to_body(model: PreTrainedModel, key: str) -> bool:
+    """Whether a weight is part of the pretrained body; the head and a pooler may be new."""
+    return key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key
+
+
+def describe_trained(model: nn.Module) -> str:
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    trained, everything = sum(size for size, needed in sizes if needed), sum(size for size, _ in sizes)
+    return f"{trained:,} of {everything:,} parameters are trained"
+
+
+def _lowest(model: PreTrainedModel, num_layers: int) -> list[nn.Module]:
+    """The embeddings (with their projection, where there is one) and the lowest layers."""
+    embeddings = [child for name, child in model.base_model.named_children() if name.startswith("embeddings")]
+    if not embeddings:
+        raise _not_found(model, "embeddings")
+    if not num_layers:
+        return embeddings
+    layers = _layers(model)
+    if num_layers > len(layers):
+        raise ConfigError(
+            f"model.freeze: {num_layers}, but this model has {len(layers)} layers. "
+            f"Set it to {len(layers)} or less, or to body."
+        )
+    return [*embeddings, *layers[:num_layers]]
+
+
+def _layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The layers from the lowest up: the one list in the body that has as many members as the config says."""
+    from torch.nn import ModuleList
+
+    expected = model.config.num_hidden_layers
+    lists = [module for module in model.base_model.modules() if isinstance(module, ModuleList)]
+    found = [list(modules) for modules in lists if len(modules) == expected]
+    if len(found) != 1:
+        raise _not_found(model, "layers")
+    return found[0]
+
+
+def _not_found(model: PreTrainedModel, part: str) -> ConfigError:
+    return ConfigError(
+        f"model.freeze: the {part} of a model of type {model.config.model_type!r} are not known. "
+        f"Set it to body, which freezes all but the head, or to none."
+    )
