@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_cli.errors import ConfigError
-from finetune_cli.tasks import TASKS
+from finetune_cli.config_fields import ChecksConfig
+from finetune_cli.errors import ConfigError, DataError
+from finetune_cli.tasks import TASKS, Kind
 
 if TYPE_CHECKING:
     from finetune_cli.commands.target import Target
@@ -31,7 +32,7 @@ class ShownExample:
 
     split: str
     id: Any
-    label: str | float | None
+    label: str | float | list[str] | None
     tokens: list[str]
     pair_start: int | None
 
@@ -42,27 +43,21 @@ class ShownExample:
         return " ".join([*self.tokens[: self.pair_start], "||", *self.tokens[self.pair_start :]])
 
 
-def prepare(config: RunConfig, *, offline: bool = False) -> PreparedData:
+def prepare(config: RunConfig, *, offline: bool = False, quiet: bool = False) -> PreparedData:
     """The tokenised splits of a config: found in the cache by their content, or made now.
 
-    report["reused"] says which; report["padding"] holds the share of padding in the updates of the first epoch, with
-    training.batching random and length. Raises DataError, ConfigError or MissingError.
+    report["reused"] says which; report["findings"] holds what the data checks found, with the level of each;
+    report["padding"] the share of padding in the updates of the first epoch, with training.batching random and length.
+    quiet: leave out the line that says where the rows are, and one for each finding.
+    Raises DataError, also for a finding of level error; ConfigError or MissingError.
     """
     from finetune_cli.data.prepared import open_prepared
     from finetune_cli.data.preparing import content_key
-    from finetune_cli.data.sources import resolve_sources
 
-    spec = config.spec
-    sources = resolve_sources(
-        config.data.path,
-        name=config.data.name,
-        splits=config.data.splits,
-        split_names=TASKS[config.task].splits,
-        label=config.data.label,
-        stratify=spec.kind == "classification",
-        seed=config.seed,
-        offline=offline,
-    )
+    sources = data_sources(config, offline=offline)
+    for split, source in sources.items():
+        if split.startswith("validation"):
+            require_slices(source, config)
     model_dir, tokenizer_key, limit = _tokenizer_source(config, offline=offline)
     settings = _text_settings(config, limit)
     directory = cache_dir() / "prepared" / content_key(sources, settings, tokenizer_key)
@@ -70,18 +65,43 @@ def prepare(config: RunConfig, *, offline: bool = False) -> PreparedData:
     reused = prepared is not None
     if prepared is None:
         prepared = _build(sources, settings, directory, model_dir=model_dir, scratch=config.model.from_scratch)
-    rows = sum(split.num_rows for split in prepared.splits.values())
-    logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
+    if not quiet:
+        rows = sum(split.num_rows for split in prepared.splits.values())
+        logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
+    prepared = _judged(prepared, config.data.checks, quiet=quiet)
     return replace(
         prepared, report=_full_report(prepared, reused, batch_size=config.training.batch_size, seed=config.seed)
     )
 
 
-def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None) -> PreparedData:
+def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Source]:
+    """Where the rows of each split are. Raises DataError or MissingError."""
+    from finetune_cli.data.sources import resolve_sources
+
+    return resolve_sources(
+        config.data.path,
+        name=config.data.name,
+        splits=config.data.splits,
+        split_names=TASKS[config.task].splits,
+        label=config.data.label,
+        kind=config.spec.kind,
+        seed=config.seed if config.data.split_seed is None else config.data.split_seed,
+        offline=offline,
+    )
+
+
+def require_slices(source: Source, config: RunConfig) -> None:
+    """Refuse evaluation.slices, before anything is trained, when the data lack a column. Raises DataError."""
+    from finetune_cli.data.preparing import require_columns
+
+    require_columns(source, config.evaluation.slices, key="evaluation.slices")
+
+
+def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None, kind: Kind) -> PreparedData:
     """One labelled file, tokenised for a trained model; its only split is named `file-` and the file's name, so that
     its scores never overwrite those of a split.
 
-    label_names: the model's classes; None for regression. Raises DataError.
+    label_names, kind: of the model; no names for regression. Raises DataError.
     """
     from finetune_cli.commands.target import text_columns
     from finetune_cli.data.prepared import open_prepared
@@ -91,11 +111,13 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
 
     source = file_source(path)
     data = target.config.data if target.config else None
+    if target.config:
+        require_slices(source, target.config)
     settings = TextSettings(
         text=text_columns(target, column_names(source)),
         label=data.label if data else "label",
         labels=label_names,
-        kind="regression" if label_names is None else "classification",
+        kind=kind,
         id=data.id if data else None,
         max_length=(data.max_length if data else None) or model_max_length(target.model_dir),
         truncation=data.truncation if data else "longest_first",
@@ -104,7 +126,10 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
     sources = {f"file-{path.stem}": source}
     key = content_key(sources, settings, tokenizer_fingerprint(target.model_dir))
     directory = cache_dir() / "prepared" / key
-    return open_prepared(directory) or _build(sources, settings, directory, model_dir=target.model_dir, scratch=None)
+    prepared = open_prepared(directory) or _build(
+        sources, settings, directory, model_dir=target.model_dir, scratch=None
+    )
+    return _judged(prepared, data.checks if data else ChecksConfig(), quiet=False)
 
 
 def cache_dir() -> Path:
@@ -174,6 +199,29 @@ def _build(
     return publish(directory, build)
 
 
+def _judged(prepared: PreparedData, checks: ChecksConfig, *, quiet: bool) -> PreparedData:
+    """With the findings that the config does not ignore; new rows and those of the cache are judged alike."""
+    from finetune_cli.data.findings import judged
+
+    levels = checks.model_dump()
+    by_level = judged(prepared.report["findings"], levels)
+    errors = by_level["error"]
+    if errors or not quiet:
+        for finding in by_level["warn"]:
+            logger.warning("%s", finding.line)
+    if errors:
+        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        paragraphs = [line for finding in errors for line in finding.paragraph]
+        hint = f"To go on all the same: -s data.checks.{errors[0].check}=warn"
+        raise DataError("\n".join([f"the data checks found {count}", *paragraphs, hint]))
+    findings = [
+        {**finding, "level": levels[finding["check"]]}
+        for finding in prepared.report["findings"]
+        if levels[finding["check"]] != "ignore"
+    ]
+    return replace(prepared, report={**prepared.report, "findings": findings})
+
+
 def _full_report(prepared: PreparedData, reused: bool, *, batch_size: int, seed: int) -> dict[str, Any]:
     from finetune_cli.data.order import RowOrder
 
@@ -193,15 +241,16 @@ def show_examples(prepared: PreparedData, count: int, *, split: str = "train") -
 def _shown(prepared: PreparedData, split: PreparedSplit, count: int) -> Iterator[ShownExample]:
     from tokenizers import Tokenizer
 
+    from finetune_cli.data.label_sets import named_label
+
     token = Tokenizer.from_file(str(prepared.tokenizer_dir / "tokenizer.json")).id_to_token
     for row in range(min(count, split.num_rows)):
         pair_start = None
         if split.token_type_ids is not None:
             types = split.token_type_ids[split.offsets[row] : split.offsets[row + 1]]
             pair_start = int(types.argmax()) or None  # the first 1
-        label: str | float | None = None
+        label: str | float | list[str] | None = None
         if split.labels is not None:
-            value = split.labels[row].item()
-            label = prepared.label_names[value] if prepared.label_names else value
+            label = named_label(split.labels[row], prepared.label_names)
         tokens = [token(int(number)) or "?" for number in split.tokens(row)]
         yield ShownExample(split.name, split.ids[row], label, tokens, pair_start)

@@ -14,11 +14,11 @@ def checked_rows(
 ) -> Iterator[Row]:
     """The rows, those without usable text turned into BadRow.
 
-    where: file or split, for messages. text: the text columns. required: further columns that each row must have, by
-    the config key that names them, such as {"data.label": "label"}. Other columns are let through.
+    where: file or split, for messages. text: the text columns. required: further columns that each row must have, with
+    the config key that names them, such as {"label": "data.label"}. Other columns are let through.
     Raises DataError when the first row lacks a column: then the name is wrong, not the row.
     """
-    columns = dict.fromkeys(text, "data.text") | {column: key for key, column in (required or {}).items()}
+    columns = dict.fromkeys(text, "data.text") | dict(required or {})
     is_first = True
     for row in rows:
         if isinstance(row, BadRow):
@@ -44,7 +44,7 @@ def _require_columns(values: Values, columns: Mapping[str, str], where: str) -> 
     hint = f" Did you mean {by_lower[close[0]]!r}?" if close else ""
     raise DataError(
         f"{where}: expected the {'columns' if len(missing) > 1 else 'column'} {', '.join(map(repr, missing))}; found "
-        f"{', '.join(map(repr, values))}.{hint} Name yours in {columns[column]}."
+        f"{', '.join(map(repr, values))}.{hint} Name yours: -s {columns[column]}=..."
     )
 
 

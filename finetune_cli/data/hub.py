@@ -40,6 +40,8 @@ class HubDataset:
     def label_names(self, column: str) -> tuple[str, ...] | None:
         """The class names that the data set declares for a column."""
         feature = (self.info.get("features") or {}).get(column)
+        if isinstance(feature, dict) and isinstance(feature.get("feature"), dict):  # a list, of several labels a row
+            feature = feature["feature"]
         names = feature.get("names") if isinstance(feature, dict) else None
         return tuple(names) if names else None
 

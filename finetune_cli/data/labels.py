@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from finetune_cli.data.findings import ROWS_SHOWN, row_list
 from finetune_cli.errors import DataError
 
 MAX_DISTINCT = 10_000  # more are hardly classes; keeps memory constant when the wrong column is named
-ROWS_SHOWN = 5
 WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)
 DIGITS = re.compile(r"\d+", re.ASCII)
 UNLABELLED = "-1"  # GLUE's mark for a label that is not public
@@ -79,11 +79,13 @@ class ClassLabels:
 
     def _new_code(self, row: int, value: Any) -> int:
         if not isinstance(value, str | int | float | None):
-            raise self._error(f"expected a class name or number, found {type(value).__name__} {value!r} in row {row}.")
+            raise self.error(
+                f"expected a class name or number, found {type(value).__name__} {value!r} in row {row + 1}."
+            )
         if len(self.values) == MAX_DISTINCT:
-            raise self._error(
-                f"more than {MAX_DISTINCT:,} different values, such as {value!r} in row {row}. Is data.label the right "
-                f"column? For numbers to predict, set task: regression."
+            raise self.error(
+                f"more than {MAX_DISTINCT:,} different values, such as {value!r} in row {row + 1}. Is data.label the "
+                f"right column? For numbers to predict, set task: regression."
             )
         self.values.append(_Value(value))
         return len(self.values) - 1
@@ -93,13 +95,13 @@ class ClassLabels:
         self._require_labels([entry for entry in self.values if entry.is_missing])
         self._require_one_kind()
         if negative := [entry for entry in self.values if entry.is_whole_number and entry.name.startswith("-")]:
-            raise self._error(
+            raise self.error(
                 f"label {negative[0].value} in {_rows(negative)}; negative numbers mark rows without a label. "
                 f"If it is a class of yours, name all classes in data.labels."
             )
         names = sorted({entry.name for entry in self.values}, key=_natural)
         if len(names) == 1:
-            raise self._error(f"one class only ({names[0]!r}) in all rows. A classifier needs at least two.")
+            raise self.error(f"one class only ({names[0]!r}) in all rows. A classifier needs at least two.")
         return tuple(names)
 
     def _require_one_kind(self) -> None:
@@ -113,13 +115,13 @@ class ClassLabels:
             numbers = [entry for entry in self.values if entry not in texts and entry not in bools]
             groups = [texts, bools, numbers]
             if part := [entry for entry in numbers if not entry.is_whole_number]:
-                raise self._error(
+                raise self.error(
                     f"label {part[0].value!r} in {_rows(part)} is not a whole number. "
                     f"For values to predict, set task: regression."
                 )
         if len(found := [group for group in groups if group]) > 1:
             shown = " and ".join(f"{group[0].value!r} ({_rows(group)})" for group in found)
-            raise self._error(f"labels of different kinds: {shown}. Use one kind, or name the classes in data.labels.")
+            raise self.error(f"labels of different kinds: {shown}. Use one kind, or name the classes in data.labels.")
 
     def numbers(self, names: Sequence[str], *, may_be_unlabelled: bool) -> np.ndarray | None:
         """The class number of each code, int64; None when the split has no labels and may have none.
@@ -138,7 +140,7 @@ class ClassLabels:
             places |= {str(place): place for place in range(len(names))}
         unknown = [entry for entry in self.values if self._place(entry, places) is None]
         if unknown:
-            raise self._error(f"unknown label {_described(unknown[0], names)}" + _more(unknown))
+            raise self.error(f"unknown label {_described(unknown[0], names)}" + _more(unknown))
         return np.array([self._place(entry, places) for entry in self.values], dtype=self.dtype)
 
     @staticmethod
@@ -152,10 +154,10 @@ class ClassLabels:
             return
         found = "-1, which marks a row without a label," if missing[0].name == UNLABELLED else "no label"
         if len(missing) == len(self.values):
-            raise self._error(
+            raise self.error(
                 f"expected a label in each row, found {found} in all {sum(e.count for e in missing)} rows."
             )
-        raise self._error(f"expected a label in each row, found {found} in {_rows(missing)}. Label or remove them.")
+        raise self.error(f"expected a label in each row, found {found} in {_rows(missing)}. Label or remove them.")
 
     def counts(self, numbers: np.ndarray, names: Sequence[str]) -> dict[str, int]:
         """Rows of each class, by name, in the order of the classes."""
@@ -163,7 +165,8 @@ class ClassLabels:
         np.add.at(totals, numbers, [entry.count for entry in self.values])
         return dict(zip(names, totals.tolist(), strict=True))
 
-    def _error(self, problem: str) -> DataError:
+    def error(self, problem: str) -> DataError:
+        """The error to raise, with the place in front."""
         return DataError(f"{self.where}, column {self.column!r}: {problem}")
 
 
@@ -191,7 +194,7 @@ class NumberLabels:
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not abs(number) <= float(np.finfo(self.dtype).max):
-            raise self._error(f"expected a finite number, found {value!r} in row {row}.")
+            raise self._error(f"expected a finite number, found {value!r} in row {row + 1}.")
         self.num_unlabelled += number == -1
         return number
 
@@ -200,7 +203,7 @@ class NumberLabels:
         if may_be_unlabelled and self.num_rows in (self.num_missing, self.num_unlabelled):
             return False
         if self.num_missing:
-            rows = _row_list(self.missing_rows, self.num_missing)
+            rows = row_list([row + 1 for row in self.missing_rows], self.num_missing)
             raise self._error(f"expected a number in each row, found none in {rows}. Label or remove them.")
         return True
 
@@ -215,15 +218,8 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 
 
 def _rows(entries: Sequence[_Value]) -> str:
-    rows = sorted(row for entry in entries for row in entry.rows)[:ROWS_SHOWN]
-    return _row_list(rows, sum(entry.count for entry in entries))
-
-
-def _row_list(rows: Sequence[int], total: int) -> str:
-    listed = ", ".join(map(str, rows))
-    if total > len(rows):
-        return f"rows {listed} ... ({total:,} in all)"
-    return f"row {listed}" if total == 1 else f"rows {listed}"
+    rows = sorted(row + 1 for entry in entries for row in entry.rows)[:ROWS_SHOWN]
+    return row_list(rows, sum(entry.count for entry in entries))
 
 
 def _described(entry: _Value, names: Sequence[str]) -> str:

@@ -24,10 +24,11 @@ import numpy as np
 
 from finetune_cli.data.tokenization import EncodedBatch
 from finetune_cli.errors import DataError, RunFailedError
+from finetune_cli.tasks import Kind
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2  # to be raised when files or report change, and when the data checks find other things
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
 NPY_HEADER_BYTES = 128
@@ -62,7 +63,8 @@ class PreparedSplit:
     """One tokenised split; row i is input_ids[offsets[i]:offsets[i + 1]].
 
     input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
-    labels: int64 class numbers or float32 values (N,), or None for a split without labels. ids: N ids, text or number.
+    labels: int64 class numbers or float32 values (N,), of several labels a row int8 0 and 1 (N, C); None for a split
+    without labels. ids: N ids, text or number.
     """
 
     name: str
@@ -108,6 +110,14 @@ class PreparedData:
     splits: dict[str, PreparedSplit]
     label_names: tuple[str, ...] | None
     report: dict[str, Any]
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of task that the labels are for."""
+        if self.label_names is None:
+            return "regression"
+        labels = [split.labels for split in self.splits.values() if split.labels is not None]
+        return "multilabel" if any(of_split.ndim == 2 for of_split in labels) else "classification"
 
     @property
     def tokenizer_dir(self) -> Path:
@@ -175,7 +185,7 @@ class ArrayWriter:
 class SplitWriter:
     """Writes one split batch by batch, in constant memory; its files are complete when the `with` block ends.
 
-    label_dtype: of the label codes or values, or None for a split without labels.
+    label_dtype: of the label codes (also of sets of labels) or values, or None for a split without labels.
     """
 
     def __init__(self, folder: Path, *, token_types: bool, label_dtype: Any) -> None:
@@ -210,12 +220,15 @@ class SplitWriter:
             array.close()
 
     def map_labels(self, numbers: np.ndarray) -> None:
-        """After the last row: replace each label code by numbers[code]."""
-        labels = np.load(self.folder / "labels.npy", mmap_mode="r+")
+        """After the last row: replace each label code by numbers[code]: a number, or a row of 0 and 1 (C,)."""
+        path, aside = self.folder / "labels.npy", self.folder / "labels-mapped.npy"
+        codes = np.load(path, mmap_mode="r")
+        labels = np.lib.format.open_memmap(aside, "w+", numbers.dtype, (len(codes), *numbers.shape[1:]))
         step = 2**20
-        for start in range(0, len(labels), step):
-            labels[start : start + step] = numbers[labels[start : start + step]]
+        for start in range(0, len(codes), step):
+            labels[start : start + step] = numbers[codes[start : start + step]]
         labels.flush()
+        aside.replace(path)
 
     def drop_labels(self) -> None:
         """After the last row: the split turned out to have no labels."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,18 +14,22 @@ from typing import Any
 
 import numpy as np
 
+from finetune_cli.data.check_labels import balance_findings, spelling_finding, unseen_finding
+from finetune_cli.data.check_repeats import SeenTexts
+from finetune_cli.data.check_split import SplitChecks
 from finetune_cli.data.checks import checked_rows
-from finetune_cli.data.labels import ClassLabels, NumberLabels
+from finetune_cli.data.findings import Finding
+from finetune_cli.data.label_sets import Column, LabelSets, label_cell, label_reader, named_label, set_numbers
+from finetune_cli.data.labels import NumberLabels
 from finetune_cli.data.prepared import FORMAT, SplitWriter
 from finetune_cli.data.readers import Row, Values, good_rows
 from finetune_cli.data.sources import Source
 from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder, one_ahead
 from finetune_cli.errors import DataError
 
-logger = logging.getLogger(__name__)
-
 DEFAULT_ID = "idx"  # GLUE's own row number
 HISTOGRAM_BINS = 16
+HEAD_ROWS = 1000  # in JSON Lines a row may leave a column out
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
 
 
@@ -34,13 +37,14 @@ QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
 class TextSettings:
     """What of each row is used, and how it is encoded: everything beside data and tokenizer that decides the result.
 
-    text: one or two columns. label: the label column. labels: class names, or None to take them from train.
-    kind: "classification" or "regression". id: the id column, or None for `idx` if there, else the row number.
+    text: one or two columns. label: the label column, or the columns of several labels a row. labels: class names, or
+    None to take them from train. kind: "classification", "multilabel" or "regression". id: the id column, or None for
+    `idx` if there, else the row number.
     max_length: tokens, special ones included. limit: rows to take of each split, or None for all.
     """
 
     text: tuple[str, ...]
-    label: str
+    label: Column
     labels: tuple[str, ...] | None
     kind: str
     id: str | None
@@ -50,7 +54,11 @@ class TextSettings:
 
     @property
     def columns(self) -> list[str]:
-        return [*self.text, self.label, self.id or DEFAULT_ID]
+        return [*self.text, *self.label_columns, self.id or DEFAULT_ID]
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        return (self.label,) if isinstance(self.label, str) else self.label
 
 
 def content_key(sources: Mapping[str, Source], settings: TextSettings, tokenizer: str) -> str:
@@ -64,6 +72,19 @@ def content_key(sources: Mapping[str, Source], settings: TextSettings, tokenizer
         "tokenizers": version("tokenizers"),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def require_columns(source: Source, columns: Sequence[str], *, key: str) -> None:
+    """Raise DataError when the first rows lack one of `columns`. key: the config's key that names them."""
+    if not columns:
+        return
+    head = islice(good_rows(source.open(None)), HEAD_ROWS)
+    present = list(dict.fromkeys(name for _, values in head for name in values))
+    if missing := [name for name in columns if name not in present]:
+        raise DataError(
+            f"{source.where}: expected the {'columns' if len(missing) > 1 else 'column'} "
+            f"{', '.join(map(repr, missing))}; found {', '.join(map(repr, present))}. Name yours in {key}."
+        )
 
 
 def column_names(source: Source) -> list[str]:
@@ -82,16 +103,27 @@ def prepare_splits(
 ) -> dict[str, Any]:
     """Tokenise every split into `directory`, train first; returns `label_names` and `report` for the manifest.
 
-    Raises DataError for rows, labels and columns that do not fit.
+    report["findings"] has what the data checks found, as Finding's fields, whatever level the config gives them: the
+    levels do not decide what is stored. Raises DataError for rows, labels and columns that do not fit.
     """
     start = time.perf_counter()
-    names: Sequence[str] | None = (
-        settings.labels or sources["train"].label_names if settings.kind == "classification" else None
-    )
+    names: Sequence[str] | None = None
+    if settings.kind != "regression":
+        names = settings.labels or (sources["train"].label_names if isinstance(settings.label, str) else settings.label)
     reports: dict[str, Any] = {}
+    findings: list[Finding] = []
+    seen: list[SeenTexts] = []
     for split, source in sources.items():
         split_pass = _SplitPass(split, source, settings, encoder, directory / "splits" / split)
         reports[split], names = split_pass.run(names)
+        in_train = reports["train"]["labels"] if "train" in reports else None
+        findings += split_pass.findings(names, in_train, seen)
+        seen.append(split_pass.checks.hashes.seen(split))
+    counts = {split: report["labels"] for split, report in reports.items() if report["labels"]}
+    rows_of_train = reports["train"]["rows"] if "train" in reports and settings.kind == "multilabel" else None
+    findings += balance_findings(
+        counts, {split: source.where for split, source in sources.items()}, rows_of_train=rows_of_train
+    )
     seconds = time.perf_counter() - start
     rows = sum(report["rows"] for report in reports.values())
     report = {
@@ -99,13 +131,14 @@ def prepare_splits(
         "splits": reports,
         "seconds": round(seconds, 3),
         "rows_per_second": round(rows / seconds, 1),
+        "findings": [asdict(finding) for finding in findings],
     }
     return {"label_names": names and list(names), "report": report}
 
 
 def _rows(source: Source, settings: TextSettings, *, must_have_labels: bool) -> Iterator[tuple[int, Values]]:
-    required = {"data.label": settings.label} if must_have_labels else {}
-    required |= {"data.id": settings.id} if settings.id else {}
+    required = dict.fromkeys(settings.label_columns, "data.label") if must_have_labels else {}
+    required |= {settings.id: "data.id"} if settings.id else {}
     rows: Iterator[Row] = checked_rows(
         source.open(settings.columns), where=source.where, text=settings.text, required=required
     )
@@ -116,15 +149,18 @@ class _SplitPass:
     """One pass over one split."""
 
     def __init__(self, split: str, source: Source, settings: TextSettings, encoder: TextEncoder, folder: Path) -> None:
+        self.split = split
         self.source = source
         self.settings = settings
         self.encoder = encoder
         self.may_be_unlabelled = split.startswith("test")
-        self.labels = (ClassLabels if settings.kind == "classification" else NumberLabels)(source.where, settings.label)
+        self.labels = label_reader(settings.kind, source.where, settings.label)
         self.writer = SplitWriter(folder, token_types=encoder.has_token_types, label_dtype=self.labels.dtype)
         # How many rows have 0, 1 ... max_length tokens before truncation; the last place counts all longer ones.
         self.length_counts = np.zeros(settings.max_length + 2, np.int64)
-        self.longest = self.num_empty = 0
+        self.longest = 0
+        self.checks = SplitChecks(split, source.where, max_length=settings.max_length)
+        self.labels_per_row: dict[str, Any] = {}  # a part of the report, of several labels a row alone
 
     def run(self, names: Sequence[str] | None) -> tuple[dict[str, Any], Sequence[str] | None]:
         """Write the split; returns its report and the class names, found here if None were given."""
@@ -136,26 +172,29 @@ class _SplitPass:
         num_rows = int(self.length_counts.sum())
         if not num_rows:
             raise DataError(f"{self.source.where} has no rows. Expected at least one.")
-        if self.num_empty == num_rows:
+        if self.checks.scan.empty.count == num_rows:
             raise DataError(
                 f"{self.source.where}: the text is empty in all {num_rows} rows. Is data.text the right column?"
             )
         label_counts, names = self._finish_labels(names)
-        return self._report(num_rows, label_counts), names
+        return self._report(num_rows, label_counts) | self.labels_per_row, names
 
     def _encode(self, batch: list[tuple[int, Values]]) -> EncodedBatch:
-        texts, *pairs = [[values[column] for _, values in batch] for column in self.settings.text]
+        texts, *pairs = self._columns(batch)
         try:
             return self.encoder.encode(texts, pairs[0] if pairs else None, rows=[row for row, _ in batch])
         except DataError as err:
             raise DataError(f"{self.source.where}, {err}") from err
 
+    def _columns(self, batch: list[tuple[int, Values]]) -> list[list[str]]:
+        return [[values[column] for _, values in batch] for column in self.settings.text]
+
     def _append(self, batch: list[tuple[int, Values]], encoded: EncodedBatch) -> None:
         id_column = self.settings.id or DEFAULT_ID
         ids = [self._id(row, values.get(id_column)) for row, values in batch]
-        labels = [self.labels.add(row, values.get(self.settings.label)) for row, values in batch]
+        labels = [self.labels.add(row, label_cell(values, self.settings.label)) for row, values in batch]
         self.writer.append(encoded, ids, labels)
-        self.num_empty += sum(not all(values[column].strip() for column in self.settings.text) for _, values in batch)
+        self.checks.add([row for row, _ in batch], self._columns(batch), encoded.true_lengths)
         capped = np.minimum(encoded.true_lengths, self.settings.max_length + 1)
         self.length_counts += np.bincount(capped, minlength=len(self.length_counts))
         self.longest = max(self.longest, int(encoded.true_lengths.max()))
@@ -165,7 +204,9 @@ class _SplitPass:
             return value
         if self.settings.id is None:
             return row
-        raise DataError(f"{self.source.where}, row {row}: expected a text or whole number in data.id, found {value!r}.")
+        raise DataError(
+            f"{self.source.where}, row {row + 1}: expected a text or whole number in data.id, found {value!r}."
+        )
 
     def _finish_labels(self, names: Sequence[str] | None) -> tuple[dict[str, int] | None, Sequence[str] | None]:
         if isinstance(self.labels, NumberLabels):
@@ -178,6 +219,8 @@ class _SplitPass:
             self.writer.drop_labels()
             return None, names
         self.writer.map_labels(numbers)
+        if isinstance(self.labels, LabelSets):
+            self.labels_per_row = {"labels_per_row": self.labels.labels_per_row(numbers)}
         return self.labels.counts(numbers, names), names
 
     def _report(self, num_rows: int, label_counts: dict[str, int] | None) -> dict[str, Any]:
@@ -192,10 +235,6 @@ class _SplitPass:
             for low in edges
         ]
         num_truncated = int(self.length_counts[last])
-        if self.num_empty:
-            logger.warning("%s: the text is empty in %d of %d rows", self.source.where, self.num_empty, num_rows)
-        for name in [name for name, count in (label_counts or {}).items() if not count]:
-            logger.warning("%s: no row has the label %r", self.source.where, name)
         return {
             "where": self.source.where,
             "fingerprint": self.source.fingerprint,
@@ -205,5 +244,43 @@ class _SplitPass:
             "histogram": [*histogram, [last, None, num_truncated]],
             "truncated": num_truncated,
             "truncated_share": num_truncated / num_rows,
-            "empty_texts": self.num_empty,
+            "empty_texts": self.checks.scan.empty.count,
         }
+
+    def findings(
+        self, names: Sequence[str] | None, in_train: Mapping[str, int] | None, seen: Sequence[SeenTexts]
+    ) -> list[Finding]:
+        """What the checks found, once `run` is through.
+
+        in_train: rows of each class in train, None where there is no train. seen: the splits before this one.
+        """
+        path = self.writer.folder / "labels.npy"
+        labels = np.load(path, mmap_mode="r") if path.exists() else None
+
+        def label_of(place: int) -> str:
+            label = None if labels is None else named_label(labels[place], names)
+            if isinstance(label, list):
+                return " and ".join(map(repr, label)) or "no label"
+            return repr(label) if isinstance(label, str) else f"{label:g}"
+
+        one_each = labels if labels is None or labels.ndim == 1 else set_numbers(labels)[1]
+        found = self.checks.findings(one_each, label_of, seen, self._texts_at)
+        if labels is None or names is None or in_train is None:
+            return found
+        rows, where = self.checks.hashes.rows, self.source.where
+        if self.split == "train":
+            odd = spelling_finding(labels, rows, names, where)
+        else:
+            odd = unseen_finding(labels, rows, names, in_train, split=self.split, where=where)
+        return [*found, odd] if odd else found
+
+    def _texts_at(self, rows: Sequence[int]) -> dict[int, str]:
+        """The texts of a few rows, read once more."""
+        missing, texts = set(rows), {}
+        for row, values in _rows(self.source, self.settings, must_have_labels=False) if missing else ():
+            if row in missing:
+                texts[row] = " || ".join(values[column] for column in self.settings.text)
+                missing.remove(row)
+                if not missing:
+                    break
+        return texts

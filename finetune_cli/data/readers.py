@@ -30,8 +30,8 @@ Values: TypeAlias = dict[str, Any]
 class BadRow:
     """A row that cannot be used: where it is, what was expected and what was found.
 
-    row: its number among the data rows, from 0. line: the line of the file where it starts, from 1; None where the
-    format has no lines.
+    row: its number among the data rows, from 0; messages count from 1. line: the line of the file where it starts,
+    from 1; None where it is not known.
     """
 
     file: str
@@ -40,7 +40,7 @@ class BadRow:
     problem: str
 
     def __str__(self) -> str:
-        place = f"row {self.row}" if self.line is None else f"line {self.line}"
+        place = f"row {self.row + 1}" if self.line is None else f"line {self.line}"
         return f"{self.file}, {place}: {self.problem}"
 
 
@@ -87,31 +87,31 @@ def good_rows(rows: Iterator[Row], *, at_most: int = 5) -> Iterator[GoodRow]:
         raise DataError("\n".join(map(str, bad)) + more)
 
 
-def read_stream(stream: BinaryIO, text_columns: Sequence[str]) -> Iterator[Row]:
-    """Rows of standard input, one as soon as its line is there.
+def read_stream(stream: BinaryIO, text_columns: Sequence[str], *, name: str = STREAM_NAME) -> Iterator[Row]:
+    """Rows of standard input, or of a file of texts called `name`, one as soon as its line is there.
 
     JSON Lines when the first line that is not blank starts with `{`; otherwise each line is a text, or two texts with a
     tab between them when there are two text columns. There an empty line is an empty text: answers keep their lines.
     """
-    lines = _decoded_lines(stream, STREAM_NAME)
+    lines = _decoded_lines(stream, name)
     blank = 0
     for first in lines:
         if isinstance(first, BadRow) or first.strip():
             break
         blank += 1
     else:
-        raise DataError(f"{STREAM_NAME} has no rows. Expected JSON Lines or one text per line.")
+        raise DataError(f"{name} has no rows. Expected JSON Lines or one text per line.")
     if not isinstance(first, BadRow) and first.lstrip().startswith("{"):
-        yield from _json_rows(chain([first], lines), STREAM_NAME, first_line=blank + 1)
+        yield from _json_rows(chain([first], lines), name, first_line=blank + 1)
         return
     for row, line in enumerate(chain(repeat("", blank), [first], lines)):
         if isinstance(line, BadRow):
-            yield BadRow(STREAM_NAME, row, row + 1, line.problem)
+            yield BadRow(name, row, row + 1, line.problem)
             continue
         texts = line.rstrip("\r\n").split("\t") if len(text_columns) > 1 else [line.rstrip("\r\n")]
         if len(texts) != len(text_columns):
             problem = f"expected {len(text_columns)} texts with a tab between them, found {len(texts)}."
-            yield BadRow(STREAM_NAME, row, row + 1, problem)
+            yield BadRow(name, row, row + 1, problem)
         else:
             yield row, dict(zip(text_columns, texts, strict=True))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from finetune_cli.data import hub
-from finetune_cli.data.labels import ClassLabels
+from finetune_cli.data.label_sets import Column, label_cell, label_reader
 from finetune_cli.data.readers import READERS, BadRow, Row, good_rows, read_rows
 from finetune_cli.errors import DataError
 
@@ -53,23 +53,31 @@ def file_source(path: Path) -> Source:
     return Source(str(path), f"{path.suffix.lower()}:{digest}", lambda columns: read_rows(path, columns))
 
 
+def require_present(path: str) -> None:
+    """Raise DataError for a `data.path` that is neither here nor the name of shipped samples or of a Hub data set."""
+    place = Path(path).expanduser()
+    if not (place.exists() or path.startswith(BUILTIN_PREFIX) or _may_be_hub_id(path)):
+        raise DataError(f"data.path: {path} does not exist.{_similar(place)}")
+
+
 def resolve_sources(
     path: str,
     *,
     name: str | None = None,
     splits: Mapping[str, str | float] | None = None,
     split_names: Mapping[str, str] | None = None,
-    label: str = "label",
-    stratify: bool = True,
+    label: Column = "label",
+    kind: str = "classification",
     seed: int = 42,
     offline: bool = False,
 ) -> dict[str, Source]:
     """The splits that `data.path` and `data.splits` name: train, validation, and any further ones.
 
     splits: split -> file, Hub split, or the fraction of train to take. split_names: our name of a split -> its name at
-    the source, where they differ (MNLI). label, stratify, seed: how fractions are taken.
+    the source, where they differ (MNLI). label, kind, seed: how fractions are taken; see `carve`.
     Raises DataError for local data that are not there or lack train or validation, MissingError for the Hub.
     """
+    require_present(path)
     given = dict(splits or {})
     fractions = {split: value for split, value in given.items() if isinstance(value, float)}
     named = {split: value for split, value in given.items() if isinstance(value, str)}
@@ -81,16 +89,14 @@ def resolve_sources(
         sources = _directory(place, named, split_names or {}, skip=set(fractions))
     elif place.is_file():
         sources = {"train": file_source(place)} | _files(named, Path())
-    elif _may_be_hub_id(path):
-        sources = _hub(path, name, named, split_names or {}, skip=set(fractions), label=label, offline=offline)
     else:
-        raise DataError(f"data.path: {path} does not exist.{_similar(place)}")
+        sources = _hub(path, name, named, split_names or {}, skip=set(fractions), label=label, offline=offline)
     if "train" not in sources:
         raise DataError(
             f"data.path: {path} has no train split, only: {', '.join(sources)}. Name it: data.splits.train."
         )
     if fractions:
-        sources |= carve(sources["train"], fractions, label=label, stratify=stratify, seed=seed)
+        sources |= carve(sources["train"], fractions, label=label, kind=kind, seed=seed)
     if "validation" not in sources:
         raise DataError(
             f"data.path: {path} has no validation split, only: {', '.join(sources)}. Name one "
@@ -162,7 +168,7 @@ def _hub(
     split_names: Mapping[str, str],
     *,
     skip: set[str],
-    label: str,
+    label: Column,
     offline: bool,
 ) -> dict[str, Source]:
     dataset = hub.find_dataset(path, name, offline=offline)
@@ -179,21 +185,24 @@ def _hub(
             f"{path}{f' ({name})' if name else ''}, split {theirs}",
             f"hub:{path}:{dataset.folder.parts[-3]}:{dataset.commit}:{theirs}",
             lambda columns: dataset.rows(theirs, columns),
-            dataset.label_names(label),
+            dataset.label_names(label) if isinstance(label, str) else None,
         )
 
     return {split: source(theirs) for split, theirs in wanted.items()}
 
 
-def carve(train: Source, fractions: Mapping[str, float], *, label: str, stratify: bool, seed: int) -> dict[str, Source]:
+def carve(train: Source, fractions: Mapping[str, float], *, label: Column, kind: str, seed: int) -> dict[str, Source]:
     """Split `train` into a smaller train and the named parts; each class gives the same share (at least one row).
 
-    The choice depends on the labels, the fractions and the seed alone; rows keep their order and their numbers.
+    Of several labels a row, each set of labels does, where sets with too few rows for that count as one together. In
+    regression rows are drawn whatever their label. The choice depends on the labels, the fractions and the seed alone;
+    rows keep their order and their numbers.
     """
+    stratify = kind != "regression"
 
     @cache
     def part_of_row() -> np.ndarray:
-        return _draw_parts(train, list(fractions.values()), label=label, stratify=stratify, seed=seed)
+        return _draw_parts(train, list(fractions.values()), label=label, kind=kind, seed=seed)
 
     def part(number: int, split: str) -> Source:
         def open_part(columns: Sequence[str] | None) -> Iterator[Row]:
@@ -209,12 +218,15 @@ def carve(train: Source, fractions: Mapping[str, float], *, label: str, stratify
     return {split: part(number, split) for number, split in enumerate(["train", *fractions])}
 
 
-def _draw_parts(train: Source, shares: Sequence[float], *, label: str, stratify: bool, seed: int) -> np.ndarray:
+def _draw_parts(train: Source, shares: Sequence[float], *, label: Column, kind: str, seed: int) -> np.ndarray:
     """The part of each row number: 0 stays in train, 1, 2 ... go to the shares in turn."""
-    classes = ClassLabels(train.where, label)
-    rows = good_rows(train.open([label]))
-    pairs = ((row, classes.add(row, values.get(label)) if stratify else 0) for row, values in rows)
+    labels = label_reader(kind, train.where, label)
+    rows = good_rows(train.open([label] if isinstance(label, str) else label))
+    pairs = ((row, 0 if kind == "regression" else labels.add(row, label_cell(values, label))) for row, values in rows)
     table = np.fromiter(pairs, dtype=[("row", np.int64), ("code", np.int32)])
+    if kind == "multilabel":
+        rare = np.bincount(table["code"]) < 1 / min(shares)  # of which a share is no whole row
+        table["code"][rare[table["code"]]] = len(rare)
     parts = np.zeros(int(table["row"].max()) + 1, np.int8)
     generator = np.random.default_rng(seed)
     for code in range(int(table["code"].max()) + 1):

@@ -74,10 +74,10 @@ class TextEncoder:
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, rows: Sequence[int] | None = None
     ) -> EncodedBatch:
-        """Encode rows; `pairs` are the second texts, `rows` their numbers for messages (default: their places).
+        """Encode rows; `pairs` are the second texts, `rows` their numbers from 0 (default: their places).
 
-        Raises DataError, with row numbers, for rows that are too long under "error", that cannot be cut as asked, or
-        that have no tokens at all.
+        Raises DataError, with row numbers from 1, for rows that are too long under "error", that cannot be cut as
+        asked, or that have no tokens at all.
         """
         inputs: list[Any] = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         rows = range(len(inputs)) if rows is None else rows
@@ -143,4 +143,4 @@ def one_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iter
 
 def _listed(rows: Sequence[int]) -> str:
     more = f" ... ({len(rows)} in this part of the file)" if len(rows) > ROWS_SHOWN else ""
-    return f"{'row' if len(rows) == 1 else 'rows'} {', '.join(map(str, rows[:ROWS_SHOWN]))}{more}"
+    return f"{'row' if len(rows) == 1 else 'rows'} {', '.join(str(row + 1) for row in rows[:ROWS_SHOWN])}{more}"

@@ -57,7 +57,7 @@ CSV_FILES = {
     "one field too few": (f"{HEADER}{ROWS}good\n", "d/train.csv, line 4: expected 2 fields (text, label), found 1"),
     "a row number before every row": (f"{HEADER}0,good,pos\n1,bad,neg\n", "a column of row numbers needs a name"),
     "no text column": (f"txt,label\n{ROWS}", "expected the column 'text'; found 'txt', 'label'. Did you mean 'txt'?"),
-    "no label column": (f"text,lab\n{ROWS}", "found 'text', 'lab'. Did you mean 'lab'? Name yours in data.label."),
+    "no label column": (f"text,lab\n{ROWS}", "found 'text', 'lab'. Did you mean 'lab'? Name yours: -s data.label=..."),
     "column twice": (f"text,text\n{ROWS}", "d/train.csv, line 1: the column name 'text' occurs twice. Rename one."),
     "blank in a column name": (f"text, label\n{ROWS}", "the column name ' label' has blanks around it"),
     "semicolons": ("text;label\ngood;pos\n", "separated by semicolons, not commas. Save it with commas."),
@@ -70,10 +70,10 @@ CSV_FILES = {
         f"{HEADER},pos\n,neg\n",
         "the text is empty in all 2 rows. Is data.text the right column?",
     ),
-    "no label in a row": (f"{HEADER}{ROWS}odd,\n", "found no label in row 2. Label or remove them."),
-    "label -1 in a row": (f"{HEADER}good,0\nbad,-1\n", "label -1 in row 1; negative numbers mark rows without a label"),
+    "no label in a row": (f"{HEADER}{ROWS}odd,\n", "found no label in row 3. Label or remove them."),
+    "label -1 in a row": (f"{HEADER}good,0\nbad,-1\n", "label -1 in row 2; negative numbers mark rows without a label"),
     "half a class": (f"{HEADER}good,0.5\nbad,1\n", "'0.5'"),
-    "numbers and names": (f"{HEADER}good,0\nbad,one\n", "labels of different kinds: '0' (row 0) and 'one' (row 1)"),
+    "numbers and names": (f"{HEADER}good,0\nbad,one\n", "labels of different kinds: '0' (row 1) and 'one' (row 2)"),
 }
 
 
@@ -86,14 +86,14 @@ JSON_FILES = {
     "empty file": ("", "d/train.jsonl has no rows. Expected at least one."),
     "null text": (
         '{"text": null, "label": "pos"}\n',
-        "row 0: expected text in column 'text', found null. Write a text",
+        "row 1: expected text in column 'text', found null. Write a text",
     ),
-    "number for a text": ('{"text": 3, "label": "pos"}\n', "row 0: expected text in column 'text', found int '3'"),
+    "number for a text": ('{"text": 3, "label": "pos"}\n', "row 1: expected text in column 'text', found int '3'"),
     "list for a label": (GOOD["jsonl"] + '{"text": "a", "label": ["pos"]}\n', "expected a class name or number"),
     "cut line": (GOOD["jsonl"] + '{"text": "a",', "d/train.jsonl, line 3: expected one JSON object per line"),
     "one list of rows": ('[{"text": "a", "label": "pos"}]\n', "found a list. Write each of its objects on a line"),
     "columns for rows": ('{"text": ["a"], "label": ["pos"]}\n', "found one object of lists (a column each)"),
-    "missing key": (GOOD["jsonl"] + '{"text": "a"}\n', "row 2: expected the column 'label', found only 'text'"),
+    "missing key": (GOOD["jsonl"] + '{"text": "a"}\n', "row 3: expected the column 'label', found only 'text'"),
     "duplicate key": (GOOD["jsonl"] + '{"text": "a", "text": "b"}\n', "line 3: the key 'text' occurs twice"),
     "NaN": (GOOD["jsonl"] + '{"text": "a", "label": NaN}\n', "line 3: NaN is not JSON"),
 }
@@ -111,19 +111,19 @@ SETTINGS = {
         f"{HEADER}good,nge\n",
         [],
         3,
-        "unknown label 'nge' in row 0",
+        "unknown label 'nge' in row 1",
         "Did you mean 'neg'?",
     ),
-    "label out of range": (f"{HEADER}a,0\nb,1\n", f"{HEADER}c,2\n", [], 3, "'2' in row 0. The classes are: 0, 1."),
-    "label -100": (f"{HEADER}a,0\nb,-100\n", None, ["data.labels=['0', '1']"], 3, "unknown label '-100' in row 1."),
+    "label out of range": (f"{HEADER}a,0\nb,1\n", f"{HEADER}c,2\n", [], 3, "'2' in row 1. The classes are: 0, 1."),
+    "label -100": (f"{HEADER}a,0\nb,-100\n", None, ["data.labels=['0', '1']"], 3, "unknown label '-100' in row 2."),
     "other class names": (
         None,
         None,
         ["data.labels=[no, yes]"],
         3,
-        "unknown label 'pos' in row 0. The classes are: no",
+        "unknown label 'pos' in row 1. The classes are: no",
     ),
-    "missing id column": (None, None, ["data.id=nope"], 3, "expected the column 'nope'", "Name yours in data.id."),
+    "missing id column": (None, None, ["data.id=nope"], 3, "expected the column 'nope'", "Name yours: -s data.id=..."),
     "missing split file": (
         None,
         None,
@@ -152,7 +152,7 @@ SETTINGS = {
         2,
         "65, but this model takes at most 64 tokens. Set",
     ),
-    "text longer than allowed": (LONG, None, ["data.truncation=error", "data.max_length=5"], 3, "d/train.csv, row 0"),
+    "text longer than allowed": (LONG, None, ["data.truncation=error", "data.max_length=5"], 3, "d/train.csv, row 1"),
 }
 
 
@@ -182,7 +182,7 @@ def test_no_train_file_and_no_validation_file_say_what_to_type(on_rows: Run, tmp
 @pytest.mark.parametrize("value", ["good", "nan", "1e999", "1_0"])
 def test_a_value_to_predict_that_is_no_number_is_refused(on_rows: Run, value: str) -> None:
     said = on_rows(f"{HEADER}a,1.5\nb,{value}\n", f"{HEADER}a,1\n", task="regression")
-    refused(said, 3, f"d/train.csv, column 'label': expected a finite number, found '{value}' in row 1.")
+    refused(said, 3, f"d/train.csv, column 'label': expected a finite number, found '{value}' in row 2.")
 
 
 def test_a_file_that_is_no_parquet_is_refused(on_rows: Run) -> None:

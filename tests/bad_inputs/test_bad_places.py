@@ -115,7 +115,7 @@ EVALUATE = {
         "expected the column 'sentence'; found 'text', 'label'",
     ),
     "file without labels": (["run", "--data", "plain.csv"], 3, "expected the column 'label'; found 'sentence'"),
-    "file with a new label": (["run", "--data", "new.csv"], 3, "unknown label '7' in row 0. The classes are: negative"),
+    "file with a new label": (["run", "--data", "new.csv"], 3, "unknown label '7' in row 1. The classes are: negative"),
 }
 
 
@@ -174,7 +174,8 @@ PREDICT = {
     ),
     "missing file": (["none.csv"], 3, "none.csv does not exist"),
     "directory for a file": (["data"], 3, "data is a directory, not a file"),
-    "unknown ending": (["notes.txt"], 3, "notes.txt: cannot tell its format. Expected a name that ends in .jsonl"),
+    "unknown ending": (["config.yaml"], 3, "config.yaml: cannot tell its format. Expected a name that ends in .jsonl"),
+    "unknown ending of the output": (["good.csv", "-o", "o.xlsx"], 2, ".xlsx is no form of predictions", ".parquet"),
     "empty file": (["empty.csv"], 3, "empty.csv is empty. Expected a line of column names"),
     "no rows": (["header.csv"], 3, "header.csv has column names (sentence) but no rows"),
     "another column": (["text.csv"], 3, "text.csv: expected the column 'sentence'; found 'text', 'label'"),
@@ -208,7 +209,7 @@ def test_a_model_alone_needs_a_usual_column(rows: Path) -> None:
 
 def test_a_bad_row_stops_an_existing_output_from_being_replaced(rows: Path) -> None:
     Path("out.jsonl").write_text("kept\n", encoding="utf-8")
-    refused(finetune("predict", "run", "-", "-o", "out.jsonl", stdin=ROWS), 3, "standard input, row 1", "found null")
+    refused(finetune("predict", "run", "-", "-o", "out.jsonl", stdin=ROWS), 3, "standard input, row 2", "found null")
     assert Path("out.jsonl").read_text(encoding="utf-8") == "kept\n"
     assert list(rows.glob(".out*")) == []
 
@@ -231,7 +232,7 @@ def test_on_bad_row_decides_about_rows_that_cannot_be_used(
 ) -> None:
     said = finetune("predict", "run", "-", "--on-bad-row", choice, stdin=ROWS)
     assert (said.code, answers(said.stdout)) == (code, found), said.stderr
-    assert "standard input, row 1: expected text in column 'sentence', found null" in said.stderr
+    assert "standard input, row 2: expected text in column 'sentence', found null" in said.stderr
     assert ("line 3: expected one JSON object per line" in said.stderr) == (choice != "error")
 
 
@@ -240,7 +241,7 @@ def test_the_real_process_answers_and_refuses_on_standard_input(
 ) -> None:
     done = run_cli(["predict", "run", "-"], stdin=ROWS.decode())
     assert (done.returncode, answers(done.stdout)) == (3, [(0, True)])
-    assert done.stderr.startswith("error: standard input, row 1: ")
+    assert done.stderr.startswith("error: standard input, row 2: ")
 
 
 @pytest.mark.parametrize(

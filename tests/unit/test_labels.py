@@ -63,17 +63,17 @@ def test_given_names_are_matched_by_name_or_indexed(values, names, expected):
 
 
 BAD_CLASSES = [
-    ([0, "one"], "labels of different kinds: 'one' (row 1) and 0 (row 0)"),
-    (["0", "one"], "labels of different kinds: '0' (row 0) and 'one' (row 1)"),
+    ([0, "one"], "labels of different kinds: 'one' (row 2) and 0 (row 1)"),
+    (["0", "one"], "labels of different kinds: '0' (row 1) and 'one' (row 2)"),
     ([True, 1, 0], "labels of different kinds"),
     (["a", "a", "a"], "one class only ('a') in all rows"),
-    (["a", None, "b"], "found no label in row 1"),
-    (["a", "", "b"], "found no label in row 1"),
-    (["a", math.nan, "b"], "found no label in row 1"),
+    (["a", None, "b"], "found no label in row 2"),
+    (["a", "", "b"], "found no label in row 2"),
+    (["a", math.nan, "b"], "found no label in row 2"),
     ([None, None], "found no label in all 2 rows"),
-    ([-1, -1], "label -1 in rows 0, 1; negative numbers mark rows without a label"),
-    ([0, 1, -100], "label -100 in row 2"),
-    ([0.5, 1.0], "label 0.5 in row 0 is not a whole number. For values to predict, set task: regression"),
+    ([-1, -1], "label -1 in rows 1, 2; negative numbers mark rows without a label"),
+    ([0, 1, -100], "label -100 in row 3"),
+    ([0.5, 1.0], "label 0.5 in row 1 is not a whole number. For values to predict, set task: regression"),
 ]
 
 
@@ -90,15 +90,15 @@ def test_labels_of_train_that_are_refused(values, message):
     [
         (
             ["positive", "postive"],
-            "unknown label 'postive' in row 1. The classes are: negative, positive. Did you mean 'positive'?",
+            "unknown label 'postive' in row 2. The classes are: negative, positive. Did you mean 'positive'?",
         ),
         ([" positive"], "Did you mean 'positive'?"),
-        ([0, 1, 2, 2], "unknown label 2 in rows 2, 3"),
-        ([0, -100], "unknown label -100 in row 1"),
+        ([0, 1, 2, 2], "unknown label 2 in rows 3, 4"),
+        ([0, -100], "unknown label -100 in row 2"),
         ([0, 10**20], f"unknown label {10**20}"),
-        ([2] * 9, "rows 0, 1, 2, 3, 4 ... (9 in all)"),
+        ([2] * 9, "rows 1, 2, 3, 4, 5 ... (9 in all)"),
         (["x", "y"], "(1 more unknown labels, such as 'y')"),
-        ([0, -1, 1], "found -1, which marks a row without a label, in row 1"),
+        ([0, -1, 1], "found -1, which marks a row without a label, in row 2"),
         ([-1, -1], "found -1, which marks a row without a label, in all 2 rows"),
     ],
 )
@@ -120,7 +120,7 @@ def test_a_test_split_may_be_unlabelled_as_a_whole(values):
 
 
 def test_a_test_split_labelled_in_part_is_refused_with_its_rows():
-    with pytest.raises(DataError, match="in rows 1, 2"):
+    with pytest.raises(DataError, match="in rows 2, 3"):
         numbers_of([0, -1, -1], ("a", "b"), test=True)
 
 
@@ -153,13 +153,13 @@ def test_regression_takes_numbers_and_their_texts():
 
 @pytest.mark.parametrize("value", ["nan", "inf", math.inf, "1_0", "five", True, [1.0], 1e300, 10**400])
 def test_regression_refuses_what_is_no_finite_number(value):
-    with pytest.raises(DataError, match=r"expected a finite number, found .* in row 1"):
+    with pytest.raises(DataError, match=r"expected a finite number, found .* in row 2"):
         read_numbers([1.0, value])
 
 
 def test_regression_with_missing_values():
     for missing in (None, "", math.nan):
-        with pytest.raises(DataError, match="found none in row 1"):
+        with pytest.raises(DataError, match="found none in row 2"):
             read_numbers([1.0, missing])
     assert read_numbers([None, None], test=True)[1] is False
     assert read_numbers([-1.0, -1.0], test=True)[1] is False

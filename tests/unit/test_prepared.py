@@ -205,24 +205,24 @@ def test_a_full_disk_leaves_no_half_folder(tmp_path):
 
 BAD_DATA = [
     (TWO, [{"sentence": "x", "label": -1}], {}, "found -1, which marks a row without a label, in all 1 rows"),
-    ([{**TWO[0], "label": -1}, *TWO], None, {}, "found -1, which marks a row without a label, in row 0"),
-    ([TWO[0], {"sentence": None, "label": 0}], None, {}, "row 1: expected text in column 'sentence', found null"),
-    ([TWO[0], {"sentence": 7, "label": 0}], None, {}, "row 1: expected text in column 'sentence', found int '7'"),
+    ([{**TWO[0], "label": -1}, *TWO], None, {}, "found -1, which marks a row without a label, in row 1"),
+    ([TWO[0], {"sentence": None, "label": 0}], None, {}, "row 2: expected text in column 'sentence', found null"),
+    ([TWO[0], {"sentence": 7, "label": 0}], None, {}, "row 2: expected text in column 'sentence', found int '7'"),
     ([{"sentence": " ", "label": 0}, {"sentence": "", "label": 1}], None, {}, "the text is empty in all 2 rows"),
     (
         [{"text": "x", "label": 0}],
         None,
         {},
-        "expected the column 'sentence'; found 'text', 'label'. Name yours in data.text",
+        "expected the column 'sentence'; found 'text', 'label'. Name yours: -s data.text=...",
     ),
-    ([{"sentence": "x", "lable": 0}], None, {}, "Did you mean 'lable'? Name yours in data.label"),
-    (TWO, None, {"id": "key"}, "expected the column 'key'; found 'sentence', 'label'. Name yours in data.id"),
-    (TWO, None, {"truncation": "error", "max_length": 4}, "rows 0, 1: longer"),
+    ([{"sentence": "x", "lable": 0}], None, {}, "Did you mean 'lable'? Name yours: -s data.label=..."),
+    (TWO, None, {"id": "key"}, "expected the column 'key'; found 'sentence', 'label'. Name yours: -s data.id=..."),
+    (TWO, None, {"truncation": "error", "max_length": 4}, "rows 1, 2: longer"),
     (
         TWO,
         [{"sentence": "x", "label": "positiv"}],
         {},
-        "unknown label 'positiv' in row 0. The classes are: negative, positive",
+        "unknown label 'positiv' in row 1. The classes are: negative, positive",
     ),
 ]
 
@@ -299,7 +299,7 @@ def test_the_report_counts_rows_labels_lengths_and_what_was_cut(tmp_path, write_
     assert [bin for bin in train["histogram"] if bin[2]] == [[2, 2, 1], [3, 3, 1], [4, 4, 1], [9, None, 1]]
     assert sum(bin[2] for bin in train["histogram"]) == 4
     assert report["rows_per_second"] > 0
-    assert "the text is empty in 1 of 4 rows" in caplog.text
+    assert "1 of 4 rows has an empty text (row 1)" in caplog.text
 
 
 def test_shown_examples_have_tokens_label_and_the_boundary_of_a_pair(tmp_path, write_config, own_data):
@@ -326,7 +326,7 @@ def test_a_vocabulary_from_the_data_is_kept_with_them_and_found_again(tmp_path, 
 def test_one_labelled_file_is_prepared_for_a_model(tmp_path, tiny_bert):
     path = tmp_path / "mine.csv"
     path.write_text("text,label\ngood,positive\nbad,negative\n", encoding="utf-8")
-    prepared = prepare_file(path, Target(tiny_bert), ("negative", "positive"))
+    prepared = prepare_file(path, Target(tiny_bert), ("negative", "positive"), "classification")
     assert prepared.splits["file-mine"].labels.tolist() == [1, 0]
     assert prepared.label_names == ("negative", "positive")
 

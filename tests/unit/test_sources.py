@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -145,7 +146,7 @@ def test_another_seed_takes_other_rows_and_has_another_fingerprint(here):
 
 def test_numbers_to_predict_are_split_without_classes(here):
     labelled(here, dict.fromkeys([number / 7 for number in range(100)], 1))
-    sources = resolve_sources("d", splits={"validation": 0.25}, stratify=False)
+    sources = resolve_sources("d", splits={"validation": 0.25}, kind="regression")
     assert [len(rows_of(source)) for source in sources.values()] == [75, 25]
 
 
@@ -222,10 +223,10 @@ def test_a_column_that_the_first_row_lacks_is_a_wrong_name():
     with pytest.raises(DataError) as caught:
         checked([(0, {"s1": "a", "S2": "b", "label": 0})])
     assert str(caught.value) == (
-        "d.jsonl: expected the column 's2'; found 's1', 'S2', 'label'. Did you mean 'S2'? Name yours in data.text."
+        "d.jsonl: expected the column 's2'; found 's1', 'S2', 'label'. Did you mean 'S2'? Name yours: -s data.text=..."
     )
-    with pytest.raises(DataError, match=r"expected the column 'lbl'; found .* Name yours in data\.label"):
-        checked([(0, {"s1": "a", "s2": "b", "label": 0})], **{"data.label": "lbl"})
+    with pytest.raises(DataError, match=r"expected the column 'lbl'; found .* Name yours: -s data\.label="):
+        checked([(0, {"s1": "a", "s2": "b", "label": 0})], lbl="data.label")
 
 
 @pytest.mark.parametrize(
@@ -241,4 +242,18 @@ def test_rows_without_usable_text_are_bad_rows(values, problem):
     good, bad = checked([(0, {"s1": "a", "s2": "b", "more": 1}), (1, values)])
     assert good == (0, {"s1": "a", "s2": "b", "more": 1})
     assert isinstance(bad, BadRow)
-    assert str(bad).startswith(f"d.jsonl, row 1: {problem}")
+    assert str(bad).startswith(f"d.jsonl, row 2: {problem}")
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        {"names": ["no", "yes"], "_type": "ClassLabel"},
+        {"feature": {"names": ["no", "yes"], "_type": "ClassLabel"}, "_type": "Sequence"},
+        {"feature": {"names": ["no", "yes"], "_type": "ClassLabel"}, "_type": "List"},
+    ],
+)
+def test_a_data_set_of_the_hub_names_its_classes_also_where_a_row_has_several(feature):
+    found = hub.HubDataset(Path("x"), "x", {"features": {"label": feature, "text": {"dtype": "string"}}})
+    assert found.label_names("label") == ("no", "yes")
+    assert found.label_names("text") is found.label_names("nothing") is None

@@ -79,13 +79,13 @@ def test_truncation_and_padding_left_in_the_tokenizer_file_do_not_count(tokenize
 
 def test_a_row_that_cannot_be_cut_as_asked_is_an_error(tokenizer):
     encoder = TextEncoder(tokenizer, max_length=8, truncation="only_second")
-    with pytest.raises(DataError, match=r"row 70: longer than 8 tokens.*only_second is not enough"):
+    with pytest.raises(DataError, match=r"row 71: longer than 8 tokens.*only_second is not enough"):
         encoder.encode(["short", "long " * 40], ["x", "y"], rows=[50, 70])
 
 
 def test_error_refuses_long_rows_with_their_numbers(tokenizer):
     encoder = TextEncoder(tokenizer, max_length=8, truncation="error")
-    with pytest.raises(DataError, match=r"rows 3, 9: longer than data.max_length \(8 tokens; the longest has 42\)"):
+    with pytest.raises(DataError, match=r"rows 4, 10: longer than data.max_length \(8 tokens; the longest has 42\)"):
         encoder.encode(["fine", "long " * 40, "long " * 9], rows=[1, 3, 9])
     assert len(encoder.encode(["fine"])) == 1
 
@@ -107,7 +107,7 @@ def test_rows_without_any_token_are_an_error(tokenizer):
     from tokenizers import processors
 
     tokenizer.backend_tokenizer.post_processor = processors.Sequence([])  # no [CLS], no [SEP]
-    with pytest.raises(DataError, match="row 6: no tokens are left"):
+    with pytest.raises(DataError, match="row 7: no tokens are left"):
         TextEncoder(tokenizer, max_length=8).encode(["word", "  "], rows=[5, 6])
 
 
