@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_cli.evaluation.metrics import Array, compute_metrics
+from finetune_cli.evaluation.metrics import Array, compute_metrics, predicted
 from finetune_cli.evaluation.student_t import t_quantile, t_two_sided_p
 from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_interval
 
@@ -91,7 +91,8 @@ def compare_predictions(
     level: float,
     seed: int,
 ) -> dict[str, Difference]:
-    """B against A on each metric: accuracy by McNemar's test, the rest by paired bootstrap. Intervals by bootstrap.
+    """B against A on each metric: accuracy (of several labels a row, all right) by McNemar's test, the rest by paired
+    bootstrap. Intervals by bootstrap.
 
     Labels, scores, kind and errors as in `compute_metrics`; row i is the same example in both. Resamples in which the
     metric is not defined for both are left out.
@@ -111,7 +112,8 @@ def compare_predictions(
         low, high = percentile_interval(resampled, level)
         p_value, method = _bootstrap_p(resampled), "bootstrap"
         if name == "accuracy":
-            p_value, method = mcnemar(_correct(labels, scores_a), _correct(labels, scores_b)).p_value, "mcnemar"
+            right_a, right_b = (right_rows(labels, predicted(scores, kind)) for scores in (scores_a, scores_b))
+            p_value, method = mcnemar(right_a, right_b).p_value, "mcnemar"
         differences[name] = Difference(
             name, a[name], b[name], b[name] - a[name], low, high, p_value, len(labels), method
         )
@@ -203,8 +205,10 @@ def describe(difference: Difference, *, greater_is_better: bool, level: float, a
     )
 
 
-def _correct(labels: Array, scores: Array) -> NDArray[np.bool_]:
-    return np.asarray(scores).argmax(axis=1) == np.asarray(labels)
+def right_rows(labels: Array, predictions: Array) -> NDArray[np.bool_]:
+    """bool (N,): the row's answer is right; with several labels a row (N, C), all of them are."""
+    equal = np.asarray(labels == predictions)
+    return np.asarray(equal.all(axis=1)) if equal.ndim == 2 else equal
 
 
 def _bootstrap_p(differences: NDArray[np.float64]) -> float:

@@ -52,6 +52,12 @@ def class_counter(labels: IntArray, predictions: IntArray, num_classes: int) -> 
     )
 
 
+def _count_sets(labels: IntArray, predictions: IntArray) -> ClassCounts:
+    """The counts (C,) of rows with several labels, both arrays (N, C) of 0 and 1."""
+    columns = (labels * predictions, labels, predictions)
+    return ClassCounts(*(column.sum(axis=0).astype(np.float64) for column in columns))
+
+
 def count_classes(labels: IntArray, predictions: IntArray, num_classes: int) -> ClassCounts:
     """The counts (C,) of the rows as they are."""
     return ClassCounts(
@@ -68,37 +74,41 @@ def confusion_matrix(labels: IntArray, predictions: IntArray, num_classes: int) 
 
 
 def per_class_report(labels: IntArray, predictions: IntArray, num_classes: int) -> list[dict[str, float]]:
-    """For each class in order: precision, recall, f1 (0.0 where there is nothing to divide by) and support."""
-    counts = count_classes(labels, predictions, num_classes)
+    """For each class in order: precision, recall, f1 (0.0 where there is nothing to divide by) and support.
+
+    labels, predictions: class numbers (N,), of several labels a row 0 and 1 (N, C).
+    """
+    several = labels.ndim == 2
+    counts = _count_sets(labels, predictions) if several else count_classes(labels, predictions, num_classes)
     columns = {
-        "precision": _precision(counts),
-        "recall": _recall(counts),
-        "f1": _f1(counts),
+        "precision": precision(counts),
+        "recall": recall(counts),
+        "f1": f1(counts),
         "support": counts.labelled,
     }
     return [{name: float(column[c]) for name, column in columns.items()} for c in range(num_classes)]
 
 
-def _divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """0.0 where the denominator is 0, as scikit-learn's zero_division."""
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
-def _precision(counts: ClassCounts) -> FloatArray:
-    return _divide(counts.correct, counts.predicted)
+def precision(counts: ClassCounts) -> FloatArray:
+    return divide(counts.correct, counts.predicted)
 
 
-def _recall(counts: ClassCounts) -> FloatArray:
-    return _divide(counts.correct, counts.labelled)
+def recall(counts: ClassCounts) -> FloatArray:
+    return divide(counts.correct, counts.labelled)
 
 
-def _f1(counts: ClassCounts) -> FloatArray:
-    return _divide(2 * counts.correct, counts.labelled + counts.predicted)
+def f1(counts: ClassCounts) -> FloatArray:
+    return divide(2 * counts.correct, counts.labelled + counts.predicted)
 
 
 def _accuracy(counts: ClassCounts) -> FloatArray:
     """Micro F1 too: with one label and one prediction a row, an error is one false positive and one false negative."""
-    return _divide(counts.correct.sum(-1), counts.labelled.sum(-1))
+    return divide(counts.correct.sum(-1), counts.labelled.sum(-1))
 
 
 def _matthews(counts: ClassCounts) -> FloatArray:
@@ -107,7 +117,7 @@ def _matthews(counts: ClassCounts) -> FloatArray:
     covariance = counts.correct.sum(-1) * total - (counts.labelled * counts.predicted).sum(-1)
     label_variance = total**2 - (counts.labelled**2).sum(-1)
     prediction_variance = total**2 - (counts.predicted**2).sum(-1)
-    return _divide(covariance, np.sqrt(label_variance) * np.sqrt(prediction_variance))
+    return divide(covariance, np.sqrt(label_variance) * np.sqrt(prediction_variance))
 
 
 PerClass = Callable[[ClassCounts], FloatArray]
@@ -122,25 +132,25 @@ def _macro(per_class: PerClass) -> PerClass:
 
     def macro(counts: ClassCounts) -> FloatArray:
         occurs = (counts.labelled + counts.predicted) > 0
-        return _divide((per_class(counts) * occurs).sum(-1), occurs.sum(-1).astype(np.float64))
+        return divide((per_class(counts) * occurs).sum(-1), occurs.sum(-1).astype(np.float64))
 
     return macro
 
 
 def _weighted_f1(counts: ClassCounts) -> FloatArray:
-    return _divide((_f1(counts) * counts.labelled).sum(-1), counts.labelled.sum(-1))
+    return divide((f1(counts) * counts.labelled).sum(-1), counts.labelled.sum(-1))
 
 
 CONFUSION_METRICS: dict[str, PerClass] = {
     "accuracy": _accuracy,
-    "f1": _of_class_one(_f1),
-    "precision": _of_class_one(_precision),
-    "recall": _of_class_one(_recall),
-    "f1_macro": _macro(_f1),
+    "f1": _of_class_one(f1),
+    "precision": _of_class_one(precision),
+    "recall": _of_class_one(recall),
+    "f1_macro": _macro(f1),
     "f1_micro": _accuracy,
     "f1_weighted": _weighted_f1,
-    "precision_macro": _macro(_precision),
-    "recall_macro": _macro(_recall),
+    "precision_macro": _macro(precision),
+    "recall_macro": _macro(recall),
     "matthews": _matthews,
 }
 TWO_CLASS_METRICS = frozenset({"f1", "precision", "recall"})

@@ -24,7 +24,7 @@ ECE_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
 def log_loss(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
     """Mean of -log p(label), natural logarithm, p kept away from 0 by the float64 epsilon as scikit-learn does."""
     epsilon = float(np.finfo(np.float64).eps)
-    return _mean(-np.log(np.clip(_of_label(labels, probabilities), epsilon, 1 - epsilon)))
+    return mean_over_rows(-np.log(np.clip(_of_label(labels, probabilities), epsilon, 1 - epsilon)))
 
 
 def brier(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
@@ -32,7 +32,7 @@ def brier(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
     errors = probabilities.copy()
     errors[np.arange(len(labels)), labels] -= 1.0
     summed = errors[:, 1:] if errors.shape[1] == 2 else errors
-    return _mean((summed**2).sum(axis=1))
+    return mean_over_rows((summed**2).sum(axis=1))
 
 
 def expected_calibration_error(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
@@ -45,7 +45,7 @@ def expected_calibration_error(labels: IntArray, probabilities: FloatArray) -> W
 
 
 def mean_squared_error(labels: FloatArray, predictions: FloatArray) -> WeightedMetric:
-    return _mean((labels - predictions) ** 2)
+    return mean_over_rows((labels - predictions) ** 2)
 
 
 def pearson(labels: FloatArray, predictions: FloatArray) -> WeightedMetric:
@@ -83,8 +83,8 @@ def auroc(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
     """
     num_classes = probabilities.shape[1]
     if num_classes == 2:
-        return _two_class_auroc(labels == 1, probabilities[:, 1])
-    areas = [_two_class_auroc(labels == c, probabilities[:, c]) for c in range(num_classes)]
+        return two_class_auroc(labels == 1, probabilities[:, 1])
+    areas = [two_class_auroc(labels == c, probabilities[:, c]) for c in range(num_classes)]
     return lambda weights: np.mean([area(weights) for area in areas], axis=0)
 
 
@@ -99,7 +99,7 @@ ROW_METRICS: dict[str, dict[str, Callable[..., WeightedMetric]]] = {
 }
 
 
-def _mean(values: FloatArray) -> WeightedMetric:
+def mean_over_rows(values: FloatArray) -> WeightedMetric:
     return lambda weights: weights @ values / weights.sum(axis=1)
 
 
@@ -132,7 +132,7 @@ def _correlation(covariance: FloatArray, variance_x: FloatArray, variance_y: Flo
     return np.clip(result, -1.0, 1.0)
 
 
-def _two_class_auroc(positive: NDArray[np.bool_], scores: FloatArray) -> WeightedMetric:
+def two_class_auroc(positive: NDArray[np.bool_], scores: FloatArray) -> WeightedMetric:
     """Mann-Whitney: pairs (positive, negative) in the right order, ties counting half, over all pairs.
 
     The ranks of the positives count the positives below them too; those pairs are half of all pairs of positives,

@@ -10,12 +10,22 @@ Dimensions: N rows, R resamples in a block, S resamples in all, M sets of scores
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from finetune_cli.evaluation.confusion import CONFUSION_METRICS, FloatArray, class_counter
-from finetune_cli.evaluation.metrics import Array, check_names, check_scored_rows, compute_metrics, weighted_metric
+from finetune_cli.data.label_sets import set_numbers
+from finetune_cli.evaluation.confusion import ClassCounts, FloatArray, class_counter
+from finetune_cli.evaluation.metrics import (
+    COUNT_METRICS,
+    Array,
+    check_names,
+    check_scored_rows,
+    compute_metrics,
+    predicted,
+    weighted_metric,
+)
+from finetune_cli.evaluation.set_metrics import set_counter
 
 BLOCK_CELLS = 200_000  # counts in a block, 1.6 MB: twice as fast as blocks that leave the processor's cache
 
@@ -55,10 +65,10 @@ def bootstrap_values(
     for scores in sets:
         check_names(names, scores, kind=kind)
     values = {name: np.empty((len(sets), samples)) for name in names}
-    by_cell = [name for name in names if name in CONFUSION_METRICS]
-    by_row = [name for name in names if name not in CONFUSION_METRICS]
+    by_cell = [name for name in names if name in COUNT_METRICS[kind]]
+    by_row = [name for name in names if name not in COUNT_METRICS[kind]]
     if by_cell:
-        _score_by_cell({name: values[name] for name in by_cell}, labels, sets, seed)
+        _score_by_cell({name: values[name] for name in by_cell}, labels, sets, kind, seed)
     if by_row:
         metrics = {
             name: [weighted_metric(name, labels=labels, scores=scores, kind=kind) for scores in sets] for name in by_row
@@ -90,17 +100,30 @@ def _reflect(interval: tuple[float, float], point: float) -> tuple[float, float]
     return max(0.0, 2 * point - high), max(point, 2 * point - low)
 
 
-def _score_by_cell(values: dict[str, FloatArray], labels: Array, sets: Sequence[FloatArray], seed: int) -> None:
-    """Fill in the metrics of the confusion matrix. A cell is one combination of label and every set's prediction."""
-    columns = np.stack([labels, *(scores.argmax(axis=1) for scores in sets)], axis=1)
-    cells, cell_counts = np.unique(columns, axis=0, return_counts=True)
-    counters = [class_counter(cells[:, 0], cells[:, 1 + m], scores.shape[1]) for m, scores in enumerate(sets)]
+def _score_by_cell(
+    values: dict[str, FloatArray], labels: Array, sets: Sequence[FloatArray], kind: str, seed: int
+) -> None:
+    """Fill in the metrics of the confusion matrix. A cell is one combination of label and every set's prediction; with
+    several labels a row, of the sets of labels."""
+    answers = [predicted(scores, kind) for scores in sets]
+    counters: Sequence[Callable[[FloatArray], ClassCounts]]
+    if kind == "multilabel":
+        firsts, _, cell_counts = set_numbers(np.concatenate([labels, *answers], axis=1))
+        counters = [set_counter(labels[firsts], answer[firsts]) for answer in answers]
+    else:
+        _, firsts, cell_counts = np.unique(
+            np.stack([labels, *answers], axis=1), axis=0, return_index=True, return_counts=True
+        )
+        counters = [
+            class_counter(labels[firsts], answer[firsts], scores.shape[1])
+            for answer, scores in zip(answers, sets, strict=True)
+        ]
     samples = next(iter(values.values())).shape[1]
     for block, counts in _cell_counts(cell_counts, samples, np.random.default_rng([seed, 0])):
         for m, counter in enumerate(counters):
             class_counts = counter(counts)
             for name, target in values.items():
-                target[m, block] = CONFUSION_METRICS[name](class_counts)
+                target[m, block] = COUNT_METRICS[kind][name](class_counts)
 
 
 def _blocks(width: int, samples: int) -> Iterator[slice]:

@@ -23,6 +23,13 @@ LABELS = np.array([0, 1, 1, 1])
 RULES = ScoringRules("classification", NAMES, ("accuracy", "f1"), samples=100, seed=1)
 
 
+def test_one_class_for_every_row_is_a_collapsed_model() -> None:
+    one_class = np.tile([0.0, 1.0], (4, 1))
+    assert score_split("validation", one_class, LABELS, RULES, train_labels=LABELS).collapsed == "yes"
+    assert score_split("validation", one_class, np.ones(4, int), RULES, train_labels=LABELS).collapsed is None
+    assert score_split("validation", LOGITS, LABELS, RULES, train_labels=LABELS).collapsed is None
+
+
 def test_the_loss_is_that_of_torch() -> None:
     expected = torch.nn.functional.cross_entropy(torch.tensor(LOGITS), torch.tensor(LABELS)).item()
     assert mean_loss(LOGITS, LABELS, "classification") == pytest.approx(expected)

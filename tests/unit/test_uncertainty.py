@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from finetune_cli.evaluation import uncertainty
 from finetune_cli.evaluation.metrics import compute_metrics, softmax
@@ -80,6 +81,26 @@ def test_accuracy_interval_is_that_of_the_binomial():
     margin = 1.96 * math.sqrt(347 * 61 / 408) / 408
     assert low == pytest.approx(347 / 408 - margin, abs=0.003)  # accuracy moves in steps of 0.0025
     assert high == pytest.approx(347 / 408 + margin, abs=0.003)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "log_loss", "pearson"])
+def test_intervals_are_those_of_scipys_bootstrap(name):
+    rng = np.random.default_rng(3)
+    if name == "pearson":
+        labels = rng.normal(size=300)
+        scores, kind = labels + rng.normal(size=300), "regression"
+        data, statistic = (labels, scores), lambda a, b: scipy.stats.pearsonr(a, b).statistic
+    else:
+        labels, scores = random_rows(3, 300)
+        kind, rows = "classification", np.arange(300)
+        of_row = {"accuracy": scores.argmax(axis=1) == labels, "log_loss": -np.log(scores[rows, labels])}
+        data, statistic = (of_row[name].astype(float),), np.mean
+    found = intervals([name], labels, scores, kind=kind, samples=4000)[name]
+    expected = scipy.stats.bootstrap(
+        data, statistic, n_resamples=4000, method="percentile", paired=True, vectorized=False, rng=rng
+    ).confidence_interval
+    width = expected.high - expected.low
+    assert found == pytest.approx(tuple(expected), abs=0.05 * width)  # two draws of 4,000 resamples each
 
 
 def test_the_same_seed_gives_the_same_interval_whatever_else_is_asked(monkeypatch):

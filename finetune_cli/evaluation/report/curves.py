@@ -1,0 +1,87 @@
+"""The course of a training run from its history.jsonl, thinned so that any run fits on a page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Point = tuple[float, float]
+
+SMOOTHING = 20
+MAX_POINTS = 240  # more than a chart of this width can show
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores after one update."""
+
+    step: int
+    epoch: float
+    loss: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """(update, value) of each training update, thinned to means of neighbours; and the evaluations of one split."""
+
+    loss: list[Point]
+    learning_rate: list[Point]
+    evaluations: list[Evaluation]
+    updates: int
+
+
+def read_curves(history: Path, split: str, metrics: Sequence[str]) -> Curves | None:
+    """None when there is no history of training."""
+    if not history.is_file():
+        return None
+    updates: dict[int, dict[str, Any]] = {}
+    evaluations: dict[int, Evaluation] = {}
+    with history.open(encoding="utf-8") as lines:
+        for line in lines:
+            record = json.loads(line)
+            if record["type"] == "train":
+                updates[record["step"]] = record
+            elif record["split"] == split:
+                values = {name: record[name] for name in metrics if _is_finite(record.get(name))}
+                loss = record["loss"] if _is_finite(record["loss"]) else math.nan
+                evaluations[record["step"]] = Evaluation(record["step"], record["epoch"], loss, values)
+    if not updates:
+        return None
+    return Curves(
+        _thinned(updates, "loss"), _thinned(updates, "learning_rate"), list(evaluations.values()), len(updates)
+    )
+
+
+def best_of(evaluations: Sequence[Evaluation], metric: str, *, greater_is_better: bool) -> Evaluation | None:
+    """The evaluation that picked the model: the best one, the earliest of equals."""
+    values = [(one.loss if metric == "loss" else one.metrics.get(metric, math.nan), one) for one in evaluations]
+    known = [(value, one) for value, one in values if not math.isnan(value)]
+    if not known:
+        return None
+    return (max if greater_is_better else min)(known, key=lambda pair: pair[0])[1]
+
+
+def smoothed(points: Sequence[Point]) -> list[Point]:
+    """Each point as the mean of its neighbours, a SMOOTHING part of all on either side; fewer at the ends."""
+    reach = len(points) // SMOOTHING
+    parts = [points[max(0, place - reach) : place + reach + 1] for place in range(len(points))]
+    return [(step, sum(value for _, value in part) / len(part)) for (step, _), part in zip(points, parts, strict=True)]
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _thinned(updates: dict[int, dict[str, Any]], field: str) -> list[Point]:
+    """Means of equally long stretches; an update without a finite value (skipped) is left out."""
+    points = [(float(step), record[field]) for step, record in updates.items() if _is_finite(record[field])]
+    width = -(-len(points) // MAX_POINTS) or 1
+    stretches = [points[start : start + width] for start in range(0, len(points), width)]
+    return [
+        (sum(step for step, _ in part) / len(part), sum(value for _, value in part) / len(part)) for part in stretches
+    ]
