@@ -5,13 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetune_cli.commands.scored_runs import ScoredRun, pair_rows, read_scored_run
+from finetune_cli.commands.scored_runs import (
+    ScoredRun,
+    metric_parts,
+    metric_values,
+    pair_rows,
+    read_scored_runs,
+)
 from finetune_cli.config import RunConfig, config_diff, to_yaml
 from finetune_cli.config_fields import BootstrapConfig
+from finetune_cli.config_messages import did_you_mean
 from finetune_cli.errors import ConfigError, GateFailedError
 from finetune_cli.evaluation.comparison import (
     Difference,
@@ -19,13 +27,14 @@ from finetune_cli.evaluation.comparison import (
     compare_seeds,
     describe,
     mcnemar,
+    right_rows,
     summarise_seeds,
 )
-from finetune_cli.evaluation.metrics import Array, compute_metrics
-from finetune_cli.evaluation.row_metrics import ROW_METRICS
+from finetune_cli.evaluation.metrics import Array
 from finetune_cli.evaluation.uncertainty import bootstrap_intervals
-from finetune_cli.records import ComparedSide, CompareReport, Comparison, ConfigDifference, MetricValue
-from finetune_cli.tasks import METRICS, TASKS, Kind, metric_problem
+from finetune_cli.records.comparison import ComparedSide, CompareReport, Comparison, ConfigDifference
+from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.tasks import METRICS, TASKS, Kind, metric_problem, metrics_for
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Side = list[ScoredRun]  # one run, or the runs of one setting with different seeds
@@ -41,12 +50,6 @@ class Rules:
     level: float
     seed: int
 
-    def parts(self) -> list[tuple[list[str], bool]]:
-        """(metrics, whether they are computed from probabilities): the rest look at the predicted class alone."""
-        of_probabilities = [name for name in self.metrics if name in ROW_METRICS[self.kind]]
-        rest = [name for name in self.metrics if name not in of_probabilities]
-        return [part for part in ((rest, False), (of_probabilities, True)) if part[0]]
-
 
 def compare(
     runs: Sequence[str],
@@ -57,9 +60,9 @@ def compare(
 ) -> CompareReport:
     """Compare each run with the first on the rows that both were scored on.
 
-    runs: run directories or predictions files. metrics: by default those of the runs' configs. When the runs fall into
-    groups that differ within in nothing but seed (and output_dir), each of two or more runs, a group is one side and
-    its seeds are repeated measures; otherwise each run is a side.
+    runs: run directories or predictions files. metrics: by default those of the runs' configs. A directory of several
+    seeds is one side, and its seeds are repeated measures. So is a group of single runs that differ in nothing but seed
+    (and output_dir), when all runs fall into such groups of two or more; otherwise each run is a side.
 
     Each comparison stands for itself: of twenty between equal runs, one is expected to look real at the 95 % level.
     Raises GateFailedError, with the report as its `report`, when a side is significantly worse than the first on a
@@ -67,10 +70,12 @@ def compare(
     """
     if len(runs) < 2:
         raise ConfigError(f"compare needs two or more runs; found {len(runs)}. Type: finetune compare RUN RUN...")
-    first, *others = [read_scored_run(run, split) for run in runs]
-    scored = [first, *(pair_rows(first, other) for other in others)]
+    groups = [read_scored_runs(run, split) for run in runs]
+    first = groups[0][0]
+    groups = [[run if run is first else pair_rows(first, run) for run in group] for group in groups]
+    scored = [run for group in groups for run in group]
     rules = _rules(scored, metrics, fail_if_worse)
-    sides = _sides(scored)
+    sides = _sides(scored) if len(scored) == len(runs) else _seed_sides(groups)
     shown = [_side(LETTERS[n] if n < len(LETTERS) else f"R{n + 1}", side, rules) for n, side in enumerate(sides)]
     report = CompareReport(
         split=split if any(run.config for run in scored) else None,
@@ -96,12 +101,16 @@ def _rules(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Seq
     configs = [run.config for run in runs if run.config is not None]
     own = [name for config in configs for name in config.evaluation.metrics] or TASKS[kind].metrics
     names = dict.fromkeys([*(metrics or (name for name in own if name != "loss")), *fail_if_worse])
+    num_classes = None if classes is None else len(classes)
+    allowed = [name for name in metrics_for(kind, num_classes) if name != "loss"]
     for name in names:
-        problem = metric_problem(name, kind, None if classes is None else len(classes))
+        problem = metric_problem(name, kind, num_classes)
         if name == "loss":
             problem = f"loss is not kept by row; use {'mse' if kind == 'regression' else 'log_loss'}"
         if problem:
-            raise ConfigError(f"metric {name}: {problem}.")
+            option = "--fail-if-worse" if name in fail_if_worse else "--metric" if name in metrics else "metric"
+            choice = f"Allowed: {', '.join(allowed)}{did_you_mean(name, allowed)}"
+            raise ConfigError(f"{option} {name}: {problem}. {choice}")
     bootstrap = configs[0].evaluation.bootstrap if configs else BootstrapConfig()
     samples = bootstrap.samples or BootstrapConfig().samples  # switched off for single scores, but needed here
     return Rules(tuple(names), kind, samples, bootstrap.level, configs[0].seed if configs else 0)
@@ -114,29 +123,35 @@ def _sides(runs: Sequence[ScoredRun]) -> list[Side]:
     for run in runs:
         if run.config is None:
             return alone
-        setting = to_yaml(run.config.model_copy(update={"seed": 0, "output_dir": ""}))
+        setting = to_yaml(run.config.model_copy(update={"seed": 0, "output_dir": "", "tracking": (), "hub": None}))
         settings.setdefault(setting, []).append(run)
     sides = list(settings.values())
     repeated = len(sides) > 1 and all(len(side) > 1 and len(set(_seeds(side))) == len(side) for side in sides)
     return sides if repeated else alone
 
 
+def _seed_sides(groups: list[Side]) -> list[Side]:
+    """The sides as they were named; two or more seeds each."""
+    for group in groups:
+        if len(group) < 2:
+            raise ConfigError(
+                f"{group[0].name} is one run, and another side has several seeds. Compare it with one of those, such "
+                f"as {next(group[0].name for group in groups if len(group) > 1)}, or train it with several seeds, too."
+            )
+    return groups
+
+
 def _seeds(side: Side) -> list[int]:
     return [run.config.seed for run in side if run.config is not None]
-
-
-def _scores(run: ScoredRun, *, of_probabilities: bool) -> Array:
-    """What the metrics take. A predicted class counts as it was written, also where it is not the likeliest one."""
-    if run.probabilities is None:
-        return run.predictions
-    return run.probabilities if of_probabilities else np.eye(run.probabilities.shape[1])[run.predictions]
 
 
 def _side(name: str, side: Side, rules: Rules) -> ComparedSide:
     """A run's scores with their bootstrap intervals; of several seeds the means, with Student's t intervals."""
     if len(side) == 1:
-        return ComparedSide(name, [side[0].name], _seeds(side), _with_intervals(side[0], rules))
-    values = [_values(run, rules) for run in side]
+        return ComparedSide(
+            name, [side[0].name], _seeds(side), _with_intervals(side[0], rules), collapsed=_collapsed(side)
+        )
+    values = [metric_values(run, rules.metrics) for run in side]
     summaries = {
         metric: summarise_seeds([of_run[metric] for of_run in values], level=rules.level) for metric in rules.metrics
     }
@@ -146,31 +161,28 @@ def _side(name: str, side: Side, rules: Rules) -> ComparedSide:
         _seeds(side),
         {metric: _metric_value(one.mean, one.low, one.high) for metric, one in summaries.items()},
         {metric: one.sd for metric, one in summaries.items()},
+        _collapsed(side),
     )
 
 
-def _values(run: ScoredRun, rules: Rules) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for names, of_probabilities in rules.parts():
-        scores = _scores(run, of_probabilities=of_probabilities)
-        found |= compute_metrics(names, labels=run.labels, scores=scores, kind=rules.kind)
-    return found
+def _collapsed(side: Side) -> dict[str, str]:
+    return {run.name: run.collapsed for run in side if run.collapsed is not None}
 
 
 def _with_intervals(run: ScoredRun, rules: Rules) -> dict[str, MetricValue]:
     """The intervals are those that `finetune evaluate` printed: the bootstrap has the run's own seed."""
     intervals: dict[str, tuple[float, float]] = {}
-    for names, of_probabilities in rules.parts():
+    for names, of_probabilities in metric_parts(rules.metrics, rules.kind):
         intervals |= bootstrap_intervals(
             names,
             labels=run.labels,
-            scores=_scores(run, of_probabilities=of_probabilities),
+            scores=run.scores(of_probabilities=of_probabilities),
             kind=rules.kind,
             samples=rules.samples,
             level=rules.level,
             seed=run.config.seed if run.config is not None else 0,
         )
-    values = _values(run, rules)
+    values = metric_values(run, rules.metrics)
     return {name: _metric_value(values[name], *intervals[name]) for name in rules.metrics}
 
 
@@ -181,8 +193,8 @@ def _metric_value(value: float, low: float, high: float) -> MetricValue:
 def _comparisons(first: Side, other: Side, a: str, b: str, rules: Rules) -> list[Comparison]:
     """Side `b` against side `a`, one metric after the other."""
     differences: dict[str, Difference] = {}
-    for names, of_probabilities in rules.parts():
-        runs_a, runs_b = ([_scores(run, of_probabilities=of_probabilities) for run in side] for side in (first, other))
+    for names, of_probabilities in metric_parts(rules.metrics, rules.kind):
+        runs_a, runs_b = ([run.scores(of_probabilities=of_probabilities) for run in side] for side in (first, other))
         common: dict[str, Any] = {
             "labels": first[0].labels,
             "kind": rules.kind,
@@ -209,8 +221,14 @@ def _comparison(found: Difference, first: ScoredRun, other: ScoredRun, a: str, b
     greater_is_better = found.metric not in METRICS or METRICS[found.metric].greater_is_better
     only_a = only_b = None
     if found.method == "mcnemar":
-        counts = mcnemar(first.predictions == first.labels, other.predictions == other.labels)
+        right_a, right_b = (right_rows(run.labels, run.predictions) for run in (first, other))
+        counts = mcnemar(right_a, right_b)
         only_a, only_b = counts.only_a, counts.only_b
+    sentence = describe(found, greater_is_better=greater_is_better, level=level, a=a, b=b)
+    if found.method != "seeds" and found.difference == 0 and _same_answers(first, other):
+        same_run = Path(first.name).resolve() == Path(other.name).resolve()
+        reason = f"{b} is the same run as {a}" if same_run else f"{b} answers every row exactly as {a} does"
+        sentence = f"No difference on {found.metric}: {reason}."
     if math.isnan(found.p_value):
         verdict = "undefined"
     elif found.p_value >= 1 - level or found.difference == 0:
@@ -227,10 +245,16 @@ def _comparison(found: Difference, first: ScoredRun, other: ScoredRun, a: str, b
         p_value=found.p_value,
         method=found.method,
         verdict=verdict,
-        sentence=describe(found, greater_is_better=greater_is_better, level=level, a=a, b=b),
+        sentence=sentence,
         only_a=only_a,
         only_b=only_b,
     )
+
+
+def _same_answers(first: ScoredRun, other: ScoredRun) -> bool:
+    if first.probabilities is None or other.probabilities is None:
+        return np.array_equal(first.predictions, other.predictions)
+    return np.array_equal(first.probabilities, other.probabilities)
 
 
 def _config_differences(sides: Sequence[Side], names: Sequence[str]) -> list[ConfigDifference]:
@@ -244,11 +268,11 @@ def _config_differences(sides: Sequence[Side], names: Sequence[str]) -> list[Con
     base = next(iter(configs.values()))
     changes = {name: {key: pair for key, *pair in config_diff(base, config)} for name, config in configs.items()}
     of_base = {key: pair[0] for change in changes.values() for key, pair in change.items()}
-    left_out = {"output_dir", "seed"} if len(sides[0]) > 1 else {"output_dir"}
+    left_out = {"output_dir", "tracking", "hub"} | ({"seed"} if len(sides[0]) > 1 else set())
     return [
         ConfigDifference(key, {name: change[key][1] if key in change else value for name, change in changes.items()})
         for key, value in of_base.items()
-        if key not in left_out
+        if key.split(".")[0] not in left_out
     ]
 
 

@@ -1,73 +1,112 @@
-"""Quality gates: a score, or an end of its interval, against a bound."""
+"""Quality gates: scores against bounds, and against another run's scores on the same rows."""
 
 from __future__ import annotations
 
-import operator
+import math
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from finetune_cli.commands.scored_runs import ScoredRun, metric_values, pair_rows
 from finetune_cli.errors import ConfigError, GateFailedError
-from finetune_cli.records import EvalReport
+from finetune_cli.gate import Gate, read_gate
+from finetune_cli.records.evaluation import EvalReport, GateOutcome, MetricValue
+from finetune_cli.tasks import METRICS
 
-COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-GATE = re.compile(
-    r"\s*(?P<metric>[\w:./-]+?)(?:\.(?P<end>low|high))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*"
-)
+MAX_DROP = re.compile(r"\s*(?P<metric>[\w:./-]+?)\s*=\s*(?P<bound>\d*\.?\d+(?:[eE][-+]?\d+)?)\s*")
 
 
 @dataclass(frozen=True)
-class Gate:
-    """`f1>=0.88`, or `f1.low>=0.85` for an end of the interval."""
+class MaxDrop:
+    """`f1=0.01`: how much worse than the baseline's a score may be, in the metric's own unit."""
 
     text: str
     metric: str
-    end: str | None
-    sign: str
     bound: float
 
 
 def parse_gate(text: str) -> Gate:
-    """Read a gate. Raises ConfigError that shows the form."""
-    match = GATE.fullmatch(text)
-    if match is None:
-        raise ConfigError(f"--gate {text!r}: expected METRIC>=NUMBER, such as 'f1>=0.88' or 'accuracy.low>=0.80'.")
+    """Read a `--gate`. Raises ConfigError that shows the form."""
     try:
-        bound = float(match["bound"])
+        return read_gate(text)
     except ValueError as err:
-        raise ConfigError(f"--gate {text!r}: {match['bound']!r} is not a number.") from err
-    return Gate(text, match["metric"], match["end"], match["sign"], bound)
+        raise ConfigError(f"--gate {text!r}: {err}") from err
 
 
-def require_computed(gates: Sequence[Gate], metrics: Collection[str]) -> None:
-    """Raise ConfigError for a gate on a metric that is not among those computed."""
-    for gate in gates:
-        if gate.metric not in metrics and not (gate.metric == "loss" and gate.end is None):
+def parse_max_drops(texts: Sequence[str], baseline: str | None) -> list[MaxDrop]:
+    """Read each `--max-drop`. Raises ConfigError that shows the form, or when one comes without `--baseline`."""
+    if bool(texts) != bool(baseline):
+        given, missing = ("--max-drop", "--baseline RUN") if texts else ("--baseline", "--max-drop METRIC=NUMBER")
+        raise ConfigError(f"{given} needs {missing} beside it, such as --baseline runs/main --max-drop f1=0.01.")
+    drops = []
+    for text in texts:
+        match = MAX_DROP.fullmatch(text)
+        if match is None:
+            raise ConfigError(f"--max-drop {text!r}: expected METRIC=NUMBER, a number from 0, such as f1=0.01.")
+        if match["metric"] not in METRICS or match["metric"] == "loss":
             raise ConfigError(
-                f"--gate {gate.text!r}: {gate.metric!r} was not computed, only: {', '.join(metrics)}, loss. "
+                f"--max-drop {text!r}: {match['metric']!r} is no metric of the package that can be compared row by row."
+            )
+        drops.append(MaxDrop(text.strip(), match["metric"], float(match["bound"])))
+    return drops
+
+
+def require_computed(tests: Sequence[Gate | MaxDrop], metrics: Collection[str], *, intervals: bool = True) -> None:
+    """Raise ConfigError for a gate on a metric, or on an interval, that is not among what is computed."""
+    for test in tests:
+        if isinstance(test, Gate) and test.end and not intervals:
+            raise ConfigError(f"--gate {test.text!r}: there is no interval, because evaluation.bootstrap.samples is 0.")
+        computed = test.is_computed(metrics) if isinstance(test, Gate) else test.metric in metrics
+        if not computed:
+            option, loss = ("--gate", ", loss") if isinstance(test, Gate) else ("--max-drop", "")
+            raise ConfigError(
+                f"{option} {test.text!r}: {test.metric!r} was not computed, only: {', '.join(metrics)}{loss}. "
                 f"Add it: -s evaluation.metrics=[...]"
             )
 
 
-def check_gates(gates: Sequence[Gate], report: EvalReport) -> None:
-    """Raise GateFailedError naming every gate that does not hold; ConfigError for a score that there is not."""
-    require_computed(gates, report.metrics)
-    failed = []
+def check_gates(gates: Sequence[Gate], metrics: Mapping[str, MetricValue], loss: float) -> list[GateOutcome]:
+    """Each gate with what was found; what is not defined on these rows does not pass.
+
+    Raises ConfigError for a gate on a metric that was not computed.
+    """
+    require_computed(gates, metrics)
+    outcomes = []
     for gate in gates:
-        found = _value(gate, report)
-        if not COMPARISONS[gate.sign](found, gate.bound):
-            failed.append(f"  {gate.text.strip()}: found {found:.4f}")
+        found = _value(gate, metrics, loss)
+        outcomes.append(GateOutcome(gate.text, gate.holds(found), found))
+    return outcomes
+
+
+def check_drops(drops: Sequence[MaxDrop], new: ScoredRun, baseline: ScoredRun) -> list[GateOutcome]:
+    """Each metric of both runs on the same rows, paired by id; DataError when they were not scored on the same."""
+    names = list(dict.fromkeys(drop.metric for drop in drops))
+    of_new, of_baseline = metric_values(new, names), metric_values(pair_rows(new, baseline), names)
+    outcomes = []
+    for drop in drops:
+        found, before = of_new[drop.metric], of_baseline[drop.metric]
+        dropped = before - found if METRICS[drop.metric].greater_is_better else found - before
+        passed = dropped <= drop.bound  # not for NaN
+        outcomes.append(GateOutcome(f"max-drop {drop.text}", passed, found, baseline=before))
+    return outcomes
+
+
+def with_gates(report: EvalReport, outcomes: Sequence[GateOutcome]) -> EvalReport:
+    """The report with its gates. Raises GateFailedError, which holds that report, naming every gate that fails."""
+    report = replace(report, gates=list(outcomes))
+    require_passed(outcomes, f"{report.split} ({report.n} rows)", report)
+    return report
+
+
+def require_passed(outcomes: Sequence[GateOutcome], where: str, report: object) -> None:
+    failed = [f"  {outcome.gate}: {outcome.finding}" for outcome in outcomes if not outcome.passed]
     if failed:
-        raise GateFailedError(f"Gate failed on {report.split} ({report.n} rows):\n" + "\n".join(failed), report)
+        raise GateFailedError(f"Gate failed on {where}:\n" + "\n".join(failed), report)
 
 
-def _value(gate: Gate, report: EvalReport) -> float:
-    if gate.metric not in report.metrics:
-        return report.loss
-    metric = report.metrics[gate.metric]
+def _value(gate: Gate, metrics: Mapping[str, MetricValue], loss: float) -> float:
+    if gate.metric not in metrics:
+        return loss
+    metric = metrics[gate.metric]
     value = metric.value if gate.end is None else getattr(metric, gate.end)
-    if value is None:
-        raise ConfigError(
-            f"--gate {gate.text!r}: {gate.metric} has no interval here (evaluation.bootstrap.samples is 0)."
-        )
-    return float(value)
+    return math.nan if value is None else float(value)

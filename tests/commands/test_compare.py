@@ -22,7 +22,7 @@ from finetune_cli.config import load_config, to_yaml
 from finetune_cli.errors import ConfigError, DataError, GateFailedError, MissingError
 from finetune_cli.evaluation.comparison import compare_seeds, summarise_seeds
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
-from finetune_cli.records import CompareReport, Comparison
+from finetune_cli.records.comparison import CompareReport, Comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("negative", "positive")
@@ -174,7 +174,7 @@ def test_regression_is_compared_by_its_own_metrics(tmp_path: Path) -> None:
     assert report.sides[0].metrics["mse"].value == pytest.approx(
         np.mean([(row["label"] - row["prediction"]) ** 2 for row in rows])
     )
-    with pytest.raises(ConfigError, match="accuracy is a metric for classification, and this task is regression"):
+    with pytest.raises(ConfigError, match="accuracy is a metric for classification or multilabel, and this task is"):
         compare(runs, metrics=["accuracy"])
 
 
@@ -226,13 +226,61 @@ def test_runs_with_the_same_seeds_are_paired_by_seed(tmp_path: Path, seeds_b: tu
 
 def test_without_two_settings_of_several_seeds_each_run_stands_alone(tmp_path: Path) -> None:
     runs = seed_runs(tmp_path)
-    for chosen in (runs[:3], runs[:4], [*runs[:2], runs[3], runs[3]]):  # one setting; one run of B; a run given twice
+    for chosen in (runs[:3], runs[:4]):  # one setting; one run of B
         report = compare(chosen)
         assert not report.seeds
         assert [side.runs for side in report.sides] == [[run] for run in chosen]
         assert [(one.a, one.b) for one in report.comparisons if one.metric == "f1"] == [
             ("A", side.name) for side in report.sides[1:]
         ]
+
+
+def seeds_run(path: Path, right: int, *overrides: str) -> str:
+    """The directory that a training with seeds 1, 2 and 3 leaves; `right` of 40 rows are right, less the seed."""
+    for seed in (1, 2, 3):
+        run = Path(
+            make_run(path / f"seed-{seed}", class_rows(set(range(right - seed, 40))), f"seed={seed}", *overrides)
+        )
+        (run / "model").mkdir()
+    config = load_config(path / "seed-1.source.yaml", ["training.seeds=[1, 2, 3]", f"output_dir={path}", *overrides])
+    (path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    return str(path)
+
+
+def test_directories_of_several_seeds_are_repeated_measures(tmp_path: Path) -> None:
+    a, b = seeds_run(tmp_path / "a", 30), seeds_run(tmp_path / "b", 38, "training.learning_rate=2e-5")
+    report = compare([a, b])
+    assert report.seeds
+    assert [side.seeds for side in report.sides] == [[1, 2, 3], [1, 2, 3]]
+    assert report.sides[1].runs == [f"{b}/seed-{seed}" for seed in (1, 2, 3)]
+    assert by_metric(report)["accuracy"].difference == pytest.approx(8 / 40)
+    assert [one.key for one in report.config_differences] == ["training.learning_rate"]
+    same_setting = seeds_run(tmp_path / "c", 30)
+    assert compare([a, same_setting]).seeds  # another version of the code, say
+
+
+def test_several_seeds_are_not_compared_with_one_run(tmp_path: Path, two_runs: tuple[str, str]) -> None:
+    seeds = seeds_run(tmp_path / "seeds", 30)
+    with pytest.raises(ConfigError, match=r"a is one run, .* such as .*seeds/seed-1"):
+        compare([two_runs[0], seeds])
+    (tmp_path / "seeds" / "seed-2" / "model").rmdir()
+    with pytest.raises(MissingError, match=r"(?s)not finished: seeds without a model are 2\..*finetune train "):
+        compare([seeds, two_runs[0]])
+
+
+def test_runs_with_the_same_answers_are_called_that(tmp_path: Path) -> None:
+    report = compare([make_run(tmp_path / name, class_rows(ONLY_A)) for name in ("a", "b")])
+    assert by_metric(report)["f1"].sentence == "No difference on f1: B answers every row exactly as A does."
+    twice = compare([report.sides[0].runs[0], f"{report.sides[0].runs[0]}/"])
+    assert by_metric(twice)["f1"].sentence == "No difference on f1: B is the same run as A."
+
+
+def test_a_collapsed_run_is_called_that(tmp_path: Path, command: Callable[..., Answer]) -> None:
+    a = make_run(tmp_path / "a", class_rows(ONLY_A))
+    b = make_run(tmp_path / "b", class_rows({number for number, label in enumerate(LABELS) if label == 0}))
+    assert [side.collapsed for side in compare([a, b]).sides] == [{}, {b: "positive"}]
+    for option in ([], ["--markdown"]):
+        assert "Collapsed: every row is given the answer 'positive'" in command(["compare", a, b, *option]).stdout
 
 
 def test_the_result_for_people(two_runs: tuple[str, str], command: Callable[..., Answer]) -> None:
@@ -276,7 +324,7 @@ def test_json_is_one_document_with_every_number(tmp_path: Path, command: Callabl
         {"key": "data.text", "values": {"A": ["sentence1", "sentence2"], "B": ["x", "y"]}}
     ]
     side, comparison = found["sides"][1], found["comparisons"][0]
-    assert side.keys() == {"name", "runs", "seeds", "metrics", "sd"}
+    assert side.keys() == {"name", "runs", "seeds", "metrics", "sd", "collapsed"}
     assert (side["name"], side["runs"], side["seeds"], side["sd"]) == ("B", [b], [42], {})
     assert side["metrics"]["pearson"] == {"value": None, "low": None, "high": None}  # of a constant: not defined
     assert side["metrics"]["mse"].keys() == {"value", "low", "high"}
@@ -305,7 +353,7 @@ def test_markdown_is_ready_to_paste(tmp_path: Path, command: Callable[..., Answe
         "| `model.name_or_path` | `bert-base-uncased` | `a\\|b` |\n"
         f"| **accuracy** | {score} | {score} |\n"
         "\n"
-        "- No difference on accuracy that 40 rows can show: B - A = +0.000 [+0.000, +0.000], p = 1. "
+        "- No difference on accuracy: B answers every row exactly as A does. "
         "Rows that one alone has right: A 0, B 0.\n"
         "\n"
         "Accuracy by McNemar's test, the rest by paired bootstrap; 95 % intervals, 1,000 resamples. This tells these "
@@ -346,6 +394,8 @@ def test_a_metric_that_is_not_defined_does_not_pass(tmp_path: Path) -> None:
         (["b", "--fail-if-worse", "loss"], "use log_loss"),
         (["b", "--markdown", "--json"], "Choose one"),
         (["a.source.yaml"], "is a config. Name the run directory"),
+        (["b", "--fail-if-worse", "f2"], "--fail-if-worse f2: 'f2' is not a metric. Allowed: accuracy, f1, f1_macro,"),
+        (["b", "--metric", "matthew"], "brier, ece. Did you mean matthews?"),
     ],
 )
 def test_a_wrong_command_line_exits_with_2(

@@ -1,12 +1,27 @@
 """Quality gates: how they are read, what they compare, and what they refuse."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from finetune_cli.commands.gates import check_gates, parse_gate
-from finetune_cli.errors import ConfigError, GateFailedError
-from finetune_cli.records import EvalReport, MetricValue
+from finetune_cli.commands.gates import (
+    check_drops,
+    check_gates,
+    parse_gate,
+    parse_max_drops,
+    require_computed,
+    with_gates,
+)
+from finetune_cli.commands.junit import write_junit
+from finetune_cli.commands.scored_runs import ScoredRun
+from finetune_cli.config import load_config
+from finetune_cli.errors import ConfigError, DataError, GateFailedError
+from finetune_cli.records.evaluation import EvalReport, GateOutcome, MetricValue
 
 REPORT = EvalReport(
     split="validation",
@@ -15,6 +30,10 @@ REPORT = EvalReport(
     metrics={"f1": MetricValue(0.9, 0.87, 0.92), "mse": MetricValue(0.25), "pearson": MetricValue(math.nan)},
     baseline={},
 )
+
+
+def checked(*texts: str) -> EvalReport:
+    return with_gates(REPORT, check_gates([parse_gate(text) for text in texts], REPORT.metrics, REPORT.loss))
 
 
 @pytest.mark.parametrize(
@@ -32,26 +51,29 @@ REPORT = EvalReport(
         ("loss<0.1", False),
         ("pearson>=0", False),  # not defined on these rows: that is no pass
         ("pearson<1", False),
+        ("pearson.low<1", False),
     ],
 )
 def test_a_gate_compares_the_value_or_an_end_of_its_interval(text: str, holds: bool) -> None:
     if holds:
-        check_gates([parse_gate(text)], REPORT)
+        (outcome,) = checked(text).gates
+        assert outcome.passed
     else:
         with pytest.raises(GateFailedError):
-            check_gates([parse_gate(text)], REPORT)
+            checked(text)
 
 
 def test_every_gate_that_fails_is_named() -> None:
-    gates = [parse_gate(text) for text in ("f1>=0.95", "f1>=0.5", "loss<0.1")]
     with pytest.raises(GateFailedError) as caught:
-        check_gates(gates, REPORT)
+        checked("f1>=0.95", "f1>=0.5", "loss<0.1", "pearson>0")
     assert str(caught.value).splitlines() == [
         "Gate failed on validation (408 rows):",
         "  f1>=0.95: found 0.9000",
         "  loss<0.1: found 0.4000",
+        "  pearson>0: not defined on these rows",
     ]
-    assert caught.value.report is REPORT
+    assert [outcome.passed for outcome in caught.value.report.gates] == [False, True, False, False]
+    assert caught.value.report.metrics == REPORT.metrics
 
 
 @pytest.mark.parametrize("text", ["f1", "f1=0.9", ">=0.9", "f1>=high", "f1>=0.9.1", "f1>=nan", "f1>=", ""])
@@ -62,6 +84,83 @@ def test_what_is_no_gate_is_a_usage_error(text: str) -> None:
 
 def test_a_gate_needs_what_was_computed() -> None:
     with pytest.raises(ConfigError, match="'accuracy' was not computed, only: f1, mse, pearson, loss"):
-        check_gates([parse_gate("accuracy>0.5")], REPORT)
-    with pytest.raises(ConfigError, match="mse has no interval here"):
-        check_gates([parse_gate("mse.low>0.5")], REPORT)
+        checked("accuracy>0.5")
+    with pytest.raises(ConfigError, match="there is no interval"):
+        require_computed([parse_gate("mse.low>0.5")], REPORT.metrics, intervals=False)
+
+
+@pytest.mark.parametrize(
+    ("gate", "problem"),
+    [
+        ("f1>=", "expected METRIC>=NUMBER"),
+        (
+            "acuracy>=0.5",
+            "'acuracy' is not among evaluation.metrics. Allowed: accuracy, f1, loss. Did you mean accuracy?",
+        ),
+        ("loss.low>0", "loss has no interval"),
+        ("f1.low>0.5", "evaluation.bootstrap.samples is 0"),
+    ],
+)
+def test_gates_of_a_config_are_checked_when_it_is_read(
+    tmp_path: Path, write_config: Callable[..., Path], gate: str, problem: str
+) -> None:
+    file = write_config(tmp_path, evaluation={"gates": ["accuracy>0", gate], "bootstrap": {"samples": 0}})
+    with pytest.raises(ConfigError, match=r"evaluation\.gates\.1: ") as caught:
+        load_config(file)
+    assert problem in str(caught.value)
+
+
+def scored(answers: str, *, labels: str = "01010101") -> ScoredRun:
+    predictions = np.array(list(answers), dtype=int)
+    probabilities = np.eye(2)[predictions] * 0.6 + 0.2
+    return ScoredRun(
+        "run", None, list(range(len(labels))), ("no", "yes"), np.array(list(labels), int), predictions, probabilities
+    )
+
+
+def test_a_drop_is_measured_on_the_same_rows_in_the_direction_of_the_metric() -> None:
+    new, old = scored("01010110"), scored("01010100")  # accuracy 0.75 and 0.875
+    drops = parse_max_drops(["accuracy=0.125", "accuracy = 0.1", "log_loss=0.2", "log_loss=0.1"], "runs/old")
+    outcomes = check_drops(drops, new, old)
+    assert [outcome.passed for outcome in outcomes] == [True, False, True, False]
+    assert outcomes[1] == GateOutcome("max-drop accuracy = 0.1", False, 0.75, 0.875)
+    assert outcomes[1].finding == "found 0.7500, baseline 0.8750"
+    # one row more with probability 0.2 in place of 0.8
+    assert outcomes[2].found - (outcomes[2].baseline or 0) == pytest.approx(math.log(4) / 8)
+    assert all(outcome.passed for outcome in check_drops(drops, old, new))
+    with pytest.raises(DataError, match="not scored on the same rows"):
+        check_drops(drops, new, replace(old, ids=list("abcdefgh")))
+
+
+@pytest.mark.parametrize(
+    ("texts", "baseline", "problem"),
+    [
+        (["f1=0.01"], None, "--max-drop needs --baseline RUN"),
+        ([], "runs/main", "--baseline needs --max-drop METRIC=NUMBER"),
+        (["f1"], "runs/main", "expected METRIC=NUMBER"),
+        (["f1=-0.1"], "runs/main", "expected METRIC=NUMBER"),
+        (["loss=0.1"], "runs/main", "no metric of the package"),
+        (["evaluate:x=0.1"], "runs/main", "no metric of the package"),
+    ],
+)
+def test_what_is_no_drop_is_a_usage_error(texts: list[str], baseline: str | None, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        parse_max_drops(texts, baseline)
+
+
+def test_junit_has_a_test_case_for_each_gate(tmp_path: Path) -> None:
+    file = tmp_path / "reports" / "gates.xml"
+    with pytest.raises(GateFailedError) as caught:
+        checked("f1>=0.95", "loss<0.5")
+    write_junit(file, caught.value.report, 'runs/"<mine>&"')
+    suite = ElementTree.parse(file).getroot()
+    assert (suite.tag, suite.get("tests"), suite.get("failures")) == ("testsuite", "2", "1")
+    assert suite.get("name") == 'runs/"<mine>&" validation'
+    failed, passed = suite.findall("testcase")
+    assert (failed.get("name"), passed.get("name")) == ("f1>=0.95", "loss<0.5")
+    failure = failed.find("failure")
+    assert failure is not None
+    assert failure.get("message") == "found 0.9000"
+    assert passed.find("failure") is None
+    with pytest.raises(ConfigError, match="no gate to report"):
+        write_junit(file, REPORT, "runs/mine")

@@ -1,0 +1,44 @@
+"""A quality gate as it is written: a score, or an end of its interval, against a bound. Light: the config has gates."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+GATE = re.compile(
+    r"\s*(?P<metric>[\w:./-]+?)(?:\.(?P<end>low|high))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*"
+)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """`f1>=0.88`, or `f1.low>=0.85` for an end of the interval."""
+
+    text: str
+    metric: str
+    end: str | None
+    sign: str
+    bound: float
+
+    def holds(self, found: float) -> bool:
+        """Whether the score passes; NaN, a score that is not defined, never does."""
+        return bool(COMPARISONS[self.sign](found, self.bound))
+
+    def is_computed(self, metrics: Collection[str]) -> bool:
+        """Whether its score is among these metrics, or is the loss, which has no interval."""
+        return self.metric in metrics or (self.metric == "loss" and self.end is None)
+
+
+def read_gate(text: str) -> Gate:
+    """Read a gate. Raises ValueError that shows the form."""
+    match = GATE.fullmatch(text)
+    if match is None:
+        raise ValueError("expected METRIC>=NUMBER, such as 'f1>=0.88' or 'accuracy.low>=0.80'.")
+    try:
+        bound = float(match["bound"])
+    except ValueError as err:
+        raise ValueError(f"{match['bound']!r} is not a number.") from err
+    return Gate(text.strip(), match["metric"], match["end"], match["sign"], bound)
