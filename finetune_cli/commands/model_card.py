@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from finetune_cli.config import RunConfig
-from finetune_cli.records import EvalReport
+from finetune_cli.data.hub import HUB_ID
+from finetune_cli.records.evaluation import EvalReport
 
 USE = """```python
 from transformers import pipeline
 
 classify = pipeline("text-classification", "PATH_OR_REPO")
-print(classify({example}))
+print(classify({example}{options}))
 ```"""
 
 
@@ -28,29 +30,49 @@ def model_card(config: RunConfig, label_names: Sequence[str] | None, reports: Se
         _purpose(config, label_names),
         "## Scores\n\n" + _score_table(reports),
         "## Use\n\n"
-        + USE.format(example='{"text": "...", "text_pair": "..."}' if len(config.data.text) == 2 else '"..."'),
+        + USE.format(
+            example='{"text": "...", "text_pair": "..."}' if len(config.data.text) == 2 else '"..."',
+            options=", top_k=None" if config.spec.kind == "multilabel" else "",
+        ),
         "## Training\n\n" + _settings_table(config),
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def _base_name(config: RunConfig) -> str:
-    return config.model.name_or_path or "a small BERT trained from scratch"
+    name = config.model.name_or_path
+    return _shown(name) if name else "a small BERT trained from scratch"
+
+
+def _is_hub_id(place: str) -> bool:
+    """Whether a model or data set is one of the Hub; the name of a directory here may look the same."""
+    return bool(HUB_ID.fullmatch(place)) and not Path(place).exists()
+
+
+def _shown(place: str) -> str:
+    """A place as the card names it: of a path on this machine the last part, since the card may be published."""
+    is_path = Path(place).expanduser().exists() and not _is_hub_id(place)
+    return Path(place).expanduser().resolve().name if is_path else place
 
 
 def _purpose(config: RunConfig, label_names: Sequence[str] | None) -> str:
     text = " and ".join(f"`{column}`" for column in config.data.text)
     if label_names is None:
-        return f"Predicts the number `{config.data.label}` from {text}. Trained on `{config.data.path}`."
+        return f"Predicts the number `{config.data.label}` from {text}. Trained on `{_shown(config.data.path)}`."
     names = ", ".join(f"`{name}`" for name in label_names)
-    return f"Tells from {text} which of these classes a row has: {names}. Trained on `{config.data.path}`."
+    if config.spec.kind == "multilabel":
+        return (
+            f"Tells from {text} which of these classes a row has, any number of them: {names}. A class is given from a "
+            f"probability of 0.5 on. Trained on `{_shown(config.data.path)}`."
+        )
+    return f"Tells from {text} which of these classes a row has: {names}. Trained on `{_shown(config.data.path)}`."
 
 
 def _metadata(config: RunConfig, name: str, reports: Sequence[EvalReport]) -> dict[str, Any]:
     results = [
         {
             "task": {"type": "text-classification"},
-            "dataset": {"name": config.task, "type": config.data.path, "split": report.split},
+            "dataset": {"name": config.task, "type": _shown(config.data.path), "split": report.split},
             "metrics": [
                 {"type": metric, "value": round(value.value, 4)}
                 for metric, value in report.metrics.items()
@@ -59,19 +81,23 @@ def _metadata(config: RunConfig, name: str, reports: Sequence[EvalReport]) -> di
         }
         for report in reports
     ]
-    base = {"base_model": config.model.name_or_path} if config.model.name_or_path else {}
+    base, data = config.model.name_or_path, config.data.path
+    # The Hub refuses a card with names that it cannot have.
+    known: dict[str, Any] = {"base_model": base} if base and _is_hub_id(base) else {}
+    known |= {"datasets": [data]} if _is_hub_id(data) else {}
     return {
         "library_name": "transformers",
         "pipeline_tag": "text-classification",
-        **base,
+        **known,
         "tags": ["text-classification", "finetune-cli"],
         "model-index": [{"name": name, "results": results}],
     }
 
 
 def _score_table(reports: Sequence[EvalReport]) -> str:
+    baseline_answer = reports[0].baseline_answer if reports else "the commonest class"
     rows = [
-        "| split | rows | metric | value | interval | always the commonest class |",
+        f"| split | rows | metric | value | interval | always {baseline_answer} |",
         "| --- | ---: | --- | ---: | --- | ---: |",
     ]
     for report in reports:

@@ -9,7 +9,7 @@ import yaml
 
 from finetune_cli.commands.model_card import model_card
 from finetune_cli.config import load_config
-from finetune_cli.records import EvalReport, MetricValue
+from finetune_cli.records.evaluation import EvalReport, MetricValue
 
 METRICS = {"accuracy": MetricValue(0.80392, 0.75, 0.85), "f1": MetricValue(math.nan)}
 REPORT = EvalReport("validation", 408, 0.4, METRICS, {"accuracy": 0.684})
@@ -29,8 +29,9 @@ def card(tmp_path: Path, write_config: Callable[..., Path]) -> Callable[..., tup
 
 
 def test_the_front_matter_names_task_base_model_and_defined_scores(card: Callable[..., tuple[dict, str]]) -> None:
-    front, _ = card(model={"name_or_path": "org/model: with a colon"})
-    assert front["base_model"] == "org/model: with a colon"
+    front, _ = card(model={"name_or_path": "org/model-1.0"}, data={"path": "org/rows", "label": "a: b"})
+    assert front["base_model"] == "org/model-1.0"
+    assert front["datasets"] == ["org/rows"]
     assert front["pipeline_tag"] == "text-classification"
     [result] = front["model-index"][0]["results"]
     assert result["metrics"] == [{"type": "accuracy", "value": 0.8039}]
@@ -46,3 +47,24 @@ def test_the_text_has_scores_with_interval_and_baseline(card: Callable[..., tupl
 def test_the_example_is_a_pair_for_a_pair_task(card: Callable[..., tuple[dict, str]]) -> None:
     assert 'classify("...")' in card()[1]
     assert '"text_pair"' in card(task="mrpc")[1]
+
+
+def test_huggingface_hub_reads_the_scores(card: Callable[..., tuple[dict, str]], tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    front, body = card(model={"name_or_path": "org/model"}, data={"path": "org/rows"})
+    found = ModelCard(f"---\n{yaml.safe_dump(front)}---\n{body}")
+    [score] = found.data.eval_results
+    assert (score.metric_type, score.metric_value) == ("accuracy", 0.8039)
+    assert (score.task_type, score.dataset_type, score.dataset_name) == ("text-classification", "org/rows", "sst2")
+    assert score.dataset_split == "validation"
+    assert found.data.model_name == "org/model fine-tuned on sst2"
+
+
+def test_no_path_of_this_machine_is_in_the_card(card: Callable[..., tuple[dict, str]], tmp_path: Path) -> None:
+    """It may be published; and the Hub refuses a base model or a data set that is not one of its own."""
+    front, body = card()
+    assert str(tmp_path.parent) not in yaml.safe_dump(front) + body
+    assert not front.keys() & {"base_model", "datasets"}
+    assert "Trained on `data`" in body
+    assert card(model={"name_or_path": "package:a_package/model"})[0].keys() == front.keys()
