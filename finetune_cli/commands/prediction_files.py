@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from finetune_cli.data.label_cells import joined_names
 from finetune_cli.errors import ConfigError, DataError, RunFailedError
+
+logger = logging.getLogger(__name__)
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet")
 PARQUET_ROWS = 2048
@@ -21,20 +26,33 @@ Rows = Iterable[dict[str, Any]]
 
 
 def choose_format(path: Path | None, requested: str | None) -> str:
-    """The requested form, else that of the file name, else jsonl. Raises ConfigError for what has none."""
+    """The requested form, else that of the file name, else jsonl. Raises ConfigError for an ending of another form."""
     ending = path.suffix.lower().lstrip(".") if path else ""
-    chosen = requested or (ending if ending in FORMATS else "jsonl")
+    chosen = requested or ending or "jsonl"
+    if chosen not in FORMATS:
+        raise ConfigError(
+            f"-o {path}: .{ending} is no form of predictions. Expected a name that ends in .jsonl, .csv, .tsv or "
+            f".parquet, or one of these with --format."
+        )
     if path is None and chosen == "parquet":
         raise ConfigError("--format parquet needs a file: name one with -o FILE.")
     return chosen
 
 
+def require_writable(path: Path) -> None:
+    """Raise ConfigError when no file can be written there. Call it before the work, which may be long."""
+    if path.is_dir() or not _is_special(path):
+        _open(path).close()
+        _aside(path).unlink()
+
+
 def write_predictions(rows: Rows, path: Path | None, *, file_format: str, with_errors: bool, stdout: BinaryIO) -> int:
-    """Write every row to `path`, or to `stdout` when it is None; returns how many.
+    """Write every row to `path`, which is logged, or to `stdout` when it is None; returns how many.
 
     A file appears when it is complete. In CSV and TSV a probability has a column of its own, `probabilities.NAME`.
     with_errors: rows may be null with an `error`, which gets a column.
     """
+    began = time.monotonic()
     counted = _Counted(rows, flushed=stdout if path is None else None)
     write = {"jsonl": _write_jsonl, "csv": _write_csv, "tsv": _write_tsv, "parquet": _write_parquet}[file_format]
     if path is None:
@@ -43,6 +61,9 @@ def write_predictions(rows: Rows, path: Path | None, *, file_format: str, with_e
     else:
         with _replacing(path) as file:
             write(counted, file, with_errors)
+        seconds = time.monotonic() - began
+        speed = counted.count / seconds
+        logger.info("Wrote %d rows to %s in %.1f s (%.3g rows/s)", counted.count, path, seconds, speed)
     return counted.count
 
 
@@ -65,13 +86,8 @@ class _Counted:
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when the block ends well; what is no plain file is written as it is."""
-    special = path.exists() and not path.is_file()
-    aside = path if special else path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        file = aside.open("wb")
-    except OSError as err:
-        hint = f" There is no directory {path.parent}." if not path.parent.is_dir() else ""
-        raise ConfigError(f"-o {path}: cannot write it: {err.strerror or err}.{hint} Name another file.") from err
+    special, aside = _is_special(path), _aside(path)
+    file = _open(path)
     try:
         with file:
             yield file
@@ -82,6 +98,22 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         if not special:
             aside.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return (path if _is_special(path) else _aside(path)).open("wb")
+    except OSError as err:
+        hint = f" There is no directory {path.parent}." if not path.parent.is_dir() else ""
+        raise ConfigError(f"-o {path}: cannot write it: {err.strerror or err}.{hint} Name another file.") from err
 
 
 def _write_jsonl(rows: Rows, file: BinaryIO, with_errors: bool) -> None:
@@ -129,6 +161,8 @@ def _schema(rows: list[dict[str, Any]], with_errors: bool) -> Any:
 
     names = dict.fromkeys(chain.from_iterable(rows)) or {"id": None, "prediction": None}
     types = {name: pa.array([row.get(name) for row in rows if name != "id"]).type for name in names}
+    if "prediction" in types and pa.types.is_list(types["prediction"]):
+        types["prediction"] = pa.list_(pa.string())  # also when no class was predicted in these rows
     types["id"] = pa.string() if any(isinstance(row["id"], str) for row in rows) else pa.int64()
     if with_errors:
         types.setdefault("error", pa.string())
@@ -147,11 +181,14 @@ def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """{"probabilities": {"yes": p}} as {"probabilities.yes": p}; other nested values as JSON."""
+    """{"probabilities": {"yes": p}} as {"probabilities.yes": p}, several predicted classes as `a|b`, the form that is
+    read as labels, too; other nested values as JSON."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
         if name == "probabilities" and isinstance(value, dict):
             flat |= {f"probabilities.{label}": p for label, p in value.items()}
+        elif name == "prediction" and isinstance(value, list):
+            flat[name] = joined_names(value)
         else:
             flat[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
     return flat

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
-from finetune_cli.commands.prediction_files import choose_format, write_predictions
+from finetune_cli.commands.prediction_files import choose_format, require_writable, write_predictions
 from finetune_cli.errors import ConfigError, DataError
 
 ROWS = [
@@ -129,13 +130,38 @@ def test_without_a_file_rows_go_to_the_stream():
         ("out.csv", None, "csv"),
         ("out.TSV", None, "tsv"),
         ("out.parquet", None, "parquet"),
-        ("out.txt", None, "jsonl"),
+        ("out", None, "jsonl"),
+        ("out.txt", "tsv", "tsv"),
         ("out.csv", "jsonl", "jsonl"),
         (None, None, "jsonl"),
     ],
 )
 def test_the_form_is_that_of_the_file_name_unless_asked_for(path: str | None, requested: str | None, chosen: str):
     assert choose_format(Path(path) if path else None, requested) == chosen
+
+
+@pytest.mark.parametrize("name", ["out.xlsx", "out.json", "out.txt"])
+def test_another_ending_is_refused_and_the_four_forms_are_named(name: str):
+    with pytest.raises(ConfigError, match=r"is no form of predictions\. .*\.jsonl, \.csv, \.tsv or \.parquet"):
+        choose_format(Path(name), None)
+
+
+def test_whether_a_file_can_be_written_is_known_beforehand(tmp_path: Path):
+    (tmp_path / "old.csv").write_text("kept\n")
+    require_writable(tmp_path / "old.csv")
+    require_writable(tmp_path / "new.csv")
+    require_writable(Path("/dev/null"))
+    assert [path.name for path in tmp_path.iterdir()] == ["old.csv"]
+    assert (tmp_path / "old.csv").read_text() == "kept\n"
+    for place, problem in ((tmp_path / "no" / "out.csv", "There is no directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(ConfigError, match=problem):
+            require_writable(place)
+
+
+def test_a_file_that_was_written_is_named_with_its_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("INFO", "finetune_cli"):
+        written(tmp_path / "out.jsonl", ROWS, "jsonl")
+    assert re.fullmatch(rf"Wrote 2 rows to {tmp_path}/out\.jsonl in \d+\.\d s \([\d.e+]+ rows/s\)", caplog.messages[0])
 
 
 def test_parquet_needs_a_file():

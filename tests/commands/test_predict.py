@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -175,7 +176,7 @@ def test_a_bad_row_leaves_no_half_output_file(
     run = learned("sst2").run.path
     failed = command(["predict", run, source, "-o", output])
     assert failed.code == 3
-    assert "line 2" in failed.stderr or "row 1" in failed.stderr
+    assert "line 2" in failed.stderr or "row 2" in failed.stderr
     assert output.read_text() == "what was there\n"
     assert sorted(path.name for path in tmp_path.glob("*answers*")) == ["answers.jsonl"]
     skipped = command(["predict", run, source, "--on-bad-row", "skip"])
@@ -195,3 +196,83 @@ def test_a_file_without_the_text_column_is_refused(tmp_path: Path, learned: Call
     file.write_text("sentense\ngood\n")
     with pytest.raises(DataError, match=r"expected the column 'sentence'.*Did you mean 'sentense'"):
         list(predict(learned("sst2").run.path, file))
+
+
+def test_a_text_file_is_read_one_text_per_line(tmp_path: Path, learned: Callable[..., Trained]) -> None:
+    file, pairs = tmp_path / "lines.txt", tmp_path / "pairs.txt"
+    file.write_text("".join(f"{text}\n" for text in TEXTS))
+    run = learned("sst2").run.path
+    assert list(predict(run, file)) == list(predict(run, TEXTS))
+    pairs.write_text("a good film\tthe good film\none text alone\n")
+    with pytest.raises(DataError, match=r"pairs\.txt, line 2: expected 2 texts with a tab between them, found 1"):
+        list(predict(learned("mrpc").run.path, pairs))
+
+
+def test_an_empty_text_is_answered_with_one_warning(
+    learned: Callable[..., Trained], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = learned("sst2").run.path
+    with caplog.at_level("WARNING", "finetune_cli"):
+        assert len(list(predict(run, ["good", "", "bad", " "], window_rows=2))) == 4
+        assert len(list(predict(run, ["good", "bad"]))) == 2
+    assert caplog.messages == ["2 rows have an empty text (the first is row 2): the answer there says nothing."]
+
+
+def test_kept_columns_are_all_there_beside_the_answer(tmp_path: Path, learned: Callable[..., Trained]) -> None:
+    file = tmp_path / "rows.jsonl"
+    own = {"sentence": "a good film", "prediction": "mine", "id": 2.5, "id_input": 1, "probabilities": None}
+    file.write_text(json.dumps(own) + "\n" + json.dumps({"sentence": "bad", "id": "b"}) + "\n")
+    rows = list(predict(learned("sst2").run.path, file, keep_columns=True))
+    assert rows == [
+        {
+            "sentence": "a good film",
+            "prediction_input": "mine",
+            "id_input_input": 2.5,
+            "id_input": 1,
+            "probabilities_input": None,
+            "id": 0,
+            "prediction": "positive",
+        },
+        {"sentence": "bad", "id": "b", "prediction": "negative"},
+    ]
+
+
+def test_predict_leaves_no_thread_behind(learned: Callable[..., Trained]) -> None:
+    before = threading.active_count()
+    answers = predict(learned("sst2").run.path, TEXTS, window_rows=1)
+    next(answers)
+    answers.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["none.csv"], 3, "none.csv does not exist. Expected a data file. A text to label goes with --text."),
+        (["--text", "x", "-o", "out.xlsx"], 2, "-o out.xlsx: .xlsx is no form of predictions."),
+        (["--text", "x", "-o", "no/out.csv"], 2, "There is no directory no."),
+    ],
+)
+def test_cheap_mistakes_show_before_anything_heavy_is_imported(
+    learned: Callable[..., Trained],
+    run_cli: Callable[..., subprocess.CompletedProcess[str]],
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    done = run_cli(["predict", learned("sst2").run.path, *arguments], env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert "finetune_cli.commands.target" in imported
+    assert imported.isdisjoint({"torch", "transformers", "datasets", "numpy"})
+
+
+def test_a_mistyped_run_is_not_looked_for_on_the_hub(
+    learned: Callable[..., Trained], command: Callable[..., Answer]
+) -> None:
+    run = learned("sst2").run.path
+    answer = command(["predict", run.with_name("rum"), "--text", "x"])
+    assert (answer.code, answer.stdout) == (5, "")
+    assert f"{run.with_name('rum')} does not exist. Did you mean {run}?" in answer.stderr
+    assert "Hub" not in answer.stderr
