@@ -86,12 +86,12 @@ def _require_supported_sharding(state: PartialState) -> None:
         )
 
 
-def launch(arguments: Sequence[str], num_processes: int) -> int:
+def launch(arguments: Sequence[str], num_processes: int, *, stdout: int | None = None) -> int:
     """Run `python -m finetune_cli ARGUMENTS` in that many processes of this machine; the exit code of the whole.
 
     0 when all end well, else the code of the first that failed (1 when it was killed). Stop signals are passed on to
     all, and decide the code when a process ends by them; when one process fails, the others get a moment to end by
-    themselves, then are killed. None outlives this process.
+    themselves, then are killed. None outlives this process. stdout: as for subprocess; by default this process's own.
     """
     command = [sys.executable, "-m", "finetune_cli", *arguments]
     shared = {
@@ -110,7 +110,9 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
             environment = {**shared, "RANK": str(index), "LOCAL_RANK": str(index)}
             # A session of its own: Ctrl-C reaches a child once, through us, and not a second time from the terminal.
             children.append(
-                subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_die_with_parent)
+                subprocess.Popen(
+                    command, env=environment, stdout=stdout, start_new_session=True, preexec_fn=_die_with_parent
+                )
             )
         code = _wait_for_all(children)
     if forwarded:

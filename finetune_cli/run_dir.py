@@ -32,9 +32,26 @@ class RunDir:
         self.lock = self.path / "run.lock"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
+        self.summary = self.path / "summary.json"
+        self.tracking = self.path / "tracking"
 
     def evaluation(self, split: str) -> Path:
         return self.path / "eval" / split
+
+    def seed_run(self, seed: int) -> RunDir:
+        """The run of one of several seeds."""
+        return RunDir(self.path / f"seed-{seed}")
+
+    def seed_runs(self) -> list[RunDir]:
+        """The runs of several seeds in this directory, by seed; empty for an ordinary run."""
+        configs = (path for path in self.path.glob("seed-*/config.yaml") if path.parent.name[5:].isdecimal())
+        return [RunDir(path.parent) for path in sorted(configs, key=lambda path: int(path.parent.name[5:]))]
+
+    def require_one_seed(self) -> None:
+        """Raise ConfigError that names the seeds when this directory holds several."""
+        if runs := self.seed_runs():
+            names = ", ".join(str(run.path) for run in runs)
+            raise ConfigError(f"{self.path} holds a run for each of several seeds. Name one of them: {names}")
 
     def holds_work(self) -> bool:
         """Whether a run got as far as something that can be lost: a checkpoint or a model, beside its config."""
@@ -52,14 +69,16 @@ class RunDir:
         write_json(self.record, record)
 
     def clear(self) -> None:
-        """Remove what earlier runs left (the lock stays); files that are not a run's are kept.
+        """Remove what earlier runs left, of several seeds too (locks stay); files that are not a run's are kept.
 
         The record goes first and the config last: killed in between, this is the same run, unfinished.
         """
         self.record.unlink(missing_ok=True)
-        for path in (self.checkpoints, self.model, self.path / "eval"):
+        for seed_run in self.seed_runs():
+            seed_run.clear()
+        for path in (self.checkpoints, self.model, self.path / "eval", self.tracking):
             remove_directory(path)
-        for file in (self.history, self.log, self.config):
+        for file in (self.history, self.log, self.summary, self.config):
             file.unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:
@@ -114,12 +133,17 @@ def publish_directory(aside: Path, target: Path) -> None:
     for path in aside.rglob("*"):
         if path.is_file():
             path.chmod(0o666 & ~umask)
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_file(path)
     sync_directory(aside)
     remove_directory(target)
     aside.rename(target)
     sync_directory(target.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until what was written to a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_directory(path: Path) -> None:

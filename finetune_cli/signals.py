@@ -12,13 +12,13 @@ from types import FrameType
 from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedError
 
 # SIGUSR1: Slurm's and others' notice of a preemption. Windows has no SIGUSR1.
-_came: list[int] = []  # stop signals met by `stopping_at_once`; a library may swallow what the handler raises
-
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
+
+_came: list[int] = []  # stop signals met by `stopping_at_once`; a library may swallow what the handler raises
 
 
 class StoppedError(NotFinishedError):
-    """SIGTERM or SIGUSR1 ended the run."""
+    """SIGTERM or SIGUSR1 ended the command."""
 
 
 class StopNow(BaseException):
@@ -26,12 +26,12 @@ class StopNow(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.error = stop_error(number, "while no update was running; nothing is lost")
+        self.error = stop_error(number, "before the end; no file is half written")
 
 
 def stop_error(number: int, done: str) -> FinetuneError:
-    """The error that ends a stopped run: exit code 130 after Ctrl-C, 75 after any other signal."""
-    message = f"Stopped by {signal.Signals(number).name} {done}. Run the same command again to go on."
+    """The error that ends a stopped command: exit code 130 after Ctrl-C, 75 after any other signal."""
+    message = f"Stopped by {signal.Signals(number).name} {done}. Run the same command again."
     return InterruptedRunError(message) if number == signal.SIGINT else StoppedError(message)
 
 

@@ -3,7 +3,8 @@
     python scripts/bench_checkpoints.py [--model DIRECTORY] [--repeats 5] [--json]
 
 Both sides train the same model on the same rows. Writes and reads alternate between the two in one process; a resume is
-a whole process, from its start to the end of the first update that it does. Prints medians, spreads and the ratio.
+a whole process, from its start to the end of the first update that it does. Prints medians and spreads, of the ratios
+pair by pair.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ from transformers import (
 )
 
 from finetune_cli.model_files import resolve_model
-from finetune_cli.training.checkpointing import Checkpoints, Progress, find_damage, use_bare_weight_names
+from finetune_cli.training.checkpointing import Checkpoints, Progress, use_bare_weight_names
 from finetune_cli.training.optimization import build_optimizer, build_schedule
 
 SAMPLES = Path(__file__).parents[1] / "finetune_cli" / "samples" / "mrpc-mini"
@@ -55,24 +58,17 @@ class Rows(Dataset[dict[str, Any]]):
         return self.rows[index]
 
 
-class SaveClock(TrainerCallback):
-    """Measures Trainer's saves: from the end of an update to the event that follows the files."""
+class FirstUpdate(TrainerCallback):
+    """Leaves a file when an update is done."""
 
-    def __init__(self, mark: Path | None = None) -> None:
-        self.seconds: list[float] = []
+    def __init__(self, mark: Path) -> None:
         self.mark = mark
-        self.since = 0.0
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        self.since = time.perf_counter()
-        if self.mark is not None:
-            self.mark.touch()
-
-    def on_save(self, *args: Any, **kwargs: Any) -> None:
-        self.seconds.append(time.perf_counter() - self.since)
+        self.mark.touch()
 
 
-def plain_trainer(model_dir: Path, output: Path, *, steps: int, clock: SaveClock) -> Trainer:
+def plain_trainer(model_dir: Path, output: Path, *, steps: int, mark: Path) -> Trainer:
     """The Trainer script of the Hugging Face course, saving after each update."""
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     arguments = TrainingArguments(
@@ -83,15 +79,14 @@ def plain_trainer(model_dir: Path, output: Path, *, steps: int, clock: SaveClock
         arguments,
         train_dataset=Rows(tokenizer),
         data_collator=DataCollatorWithPadding(tokenizer),
-        callbacks=[clock],
+        callbacks=[FirstUpdate(mark)],
     )
 
 
 def measure_in_process(model_dir: Path, work: Path, repeats: int) -> dict[str, Any]:
-    clock = SaveClock()
-    trainer = plain_trainer(model_dir, work / "trainer", steps=repeats + 1, clock=clock)
-    trainer.train()
-    theirs = sorted((work / "trainer").glob("checkpoint-*"))[-1]
+    trainer = plain_trainer(model_dir, work / "trainer", steps=2, mark=work / FIRST_UPDATE)
+    with redirect_stdout(sys.stderr):  # Trainer prints its logs
+        trainer.train()
 
     accelerator = Accelerator(cpu=trainer.args.device.type == "cpu")
     model = AutoModelForSequenceClassification.from_pretrained(model_dir, num_labels=2)
@@ -103,14 +98,24 @@ def measure_in_process(model_dir: Path, work: Path, repeats: int) -> dict[str, A
     accelerator.backward(model(**batch).loss)
     optimizer.step()
     checkpoints = Checkpoints(work / "ours", keep=2)
-    writes: dict[str, list[float]] = {"ours": [], "trainer": clock.seconds[1:]}
+    for step in (1, 2):
+        checkpoints.save(accelerator, schedule, Progress(step=step))
+    writes: dict[str, list[float]] = {"ours": [], "trainer": []}
     reads: dict[str, list[float]] = {"ours": [], "trainer": []}
-    for step in range(1, repeats + 1):
-        writes["ours"].append(seconds(lambda: checkpoints.save(accelerator, schedule, Progress(step=step))))  # noqa: B023
-        ours = checkpoints.path(step)
-        reads["ours"].append(seconds(lambda: (find_damage(ours), checkpoints.restore(ours, accelerator, schedule))))  # noqa: B023
-        reads["trainer"].append(seconds(lambda: read_as_trainer(trainer, theirs)))
+    for step in range(3, repeats + 3):  # two are there already: each write deletes an old one, too
+        trainer.state.global_step = step
+        ours, theirs = checkpoints.path(step), work / "trainer" / f"checkpoint-{step}"
+        progress = Progress(step=step)
+        writes["ours"].append(seconds(partial(checkpoints.save, accelerator, schedule, progress)))
+        writes["trainer"].append(seconds(partial(trainer._save_checkpoint, trainer.model, None)))
+        reads["ours"].append(seconds(partial(read_as_we_do, checkpoints, ours, accelerator, schedule)))
+        reads["trainer"].append(seconds(partial(read_as_trainer, trainer, theirs)))
     return {"bytes": {"ours": size(ours), "trainer": size(theirs)}, "write": writes, "read": reads}
+
+
+def read_as_we_do(checkpoints: Checkpoints, path: Path, accelerator: Accelerator, schedule: Any) -> None:
+    """What a resume does: every checksum, then weights, optimizer, schedule and generators."""
+    checkpoints.restore(checkpoints.undamaged(path), accelerator, schedule)
 
 
 def read_as_trainer(trainer: Trainer, checkpoint: Path) -> None:
@@ -161,7 +166,7 @@ def seconds_until(command: list[str], reached: Callable[[], bool]) -> float:
 def resume_trainer(model_dir: Path, output: Path) -> None:
     """Continue plain Trainer's run by one update, and leave a mark when that is done."""
     done = json.loads((sorted(output.glob("checkpoint-*"))[-1] / "trainer_state.json").read_text())["global_step"]
-    trainer = plain_trainer(model_dir, output, steps=done + 1, clock=SaveClock(mark=output / FIRST_UPDATE))
+    trainer = plain_trainer(model_dir, output, steps=done + 1, mark=output / FIRST_UPDATE)
     trainer.args.save_strategy = "no"
     trainer.train(resume_from_checkpoint=True)
 
@@ -177,12 +182,13 @@ def size(directory: Path) -> int:
 
 
 def table(measured: dict[str, Any]) -> list[str]:
-    lines = ["                         ours (spread)       Trainer (spread)    ratio"]
+    lines = ["                         ours (spread)       Trainer (spread)    ratio (spread)"]
     for name in ("write", "read", "resume"):
         ours, theirs = measured[name]["ours"], measured[name]["trainer"]
-        middle = statistics.median(ours), statistics.median(theirs)
+        ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
         shown = [f"{statistics.median(v):6.2f} s ({min(v):.2f}-{max(v):.2f})" for v in (ours, theirs)]
-        lines.append(f"{name:<23} {shown[0]:<20} {shown[1]:<20} {middle[0] / middle[1]:.2f}")
+        spread = f"({min(ratios):.2f}-{max(ratios):.2f})"
+        lines.append(f"{name:<23} {shown[0]:<20} {shown[1]:<20} {statistics.median(ratios):.2f} {spread}")
     ours, theirs = measured["bytes"]["ours"], measured["bytes"]["trainer"]
     lines.append(f"{'size':<23} {ours / 1e6:6.1f} MB{'':<11} {theirs / 1e6:6.1f} MB{'':<11} {ours / theirs:.2f}")
     return lines

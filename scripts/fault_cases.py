@@ -23,6 +23,7 @@ from fault_runs import Ended, SmallRun, differences, leftovers, outcome, visible
 
 TMPFS_BYTES = 16 * 2**20
 FILE_LIMIT_BYTES = 64 * 2**10  # less than the weights of the small model
+LITTLE_ROOM_BYTES = 100 * 2**10  # for a run's other files, and less than a checkpoint of the small model
 STOP_AT = 25  # lines of history: past the third evaluation, with several checkpoints written
 
 
@@ -138,11 +139,25 @@ def disk(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
                 problem = expected(ended, 1, "the disk is full", str(run.run.name)) or has_checkpoint(run)
                 (run.run / "filler").unlink()
                 yield bench.result(f"disk full after {lines} lines of history", run, problem, bench.goes_on(run))
+        if os.geteuid() == 0:
+            yield _too_little_room(bench)
         yield _full_cache(bench)
         run = bench.stopped("file-limit")
         ended = run.complete(before_exec=_limit_file_size)
         problem = expected(ended, 1, "the disk is full (File too large)") or has_checkpoint(run)
         yield bench.result("a limit of file sizes", run, problem, bench.goes_on(run))
+
+
+def _too_little_room(bench: Bench) -> Result:
+    """Room for a run's small files, but for no checkpoint: found before the first update."""
+    run = bench.new("too-little-room")
+    with small_disk(run.run):
+        filler = fill(run.run)
+        os.truncate(filler, filler.stat().st_size - LITTLE_ROOM_BYTES)
+        problem = expected(run.complete(), 1, "left, and one checkpoint takes", "Free some space")
+        trained = "it trained all the same" if run.history_lines() else ""
+        filler.unlink()
+        return bench.result("too little room from the start", run, problem, trained, bench.goes_on(run))
 
 
 def _full_cache(bench: Bench) -> Result:
@@ -209,6 +224,7 @@ def damage(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
         run = bench.copy(stopped, "run-json")
         hurt_file(run.run / "run.json", "cut in half")
         yield bench.result("run.json cut in half", run, bench.goes_on(run))
+        yield from _damaged_best(bench, stopped)
         run = bench.copy(stopped, "all-damaged")
         for path in visible(run.run, "checkpoints/step-*"):
             hurt_file(path / "optimizer.bin", "bit flipped")
@@ -216,6 +232,19 @@ def damage(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
         run.complaints.clear()  # the damage is ours
         yield bench.result("every checkpoint damaged", run, problem)
         yield bench.result("every checkpoint damaged, started anew", run, bench.goes_on(run, "--overwrite"))
+
+
+def _damaged_best(bench: Bench, stopped: SmallRun) -> Iterator[Result]:
+    """The best model is older than the checkpoints that the run would go on from: refused until it is whole again."""
+    best = min(visible(stopped.run, "checkpoints/step-*"))
+    run = bench.copy(stopped, "best-damaged")
+    hurt = run.run / best.relative_to(stopped.run) / "model.safetensors"
+    hurt_file(hurt, "bit flipped")
+    problem = expected(run.complete(), 5, f"its best model, in {best.name}", "--overwrite")
+    run.complaints.clear()  # the damage is ours
+    yield bench.result("best model damaged", run, problem)
+    shutil.copy(best / "model.safetensors", hurt)
+    yield bench.result("best model damaged, brought back from a backup", run, bench.goes_on(run))
 
 
 def lock(folder: Path, loops: Sequence[str]) -> Iterator[Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import time
@@ -10,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from finetune_cli.errors import ExitCode, FinetuneError, NotFinishedError
+from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError
 from finetune_cli.provenance import describe_process, peak_memory_bytes
+from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.records.training import TrainReport
 from finetune_cli.run_dir import RunDir, disk_errors_explained, require_writable
 from finetune_cli.signals import StopNow
 
@@ -19,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 STATUS: dict[int, str] = {
     ExitCode.DONE: "finished",
+    ExitCode.GATE_FAILED: "finished",
     ExitCode.NOT_FINISHED: "stopped",
     ExitCode.INTERRUPTED: "stopped",
 }
@@ -51,17 +55,17 @@ def locked(run: RunDir) -> Iterator[None]:
 def recorded(run: RunDir, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Keep run.log and run.json while the block runs; run.json is written last, with exit code, error and time.
 
-    Yields the record, to which the block adds what it learns.
+    Yields the record, to which the block adds what it learns; an exit_code that it sets is kept when it ends well.
     """
     record = {**describe_process(), **facts, "status": "running", "exit_code": None}
     run.write_record(record)
     began = time.monotonic()
-    with _logging_to(run) as log:
+    with logging_to(run) as log:
         code = ExitCode.RUN_FAILED
         try:
             with disk_errors_explained(run.path):
                 yield record
-            code = ExitCode.DONE
+            code = ExitCode(record["exit_code"] or ExitCode.DONE)
         except BaseException as err:
             known = err.error if isinstance(err, StopNow) else err
             code = known.exit_code if isinstance(known, FinetuneError) else code
@@ -73,8 +77,32 @@ def recorded(run: RunDir, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
         finally:
             status = {"status": STATUS.get(code, "failed"), "exit_code": int(code)}
             record |= {**status, "seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory_bytes()}
-            with _telling_only(after_failure=code != ExitCode.DONE):
+            with _telling_only(after_failure=STATUS.get(code) != "finished"):
                 run.write_record(record)
+
+
+def read_report(run: RunDir, *, already_finished: bool) -> TrainReport:
+    """The report of a finished run, from its files. Raises MissingError when it lacks some."""
+    record = run.read_record()
+    evaluations = [
+        EvalReport.from_json(json.loads(file.read_text(encoding="utf-8")))
+        for file in sorted((run.path / "eval").glob("validation*/metrics.json"))
+    ]
+    if not run.model.is_dir() or not evaluations:
+        raise MissingError(
+            f"{run.path} is marked as finished but lacks its model or scores. Start anew with --overwrite."
+        )
+    return TrainReport(
+        run_dir=run.path,
+        steps=record["steps"],
+        best_step=record["best_step"],
+        resumed_from=record["resumed_from"],
+        seconds=record["training_seconds"],
+        rows_per_second=record["rows_per_second"],
+        already_finished=already_finished,
+        evaluations=evaluations,
+        uploaded_to=record.get("hub", {}).get("commit_url"),
+    )
 
 
 def note_failed_launch(run: RunDir, exit_code: int) -> None:
@@ -113,7 +141,7 @@ class _LogFile(logging.FileHandler):
 
 
 @contextmanager
-def _logging_to(run: RunDir) -> Iterator[logging.Logger]:
+def logging_to(run: RunDir) -> Iterator[logging.Logger]:
     """Send the package's log to run.log; yields a logger that writes there alone, for tracebacks."""
     handler = _LogFile(run.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,9 +21,9 @@ from safetensors import SafetensorError
 from finetune_cli.commands.train import train
 from finetune_cli.config import load_config
 from finetune_cli.errors import MissingError, NotFinishedError, RunFailedError
-from finetune_cli.records import StepRecord
+from finetune_cli.records.training import StepRecord
 from finetune_cli.run_dir import RunDir, disk_errors_explained
-from finetune_cli.training.checkpointing import find_damage
+from finetune_cli.training.manifest import find_damage
 
 Listener = Callable[[Any], None]
 
@@ -112,6 +113,49 @@ def test_what_is_written_after_going_behind_a_damaged_checkpoint_is_kept(stopped
     with pytest.raises(NotFinishedError, match="after update 7 of 15"):
         train_in(stopped, at(7, terminate))
     assert sorted(path.name for path in (stopped / "run" / "checkpoints").iterdir()) == ["step-000006", "step-000007"]
+
+
+def test_a_run_whose_best_model_is_damaged_is_not_continued_towards_an_end_without_a_result(stopped: Path) -> None:
+    """The best is the oldest here, so nothing before it is left; nothing is deleted."""
+    hurt_file(stopped / "run" / "checkpoints" / "step-000006" / "model.safetensors", "bit flipped")
+    with pytest.raises(MissingError, match=r"(?s)step-000009: its best model, in step-000006.*--overwrite"):
+        train_in(stopped)
+    assert len(list((stopped / "run" / "checkpoints").glob("step-*"))) == 3
+
+
+def test_a_damaged_best_model_is_trained_again_from_the_checkpoint_before_it(
+    stopped: Path, undisturbed: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With room for all checkpoints: 2, 4, 6 (the best), 8 and 9."""
+    shutil.rmtree(stopped / "run")
+    text = (stopped / "config.yaml").read_text(encoding="utf-8")
+    (stopped / "config.yaml").write_text(text.replace("keep: 2", "keep: 9"), encoding="utf-8")
+    with pytest.raises(NotFinishedError, match="after update 9 of 15"):
+        train_in(stopped, at(9, terminate))
+    hurt_file(stopped / "run" / "checkpoints" / "step-000006" / "model.safetensors", "cut in half")
+    assert differences(undisturbed, outcome(train_in(stopped))) == ["checkpoints"]  # more of them are kept
+    assert "its best model, in step-000006, cannot be used: model.safetensors has" in caplog.text
+    assert json.loads((stopped / "run" / "run.json").read_text())["resumed_from"] == 4
+
+
+def test_a_best_model_that_gets_damaged_during_the_run_is_named_at_its_end(stopped: Path) -> None:
+    def damage_best() -> None:
+        for path in (stopped / "run" / "checkpoints").glob("step-*"):
+            if path.name != "step-000014":
+                hurt_file(path / "model.safetensors", "bit flipped")
+
+    with pytest.raises(MissingError, match=r"The best model, in .*step-0000\d\d, cannot be used: model"):
+        train_in(stopped, at(15, damage_best))
+
+
+def test_a_disk_without_room_for_one_checkpoint_is_found_before_training(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (stopped / "run" / "history.jsonl").read_bytes()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, free=10**5))
+    with pytest.raises(RunFailedError, match=r"has 0\.1 MB left, and one checkpoint takes 0\.\d MB or more\. Free"):
+        train_in(stopped)
+    assert (stopped / "run" / "history.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(

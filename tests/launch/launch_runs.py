@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 MARK = "FINETUNE_LAUNCH_TEST"  # in the environment of every process of one test's command, and of nothing else
 ENDED = "ended.json"
-STOP_AFTER = 2  # updates; of 6
+STOP_AFTER = 3  # updates; of 6
 PROMPT_SECONDS = 30.0
 RELATIVE = 1e-5  # several processes: how far two curves may be apart
 

@@ -19,16 +19,16 @@ from accelerate import notebook_launcher
 from launch_runs import ENDED, STOP_AFTER
 
 from finetune_cli import evaluate, load_config, train
-from finetune_cli.records import StepRecord
+from finetune_cli.records.training import StepRecord
 
 LOOPS = ("trainer", "accelerate")
 
 
 def train_until_stopped(config: Any) -> None:
-    """Train with a listener that sends one process of the group the signal that a scheduler would send."""
+    """Train with a listener that sends one process a scheduler's signal; it travels with the next update's loss."""
 
     def stop(event: Any) -> None:
-        if isinstance(event, StepRecord) and event.step == STOP_AFTER and os.environ.get("RANK") == "1":
+        if isinstance(event, StepRecord) and event.step == STOP_AFTER - 1 and os.environ.get("RANK") == "1":
             os.kill(os.getpid(), signal.SIGTERM)
 
     train(config, listen=stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,13 +13,30 @@ from launch_runs import HERE, ROOT, Ended, free_port, record, require_same_curve
 ACCELERATE_CONFIG = ROOT / "configs" / "accelerate" / "fsdp.yaml"
 
 
-def launch(session: Session, run: Path, script: list[str | Path], *options: str | Path, fsdp_version: int = 2) -> Ended:
+FAILING_SAVE = """\
+import os
+if os.environ.get("RANK") == "1":
+    import accelerate.accelerator
+    def fail(*args, **options):
+        raise ValueError("planted fault")
+    accelerate.accelerator.save_fsdp_optimizer = fail
+"""
+
+
+def launch(
+    session: Session,
+    run: Path,
+    script: list[str | Path],
+    *options: str | Path,
+    fsdp_version: int = 2,
+    **environment: str,
+) -> Ended:
     config = run.parent / "accelerate.yaml"
     text = ACCELERATE_CONFIG.read_text(encoding="utf-8")
     config.write_text(text.replace("fsdp_version: 2", f"fsdp_version: {fsdp_version}"), encoding="utf-8")
     flags = ["-m", "accelerate.commands.launch", "--config_file", config, "--main_process_port", free_port()]
     command = [*flags, *script, "train", session.config, "--output-dir", run, *options]
-    return start(command, cwd=run.parent, cache=session.cache).finish()
+    return start(command, cwd=run.parent, cache=session.cache, **environment).finish()
 
 
 @pytest.mark.slow
@@ -42,6 +60,18 @@ def test_a_sharded_model_trains_saves_resumes_and_loads_like_a_whole_one(
     assert ended.code == 0, ended.output
     assert record(run)["resumed_from"] == 3
     require_same_curve(run, session.folder / f"{loop}-1")
+
+
+@pytest.mark.slow
+def test_a_sharded_checkpoint_that_fails_in_one_process_ends_the_run(session: Session, tmp_path: Path) -> None:
+    """The other process waits in the middle of an exchange then; `launch` gives up on a group that hangs."""
+    (tmp_path / "sitecustomize.py").write_text(FAILING_SAVE, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    ended = launch(session, tmp_path / "run", [HERE / "fsdp_on_cpu.py"], PYTHONPATH=path)
+    assert ended.code != 0
+    assert ended.orphans == []
+    assert "planted fault" in ended.output
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*")) == []
 
 
 @pytest.mark.slow

@@ -21,8 +21,12 @@ from launch_runs import (
     wait_for,
 )
 
-from finetune_cli.errors import ConfigError
+from finetune_cli.cli_setup import train_on_several
+from finetune_cli.commands.session import locked
+from finetune_cli.config import load_config
+from finetune_cli.errors import ConfigError, NotFinishedError
 from finetune_cli.launching import join_group
+from finetune_cli.run_dir import RunDir
 
 PACKAGE = ["-m", "finetune_cli"]
 # torchrun and accelerate launch as modules: the same programs, found without a PATH.
@@ -164,6 +168,15 @@ def test_accelerate_launch_with_cpu_starts_one_process_and_the_record_says_so(se
     ended = start(arguments, cwd=tmp_path, cache=session.cache).finish()
     assert ended.code == 0, ended.output
     assert record(run)["processes"] == 1
+
+
+def test_a_directory_that_another_run_holds_is_refused_before_processes_start(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune_cli.launching.launch", None)  # not called
+    config = load_config(session.config, [f"output_dir={tmp_path / 'run'}"])
+    with locked(RunDir(config.output_dir)), pytest.raises(NotFinishedError, match="Another run holds"):
+        train_on_several(config, 2, offline=True)
 
 
 def test_a_group_smaller_than_what_was_launched_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

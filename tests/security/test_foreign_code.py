@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import shutil
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +19,7 @@ from finetune_cli.errors import ConfigError, FinetuneError, MissingError
 from finetune_cli.model_files import resolve_model
 from finetune_cli.modeling import load_tokenizer
 from finetune_cli.run_dir import RunDir
-from finetune_cli.training.checkpointing import find_damage
+from finetune_cli.training.manifest import find_damage
 
 CUSTOM_CODE = """\
 {trap}
@@ -105,7 +105,7 @@ def plant(tmp_path: Path, trap: Trap, write_config: Callable[..., Path]) -> Call
 def seal(checkpoint: Path) -> None:
     """Write a manifest that is right for the files as they are now: checksums do not protect from who can write."""
     files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        path.name: {"bytes": path.stat().st_size, "crc32": f"{zlib.crc32(path.read_bytes()):08x}"}
         for path in checkpoint.iterdir()
         if path.name != "manifest.json"
     }
@@ -152,7 +152,7 @@ def test_a_manifest_cannot_name_files_outside_its_checkpoint(tmp_path: Path, nam
     (checkpoint / "progress.json").write_text("{}", encoding="utf-8")
     seal(checkpoint)
     manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
-    manifest["files"][name] = {"bytes": 0, "sha256": ""}
+    manifest["files"][name] = {"bytes": 0, "crc32": ""}
     (checkpoint / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     assert "names a file outside the checkpoint" in str(find_damage(checkpoint))
 
