@@ -2,7 +2,9 @@
 
 import sys
 
-from finetune_cli.cli import main
-
 if __name__ == "__main__":
+    try:
+        from finetune_cli.cli import main
+    except KeyboardInterrupt:  # before anything could handle it
+        sys.exit(130)
     sys.exit(main())

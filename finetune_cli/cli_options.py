@@ -1,70 +1,16 @@
-"""The options of the command line, and how its help pages look: named groups, and examples as they are written.
-
-Plain text: rich would cost half of the start-up time and draw boxes into pipes.
-"""
+"""The options and arguments of the commands: one flat list of what each is called, takes and says in `--help`."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from finetune_cli import __version__
 
-if TYPE_CHECKING:
-    from typer._click import HelpFormatter
-
-ARGUMENTS, RUN_GROUP, INPUT_GROUP, OUTPUT_GROUP, REST = "Arguments", "Run", "Input", "Output", "Options"
-
-
-class GroupedCommand(TyperCommand):
-    """A command whose help shows each option in its `rich_help_panel`, and its epilog as examples."""
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        arguments = [parameter.metavar or "" for parameter in self.get_params(ctx) if _is_argument(parameter)]
-        return ["[OPTIONS]", *arguments]
-
-    def format_options(self, ctx: Any, formatter: HelpFormatter) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {ARGUMENTS: []}
-        parameter: Any
-        for parameter in self.get_params(ctx):
-            if _is_argument(parameter):
-                groups[ARGUMENTS].append((parameter.metavar or "", parameter.help or ""))
-            elif record := parameter.get_help_record(ctx):
-                groups.setdefault(parameter.rich_help_panel or REST, []).append(record)
-        groups[REST] = groups.pop(REST)  # to the end
-        width = max(len(names) for records in groups.values() for names, _ in records)
-        for name, records in groups.items():
-            with formatter.section(name):
-                formatter.write_dl([(names.ljust(width), text) for names, text in records], col_max=width)
-
-    def format_epilog(self, ctx: Any, formatter: HelpFormatter) -> None:
-        _write_examples(self.epilog or "", formatter)
-
-
-class GroupedGroup(TyperGroup):
-    """The program itself: its commands before its options."""
-
-    def format_options(self, ctx: Any, formatter: HelpFormatter) -> None:
-        self.format_commands(ctx, formatter)
-        records = [parameter.get_help_record(ctx) for parameter in self.get_params(ctx)]
-        with formatter.section(REST):
-            formatter.write_dl([record for record in records if record is not None])
-
-    def format_epilog(self, ctx: Any, formatter: HelpFormatter) -> None:
-        _write_examples(self.epilog or "", formatter)
-
-
-def _is_argument(parameter: Any) -> bool:
-    return bool(parameter.param_type_name == "argument")
-
-
-def _write_examples(lines: str, formatter: HelpFormatter) -> None:
-    with formatter.section("Examples"):
-        formatter.write("".join(f"  {line}\n" for line in lines.splitlines()))
+RUN_GROUP, INPUT_GROUP, OUTPUT_GROUP = "Run", "Input", "Output"  # headings of the help pages
 
 
 class FileFormat(StrEnum):
@@ -74,6 +20,14 @@ class FileFormat(StrEnum):
     csv = "csv"
     tsv = "tsv"
     parquet = "parquet"
+
+
+class Fitted(StrEnum):
+    """What evaluate fits to the validation split."""
+
+    temperature = "temperature"
+    threshold = "threshold"
+    none = "none"
 
 
 class OnBadRow(StrEnum):
@@ -100,7 +54,9 @@ Config = Annotated[Path, _argument("CONFIG", "The YAML file that describes the r
 Target = Annotated[
     str, _argument("CONFIG|RUN|MODEL", "What was trained: a config, a run directory, or a model (directory or Hub id).")
 ]
-Input = Annotated[str | None, _argument("[INPUT|-]", "A file of rows, or - for standard input.")]
+Input = Annotated[
+    str | None, _argument("[INPUT|-]", "A file of rows, a .txt with a text on each line, or - for standard input.")
+]
 
 Overrides = Annotated[
     list[str],
@@ -127,6 +83,15 @@ Resume = Annotated[
 Overwrite = Annotated[
     bool, _option("--overwrite", "Delete what the run directory holds, and start anew.", group=RUN_GROUP)
 ]
+DryRun = Annotated[
+    bool,
+    _option(
+        "--dry-run",
+        "Make a few updates on a model that is thrown away, and print time and memory of the whole run. Nothing is "
+        "written but the tokenised rows, which train finds again.",
+        group=RUN_GROUP,
+    ),
+]
 NumProcesses = Annotated[
     int,
     _option(
@@ -135,6 +100,24 @@ NumProcesses = Annotated[
         metavar="N",
         group=RUN_GROUP,
         min=1,
+    ),
+]
+Seeds = Annotated[
+    str | None,
+    _option(
+        "--seeds",
+        "Train once with each of these seeds, such as 1,2,3, and report mean and spread.",
+        metavar="N,N,...",
+        group=RUN_GROUP,
+        show_default=False,
+    ),
+]
+Push = Annotated[
+    bool,
+    _option(
+        "--push",
+        "Upload the model to hub.repo_id after training, again if it was uploaded before.",
+        group=RUN_GROUP,
     ),
 ]
 Offline = Annotated[bool, _option("--offline", "Use only what is on this machine.", group=RUN_GROUP)]
@@ -163,6 +146,75 @@ Gates = Annotated[
         group=OUTPUT_GROUP,
     ),
 ]
+Baseline = Annotated[
+    str | None,
+    _option(
+        "--baseline",
+        "A run, or predictions file, scored on the same rows; for --max-drop.",
+        metavar="RUN",
+        group=OUTPUT_GROUP,
+        show_default=False,
+    ),
+]
+MaxDrops = Annotated[
+    list[str],
+    _repeatable(
+        "--max-drop",
+        "Exit with 4 when this score is worse than the baseline's by more, such as f1=0.01. Repeatable.",
+        metavar="NAME=NUMBER",
+        group=OUTPUT_GROUP,
+    ),
+]
+JUnit = Annotated[
+    Path | None,
+    _option(
+        "--junit",
+        "Write the gates as JUnit XML, for CI.",
+        metavar="FILE",
+        group=OUTPUT_GROUP,
+        show_default=False,
+    ),
+]
+Fit = Annotated[
+    list[Fitted],
+    _repeatable(
+        "--fit",
+        "Fit on the validation split how probabilities become answers, and store it beside the model, where evaluate "
+        "and predict obey it; none removes it. Repeatable.",
+        metavar="temperature|threshold|none",
+        group=RUN_GROUP,
+    ),
+]
+FitFor = Annotated[
+    str | None,
+    _option(
+        "--for",
+        "The metric that --fit threshold is to be best for; by default evaluation.metric_for_best.",
+        metavar="METRIC",
+        group=RUN_GROUP,
+        show_default=False,
+    ),
+]
+ScoredConfidence = Annotated[
+    float | None,
+    _option(
+        "--min-confidence",
+        "Score also the rows alone whose answer has at least this probability.",
+        metavar="P",
+        group=OUTPUT_GROUP,
+        show_default=False,
+    ),
+]
+MinConfidence = Annotated[
+    float | None,
+    _option(
+        "--min-confidence",
+        "Answer null where the probability of the answer is lower.",
+        metavar="P",
+        group=OUTPUT_GROUP,
+        show_default=False,
+    ),
+]
 Runs = Annotated[
     list[str],
     _argument("RUN RUN...", "Run directories or predictions.jsonl files; the first is what the rest are compared to."),
@@ -174,6 +226,16 @@ ComparedMetrics = Annotated[
     list[str],
     _repeatable(
         "--metric", "Compare this metric, not those of the runs. Repeatable.", metavar="NAME", group=INPUT_GROUP
+    ),
+]
+Html = Annotated[
+    Path | None,
+    _option(
+        "--html",
+        "Write the comparison as a page, with the rows on which the runs disagree.",
+        metavar="FILE",
+        group=OUTPUT_GROUP,
+        show_default=False,
     ),
 ]
 Markdown = Annotated[
@@ -209,13 +271,20 @@ Format = Annotated[
     FileFormat | None,
     _option(
         "--format",
-        "By default as the file name ends, else jsonl.",
+        "By default as the file name ends; jsonl without an ending.",
         metavar="jsonl|csv|tsv|parquet",
         group=OUTPUT_GROUP,
     ),
 ]
 Probabilities = Annotated[bool, _option("--probabilities", "Add the probability of each class.", group=OUTPUT_GROUP)]
-KeepColumns = Annotated[bool, _option("--keep-columns", "Keep the columns of the input.", group=OUTPUT_GROUP)]
+KeepColumns = Annotated[
+    bool,
+    _option(
+        "--keep-columns",
+        "Keep the columns of the input; one named like the answer's becomes NAME_input.",
+        group=OUTPUT_GROUP,
+    ),
+]
 
 Json = Annotated[bool, _option("--json", "Print the result as one JSON document.", group=OUTPUT_GROUP)]
 Quiet = Annotated[bool, _option("--quiet -q", "Only the result, warnings and errors.")]
@@ -232,38 +301,3 @@ def _print_version(asked: bool) -> None:
 Version = Annotated[
     bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
 ]
-
-ROOT_EXAMPLES = """\
-finetune train configs/quickstart.yaml
-finetune evaluate runs/quickstart
-finetune predict runs/quickstart --text "I am super delighted.\""""
-
-PREPARE_EXAMPLES = """\
-finetune prepare configs/mrpc.yaml --show 3
-finetune prepare configs/mrpc.yaml -s data.max_length=64 --json"""
-
-TRAIN_EXAMPLES = """\
-finetune train configs/quickstart.yaml
-finetune train configs/mrpc.yaml -s seed=1 --output-dir runs/mrpc-seed1
-finetune train configs/mrpc.yaml --num-processes 2"""
-
-EVALUATE_EXAMPLES = """\
-finetune evaluate runs/mrpc
-finetune evaluate runs/mrpc --gate 'f1>=0.88' --gate 'accuracy.low>=0.8'
-finetune evaluate runs/mrpc --data new_rows.csv --json"""
-
-PREDICT_EXAMPLES = """\
-finetune predict runs/sst2 --text "I am super delighted."
-finetune predict runs/mrpc --text "It rains." --text-pair "It is raining."
-finetune predict runs/sst2 reviews.csv -o labelled.csv --keep-columns
-cat reviews.jsonl | finetune predict runs/sst2 - --probabilities"""
-
-VALIDATE_EXAMPLES = """\
-finetune validate configs/mrpc.yaml
-finetune validate configs/mrpc.yaml -s training.batch_size=16 --json"""
-
-COMPARE_EXAMPLES = """\
-finetune compare runs/mrpc runs/mrpc-large
-finetune compare runs/mrpc runs/mrpc-large --split test --metric f1 --markdown
-finetune compare runs/main runs/branch --fail-if-worse f1
-finetune compare runs/lr5e-5-seed*/ runs/lr2e-5-seed*/"""

@@ -13,13 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from finetune_cli.config_fields import RunConfig
 from finetune_cli.config_messages import allowed, did_you_mean, field_at, unknown_key, wrong_value
-from finetune_cli.config_rules import RULES, Finding, Unusable
+from finetune_cli.config_rules import RULES
+from finetune_cli.config_rules.finding import Finding, Unusable
 from finetune_cli.config_text import hide_secrets, read_text, shorten
 from finetune_cli.errors import ConfigError, Problem
 from finetune_cli.tasks import TASKS, TaskSpec
 from finetune_cli.yaml_source import Document, KeyPath, Place, Spot, is_plain_text, parse_value, parse_yaml
 
-__all__ = ["RunConfig", "config_diff", "load_config", "to_yaml"]
+__all__ = ["RunConfig", "config_diff", "leaves", "load_config", "to_yaml"]
 
 SECTIONS = ("model", "data", "training", "evaluation", "checkpointing")
 
@@ -162,8 +163,6 @@ def _value_or_default(data: dict[str, Any], path: KeyPath) -> Any:
 
 
 def _unknown_task(task: str) -> str:
-    if task == "multilabel":
-        return f"multilabel is not in this version of finetune. Allowed: {', '.join(TASKS)}"
     return f"{shorten(task)!r} is not a task. Allowed: {', '.join(TASKS)}{did_you_mean(task.lower(), TASKS)}"
 
 
@@ -248,16 +247,17 @@ def to_yaml(config: RunConfig) -> str:
 
 def config_diff(first: RunConfig, second: RunConfig) -> list[tuple[str, Any, Any]]:
     """The keys whose values differ, each with both values; None stands for a key that one of them lacks."""
-    left, right = dict(_leaves(first)), dict(_leaves(second))
+    left, right = dict(leaves(first)), dict(leaves(second))
     keys = dict.fromkeys([*left, *right])
     return [(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)]
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a config with its dotted key; a list is one value."""
     if isinstance(value, BaseModel):
         value = {name: getattr(value, name) for name in type(value).model_fields}
     if isinstance(value, dict) and (value or not key):
         for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{name}" if key else name)
+            yield from leaves(inner, f"{key}.{name}" if key else name)
     else:
         yield key, value

@@ -49,6 +49,7 @@ Share = Annotated[
 OpenShare = Annotated[
     float, Field(gt=0, lt=1, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number between 0 and 1")
 ]
+Seed = Annotated[int, Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 4294967295")]
 TextList = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Allowed("a list of texts")]
 
 
@@ -73,6 +74,19 @@ class FromScratchConfig(Section):
     )
 
 
+class LoraConfig(Section):
+    """Low-rank adapters (LoRA); the names are those of peft's LoraConfig."""
+
+    r: Count = Field(8, description="Rank of the adapters.")
+    lora_alpha: Count = Field(16, description="The adapters' share is scaled by lora_alpha / r.")
+    lora_dropout: Share = Field(0.0, description="Dropout of the adapters' input.")
+    target_modules: (
+        Annotated[TextList, Field(min_length=1), Allowed("a list of names of linear layers")]
+        | Literal["all-linear"]
+        | None
+    ) = Field(None, description="Layers that get an adapter, by the end of their name; null: query and value.")
+
+
 class ModelConfig(Section):
     """The pretrained model."""
 
@@ -86,7 +100,36 @@ class ModelConfig(Section):
     from_scratch: FromScratchConfig | None = Field(
         None, description="Sizes of a new model with random weights, in place of name_or_path."
     )
+    lora: LoraConfig | None = Field(
+        None, description="Train low-rank adapters and the head alone; they are merged into the saved model."
+    )
+    freeze: Annotated[
+        Literal["none", "embeddings", "body"] | Count,
+        Allowed("none, embeddings, body, or a number of layers from 1"),
+    ] = Field(
+        "none",
+        description="Weights left as they are: the embeddings, those and the lowest N layers, or all but the head.",
+    )
     trust_remote_code: bool = Field(False, description="Run the Python code that comes with a model of the Hub.")
+
+
+Level = Literal["error", "warn", "ignore"]
+
+
+class ChecksConfig(Section):
+    """What each check of the data does when it finds something: stop with exit code 3, say so, or nothing."""
+
+    empty_text: Level = Field("warn", description="Rows with an empty text.")
+    duplicates: Level = Field("warn", description="Rows that repeat text and label of an earlier row of the split.")
+    contradictions: Level = Field("warn", description="Rows with the text of an earlier row and another label.")
+    overlap: Level = Field("warn", description="Texts that two splits share, case, blanks and punctuation aside.")
+    label_spelling: Level = Field("warn", description="Labels that differ only in case or blanks.")
+    unseen_labels: Level = Field("error", description="Labels that no row of train has.")
+    truncated: Level = Field("warn", description="More than 1 % of a split is longer than max_length.")
+    imbalance: Level = Field("warn", description="A class of train ten times as large as another; one without rows.")
+    encoding: Level = Field("warn", description="Garbled letters, replacement and control characters.")
+    markup: Level = Field("warn", description="HTML tags and entities.")
+    long_rows: Level = Field("warn", description="Rows over ten times as long as 95 % of the others.")
 
 
 class DataConfig(Section):
@@ -107,7 +150,14 @@ class DataConfig(Section):
         Field(min_length=1, max_length=2),
         Allowed("one column name, or a list of two that are encoded as a pair"),
     ] = Field(description="The text column, or two columns that are encoded as a pair.")
-    label: Text = Field("label", description="The label column: class names, class numbers, or values to predict.")
+    label: Annotated[
+        Text | Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Field(min_length=2)],
+        Allowed("a column name, or with task: multilabel a list of two or more columns that hold 0 and 1"),
+    ] = Field(
+        "label",
+        description="The label column: class names, class numbers, or values to predict; multilabel: lists of names, "
+        "or several columns with 0 and 1.",
+    )
     labels: (
         Annotated[
             tuple[Text, ...],
@@ -127,7 +177,9 @@ class DataConfig(Section):
     truncation: Literal["longest_first", "only_first", "only_second", "error"] = Field(
         "longest_first", description="Which text of a pair gives way when a row is too long; error: refuse such rows."
     )
+    split_seed: Seed | None = Field(None, description="Draws the fractions of data.splits; null: seed does.")
     limit: Count | None = Field(None, description="Take the first N rows of each split: for trials.")
+    checks: ChecksConfig = Field(ChecksConfig(), description="What is looked for in the rows: error, warn or ignore.")
 
 
 class EarlyStoppingConfig(Section):
@@ -162,19 +214,34 @@ class TrainingConfig(Section):
     weight_decay: NotNegative = Field(0.0, description="AdamW's decay; biases and layer norms are left out.")
     max_grad_norm: Positive | None = Field(1.0, description="Gradients are clipped to this norm; null: not clipped.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 where the device computes it natively, else fp16 on older CUDA, else fp32."
+        "auto", description="auto: bf16 where it is native, else fp16 on older CUDA, else fp32. fp32: without TF32."
     )
     compile: Annotated[bool | Literal["auto"], Allowed("true, false or auto")] = Field(
-        False, description="torch.compile the model; auto: where it is known to pay."
+        False, description="torch.compile the model; auto: on CUDA alone."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute the layers' outputs again in the backward pass: less memory, more time."
     )
     label_smoothing: Share = Field(0.0, description="Share of the target taken from the true class.")
     class_weights: Literal["balanced"] | dict[str, Positive] | None = Field(
         None, description="Weight of each class in the loss: by name, or balanced (inverse frequency)."
     )
+    focal_gamma: NotNegative = Field(
+        0.0, description="Focal loss: how much less the rows count that are answered well already; 0: all alike."
+    )
     early_stopping: EarlyStoppingConfig | None = Field(None, description="Stop when metric_for_best no longer rises.")
     on_nonfinite: Literal["error", "skip"] = Field(
         "error", description="What a NaN or infinite loss or gradient does: end the run, or skip that update."
     )
+    seeds: (
+        Annotated[
+            tuple[Seed, ...],
+            BeforeValidator(_as_tuple),
+            Field(min_length=2),
+            Allowed("a list of two or more whole numbers from 0"),
+        ]
+        | None
+    ) = Field(None, description="Train once with each, into seed-N of the run directory; in place of seed.")
     trainer_args: dict[str, Any] = Field(
         default_factory=dict, description="Further fields of TrainingArguments, for the Trainer loop alone."
     )
@@ -196,6 +263,10 @@ class EvaluationConfig(Section):
         description="The metric that picks the best model, or loss; null: the task's. Its direction is known."
     )
     bootstrap: BootstrapConfig = Field(BootstrapConfig(), description="Confidence intervals of the scores.")
+    slices: TextList = Field((), description="Columns of the data: the report scores each of their values apart.")
+    gates: TextList = Field(
+        (), description="What train and evaluate must reach, or exit with 4, such as 'f1>=0.88' or 'f1.low>=0.85'."
+    )
 
 
 class CheckpointingConfig(Section):
@@ -208,17 +279,34 @@ class CheckpointingConfig(Section):
     keep: Count = Field(2, description="Newest checkpoints to keep; the best one is always kept.")
 
 
+class HubConfig(Section):
+    """Where on the Hub the best model goes after training."""
+
+    repo_id: Annotated[Text, Allowed("the name of a repository, such as user/name")] = Field(
+        description="The repository: a user or organisation of the Hub, a slash, a name."
+    )
+    private: bool = Field(True, description="Create the repository for its owners' eyes alone.")
+
+
 class RunConfig(Section):
     """The whole config of a run, with everything filled in."""
 
-    task: Text = Field(description="A GLUE task, which fills in data and metrics; or classification, regression.")
+    task: Text = Field(
+        description="A GLUE task, which fills in data and metrics; or classification, multilabel, regression."
+    )
     model: ModelConfig = Field(description="The pretrained model.")
     data: DataConfig = Field(description="Where the rows are and how they become tokens.")
     training: TrainingConfig = Field(TrainingConfig(), description="How the model is trained.")
     evaluation: EvaluationConfig = Field(description="How the model is scored.")
     checkpointing: CheckpointingConfig = Field(CheckpointingConfig(), description="When the run's state is saved.")
+    tracking: Annotated[
+        tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...],
+        BeforeValidator(_as_tuple),
+        Allowed("a list of tensorboard, wandb, mlflow and trackio"),
+    ] = Field((), description="What gets the lines of history.jsonl as well, while the model trains.")
+    hub: HubConfig | None = Field(None, description="Upload the best model to the Hub after training.")
     output_dir: Text = Field(description="The run directory; default runs/<task>.")
-    seed: Annotated[int, Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 4294967295")] = Field(
+    seed: Seed = Field(
         42, description="Decides the new head, the order of rows, dropout and the splits taken from train."
     )
 

@@ -27,6 +27,8 @@ COMMON_NAMES: dict[str, str] = {
     ),
     **dict.fromkeys(("mixed_precision", "dtype", "torch_dtype"), "training.precision"),
     **dict.fromkeys(("optimizer", "optimizer_type"), "training.trainer_args.optim"),
+    **dict.fromkeys(("focal_loss", "focal", "gamma"), "training.focal_gamma"),
+    **dict.fromkeys(("pos_weight", "class_weight"), "training.class_weights"),
     "group_by_length": "training.batching",
     "early_stopping_patience": "training.early_stopping.patience",
     "early_stopping_threshold": "training.early_stopping.min_delta",
@@ -45,13 +47,24 @@ COMMON_NAMES: dict[str, str] = {
     **dict.fromkeys(("model_revision",), "model.revision"),
     **dict.fromkeys(("hidden_dropout_prob", "hidden_dropout", "dropout_rate"), "model.dropout"),
     "attention_probs_dropout_prob": "model.attention_dropout",
+    **dict.fromkeys(("peft", "lora_config", "peft_config", "adapter", "use_lora", "use_peft"), "model.lora"),
+    **dict.fromkeys(("rank", "lora_r", "lora_rank"), "model.lora.r"),
+    "alpha": "model.lora.lora_alpha",
+    **dict.fromkeys(("targets", "lora_target", "lora_target_modules"), "model.lora.target_modules"),
+    **dict.fromkeys(
+        ("freeze_layers", "frozen_layers", "num_frozen_layers", "freeze_embeddings", "freeze_encoder", "freeze_body"),
+        "model.freeze",
+    ),
+    **dict.fromkeys(
+        ("gradient_checkpoint", "grad_checkpointing", "checkpoint_activations"), "training.gradient_checkpointing"
+    ),
     **dict.fromkeys(("dataset", "dataset_name", "dataset_path", "data_dir", "data_path", "data_files"), "data.path"),
     **dict.fromkeys(("dataset_config_name", "dataset_config", "subset", "config_name"), "data.name"),
     **dict.fromkeys(("train_file", "train_path"), "data.splits.train"),
     **dict.fromkeys(("validation_file", "valid_file", "dev_file", "eval_file"), "data.splits.validation"),
     "test_file": "data.splits.test",
     **dict.fromkeys(("text_column", "text_column_name", "text_columns", "text_field", "sentence_keys"), "data.text"),
-    **dict.fromkeys(("label_column", "label_column_name", "label_field", "target"), "data.label"),
+    **dict.fromkeys(("label_column", "label_column_name", "label_columns", "label_field", "target"), "data.label"),
     **dict.fromkeys(("label_names", "class_names", "classes", "num_labels", "id2label", "label2id"), "data.labels"),
     **dict.fromkeys(("max_seq_length", "max_seq_len", "max_len", "model_max_length", "block_size"), "data.max_length"),
     "pad_to_max_length": "data.padding",
@@ -59,6 +72,8 @@ COMMON_NAMES: dict[str, str] = {
     **dict.fromkeys(("evaluation_strategy", "eval_every", "evaluate_every"), "evaluation.every"),
     **dict.fromkeys(("metric", "compute_metrics", "eval_metrics"), "evaluation.metrics"),
     "bootstrap_samples": "evaluation.bootstrap.samples",
+    **dict.fromkeys(("trackers", "log_with", "logger", "loggers"), "tracking"),
+    **dict.fromkeys(("hub_repo", "hub_repo_id", "repository"), "hub.repo_id"),
     **dict.fromkeys(("save_every", "checkpoint_every"), "checkpointing.every"),
     **dict.fromkeys(("random_seed", "manual_seed"), "seed"),
     **dict.fromkeys(("run_dir", "out_dir", "save_dir"), "output_dir"),
@@ -68,15 +83,13 @@ COMMON_NAMES: dict[str, str] = {
     "cache_dir": "the environment variables FINETUNE_CACHE and HF_HOME decide this",
 }
 
-# Keys of the design that this version does not have.
-LATER = ("lora", "checks", "seeds", "gates", "slices", "tracking", "hub")
-
 # A name that two sections could mean.
 BY_SECTION = {
     ("model", "name"): "model.name_or_path",
     ("model", "path"): "model.name_or_path",
     ("training", "metrics"): "evaluation.metrics",
     ("training", "dropout"): "model.dropout",
+    ("model.lora", "dropout"): "model.lora.lora_dropout",
 }
 
 
@@ -94,8 +107,6 @@ def unknown_key(section: KeyPath, key: str) -> str:
     homes = [".".join(path) for path in _all_keys() if path[-1] == key]
     if (name, key) not in BY_SECTION and homes:
         return f"does not belong {f'to {name}' if name else 'at the top'}. Write {' or '.join(homes)}"
-    if key in LATER:
-        return "is not in this version of finetune. Take it out"
     if ours:
         return f"is called {ours} here" if " " not in ours else f"is not a key here: {ours}"
     if key in PASSED:

@@ -80,6 +80,14 @@ class GateFailedError(FinetuneError):
         self.report = report
 
 
+class SeedsFailedError(RunFailedError):
+    """Some of several seeds failed; `report` is the SeedsReport of the others."""
+
+    def __init__(self, message: str, report: Any):
+        super().__init__(message)
+        self.report = report
+
+
 class MissingError(FinetuneError):
     """Something needed is not there: a model while offline, a whole checkpoint, a trained head, an extra."""
 
@@ -96,3 +104,9 @@ class InterruptedRunError(FinetuneError):
     """Ctrl-C."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def error_of(code: int, message: str) -> FinetuneError:
+    """The error of a process that ended with this exit code."""
+    kinds = (ConfigError, DataError, MissingError, NotFinishedError, InterruptedRunError)
+    return next((kind for kind in kinds if kind.exit_code == code), RunFailedError)(message)

@@ -7,11 +7,15 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from finetune_cli.records import EvalRecord, StepRecord, TrainingStarted
+from finetune_cli.loss_plot import LossCurve
+from finetune_cli.records.training import EvalRecord, SeedStarted, StepRecord, TrainingStarted
 from finetune_cli.tasks import METRICS
 from finetune_cli.terminal import is_terminal, write_error
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 RECENT_UPDATES = 20  # the loss of one small batch says little: its mean over the last ones is shown
 LINES_PER_RUN = 20
@@ -19,6 +23,7 @@ SECONDS_BETWEEN_LINES = 10
 LEAST_SECONDS_BETWEEN_LINES = 1  # a run of seconds needs no twenty lines
 BEST = "  * best"
 BAR_REFRESHES_PER_SECOND = 4
+WIDEST_CURVE = 100  # characters
 
 
 class View(Protocol):
@@ -29,6 +34,8 @@ class View(Protocol):
     def updated(self, record: StepRecord, pace: Pace) -> None: ...
 
     def evaluated(self, text: str) -> None: ...
+
+    def trained(self, curve: LossCurve) -> None: ...
 
     def close(self) -> None: ...
 
@@ -45,6 +52,7 @@ class TrainingDisplay:
         self.view = view
         self.pace = Pace(0, 0)
         self.best: float | None = None
+        self.curve: LossCurve | None = None
 
     def __enter__(self) -> Callable[[Any], None]:
         return self.show
@@ -53,16 +61,32 @@ class TrainingDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.view.close()
+        if kind is None:
+            self._show_curve()
 
-    def show(self, event: TrainingStarted | StepRecord | EvalRecord) -> None:
-        if isinstance(event, TrainingStarted):
+    def show(self, event: SeedStarted | TrainingStarted | StepRecord | EvalRecord) -> None:
+        if isinstance(event, SeedStarted):
+            self.best = None
+            self._show_curve()
+        elif isinstance(event, TrainingStarted):
             self.pace = Pace(event.first_step, event.num_updates)
+            self.curve = self.curve or LossCurve(event.num_updates)  # kept when memory ran out and training goes on
             self.view.started(event)
         elif isinstance(event, StepRecord):
             self.pace.add(event)
+            if self.curve:
+                self.curve.add(event.step, event.loss, event.rows)
             self.view.updated(event, self.pace)
         else:
+            if self.curve and event.split == "validation":
+                self.curve.add_evaluation(event.step, event.loss)
             self.view.evaluated(evaluation_text(event, best=self._is_best(event)))
+
+    def _show_curve(self) -> None:
+        """The curve of the training that has ended, if there was one."""
+        if self.curve:
+            self.view.trained(self.curve)
+        self.curve = None
 
     def _is_best(self, record: EvalRecord) -> bool:
         """Strictly better than all before it in this process: the earliest of equals stays the best."""
@@ -161,14 +185,17 @@ class Lines:
     def evaluated(self, text: str) -> None:
         self.write(text)
 
+    def trained(self, curve: LossCurve) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
 
 class Bar:
-    """A live line at the bottom of the terminal; evaluations scroll by above it."""
+    """A live line at the bottom of the terminal; evaluations scroll by above it, the loss is drawn at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -176,7 +203,7 @@ class Bar:
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[facts]}"),
-            console=Console(stderr=True, highlight=False),
+            console=console or Console(stderr=True, highlight=False),
             expand=True,
             refresh_per_second=BAR_REFRESHES_PER_SECOND,
             redirect_stdout=sys.stdout.isatty(),
@@ -193,6 +220,12 @@ class Bar:
     def evaluated(self, text: str) -> None:
         self.progress.console.print(text, markup=False, style="bold" if text.endswith(BEST) else None)
 
+    def trained(self, curve: LossCurve) -> None:
+        console = self.progress.console
+        if not console.options.ascii_only:
+            lines = curve.lines(min(console.width, WIDEST_CURVE))
+            console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
+
     def close(self) -> None:
         self.progress.stop()
 
@@ -205,6 +238,8 @@ class Nothing:
     def updated(self, record: StepRecord, pace: Pace) -> None: ...
 
     def evaluated(self, text: str) -> None: ...
+
+    def trained(self, curve: LossCurve) -> None: ...
 
     def close(self) -> None: ...
 

@@ -33,6 +33,7 @@ class TaskSpec:
 
     path, config_name: the data set on the Hub; None where the user names it.
     text: one column, or two that are encoded as a pair; empty where the user names it.
+    label: the label column; of a multilabel task perhaps several columns with 0 and 1.
     labels: class names in the order of their numbers; None for regression, or when the data tell.
     splits: our split name -> the Hub's split name; empty: the names are used as they are.
     """
@@ -42,7 +43,7 @@ class TaskSpec:
     path: str | None = None
     config_name: str | None = None
     text: tuple[str, ...] = ()
-    label: str = "label"
+    label: str | tuple[str, ...] = "label"
     labels: tuple[str, ...] | None = None
     metrics: tuple[str, ...] = ()
     metric_for_best: str = ""
@@ -50,26 +51,31 @@ class TaskSpec:
 
 
 _CLASSES: frozenset[Kind] = frozenset({"classification"})
+_SETS: frozenset[Kind] = frozenset({"multilabel"})
 _NUMBERS: frozenset[Kind] = frozenset({"regression"})
 _ANY: frozenset[Kind] = frozenset({"classification", "multilabel", "regression"})
 
 METRICS: dict[str, MetricSpec] = {
     metric.name: metric
     for metric in (
-        MetricSpec("accuracy", _CLASSES),
+        MetricSpec("accuracy", _CLASSES | _SETS),
         MetricSpec("f1", _CLASSES, binary_only=True),
-        MetricSpec("f1_macro", _CLASSES),
-        MetricSpec("f1_micro", _CLASSES),
-        MetricSpec("f1_weighted", _CLASSES),
+        MetricSpec("f1_macro", _CLASSES | _SETS),
+        MetricSpec("f1_micro", _CLASSES | _SETS),
+        MetricSpec("f1_weighted", _CLASSES | _SETS),
         MetricSpec("matthews", _CLASSES),
         MetricSpec("precision", _CLASSES, binary_only=True),
-        MetricSpec("precision_macro", _CLASSES),
+        MetricSpec("precision_macro", _CLASSES | _SETS),
+        MetricSpec("precision_micro", _SETS),
         MetricSpec("recall", _CLASSES, binary_only=True),
-        MetricSpec("recall_macro", _CLASSES),
-        MetricSpec("auroc", _CLASSES),
-        MetricSpec("log_loss", _CLASSES, greater_is_better=False),
-        MetricSpec("brier", _CLASSES, greater_is_better=False),
-        MetricSpec("ece", _CLASSES, greater_is_better=False),
+        MetricSpec("recall_macro", _CLASSES | _SETS),
+        MetricSpec("recall_micro", _SETS),
+        MetricSpec("hamming_loss", _SETS, greater_is_better=False),
+        MetricSpec("auroc", _CLASSES | _SETS),
+        MetricSpec("average_precision", _SETS),
+        MetricSpec("log_loss", _CLASSES | _SETS, greater_is_better=False),
+        MetricSpec("brier", _CLASSES | _SETS, greater_is_better=False),
+        MetricSpec("ece", _CLASSES | _SETS, greater_is_better=False),
         MetricSpec("pearson", _NUMBERS),
         MetricSpec("spearman", _NUMBERS),
         MetricSpec("mse", _NUMBERS, greater_is_better=False),
@@ -119,6 +125,7 @@ TASKS: dict[str, TaskSpec] = {
         _glue("rte", ("sentence1", "sentence2"), ("entailment", "not_entailment"), ("accuracy",), "accuracy"),
         _glue("wnli", ("sentence1", "sentence2"), ("not_entailment", "entailment"), ("accuracy",), "accuracy"),
         TaskSpec("classification", "classification", metrics=("accuracy", "f1_macro"), metric_for_best="accuracy"),
+        TaskSpec("multilabel", "multilabel", metrics=("f1_micro", "f1_macro", "accuracy"), metric_for_best="f1_micro"),
         TaskSpec("regression", "regression", metrics=("pearson", "spearman", "mse"), metric_for_best="pearson"),
     )
 }
@@ -135,6 +142,8 @@ def metric_problem(name: str, kind: Kind, num_classes: int | None = None) -> str
     Asked twice: when the config is read (the number of classes may be unknown), and again once the data are known.
     """
     if name.startswith(EVALUATE_PREFIX) and name != EVALUATE_PREFIX:
+        if kind == "multilabel":
+            return f"{name} is handed one label for each row, and this task is multilabel"
         return None  # the library alone knows what it takes
     metric = METRICS.get(name)
     if metric is None:
@@ -142,6 +151,6 @@ def metric_problem(name: str, kind: Kind, num_classes: int | None = None) -> str
     if kind not in metric.kinds:
         return f"{name} is a metric for {' or '.join(sorted(metric.kinds))}, and this task is {kind}"
     if metric.binary_only and num_classes is not None and num_classes != 2:
-        averaged = [other for other in METRICS if other.startswith(f"{name}_")]
+        averaged = [other for other, spec in METRICS.items() if other.startswith(f"{name}_") and kind in spec.kinds]
         return f"{name} is for two classes, and this task has {num_classes}; use {' or '.join(averaged)}"
     return None

@@ -88,8 +88,6 @@ PASSED: dict[str, Value] = {
     "adam_epsilon": POSITIVE,
     "lr_scheduler_kwargs": KEYS,
     "neftune_noise_alpha": POSITIVE,
-    "activation_checkpointing": FLAG,
-    "activation_checkpointing_kwargs": KEYS,
     "torch_empty_cache_steps": COUNT,
     "ddp_find_unused_parameters": FLAG,
     "ddp_bucket_cap_mb": COUNT,
@@ -118,6 +116,8 @@ OURS: dict[str, str] = {
     "lr_scheduler_type": "training.lr_scheduler",
     "warmup_steps": "training.warmup_steps",
     "weight_decay": "training.weight_decay",
+    "gradient_checkpointing": "training.gradient_checkpointing",
+    "activation_checkpointing": "training.gradient_checkpointing",
     "max_grad_norm": "training.max_grad_norm",
     "label_smoothing_factor": "training.label_smoothing",
     "bf16": "training.precision",
@@ -133,14 +133,18 @@ OURS: dict[str, str] = {
     "save_strategy": "checkpointing.every",
     "save_steps": "checkpointing.every",
     "save_total_limit": "checkpointing.keep",
+    "report_to": "tracking",
+    "hub_model_id": "hub.repo_id",
+    "hub_private_repo": "hub.private",
 }
 
 _LOGGED = "every update is written to history.jsonl, and the terminal shows it"
 _BATCHES = "the tool feeds the batches itself, the same ones to both loops"
 _SCORES = "the tool runs evaluation itself, the same way for both loops"
 _SAVES = "the tool writes the checkpoints itself, complete or not at all"
-_HUB = "uploading is not in this version"
-_TRACKING = "trackers are not in this version; history.jsonl has the same numbers"
+_HUB = "hub.repo_id names the repository, and the best model is uploaded once, after training"
+_TOKEN = "a token is read from HF_TOKEN or from `hf auth login`"
+_TRACKING = "a tracker's run is called as output_dir; projects are named by the trackers' own environment variables"
 _COMMAND = "the command decides this: finetune train, evaluate or predict"
 
 MANAGED: dict[str, str] = {
@@ -202,22 +206,22 @@ MANAGED: dict[str, str] = {
     **dict.fromkeys(
         (
             "push_to_hub",
-            "hub_token",
-            "hub_private_repo",
-            "hub_model_id",
             "hub_strategy",
             "hub_always_push",
             "hub_revision",
         ),
         _HUB,
     ),
+    "hub_token": _TOKEN,
     **dict.fromkeys(
-        ("report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
+        ("run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
         _TRACKING,
     ),
     **dict.fromkeys(("do_train", "do_eval", "do_predict"), _COMMAND),
-    "gradient_checkpointing": "deprecated in transformers 5; it is called activation_checkpointing",
-    "gradient_checkpointing_kwargs": "deprecated in transformers 5; it is called activation_checkpointing_kwargs",
+    **dict.fromkeys(
+        ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"),
+        "training.gradient_checkpointing takes the form that works with every option (non-reentrant)",
+    ),
     "average_tokens_across_devices": "the loss is divided by the rows of the whole update, on any number of devices",
     "optim_target_modules": "only the optimizers that train a projection need it; this version has no layer selection",
     "liger_kernel_config": "use_liger_kernel alone is supported",

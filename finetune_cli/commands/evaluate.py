@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 from accelerate import Accelerator
+from transformers import PreTrainedModel
 
 from finetune_cli import model_files, modeling
-from finetune_cli.commands.gates import check_gates, parse_gate, require_computed
-from finetune_cli.commands.prepare import prepare, prepare_file
-from finetune_cli.commands.target import class_names, open_target
+from finetune_cli.commands.decisions import parse_fit, require_possible, store_rule
+from finetune_cli.commands.gates import (
+    check_drops,
+    check_gates,
+    parse_gate,
+    parse_max_drops,
+    require_computed,
+    with_gates,
+)
+from finetune_cli.commands.prepare import data_sources, prepare, prepare_file, require_slices
+from finetune_cli.commands.report import write_report
+from finetune_cli.commands.scored_runs import read_scored_run
+from finetune_cli.commands.target import class_names, open_target, task_kind
 from finetune_cli.config import RunConfig
 from finetune_cli.data.prepared import PreparedData
+from finetune_cli.decision_rule import DecisionRule, read_rule
 from finetune_cli.errors import ConfigError, DataError
+from finetune_cli.evaluation.decision import fit_rule
 from finetune_cli.evaluation.inference import predict_logits
-from finetune_cli.evaluation.scoring import ScoringRules, predictions, score_split, write_evaluation
+from finetune_cli.evaluation.metrics import COUNT_METRICS
+from finetune_cli.evaluation.scoring import (
+    ScoringRules,
+    decision_effect,
+    predictions,
+    score_answered,
+    score_split,
+    write_evaluation,
+)
 from finetune_cli.launching import is_main_process, join_group
-from finetune_cli.records import EvalReport
+from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.run_dir import RunDir
-from finetune_cli.tasks import Kind, metric_problem, metrics_for
-from finetune_cli.training.precision import AUTOCAST_DTYPES, choose_precision
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from finetune_cli.tasks import TASKS, metric_problem
+from finetune_cli.training.precision import inference_dtype
 
 
 def evaluate(
@@ -35,42 +55,83 @@ def evaluate(
     split: str = "validation",
     data: Path | str | None = None,
     gates: Sequence[str] = (),
+    baseline: str | None = None,
+    max_drops: Sequence[str] = (),
+    fit: Sequence[str] = (),
+    fit_for: str | None = None,
+    min_confidence: float | None = None,
     offline: bool = False,
 ) -> EvalReport:
     """Score a trained model on a split of its data, or on the labelled file `data`.
 
-    target: CONFIG, RUN or MODEL; see open_target. gates: such as "f1>=0.88" or "accuracy.low>=0.8".
-    The report and one prediction per row are written to the run's eval/<split>/ when the target is a run.
+    target: CONFIG, RUN or MODEL; see open_target. gates: such as "f1>=0.88" or "accuracy.low>=0.8"; those of the config
+    are obeyed, too. baseline: a run, or a predictions file, that was scored on the same rows; max_drops: how much worse
+    than it the target may be, such as "f1=0.01".
+    fit: "temperature" and "threshold" replace the run's decision rule by one that is fitted on its validation
+    split, the threshold for the metric `fit_for` (None: the one that chose the model); "none" removes it. A rule is
+    obeyed from then on. min_confidence: score also the rows alone whose answer has at least this probability.
+    The report, one prediction per row and pages to read are written to the run's eval/<split>/ when target is a run.
     In a launched group each process scores its share of the rows, and each gets the whole report. Raises
     GateFailedError, with the report as its `report`, when a gate does not hold.
     """
     parsed = [parse_gate(gate) for gate in gates]  # a typing mistake shows before the model is loaded
+    drops = parse_max_drops(max_drops, baseline)
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
+    request = parse_fit(fit, fit_for, found, data)
     if found.config is not None:
-        require_computed(parsed, found.config.evaluation.metrics)
+        evaluation = found.config.evaluation
+        require_computed([*parsed, *drops], evaluation.metrics, intervals=evaluation.bootstrap.samples > 0)
+        parsed = [*map(parse_gate, evaluation.gates), *parsed]
+    if drops and found.run is None:
+        raise ConfigError(f"--baseline compares runs, whose predictions are kept, and {target} is a model. Name a run.")
     state = join_group()
     model = modeling.load_trained(found.model_dir, trust_remote_code=found.trust_remote_code).to(state.device)
+    require_possible(request, min_confidence, class_names(model), task_kind(model))
+    rule = read_rule(found.model_dir, class_names(model), task_kind(model)) if request is None else None
     if data is not None:
-        prepared = prepare_file(Path(data), found, class_names(model))
+        prepared = prepare_file(Path(data), found, class_names(model), task_kind(model))
         split = next(iter(prepared.splits))
     elif found.config is not None:
         prepared = prepare(found.config, offline=offline)
+        if found.config.evaluation.slices and split in prepared.splits:
+            require_slices(data_sources(found.config, offline=offline)[split], found.config)
     else:
         raise ConfigError(
             f"{target} is a model without a config: name the labelled file to score it on with --data FILE."
         )
-    report = score_prepared(model, prepared, found.config, split, run=found.run, share_work=state.num_processes > 1)
-    check_gates(parsed, report)
-    return report
+    run_split = partial(split_logits, model, prepared, found.config, share_work=state.num_processes > 1)
+    logits = run_split(split)
+    if request is not None and not request.removes:
+        on = logits if split == "validation" else run_split("validation")
+        rule = fit_rule(
+            on,
+            prepared.splits["validation"].known_labels(),
+            prepared.label_names or (),
+            prepared.kind,
+            temperature=request.temperature,
+            metric=request.metric,
+        )
+    if request is not None and is_main_process():
+        store_rule(found.model_dir, rule)
+    report = score_logits(
+        logits, prepared, found.config, split, run=found.run, rule=rule, min_confidence=min_confidence
+    )
+    if found.run is not None and found.config is not None and is_main_process():
+        write_report(found.run, found.config, prepared, report, file=None if data is None else Path(data))
+    outcomes = check_gates(parsed, report.metrics, report.loss)
+    if baseline is not None and found.run is not None:
+        state.wait_for_everyone()  # the main process writes the predictions
+        new = read_scored_run(str(found.run.path), split)
+        outcomes += check_drops(drops, new, read_scored_run(baseline, split))
+    return with_gates(report, outcomes)
 
 
-def scoring_rules(config: RunConfig | None, label_names: tuple[str, ...] | None) -> ScoringRules:
+def scoring_rules(config: RunConfig | None, prepared: PreparedData) -> ScoringRules:
     """How this task is scored. Raises ConfigError for a metric that the number of classes rules out."""
-    kind: Kind = "regression" if label_names is None else "classification"
+    kind, label_names = prepared.kind, prepared.label_names
     num_classes = None if label_names is None else len(label_names)
     if config is None:
-        metrics = metrics_for("regression") if label_names is None else ["accuracy", "f1_macro"]
-        return ScoringRules(kind, label_names, tuple(name for name in metrics if name != "loss"), samples=1000)
+        return ScoringRules(kind, label_names, TASKS[kind].metrics, samples=1000)
     problems = [metric_problem(name, kind, num_classes) for name in config.evaluation.metrics]
     if wrong := [problem for problem in problems if problem and not problem.startswith("'evaluate:")]:
         raise ConfigError("evaluation.metrics: " + "; ".join(wrong))
@@ -89,31 +150,65 @@ def score_prepared(
     run: RunDir | None,
     share_work: bool = False,
 ) -> EvalReport:
-    """Score one prepared split and, for a run, write eval/<split>/. Raises DataError when it has no labels.
+    """Score one prepared split as the model answers it, and, for a run, write eval/<split>/; see split_logits."""
+    logits = split_logits(model, prepared, config, split, share_work=share_work)
+    return score_logits(logits, prepared, config, split, run=run)
 
-    share_work: all processes of the group call this together, and each scores a part of the rows.
+
+def split_logits(
+    model: PreTrainedModel, prepared: PreparedData, config: RunConfig | None, split: str, *, share_work: bool
+) -> np.ndarray:
+    """Logits (N, C) of a split with labels. Raises DataError when it has none, or the model other classes.
+
+    share_work: all processes of the group call this together, and each takes a part of the rows.
     """
     if split not in prepared.splits:
         raise DataError(f"There is no split {split!r}, only: {', '.join(prepared.splits)}.")
-    rows = prepared.splits[split]
-    labels = rows.known_labels()
+    prepared.splits[split].known_labels()
     _require_same_classes(class_names(model), prepared.label_names)
-    rules = scoring_rules(config, prepared.label_names)
-    precision, _ = choose_precision(config.training.precision if config else "fp32", model.device.type)
-    logits = predict_logits(
+    if task_kind(model) != prepared.kind:
+        raise DataError(
+            f"The model is for {task_kind(model)}, and the labels are for {prepared.kind}. Score it on data of the "
+            f"kind that it was trained for."
+        )
+    scoring_rules(config, prepared)  # a metric that does not fit shows before the rows are run
+    return predict_logits(
         model,
-        rows,
+        prepared.splits[split],
         pad_token_id=model_files.pad_token_id(prepared.tokenizer_dir),
         device=model.device,
         accelerator=Accelerator() if share_work else None,
-        autocast=AUTOCAST_DTYPES[precision],
+        autocast=inference_dtype(config.training.precision if config else "fp32", model.device.type),
     )
+
+
+def score_logits(
+    logits: np.ndarray,
+    prepared: PreparedData,
+    config: RunConfig | None,
+    split: str,
+    *,
+    run: RunDir | None,
+    rule: DecisionRule | None = None,
+    min_confidence: float | None = None,
+) -> EvalReport:
+    """The scores of a split's logits under a decision rule; for a run, written to eval/<split>/."""
+    rows, labels = prepared.splits[split], prepared.splits[split].known_labels()
+    rules = replace(scoring_rules(config, prepared), decision=rule)
     train = prepared.splits.get("train")
     known = labels if train is None or train.labels is None else train.labels  # a file alone is its own baseline
     report = score_split(split, logits, labels, rules, train_labels=known)
+    if rule is not None:
+        metric = rule.metric or next((name for name in rules.metrics if name in COUNT_METRICS[rules.kind]), "accuracy")
+        report = replace(report, decision=decision_effect(split, logits, labels, rules, metric=metric))
     if run is not None and is_main_process():
-        scored = predictions(rows.ids, logits, label_names=prepared.label_names, labels=labels)
+        several = prepared.kind == "multilabel"
+        scored = predictions(
+            rows.ids, logits, label_names=prepared.label_names, multilabel=several, labels=labels, decision=rule
+        )
         write_evaluation(run.evaluation(split), report, scored)
+    if min_confidence is not None:
+        report = replace(report, answered=score_answered(logits, labels, rules, min_confidence=min_confidence))
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from finetune_cli import model_files
 from finetune_cli.config import RunConfig, load_config
 from finetune_cli.errors import ConfigError, MissingError
 from finetune_cli.run_dir import RunDir
-from finetune_cli.tasks import TASKS
+from finetune_cli.tasks import TASKS, Kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,10 +55,33 @@ def open_target(
         raise ConfigError(f"--set changes a config, and {name} is a model without one. Leave it out, or name a run.")
     if path.is_dir() and not (path / "config.json").is_file():
         raise MissingError(f"{name} is neither a run (no config.yaml) nor a model (no config.json). Name one of these.")
-    return Target(model_files.resolve_model(name, offline=offline, key="CONFIG|RUN|MODEL"))
+    if not path.exists() and path.name != str(path) and path.parent.is_dir():
+        raise MissingError(f"{name} does not exist.{_similar(path)} Expected a run or a model in {path.parent}/.")
+    try:
+        return Target(model_files.resolve_model(name, offline=offline, key="CONFIG|RUN|MODEL"))
+    except MissingError as err:
+        raise MissingError(f"{err}{'' if path.exists() else _similar(path)}") from err
+
+
+def is_local(name: str) -> bool:
+    """Whether a target can be judged without the Hub: it is here, or it names a place that is."""
+    path = Path(name)
+    return path.suffix in (".yaml", ".yml") or path.exists() or (path.name != name and path.parent.is_dir())
+
+
+def _similar(path: Path) -> str:
+    """A hint at the run whose name is nearest, beside `path` or in runs/."""
+    runs = {
+        str(file.parent): file.parent.name
+        for folder in (path.parent, Path("runs"))
+        for file in folder.glob("*/config.yaml")
+    }
+    near = difflib.get_close_matches(path.name, runs.values(), n=1)
+    return next((f" Did you mean {run}?" for run, run_name in runs.items() if [run_name] == near), "")
 
 
 def _run_target(run: RunDir, config: RunConfig, command: str) -> Target:
+    run.require_one_seed()
     if not (run.model / "config.json").is_file():
         raise MissingError(f"{run.path} has no finished model yet. Train it first: {command}")
     return Target(run.model, config, run)
@@ -68,6 +92,13 @@ def class_names(model: PreTrainedModel) -> tuple[str, ...] | None:
     if model.config.problem_type == "regression" or model.config.num_labels == 1:
         return None
     return tuple(model.config.id2label[number] for number in range(model.config.num_labels))
+
+
+def task_kind(model: PreTrainedModel) -> Kind:
+    """What the model answers: one class for each row, any number of them, or a number."""
+    if class_names(model) is None:
+        return "regression"
+    return "multilabel" if model.config.problem_type == "multi_label_classification" else "classification"
 
 
 def text_columns(target: Target, present: Sequence[str]) -> tuple[str, ...]:

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils.memory import clear_device_cache
 from safetensors.torch import load_file
 
-from finetune_cli import model_files, modeling
+from finetune_cli import model_files, model_lora, modeling
 from finetune_cli.commands.evaluate import score_prepared, scoring_rules
 from finetune_cli.commands.fitting import Fit, fit, step_of
+from finetune_cli.commands.gates import check_gates, parse_gate, require_passed
+from finetune_cli.commands.hub_upload import is_uploaded, require_place, require_write_access, upload
 from finetune_cli.commands.model_card import model_card
 from finetune_cli.commands.prepare import prepare
+from finetune_cli.commands.report import write_report
 from finetune_cli.commands.run_parts import scored_splits
-from finetune_cli.commands.session import locked, recorded
+from finetune_cli.commands.seeds import train_seeds
+from finetune_cli.commands.session import locked, read_report, recorded
+from finetune_cli.commands.tracking import require_trackers, tracked
 from finetune_cli.config import RunConfig, config_diff, load_config, to_yaml
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.errors import ConfigError, MissingError
+from finetune_cli.errors import ConfigError, ExitCode, GateFailedError
 from finetune_cli.launching import is_main_process, join_group
-from finetune_cli.records import EvalReport, TrainReport
+from finetune_cli.records.evaluation import EvalReport, GateOutcome
+from finetune_cli.records.training import SeedsReport, TrainReport
 from finetune_cli.run_dir import RunDir, publish_directory, replacing
-from finetune_cli.training.checkpointing import WEIGHTS, Checkpoints
+from finetune_cli.training.checkpointing import Checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -37,19 +44,45 @@ def train(
     *,
     resume: str = "auto",
     overwrite: bool = False,
+    push: bool = False,
     offline: bool = False,
     listen: Callable[[Any], None] = lambda event: None,
-) -> TrainReport:
+) -> TrainReport | SeedsReport:
     """Fine-tune as the config says, going on where an earlier run with the same config and data stopped.
 
     resume: "auto" (the newest complete checkpoint), "never" (from the start), or a checkpoint's path. overwrite: clear
-    the run directory first. listen: is given TrainingStarted, then each StepRecord and EvalRecord.
-    Call it in every process of a launched group; each gets the report. Raises FinetuneError's subclasses.
+    the run directory first. push: upload the model to `hub` although that was done before. listen: is given
+    TrainingStarted, then each StepRecord and EvalRecord.
+    With `training.seeds` each seed is such a run, before which `listen` gets SeedStarted, and the result is a summary.
+    Call it in every process of a launched group; each gets the report. Raises FinetuneError's subclasses;
+    GateFailedError and SeedsFailedError, which come when everything is written, hold the report.
     """
+    require_place(config.hub, push=push)
+    require_trackers(config.tracking)
+    if config.training.seeds is None:
+        return _train_one(config, resume=resume, overwrite=overwrite, push=push, offline=offline, listen=listen)
+    if resume not in ("auto", "never"):
+        raise ConfigError("--resume PATH goes on with one run. With several seeds, name that seed's own config.")
+
+    def train_seed(one: RunConfig) -> TrainReport:
+        try:
+            return _train_one(one, resume=resume, overwrite=False, push=False, offline=offline, listen=listen)
+        finally:
+            clear_device_cache(garbage_collection=True)
+
+    return train_seeds(config, train_seed, overwrite=overwrite, listen=listen)
+
+
+def _train_one(
+    config: RunConfig, *, resume: str, overwrite: bool, push: bool, offline: bool, listen: Callable[[Any], None]
+) -> TrainReport:
     run = RunDir(config.output_dir)
+    hub = config.hub if is_main_process() else None
     with locked(run) if is_main_process() else nullcontext():
+        if hub and (push or overwrite or resume != "auto" or not is_uploaded(run, hub)):
+            require_write_access(hub, offline=offline)
         prepared = prepare(config, offline=offline)  # before the group forms: no process waits in a collective for it
-        rules = scoring_rules(config, prepared.label_names)
+        rules = scoring_rules(config, prepared)
         decision: list[Any] = [None]
         if is_main_process():
             decision = [_open_run(run, config, prepared, resume=resume, overwrite=overwrite)]
@@ -58,27 +91,62 @@ def train(
             broadcast_object_list(decision)
         finished, checkpoint = decision[0]
         if not finished:
+            # A continued run started from the model that its record names, whatever has become of that since.
+            known = run.read_record().get("fingerprints", {}).get("model") if checkpoint else None
             facts = {
                 "seed": config.seed,
                 "processes": state.num_processes,
                 "devices": gather_object([_device_name(state.device)]),
-                "fingerprints": {"data": prepared.key, "model": _model_fingerprint(config, offline=offline)},
+                "fingerprints": {"data": prepared.key, "model": known or _model_fingerprint(config, offline=offline)},
             }
             session: AbstractContextManager[dict[str, Any]] = nullcontext({})
             with recorded(run, facts) if state.is_main_process else session as record:
-                fitted = fit(run, config, prepared, rules, checkpoint=checkpoint, offline=offline, listen=listen)
+                with _heard(run, config, listen, going_on=checkpoint is not None, offline=offline) as heard:
+                    fitted = fit(run, config, prepared, rules, checkpoint=checkpoint, offline=offline, listen=heard)
                 if state.is_main_process:
                     record |= _facts(fitted, prepared, checkpoint)
                     _export_best(run, config, prepared, fitted)
-                    _score_best(run, config, prepared, fitted.device)
+                    reports = _score_best(run, config, prepared, fitted.device)
+                    if not all(outcome.passed for outcome in _gates(config, reports)):
+                        record["exit_code"] = ExitCode.GATE_FAILED
             state.wait_for_everyone()
-        return _report(run, already_finished=finished)
+        try:
+            report = _with_gates(config, read_report(run, already_finished=finished))
+        except GateFailedError:
+            if hub:
+                logger.warning("A gate failed: nothing is uploaded to %s.", hub.repo_id)
+            raise
+        if hub and (push or not is_uploaded(run, hub)):
+            report = replace(report, uploaded_to=upload(run, hub))
+    return report
+
+
+@contextmanager
+def _heard(
+    run: RunDir, config: RunConfig, listen: Callable[[Any], None], *, going_on: bool, offline: bool
+) -> Iterator[Callable[[Any], None]]:
+    """The listener of the training: the caller's, and in the main process the trackers, too."""
+    if not is_main_process():
+        yield listen
+        return
+    with tracked(run, config, going_on=going_on, offline=offline) as track:
+
+        def both(event: Any) -> None:
+            track(event)  # first: what history.jsonl has, the trackers have, too
+            listen(event)
+
+        yield both
 
 
 def _open_run(
     run: RunDir, config: RunConfig, prepared: PreparedData, *, resume: str, overwrite: bool
 ) -> tuple[bool, Path | None]:
     """Whether the run is finished already, and the checkpoint to continue from; refuses another config or data."""
+    if run.seed_runs() and not overwrite:
+        raise ConfigError(
+            f"{run.path} holds runs of several seeds. Choose another directory with --output-dir, or delete those runs "
+            "with --overwrite."
+        )
     checkpoints = Checkpoints(run.checkpoints, keep=config.checkpointing.keep)
     named = None if resume in ("auto", "never") else checkpoints.undamaged(Path(resume))
     if named and overwrite:
@@ -98,11 +166,11 @@ def _open_run(
 
 
 def _require_same_run(run: RunDir, config: RunConfig, prepared: PreparedData) -> None:
-    """Refuse to mix two runs in one directory; the directory itself may have been moved."""
+    """Refuse to mix two runs in one directory; the directory may have been moved, the upload be asked for later."""
     differences = [
         f"  {key}: {old!r} there, {new!r} now"
         for key, old, new in config_diff(load_config(run.config), config)
-        if key != "output_dir"
+        if key.split(".")[0] not in ("output_dir", "hub")
     ]
     key = run.read_record().get("fingerprints", {}).get("data")
     if key not in (None, prepared.key) and not differences:
@@ -145,42 +213,38 @@ def _facts(fitted: Fit, prepared: PreparedData, checkpoint: Path | None) -> dict
 
 def _export_best(run: RunDir, config: RunConfig, prepared: PreparedData, fitted: Fit) -> None:
     """Put the best checkpoint's weights, with configuration and tokenizer, into `model/`, in one piece."""
-    checkpoint = Checkpoints(run.checkpoints, keep=config.checkpointing.keep).undamaged(
-        run.checkpoints / f"step-{fitted.progress.best_step:06d}"
-    )
+    checkpoints = Checkpoints(run.checkpoints, keep=config.checkpointing.keep)
+    weights = load_file(checkpoints.best_weights(fitted.progress.best_step))
+    if lora := config.model.lora:
+        weights = model_lora.merge_lora(weights, r=lora.r, lora_alpha=lora.lora_alpha)
     aside = run.path / ".writing-model"
     shutil.rmtree(aside, ignore_errors=True)
-    fitted.model.save_pretrained(aside, state_dict=load_file(checkpoint / WEIGHTS))
+    fitted.model.save_pretrained(aside, state_dict=weights)
     shutil.copytree(prepared.tokenizer_dir, aside, dirs_exist_ok=True)
     publish_directory(aside, run.model)
 
 
-def _score_best(run: RunDir, config: RunConfig, prepared: PreparedData, device: torch.device) -> None:
-    """Score the saved model on the validation splits, with intervals, and write its model card."""
+def _score_best(run: RunDir, config: RunConfig, prepared: PreparedData, device: torch.device) -> list[EvalReport]:
+    """Score the saved model on the validation splits, with intervals, and write its model card and reports."""
     model = modeling.load_trained(run.model, trust_remote_code=config.model.trust_remote_code).to(device)
     reports = [score_prepared(model, prepared, config, split, run=run) for split in scored_splits(prepared)]
     with replacing(run.model / "README.md") as file:
         file.write(model_card(config, prepared.label_names, reports))
+    for report in reports:
+        write_report(run, config, prepared, report)
+    return reports
 
 
-def _report(run: RunDir, *, already_finished: bool) -> TrainReport:
-    """The report of a finished run, from its files."""
-    record = run.read_record()
-    evaluations = [
-        EvalReport.from_json(json.loads(file.read_text(encoding="utf-8")))
-        for file in sorted((run.path / "eval").glob("validation*/metrics.json"))
-    ]
-    if not run.model.is_dir() or not evaluations:
-        raise MissingError(
-            f"{run.path} is marked as finished but lacks its model or scores. Start anew with --overwrite."
-        )
-    return TrainReport(
-        run_dir=run.path,
-        steps=record["steps"],
-        best_step=record["best_step"],
-        resumed_from=record["resumed_from"],
-        seconds=record["training_seconds"],
-        rows_per_second=record["rows_per_second"],
-        already_finished=already_finished,
-        evaluations=evaluations,
-    )
+def _gates(config: RunConfig, reports: list[EvalReport]) -> list[GateOutcome]:
+    """The config's gates, which are about the split "validation"."""
+    validation = next(report for report in reports if report.split == "validation")
+    return check_gates(list(map(parse_gate, config.evaluation.gates)), validation.metrics, validation.loss)
+
+
+def _with_gates(config: RunConfig, report: TrainReport) -> TrainReport:
+    """The report with its gates. Raises GateFailedError, which holds it, when one fails."""
+    outcomes = _gates(config, report.evaluations)
+    evaluations = [replace(one, gates=outcomes) if one.split == "validation" else one for one in report.evaluations]
+    report = replace(report, evaluations=evaluations)
+    require_passed(outcomes, "validation", report)
+    return report

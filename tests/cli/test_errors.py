@@ -136,4 +136,4 @@ def test_the_started_processes_get_the_same_arguments_without_the_count(given: l
 def test_an_output_directory_stays_a_text_whatever_its_name(write_config: Callable[..., Path], tmp_path: Path):
     config = write_config(tmp_path, model={"name_or_path": "bert-base-uncased"})
     for name in ("2024", "no", "a: b", 'say "hi" # now', "überall"):
-        assert str(cli.read_config(config, cli.with_output_dir([], name)).output_dir) == name
+        assert str(cli_setup.read_config(config, cli_setup.with_output_dir([], name)).output_dir) == name

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from finetune_cli.progress import Lines, Pace, TrainingDisplay, duration
-from finetune_cli.records import EvalRecord, StepRecord, TrainingStarted
+from finetune_cli.records.training import EvalRecord, StepRecord, TrainingStarted
 
 
 def step(number: int, seconds: float, *, loss: float = 0.5, rows: int = 8) -> StepRecord:

@@ -2,13 +2,17 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finetune_cli.records import ClassScore, EvalReport, MetricValue, TrainReport
-from finetune_cli.tables import evaluate_result, histogram_lines, prepare_result, train_result
+from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
+from finetune_cli.records.training import TrainReport
+from finetune_cli.tables.evaluate import evaluate_result
+from finetune_cli.tables.prepare import histogram_lines, prepare_result
+from finetune_cli.tables.train import train_result
 from finetune_cli.terminal import Output
 
 
@@ -161,9 +165,12 @@ def split_report(**changes: Any) -> dict[str, Any]:
     return {**fields, **changes}
 
 
-def prepared_text(capsys: pytest.CaptureFixture[str], *, reused: bool = False, **splits: Any) -> str:
+def prepared_text(
+    capsys: pytest.CaptureFixture[str], *, reused: bool = False, findings: Sequence[Any] = (), **splits: Any
+) -> str:
     padding = {"batch_size": 8, "random": 0.314, "length": 0.021}
     facts = {"max_length": 64, "splits": splits, "padding": padding, "reused": reused, "seconds": 1.5}
+    facts["findings"] = findings
     prepare_result(Output(), Path("cache/key"), None, facts, [])
     return capsys.readouterr().out
 
@@ -174,6 +181,35 @@ def test_prepare_reports_rows_lengths_labels_and_padding(capsys: pytest.CaptureF
     assert "labels of train: no 60 (60.0%), yes 40 (40.0%)\n" in said
     assert "Padding in batches of 8: 31.4% in random order, 2.1% with rows of similar length together.\n" in said
     assert "Tokenised in 1.5 s: cache/key\n" in said
+
+
+def test_prepare_shows_what_always_answering_one_class_would_reach(capsys: pytest.CaptureFixture[str]):
+    said = prepared_text(capsys, train=split_report(), validation=split_report(labels={"no": 30, "yes": 70}))
+    assert "always answering no: accuracy 0.300 on validation\n" in said
+    assert "always" not in prepared_text(capsys, train=split_report(labels=None), validation=split_report(labels=None))
+
+
+def test_prepare_shows_findings_at_length(capsys: pytest.CaptureFixture[str]):
+    assert "\nData checks: nothing found.\n" in prepared_text(capsys, train=split_report())
+    finding = {
+        "check": "markup",
+        "split": "train",
+        "where": "d/train.csv",
+        "count": 9,
+        "rows": [1, 2, 3, 4, 5],
+        "problem": "9 of 100 rows have HTML tags or entities",
+        "example": "'a <br> b'",
+        "advice": "Turn them into plain text.",
+        "level": "warn",
+    }
+    said = prepared_text(capsys, train=split_report(), findings=[finding])
+    assert (
+        "\nData checks: 1 warning\n"
+        "  markup, d/train.csv: 9 of 100 rows have HTML tags or entities\n"
+        "    rows 1, 2, 3, 4, 5 ... (9 in all)\n"
+        "    such as 'a <br> b'\n"
+        "    Turn them into plain text.\n\n"
+    ) in said
 
 
 def test_prepare_says_when_nothing_had_to_be_tokenised(capsys: pytest.CaptureFixture[str]):

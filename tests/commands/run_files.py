@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune_cli.config import RunConfig
-from finetune_cli.records import TrainReport
+from finetune_cli.records.training import TrainReport
 from finetune_cli.run_dir import RunDir
 
 LOOPS = ["trainer", "accelerate"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from run_files import LOOPS, Answer, Trained, history, read_jsonl, saved_scores
 
 from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.errors import ConfigError, DataError, GateFailedError, MissingError
+from finetune_cli.run_dir import RunDir
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -118,11 +120,59 @@ def test_a_gate_that_fails_exits_4_after_the_scores(
     run = learned("sst2").run.path
     passed = command(["evaluate", run, "--gate", "accuracy>=0.5", "--gate", "loss<5"])
     assert passed.code == 0, passed.stderr
+    assert "gate accuracy>=0.5: passed, found " in passed.stdout
     failed = command(["evaluate", run, "--json", "--gate", "accuracy>1", "--gate", "f1.low>=2"])
     assert failed.code == 4
-    assert json.loads(failed.stdout) == saved_scores(run)
+    document = json.loads(failed.stdout)
+    assert [(gate["gate"], gate["passed"]) for gate in document.pop("gates")] == [
+        ("accuracy>1", False),
+        ("f1.low>=2", False),
+    ]
+    assert document == saved_scores(run)
     assert "accuracy>1: found" in failed.stderr
     assert "f1.low>=2: found" in failed.stderr
+
+
+def test_a_baseline_bounds_the_drop_on_the_same_rows(
+    learned: Callable[..., Trained], command: Callable[..., Answer], tmp_path: Path
+) -> None:
+    run = learned("sst2").run.path
+    baseline, junit = tmp_path / "perfect.jsonl", tmp_path / "gates.xml"
+    rows = read_jsonl(run / "eval" / "validation" / "predictions.jsonl")
+    opposite = {"negative": "positive", "positive": "negative"}
+    worse = [{**row, "prediction": opposite[row["label"]]} for row in rows]
+    better = [{**row, "prediction": row["label"]} for row in rows]
+    options = ["--baseline", baseline, "--max-drop", "accuracy=0", "--junit", junit]
+    baseline.write_text("".join(f"{json.dumps(row)}\n" for row in worse))
+    passed = command(["evaluate", run, *options])
+    assert passed.code == 0, passed.stderr
+    assert re.search(r"gate max-drop accuracy=0: passed, found [01]\.\d{4}, baseline 0\.0000", passed.stdout)
+    assert 'failures="0"' in junit.read_text()
+    baseline.write_text("".join(f"{json.dumps(row)}\n" for row in better))
+    found = saved_scores(run)["metrics"]["accuracy"]["value"]
+    answer = command(["evaluate", run, *options])
+    assert answer.code == (0 if found == 1 else 4)
+    assert f"found {found:.4f}, baseline 1.0000" in answer.stdout
+    with pytest.raises(ConfigError, match=r"is a model\. Name a run"):
+        evaluate(run / "model", baseline=str(baseline), max_drops=["accuracy=0"])
+
+
+def test_gates_of_the_config_are_obeyed_by_train_and_evaluate(
+    tmp_path: Path, write_config: Callable[..., Path], command: Callable[..., Answer]
+) -> None:
+    file, run = write_config(tmp_path, evaluation={"gates": ["accuracy>=0", "accuracy>1"]}), RunDir(tmp_path / "run")
+    for times in ("trained", "found finished"):
+        answer = command(["train", file])
+        assert answer.code == 4, times
+        assert "gate accuracy>1: FAILED, found 0." in answer.stdout
+        assert "gate accuracy>=0: passed" in answer.stdout
+        assert "accuracy>1: found 0." in answer.stderr
+    record = run.read_record()
+    assert (record["status"], record["exit_code"]) == ("finished", 4)
+    assert (run.model / "README.md").is_file()
+    with pytest.raises(GateFailedError) as caught:
+        evaluate(run.path, gates=["loss<99"])
+    assert [outcome.passed for outcome in caught.value.report.gates] == [True, False, True]
 
 
 def test_a_gate_on_what_was_not_computed_is_a_usage_error(learned: Callable[..., Trained]) -> None:

@@ -13,7 +13,7 @@ from run_files import Trained, history, read_jsonl, saved_scores
 
 from finetune_cli.commands.train import train
 from finetune_cli.config import load_config
-from finetune_cli.config_fields import CheckpointingConfig, EvaluationConfig, TrainingConfig
+from finetune_cli.config_fields import CheckpointingConfig, EvaluationConfig, HubConfig, TrainingConfig
 from finetune_cli.errors import ConfigError, DataError, RunFailedError
 
 View = Callable[[Trained], Any]
@@ -55,6 +55,8 @@ ACTS: list[tuple[str, View]] = [
     ("model.dropout=0.5", updates("loss")),
     ("model.dropout=0.5", model_config("hidden_dropout_prob")),
     ("model.attention_dropout=0.5", updates("loss")),
+    ("model.lora={r: 2}", updates("grad_norm")),
+    ("model.freeze=embeddings", updates("grad_norm")),
     ("data.labels=[positive, negative]", classes),
     ("data.label=other", updates("loss")),
     ("data.id=name", prediction_ids),
@@ -80,6 +82,7 @@ ACTS: list[tuple[str, View]] = [
     ("training.precision=bf16", updates("loss")),
     ("training.label_smoothing=0.3", updates("loss")),
     ("training.class_weights=balanced", updates("loss")),
+    ("training.focal_gamma=2.0", updates("loss")),
     ("training.class_weights={positive: 3.0}", updates("loss")),
     ("training.trainer_args={adam_beta1: 0.5}", final_loss),
     ("training.trainer_args={adam_beta2: 0.5}", final_loss),
@@ -93,6 +96,7 @@ ACTS: list[tuple[str, View]] = [
     ("evaluation.bootstrap.level=0.3", lambda trained: saved_scores(trained.run.path)["metrics"]["accuracy"]["low"]),
     ("checkpointing.every=2", checkpoints),
     ("checkpointing.every_seconds=1e-9", checkpoints),
+    ("tracking=[tensorboard]", lambda trained: sorted(trained.run.tracking.glob("*"))),
     ("seed=7", updates("loss")),
     ("seed=7", updates("tokens")),
 ]
@@ -146,12 +150,23 @@ def test_the_table_has_every_field_of_training_evaluation_and_checkpointing() ->
     elsewhere = {
         "training.compile",
         "training.early_stopping",
+        "training.gradient_checkpointing",  # tests/training/test_partial_training.py
         "training.on_nonfinite",
         "evaluation.metric_for_best",
         "evaluation.bootstrap",
+        "evaluation.gates",
+        "evaluation.slices",  # tests/commands/test_report.py
+        "training.seeds",
         "checkpointing.keep",
+        "hub.repo_id",  # tests/commands/test_hub_upload.py
+        "hub.private",
     }
-    models = {"training": TrainingConfig, "evaluation": EvaluationConfig, "checkpointing": CheckpointingConfig}
+    models = {
+        "training": TrainingConfig,
+        "evaluation": EvaluationConfig,
+        "checkpointing": CheckpointingConfig,
+        "hub": HubConfig,
+    }
     fields = {f"{section}.{name}" for section, model in models.items() for name in model.model_fields}
     assert fields - elsewhere <= {setting.partition("=")[0] for setting, _ in ACTS}
 
@@ -247,23 +262,6 @@ def test_options_of_the_schedule_reach_it(tmp_path: Path, train_run: Callable[..
     )
     expected = [(1e-3 - 1e-7) * (1 - step / 6) ** 2 + 1e-7 for step in range(6)]
     assert updates("learning_rate")(trained) == pytest.approx(expected)
-
-
-def test_activation_checkpointing_runs_the_layers_again(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
-    calls = {"count": 0}
-
-    def note(module: torch.nn.Module, inputs: Any) -> None:
-        calls["count"] += type(module).__name__ == "BertIntermediate" and module.training
-
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
-    try:
-        plain = train_run(tmp_path / "plain")
-        once, calls["count"] = calls["count"], 0
-        again = train_run(tmp_path / "again", "training.trainer_args={activation_checkpointing: true}")
-    finally:
-        hook.remove()
-    assert calls["count"] == 2 * once
-    assert updates("loss")(again) == pytest.approx(updates("loss")(plain), rel=1e-5)
 
 
 def test_nonfinite_updates_end_the_run_or_are_skipped(tmp_path: Path, train_run: Callable[..., Trained]) -> None:

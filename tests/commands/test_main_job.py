@@ -97,7 +97,7 @@ def test_the_model_works_where_this_package_is_not_installed(learned: Callable[.
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_run_learns_saves_and_reloads(learned: Callable[..., Trained], loop: str) -> None:
-    """48 rows of which one word tells the answer: 60 updates reach a loss below 0.05 in training."""
+    """48 rows of which one word tells the answer: 120 updates reach a loss below 0.05 in training."""
     trained = learned("sst2", loop)
     assert history(trained.run.path, "train")[-1]["loss"] < 0.05
     assert saved_scores(trained.run.path)["metrics"]["accuracy"]["value"] > 0.9

@@ -25,7 +25,12 @@ def test_the_directory_holds_what_is_promised_and_nothing_else(learned: Callable
     run = learned("sst2").run.path
     names = {"config.yaml", "run.json", "run.lock", "run.log", "history.jsonl", "checkpoints", "model", "eval"}
     assert {path.name for path in run.iterdir()} == names
-    assert {path.name for path in (run / "eval" / "validation").iterdir()} == {"metrics.json", "predictions.jsonl"}
+    assert {path.name for path in (run / "eval" / "validation").iterdir()} == {
+        "metrics.json",
+        "predictions.jsonl",
+        "report.html",
+        "report.md",
+    }
     assert {path.name for path in (run / "model").iterdir()} == {
         "config.json",
         "model.safetensors",
@@ -54,9 +59,9 @@ def test_the_record_says_what_ran_on_what_and_how_it_went(learned: Callable[...,
     assert record["fingerprints"]["model"] == weights_fingerprint(tiny_bert)
     assert record["git_commit"] is None or re.fullmatch(r"[0-9a-f]{40}", record["git_commit"])
     assert 0 < record["training_seconds"] <= record["seconds"] < 600
-    assert record["rows_per_second"] == pytest.approx(480 / record["training_seconds"])
+    assert record["rows_per_second"] == pytest.approx(960 / record["training_seconds"])
     assert record["peak_memory_bytes"] > 50e6
-    assert (record["steps"], record["resumed_from"]) == (60, 0)
+    assert (record["steps"], record["resumed_from"]) == (120, 0)
 
 
 def test_the_fingerprint_of_a_model_follows_its_weights(tmp_path: Path, tiny_bert: Path) -> None:
@@ -75,13 +80,13 @@ def test_history_has_one_line_per_update_and_per_evaluation(learned: Callable[..
     lines = read_jsonl(trained.run.history)
     updates = [line for line in lines if line["type"] == "train"]
     evaluations = [line for line in lines if line["type"] == "eval"]
-    assert [line["step"] for line in updates] == list(range(1, 61))
-    assert [line["step"] for line in evaluations] == [20, 40, 60]
+    assert [line["step"] for line in updates] == list(range(1, 121))
+    assert [line["step"] for line in evaluations] == [60, 120]
     keys = ["type", "step", "epoch", "loss", "grad_norm", "learning_rate", "seconds", "rows", "tokens"]
     assert all(list(line) == keys for line in updates)
     assert all(list(line) == ["type", "step", "epoch", "split", "loss", "accuracy", "f1"] for line in evaluations)
-    assert [line["learning_rate"] for line in updates] == pytest.approx([1e-2 * (1 - n / 60) for n in range(60)])
-    assert [line["epoch"] for line in updates] == pytest.approx([step / 6 for step in range(1, 61)])
+    assert [line["learning_rate"] for line in updates] == pytest.approx([5e-3 * (1 - n / 120) for n in range(120)])
+    assert [line["epoch"] for line in updates] == pytest.approx([step / 6 for step in range(1, 121)])
     seconds = [line["seconds"] for line in updates]
     assert seconds == sorted(seconds)
     assert seconds[0] > 0
@@ -91,7 +96,7 @@ def test_each_epoch_sees_each_row_and_token_once(learned: Callable[..., Trained]
     trained = learned("sst2")
     updates = history(trained.run.path, "train")
     prepared = prepare(trained.config)
-    for epoch in range(10):
+    for epoch in range(20):
         lines = updates[epoch * 6 : epoch * 6 + 6]
         assert sum(line["rows"] for line in lines) == 48
         assert sum(line["tokens"] for line in lines) == prepared.splits["train"].lengths.sum()

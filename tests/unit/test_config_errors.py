@@ -56,8 +56,8 @@ def test_five_mistakes_are_all_shown_with_line_and_column(write: Write) -> None:
         "c.yaml:9:17  evaluation.metrics.1: pearson is a metric for regression, and this task is classification. "
         "Allowed: accuracy, f1, f1_macro, f1_micro, f1_weighted, matthews, precision, precision_macro, recall, "
         "recall_macro, auroc, log_loss, brier, ece, loss",
-        "c.yaml:10:1  sed: unknown key. Allowed: checkpointing, data, evaluation, model, output_dir, seed, task, "
-        "training. Did you mean seed?",
+        "c.yaml:10:1  sed: unknown key. Allowed: checkpointing, data, evaluation, hub, model, output_dir, seed, task, "
+        "tracking, training. Did you mean seed?",
     ]
 
 
@@ -93,7 +93,7 @@ def test_five_mistakes_are_all_shown_with_line_and_column(write: Write) -> None:
         ("training: {adam_beta1: 0.9}", 12, "training.adam_beta1", "Write training.trainer_args.adam_beta1"),
         ("no_cuda: true", 1, "no_cuda", "ACCELERATE_USE_CPU=true"),
         ("overwrite_output_dir: true", 1, "overwrite_output_dir", "the option --overwrite does this"),
-        ("tracking: [wandb]", 1, "tracking", "is not in this version of finetune"),
+        ("tracking: [comet]", 12, "tracking.0", "Allowed: a list of tensorboard, wandb, mlflow and trackio"),
         # wrong types, as YAML 1.2 reads them
         ("training: {batch_size: 010}", 24, "training.batch_size", "a number has no leading zero. Write 10."),
         ("training: {batch_size: 0x10}", 24, "training.batch_size", "numbers are decimal. Write 16."),
@@ -246,7 +246,7 @@ def test_a_mistake_says_where_and_what_is_allowed(write: Write, line: str, colum
         ("model: {name_or_path: m}\n", 1, 1, "task", "is missing. Allowed: cola, sst2, mrpc"),
         ("task: mrcp\nmodel: {name_or_path: m}\n", 1, 7, "task", "'mrcp' is not a task. Allowed: cola,"),
         ("task: MRPC\nmodel: {name_or_path: m}\n", 1, 7, "task", "Did you mean mrpc?"),
-        ("task: multilabel\nmodel: {name_or_path: m}\n", 1, 7, "task", "multilabel is not in this version"),
+        ("task: multi-label\nmodel: {name_or_path: m}\n", 1, 7, "task", "Did you mean multilabel?"),
         ("task: mrpc\n", 1, 1, "model.name_or_path", "is missing. Allowed: a Hub id"),
         ("task: mrpc\nmodel:\n", 2, 1, "model.name_or_path", "is missing"),
         ("task: mrpc\nmodel: {name: m}\n", 2, 1, "model.name_or_path", "is missing"),

@@ -14,13 +14,13 @@ PACKAGE = ROOT / "finetune_cli"
 
 # From the top: a part imports from layers below its own. Within a layer it may use its neighbours, but not in a circle.
 LAYERS = (
-    {"__init__", "__main__", "cli", "cli_options", "cli_setup"},
-    {"progress", "tables", "terminal"},
+    {"__init__", "__main__", "cli", "cli_help", "cli_options", "cli_scoring", "cli_setup", "cli_training"},
+    {"loss_plot", "progress", "tables", "terminal"},
     {"commands"},
-    {"data", "evaluation", "model_files", "modeling", "training"},
-    {"launching", "provenance", "records", "run_dir", "signals"},
+    {"data", "evaluation", "model_files", "model_freezing", "model_lora", "modeling", "training"},
+    {"decision_rule", "launching", "provenance", "records", "run_dir", "signals"},
     {"config", "config_fields", "config_messages", "config_rules", "trainer_args"},
-    {"config_text", "errors", "tasks", "yaml_source"},
+    {"allocator", "config_text", "errors", "gate", "tasks", "yaml_source"},
 )
 RANK = {part: -depth for depth, parts in enumerate(LAYERS) for part in parts}
 COMPONENTS = LAYERS[3]

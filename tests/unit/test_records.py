@@ -4,7 +4,8 @@ import json
 import math
 from pathlib import Path
 
-from finetune_cli.records import ClassScore, EvalRecord, EvalReport, MetricValue, StepRecord, TrainReport
+from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
+from finetune_cli.records.training import EvalRecord, StepRecord, TrainReport
 
 REPORT = EvalReport(
     split="validation",

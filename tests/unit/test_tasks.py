@@ -29,7 +29,7 @@ def test_mnli_is_scored_on_both_of_its_validation_splits() -> None:
 
 def test_errors_and_losses_are_better_when_smaller() -> None:
     smaller = {name for name, metric in METRICS.items() if not metric.greater_is_better}
-    assert smaller == {"loss", "mse", "log_loss", "brier", "ece"}
+    assert smaller == {"loss", "mse", "log_loss", "brier", "ece", "hamming_loss"}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,14 @@ def test_errors_and_losses_are_better_when_smaller() -> None:
         ),
         ("recall", "classification", 3, "recall is for two classes, and this task has 3; use recall_macro"),
         ("pearson", "classification", 2, "pearson is a metric for regression, and this task is classification"),
-        ("accuracy", "regression", None, "accuracy is a metric for classification, and this task is regression"),
+        (
+            "accuracy",
+            "regression",
+            None,
+            "accuracy is a metric for classification or multilabel, and this task is regression",
+        ),
+        ("f1", "multilabel", 3, "f1 is a metric for classification, and this task is multilabel"),
+        ("evaluate:f1", "multilabel", 3, "evaluate:f1 is handed one label for each row, and this task is multilabel"),
         ("acc", "classification", 2, "'acc' is not a metric"),
         ("evaluate:", "classification", 2, "'evaluate:' is not a metric"),
     ],

@@ -1,0 +1,76 @@
+"""What a comparison of runs found."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_cli.records.evaluation import MetricValue
+
+
+@dataclass(frozen=True)
+class ComparedSide:
+    """One side of a comparison: a run, or the runs of one setting with several seeds.
+
+    metrics: bootstrap intervals over rows; of several seeds the means, with Student's t intervals over seeds.
+    sd: standard deviation over seeds; empty for one run. seeds: empty for a predictions file.
+    collapsed: run -> the one class that it gave to every row, for runs that did.
+    """
+
+    name: str
+    runs: list[str]
+    seeds: list[int]
+    metrics: dict[str, MetricValue]
+    sd: dict[str, float] = field(default_factory=dict)
+    collapsed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ConfigDifference:
+    """A key of the config in which sides differ: its value on each side that has a config."""
+
+    key: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Side b against side a on one metric; difference = b - a, with its interval and two-sided p value.
+
+    verdict on b: "better" | "worse" | "no difference" | "undefined". method: "mcnemar" | "bootstrap" | "seeds".
+    only_a, only_b: rows that only this side has right, where the method is McNemar's.
+    """
+
+    metric: str
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    method: str
+    verdict: str
+    sentence: str
+    only_a: int | None = None
+    only_b: int | None = None
+
+
+@dataclass(frozen=True)
+class CompareReport:
+    """Runs compared with the first on n paired rows. seeds: each side is several seeds of one setting.
+
+    split: None when only predictions files were compared.
+    """
+
+    split: str | None
+    n: int
+    level: float
+    samples: int
+    seeds: bool
+    sides: list[ComparedSide]
+    config_differences: list[ConfigDifference]
+    comparisons: list[Comparison]
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)

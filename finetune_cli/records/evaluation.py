@@ -1,0 +1,137 @@
+"""The scores of one split, and all that stands beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_cli.decision_rule import DecisionRule
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A metric with its bootstrap interval; low and high are None when intervals are switched off or undefined."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        interval = f" [{self.low:.3f}, {self.high:.3f}]" if self.low is not None and self.high is not None else ""
+        return f"{self.value:.3f}{interval}"
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class was recognised; support counts its true rows."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class GateOutcome:
+    """A gate and the score that it was held against; baseline: the other run's score, for a `max-drop`."""
+
+    gate: str
+    passed: bool
+    found: float
+    baseline: float | None = None
+
+    @property
+    def finding(self) -> str:
+        """`found 0.8800`, with the baseline's number where there is one."""
+        found = "not defined on these rows" if math.isnan(self.found) else f"found {self.found:.4f}"
+        return found if self.baseline is None else f"{found}, baseline {self.baseline:.4f}"
+
+
+@dataclass(frozen=True)
+class DecisionEffect:
+    """Scores of one split without and with the decision rule of the model.
+
+    cross_validated: on the rows that the rule was fitted on, where `after` is optimistic; None on others, or for too
+    few rows.
+    """
+
+    rule: DecisionRule
+    before: dict[str, MetricValue]
+    after: dict[str, MetricValue]
+    cross_validated: dict[str, MetricValue] | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "rule": self.rule.to_json()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> DecisionEffect:
+        scores = {
+            key: value[key] and {name: MetricValue(**metric) for name, metric in value[key].items()}
+            for key in ("before", "after", "cross_validated")
+        }
+        return cls(DecisionRule.from_json(value["rule"]), **scores)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The scores of the n rows whose answer reaches `min_confidence`; coverage: their share of all."""
+
+    min_confidence: float
+    n: int
+    coverage: float
+    metrics: dict[str, MetricValue]
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """The scores of one split; `eval/<split>/metrics.json`.
+
+    baseline: the same metrics for always answering the commonest training class (or set of them; in regression the
+    mean). confusion: rows are true classes, columns predicted ones, in the order of `per_class`; empty in regression
+    and where a row may have several classes. collapsed: the class, or the classes as `a, b` or `no label`, that every
+    row was given although the labels have others; None for a healthy model.
+    decision: what the decision rule changes, where the model has one; all the other scores are those with it.
+    answered, gates: those asked for; metrics.json is about the scores alone and has neither.
+    """
+
+    split: str
+    n: int
+    loss: float
+    metrics: dict[str, MetricValue]
+    baseline: dict[str, float]
+    per_class: list[ClassScore] = field(default_factory=list)
+    confusion: list[list[int]] = field(default_factory=list)
+    collapsed: str | None = None
+    decision: DecisionEffect | None = None
+    answered: Answered | None = None
+    gates: list[GateOutcome] = field(default_factory=list)
+
+    @property
+    def baseline_answer(self) -> str:
+        """What the baseline gives to every row, in words. Only with one class a row is there a confusion matrix."""
+        if not self.per_class:
+            return "the mean"
+        return "the commonest class" if self.confusion else "the commonest set of labels"
+
+    def to_json(self) -> dict[str, Any]:
+        """A metric that is not defined on these rows (NaN) has the value null: JSON has no NaN."""
+        fields = dataclasses.asdict(self)
+        for metric in fields["metrics"].values():
+            metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
+        if self.decision:
+            fields["decision"] = self.decision.to_json()
+        return {key: value for key, value in fields.items() if value or key not in ("decision", "answered", "gates")}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> EvalReport:
+        undefined = {"value": math.nan}
+        metrics = {
+            name: MetricValue(**(metric | undefined if metric["value"] is None else metric))
+            for name, metric in value["metrics"].items()
+        }
+        per_class = [ClassScore(**score) for score in value["per_class"]]
+        decision = DecisionEffect.from_json(value["decision"]) if value.get("decision") else None
+        return cls(**{**value, "metrics": metrics, "per_class": per_class, "decision": decision})

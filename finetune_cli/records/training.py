@@ -1,0 +1,179 @@
+"""What a training tells while it runs, and how it ended: of one run, of several seeds, of a dry run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from finetune_cli.records.evaluation import EvalReport, GateOutcome
+
+
+@dataclass(frozen=True)
+class SeedStarted:
+    """One of several seeds begins: its place among them counts from 1."""
+
+    seed: int
+    number: int
+    count: int
+
+
+@dataclass(frozen=True)
+class TrainingStarted:
+    """What a display needs before the first update."""
+
+    first_step: int
+    num_updates: int
+    device: str
+    loop: str
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimizer update; a line of history.jsonl.
+
+    step counts from 1. loss: mean over the update's rows. grad_norm: before clipping. learning_rate: the one that was
+    used. seconds: in training so far, over all resumes. rows, tokens: of this update, padding left out.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    seconds: float
+    rows: int
+    tokens: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"type": "train", **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True)
+class EvalRecord:
+    """One evaluation during training; a line of history.jsonl, metrics beside the fixed fields."""
+
+    step: int
+    epoch: float
+    split: str
+    loss: float
+    metrics: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        fixed = {"step": self.step, "epoch": self.epoch, "split": self.split, "loss": self.loss}
+        return {"type": "eval", **fixed, **self.metrics}
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How a training run ended.
+
+    resumed_from: the update it went on from, 0 for a fresh start. uploaded_to: the commit on the Hub.
+    """
+
+    run_dir: Path
+    steps: int
+    best_step: int
+    resumed_from: int
+    seconds: float
+    rows_per_second: float
+    already_finished: bool
+    evaluations: list[EvalReport]
+    uploaded_to: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)},
+            "run_dir": str(self.run_dir),
+            "evaluations": [report.to_json() for report in self.evaluations],
+        }
+
+
+@dataclass(frozen=True)
+class SeedScore:
+    """One metric of one split over seeds: Student's t interval of the mean, sd with n - 1; values by seed."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    values: dict[int, float]
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """Scores over seeds on one split. metrics: "loss" too. collapsed: seed -> the one class it gave to every row."""
+
+    split: str
+    n: int
+    metrics: dict[str, SeedScore]
+    collapsed: dict[int, str]
+
+
+@dataclass(frozen=True)
+class SeedsReport:
+    """The same training with several seeds; `summary.json`.
+
+    runs: of the seeds that finished, by seed. failed: seed -> error. level: of the intervals. gates: held against the
+    means, and `.low` and `.high` against the ends of their intervals.
+    """
+
+    run_dir: Path
+    seeds: list[int]
+    level: float
+    runs: dict[int, TrainReport]
+    failed: dict[int, str]
+    splits: list[SplitSummary]
+    gates: list[GateOutcome] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        runs = {
+            seed: {"run_dir": str(run.run_dir), "steps": run.steps, "best_step": run.best_step, "seconds": run.seconds}
+            for seed, run in self.runs.items()
+        }
+        rest = {"run_dir": str(self.run_dir), "seeds": self.seeds, "level": self.level, "runs": runs}
+        splits = [dataclasses.asdict(split) for split in self.splits]
+        for score in (score for split in splits for score in split["metrics"].values()):
+            score |= {name: _or_none(score[name]) for name in ("mean", "sd", "low", "high")}
+            score["values"] = {seed: _or_none(value) for seed, value in score["values"].items()}
+        gates = [dataclasses.asdict(gate) | {"found": _or_none(gate.found)} for gate in self.gates]
+        return {**rest, "failed": self.failed, "splits": splits, "gates": gates}
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class DryRunReport:
+    """What training would take, from a few updates on one process.
+
+    trained_parameters: without frozen ones, and without the embeddings of words that no training row has.
+    runs: as many as there are seeds. updates, evaluations: of one run, its final scoring included. seconds_per_update:
+    the median over all lengths of rows; the mean is what the estimate multiplies. peak_memory_bytes: of this process.
+    device_memory_bytes: reserved on a CUDA device, of device_memory_total_bytes; both None elsewhere.
+    """
+
+    device: str
+    precision: str
+    loop: str
+    micro_batch_size: int
+    parameters: int
+    trained_parameters: int
+    runs: int
+    updates: int
+    updates_per_epoch: int
+    seconds_per_update: float
+    mean_seconds_per_update: float
+    seconds_longest_update: float
+    evaluations: int
+    seconds_per_evaluation: float
+    estimated_seconds: float
+    peak_memory_bytes: int | None
+    device_memory_bytes: int | None
+    device_memory_total_bytes: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)

@@ -1,0 +1,1 @@
+"""The results of the commands as people read them; with --json, the same as one document."""
