@@ -123,7 +123,9 @@ class ChecksConfig(Section):
     duplicates: Level = Field("warn", description="Rows that repeat text and label of an earlier row of the split.")
     contradictions: Level = Field("warn", description="Rows with the text of an earlier row and another label.")
     overlap: Level = Field("warn", description="Texts that two splits share, case, blanks and punctuation aside.")
-    label_spelling: Level = Field("warn", description="Labels that differ only in case or blanks.")
+    label_spelling: Level = Field(
+        "warn", description="Labels that differ only in case or blanks, or are others joined by a comma."
+    )
     unseen_labels: Level = Field("error", description="Labels that no row of train has.")
     truncated: Level = Field("warn", description="More than 1 % of a split is longer than max_length.")
     imbalance: Level = Field("warn", description="A class of train ten times as large as another; one without rows.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from finetune_cli.config_fields import Allowed, RunConfig, Section
+from finetune_cli.config_fields import Allowed, HubConfig, RunConfig, Section
 from finetune_cli.config_text import shorten
 from finetune_cli.trainer_args import MANAGED, OURS, PASSED
 from finetune_cli.yaml_source import KeyPath
@@ -183,7 +183,16 @@ def wrong_value(value: Any, written: str | None, kinds: set[str], info: FieldInf
     """
     words = [word for word in allowed(info).replace(", or ", ", ").split(", ") if " " not in word]
     hint = did_you_mean(value, words) if isinstance(value, str) and "literal_error" in kinds else ""
+    if not hint and isinstance(value, str) and value:
+        hint = _as_section_or_list(value, info)
     return f"{_found(value, written, kinds)}. Allowed: {allowed(info)}{hint}"
+
+
+def _as_section_or_list(value: str, info: FieldInfo) -> str:
+    """How a text is written where a list of texts, or the repository of the Hub, has to be."""
+    if HubConfig in _sections_of(info.annotation):
+        return f". Write {{repo_id: {shorten(value)}}}"
+    return f". Write [{shorten(value)!r}]" if allowed(info) == "a list of texts" else ""
 
 
 def _found(value: Any, written: str | None, kinds: set[str]) -> str:

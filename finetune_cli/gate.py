@@ -7,10 +7,13 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from finetune_cli.tasks import METRICS
+
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 GATE = re.compile(
     r"\s*(?P<metric>[\w:./-]+?)(?:\.(?P<end>low|high))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*"
 )
+MEANT_ENDS = {"l": "low", "h": "high", "u": "high"}  # by the first letter: lo, lower, hi, upper
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Gate:
 
 
 def read_gate(text: str) -> Gate:
-    """Read a gate. Raises ValueError that shows the form."""
+    """Read a gate. Raises ValueError that shows the form, or says why no score can pass or fail it."""
     match = GATE.fullmatch(text)
     if match is None:
         raise ValueError("expected METRIC>=NUMBER, such as 'f1>=0.88' or 'accuracy.low>=0.80'.")
@@ -41,4 +44,21 @@ def read_gate(text: str) -> Gate:
         bound = float(match["bound"])
     except ValueError as err:
         raise ValueError(f"{match['bound']!r} is not a number.") from err
-    return Gate(text.strip(), match["metric"], match["end"], match["sign"], bound)
+    gate = Gate(text.strip(), match["metric"], match["end"], match["sign"], bound)
+    _require_known_end(gate.metric)
+    _require_possible(gate)
+    return gate
+
+
+def _require_known_end(name: str) -> None:
+    metric, _, end = name.rpartition(".")
+    if metric in METRICS:
+        meant = MEANT_ENDS.get(end[:1])
+        raise ValueError(f"an interval's ends are .low and .high.{f' Did you mean {metric}.{meant}?' if meant else ''}")
+
+
+def _require_possible(gate: Gate) -> None:
+    lowest, highest = (METRICS[gate.metric].span if gate.metric in METRICS else None) or (gate.bound, gate.bound)
+    if not lowest <= gate.bound <= highest:
+        meant = f" Did you mean {gate.bound / 100:g}?" if 1 < gate.bound <= 100 else ""
+        raise ValueError(f"{gate.metric} lies in {lowest:g} to {highest:g}.{meant}")

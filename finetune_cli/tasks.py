@@ -18,13 +18,14 @@ class MetricSpec:
     """A metric by its name in `evaluation.metrics`.
 
     binary_only: defined for two classes alone; for more, the averaged forms (`f1_macro` ...) have names of their own,
-    so that no average is chosen in silence.
+    so that no average is chosen in silence. span: from where to where it goes; None: without end.
     """
 
     name: str
     kinds: frozenset[Kind]
     greater_is_better: bool = True
     binary_only: bool = False
+    span: tuple[float, float] | None = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ METRICS: dict[str, MetricSpec] = {
         MetricSpec("f1_macro", _CLASSES | _SETS),
         MetricSpec("f1_micro", _CLASSES | _SETS),
         MetricSpec("f1_weighted", _CLASSES | _SETS),
-        MetricSpec("matthews", _CLASSES),
+        MetricSpec("matthews", _CLASSES, span=(-1.0, 1.0)),
         MetricSpec("precision", _CLASSES, binary_only=True),
         MetricSpec("precision_macro", _CLASSES | _SETS),
         MetricSpec("precision_micro", _SETS),
@@ -73,13 +74,13 @@ METRICS: dict[str, MetricSpec] = {
         MetricSpec("hamming_loss", _SETS, greater_is_better=False),
         MetricSpec("auroc", _CLASSES | _SETS),
         MetricSpec("average_precision", _SETS),
-        MetricSpec("log_loss", _CLASSES | _SETS, greater_is_better=False),
-        MetricSpec("brier", _CLASSES | _SETS, greater_is_better=False),
+        MetricSpec("log_loss", _CLASSES | _SETS, greater_is_better=False, span=None),
+        MetricSpec("brier", _CLASSES | _SETS, greater_is_better=False, span=(0.0, 2.0)),
         MetricSpec("ece", _CLASSES | _SETS, greater_is_better=False),
-        MetricSpec("pearson", _NUMBERS),
-        MetricSpec("spearman", _NUMBERS),
-        MetricSpec("mse", _NUMBERS, greater_is_better=False),
-        MetricSpec("loss", _ANY, greater_is_better=False),
+        MetricSpec("pearson", _NUMBERS, span=(-1.0, 1.0)),
+        MetricSpec("spearman", _NUMBERS, span=(-1.0, 1.0)),
+        MetricSpec("mse", _NUMBERS, greater_is_better=False, span=None),
+        MetricSpec("loss", _ANY, greater_is_better=False, span=None),
     )
 }
 

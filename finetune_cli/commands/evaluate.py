@@ -15,8 +15,9 @@ from finetune_cli import model_files, modeling
 from finetune_cli.commands.decisions import parse_fit, require_possible, store_rule
 from finetune_cli.commands.gates import (
     check_drops,
-    check_gates,
-    parse_gate,
+    check_report,
+    fit_note,
+    parse_gates,
     parse_max_drops,
     require_computed,
     with_gates,
@@ -74,14 +75,14 @@ def evaluate(
     In a launched group each process scores its share of the rows, and each gets the whole report. Raises
     GateFailedError, with the report as its `report`, when a gate does not hold.
     """
-    parsed = [parse_gate(gate) for gate in gates]  # a typing mistake shows before the model is loaded
+    parsed = parse_gates(gates)  # a typing mistake shows before the model is loaded
     drops = parse_max_drops(max_drops, baseline)
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
     request = parse_fit(fit, fit_for, found, data)
     if found.config is not None:
         evaluation = found.config.evaluation
         require_computed([*parsed, *drops], evaluation.metrics, intervals=evaluation.bootstrap.samples > 0)
-        parsed = [*map(parse_gate, evaluation.gates), *parsed]
+        parsed = [*parse_gates(evaluation.gates), *parsed]
     if drops and found.run is None:
         raise ConfigError(f"--baseline compares runs, whose predictions are kept, and {target} is a model. Name a run.")
     state = join_group()
@@ -118,11 +119,12 @@ def evaluate(
     )
     if found.run is not None and found.config is not None and is_main_process():
         write_report(found.run, found.config, prepared, report, file=None if data is None else Path(data))
-    outcomes = check_gates(parsed, report.metrics, report.loss)
+    outcomes = check_report(parsed, report)
     if baseline is not None and found.run is not None:
         state.wait_for_everyone()  # the main process writes the predictions
         new = read_scored_run(str(found.run.path), split)
-        outcomes += check_drops(drops, new, read_scored_run(baseline, split))
+        dropped = check_drops(drops, new, read_scored_run(baseline, split))
+        outcomes += [replace(outcome, note=fit_note(report)) for outcome in dropped]
     return with_gates(report, outcomes)
 
 

@@ -25,12 +25,18 @@ class MaxDrop:
     bound: float
 
 
-def parse_gate(text: str) -> Gate:
-    """Read a `--gate`. Raises ConfigError that shows the form."""
-    try:
-        return read_gate(text)
-    except ValueError as err:
-        raise ConfigError(f"--gate {text!r}: {err}") from err
+def parse_gates(texts: Sequence[str]) -> list[Gate]:
+    """Read each `--gate`. Raises ConfigError with a line for each that is none."""
+    gates: list[Gate] = []
+    wrong: list[str] = []
+    for text in texts:
+        try:
+            gates.append(read_gate(text))
+        except ValueError as err:
+            wrong.append(f"--gate {text!r}: {err}")
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return gates
 
 
 def parse_max_drops(texts: Sequence[str], baseline: str | None) -> list[MaxDrop]:
@@ -53,16 +59,22 @@ def parse_max_drops(texts: Sequence[str], baseline: str | None) -> list[MaxDrop]
 
 def require_computed(tests: Sequence[Gate | MaxDrop], metrics: Collection[str], *, intervals: bool = True) -> None:
     """Raise ConfigError for a gate on a metric, or on an interval, that is not among what is computed."""
-    for test in tests:
-        if isinstance(test, Gate) and test.end and not intervals:
-            raise ConfigError(f"--gate {test.text!r}: there is no interval, because evaluation.bootstrap.samples is 0.")
-        computed = test.is_computed(metrics) if isinstance(test, Gate) else test.metric in metrics
-        if not computed:
-            option, loss = ("--gate", ", loss") if isinstance(test, Gate) else ("--max-drop", "")
-            raise ConfigError(
-                f"{option} {test.text!r}: {test.metric!r} was not computed, only: {', '.join(metrics)}{loss}. "
-                f"Add it: -s evaluation.metrics=[...]"
-            )
+    if wrong := [problem for test in tests if (problem := _not_computed(test, metrics, intervals=intervals))]:
+        raise ConfigError("\n".join(wrong))
+
+
+def _not_computed(test: Gate | MaxDrop, metrics: Collection[str], *, intervals: bool) -> str | None:
+    """Why there is no score for this test; None when there is."""
+    if isinstance(test, Gate) and test.end and not intervals:
+        return f"--gate {test.text!r}: there is no interval, because evaluation.bootstrap.samples is 0."
+    computed = test.is_computed(metrics) if isinstance(test, Gate) else test.metric in metrics
+    if computed:
+        return None
+    option, loss = ("--gate", ", loss") if isinstance(test, Gate) else ("--max-drop", "")
+    return (
+        f"{option} {test.text!r}: {test.metric!r} was not computed, only: {', '.join(metrics)}{loss}. "
+        "Add it: -s evaluation.metrics=[...]"
+    )
 
 
 def check_gates(gates: Sequence[Gate], metrics: Mapping[str, MetricValue], loss: float) -> list[GateOutcome]:
@@ -76,6 +88,23 @@ def check_gates(gates: Sequence[Gate], metrics: Mapping[str, MetricValue], loss:
         found = _value(gate, metrics, loss)
         outcomes.append(GateOutcome(gate.text, gate.holds(found), found))
     return outcomes
+
+
+def check_report(gates: Sequence[Gate], report: EvalReport) -> list[GateOutcome]:
+    """The gates on the scores of a split; where its decision rule was fitted, on the cross-validated ones it has."""
+    fair = {} if report.decision is None else report.decision.cross_validated or {}
+    outcomes = check_gates(gates, {**report.metrics, **fair}, report.loss)
+    return [
+        replace(outcome, note="cross-validated" if gate.metric in fair else fit_note(report))
+        for gate, outcome in zip(gates, outcomes, strict=True)
+    ]
+
+
+def fit_note(report: EvalReport) -> str:
+    """What to know of scores on the rows that the decision rule was fitted on; empty for others."""
+    if report.decision is None or not report.decision.rule.was_fitted_on(report.split, report.n):
+        return ""
+    return "may be optimistic: the decision rule was fitted on these rows"
 
 
 def check_drops(drops: Sequence[MaxDrop], new: ScoredRun, baseline: ScoredRun) -> list[GateOutcome]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import yaml
 
-from finetune_cli.config import RunConfig
+from finetune_cli.config import RunConfig, leaves
+from finetune_cli.config_fields import ModelConfig, TrainingConfig
 from finetune_cli.data.hub import HUB_ID
 from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.run_dir import RunDir
 
 USE = """```python
 from transformers import pipeline
@@ -19,6 +22,13 @@ from transformers import pipeline
 classify = pipeline("text-classification", "PATH_OR_REPO")
 print(classify({example}{options}))
 ```"""
+
+TABLE_BAR = "\\|"  # a bar inside a cell
+NAMED = {  # settings with a row of their own, whatever their value
+    "model.name_or_path",
+    *(f"training.{name}" for name in ("loop", "num_epochs", "max_steps", "batch_size", "learning_rate")),
+    *(f"training.{name}" for name in ("lr_scheduler", "weight_decay", "precision")),
+}
 
 
 def model_card(config: RunConfig, label_names: Sequence[str] | None, reports: Sequence[EvalReport]) -> str:
@@ -41,7 +51,10 @@ def model_card(config: RunConfig, label_names: Sequence[str] | None, reports: Se
 
 def _base_name(config: RunConfig) -> str:
     name = config.model.name_or_path
-    return _shown(name) if name else "a small BERT trained from scratch"
+    if name is None:
+        return "a small BERT trained from scratch"
+    run = Path(name).expanduser().resolve().parent
+    return run.name if Path(name).name == "model" and RunDir(run).config.is_file() else _shown(name)
 
 
 def _is_hub_id(place: str) -> bool:
@@ -110,9 +123,11 @@ def _score_table(reports: Sequence[EvalReport]) -> str:
 
 def _settings_table(config: RunConfig) -> str:
     training = config.training
+    length = f"{training.num_epochs:g} epochs" if training.max_steps is None else f"{training.max_steps} updates"
     settings = {
+        "base model": _base_name(config),
         "loop": training.loop,
-        "epochs": training.num_epochs if training.max_steps is None else f"{training.max_steps} updates",
+        "length": length,
         "batch size": training.batch_size,
         "learning rate": training.learning_rate,
         "schedule": training.lr_scheduler,
@@ -120,7 +135,18 @@ def _settings_table(config: RunConfig) -> str:
         "precision": training.precision,
         "max_length": config.data.max_length or "the model's limit",
         "seed": config.seed,
+        **_further_settings(config),
     }
-    return "\n".join(
-        ["| setting | value |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in settings.items())]
-    )
+    rows = [f"| {key} | {str(value).replace('|', TABLE_BAR)} |" for key, value in settings.items()]
+    return "\n".join(["| setting | value |", "| --- | --- |", *rows])
+
+
+def _further_settings(config: RunConfig) -> dict[str, str]:
+    """What else of `model` and `training` differs from its default, by its key in the config."""
+    now = [*leaves(config.model, "model"), *leaves(config.training, "training")]
+    default = dict([*leaves(ModelConfig(), "model"), *leaves(TrainingConfig(), "training")])
+    return {
+        f"`{key}`": _shown(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        for key, value in now
+        if key not in NAMED and (key not in default or value != default[key])
+    }

@@ -17,7 +17,7 @@ from finetune_cli.commands.decisions import require_possible
 from finetune_cli.commands.prediction_input import Input, open_rows, row_id, with_own_columns
 from finetune_cli.commands.read_ahead import read_ahead
 from finetune_cli.commands.target import Target, class_names, open_target, task_kind
-from finetune_cli.data.readers import BadRow, GoodRow, Row
+from finetune_cli.data.readers import BadRow, GoodRow, Row, Values
 from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.decision_rule import read_rule
 from finetune_cli.errors import DataError
@@ -57,7 +57,7 @@ def predict(
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
     predictor = _Predictor(found, probabilities=probabilities, min_confidence=min_confidence)
     id_column = found.config.data.id if found.config else None
-    empty = _EmptyTexts()
+    empty = _EmptyTexts(id_column)
     with open_rows(found, rows) as (columns, source, wake):
         encoded = _windows(source, window_rows, predictor.encoder, columns, empty)
         with closing(read_ahead(encoded, wake=wake)) as windows:
@@ -80,20 +80,21 @@ def predict(
 class _EmptyTexts:
     """Counts the rows with an empty text: they get an answer, which says nothing of a text."""
 
-    def __init__(self) -> None:
+    def __init__(self, id_column: str | None) -> None:
+        self.id_column = id_column
         self.count = 0
-        self.first: int | None = None
+        self.first = ""
 
-    def look_at(self, row: int, texts: Iterable[str]) -> None:
-        if all(text.strip() for text in texts):
+    def look_at(self, row: int, values: Values, columns: Iterable[str]) -> None:
+        if all(values[column].strip() for column in columns):
             return
         self.count += 1
-        self.first = row if self.first is None else self.first
+        self.first = self.first or f"row {row + 1}, id {row_id(row, values, self.id_column)}"
 
     def warn(self) -> None:
-        if self.first is not None:
+        if self.count:
             rows = "1 row has" if self.count == 1 else f"{self.count} rows have"
-            where = f"row {self.first + 1}" if self.count == 1 else f"the first is row {self.first + 1}"
+            where = self.first if self.count == 1 else f"the first is {self.first}"
             logger.warning("%s an empty text (%s): the answer there says nothing.", rows, where)
 
 
@@ -113,7 +114,7 @@ def _windows(
     while rows := list(islice(pending, window_rows)):
         good = [row for row in rows if not isinstance(row, BadRow)]
         for number, values in good:
-            empty.look_at(number, (values[column] for column in columns))
+            empty.look_at(number, values, columns)
         encoded = None
         if good:
             texts, *pairs = [[values[column] for _, values in good] for column in columns]

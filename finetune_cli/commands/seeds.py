@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from finetune_cli.commands.gates import check_gates, parse_gate, require_passed
-from finetune_cli.commands.session import locked, recorded
-from finetune_cli.config import RunConfig, config_diff, load_config, to_yaml
+from finetune_cli.commands.gates import check_gates, parse_gates, require_passed
+from finetune_cli.commands.session import locked, recorded, run_differences
+from finetune_cli.config import RunConfig, load_config, to_yaml
 from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, RunFailedError, SeedsFailedError
 from finetune_cli.evaluation.comparison import summarise_seeds
 from finetune_cli.launching import is_main_process, launched_processes
@@ -22,8 +22,6 @@ from finetune_cli.records.training import SeedScore, SeedsReport, SeedStarted, S
 from finetune_cli.run_dir import RunDir, replacing, write_json
 
 logger = logging.getLogger(__name__)
-
-OWN = {"output_dir", "training.seeds", "evaluation.gates"}  # may change between two commands on one directory
 
 
 def train_seeds(
@@ -91,7 +89,7 @@ def summarise(config: RunConfig, runs: dict[int, TrainReport], failed: dict[int,
     if splits and not failed:
         validation = next(split for split in splits if split.split == "validation")
         means = {name: MetricValue(one.mean, one.low, one.high) for name, one in validation.metrics.items()}
-        gates = check_gates([parse_gate(gate) for gate in config.evaluation.gates], means, means["loss"].value)
+        gates = check_gates(parse_gates(config.evaluation.gates), means, means["loss"].value)
     seeds = list(config.training.seeds or ())
     return SeedsReport(RunDir(config.output_dir).path, seeds, level, runs, failed, splits, gates)
 
@@ -137,9 +135,7 @@ def _open(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
 
 def _require_same_runs(run: RunDir, config: RunConfig) -> None:
     there = load_config(run.config)
-    differences = [
-        f"  {key}: {old!r} there, {new!r} now" for key, old, new in config_diff(there, config) if key not in OWN
-    ]
+    differences = run_differences(there, config, but=("training.seeds",))
     left_out = [seed for seed in there.training.seeds or () if seed not in (config.training.seeds or ())]
     if left_out:
         differences.append(f"  training.seeds: {_listed(left_out)} left out; finished seeds are not trained again")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from finetune_cli.config import RunConfig, config_diff
 from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError
 from finetune_cli.provenance import describe_process, peak_memory_bytes
 from finetune_cli.records.evaluation import EvalReport
@@ -26,14 +27,18 @@ STATUS: dict[int, str] = {
     ExitCode.NOT_FINISHED: "stopped",
     ExitCode.INTERRUPTED: "stopped",
 }
+OWN = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks")  # what no row and no weight depends on
 
 
 @contextmanager
 def locked(run: RunDir) -> Iterator[None]:
     """Hold the run directory alone, and clear what killed runs left half written; a crash releases it.
 
+    A directory that it makes and that nothing is written to goes away again.
+
     Raises NotFinishedError when another process has it, RunFailedError when the disk gets full inside the block.
     """
+    is_new = not run.path.exists()
     require_writable(run.path)
     with disk_errors_explained(run.path), run.lock.open("a+") as file:
         try:
@@ -48,7 +53,28 @@ def locked(run: RunDir) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         run.remove_unfinished()
-        yield
+        try:
+            yield
+        finally:
+            if is_new:
+                _remove_if_unused(run)
+
+
+def _remove_if_unused(run: RunDir) -> None:
+    """Leave no directory behind that holds the lock alone: the command was refused before it wrote anything."""
+    with suppress(OSError):
+        if list(run.path.iterdir()) == [run.lock]:
+            run.lock.unlink()
+            run.path.rmdir()
+
+
+def run_differences(there: RunConfig, now: RunConfig, *, but: tuple[str, ...] = ()) -> list[str]:
+    """The settings, a line for each, that make these two runs; those of OWN and `but` may change on one directory."""
+    return [
+        f"  {key}: {old!r} there, {new!r} now"
+        for key, old, new in config_diff(there, now)
+        if not any(key == own or key.startswith(f"{own}.") for own in (*OWN, *but))
+    ]
 
 
 @contextmanager

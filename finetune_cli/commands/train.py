@@ -18,16 +18,16 @@ from safetensors.torch import load_file
 from finetune_cli import model_files, model_lora, modeling
 from finetune_cli.commands.evaluate import score_prepared, scoring_rules
 from finetune_cli.commands.fitting import Fit, fit, step_of
-from finetune_cli.commands.gates import check_gates, parse_gate, require_passed
+from finetune_cli.commands.gates import check_report, parse_gates, require_passed
 from finetune_cli.commands.hub_upload import is_uploaded, require_place, require_write_access, upload
 from finetune_cli.commands.model_card import model_card
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.report import write_report
 from finetune_cli.commands.run_parts import scored_splits
 from finetune_cli.commands.seeds import train_seeds
-from finetune_cli.commands.session import locked, read_report, recorded
+from finetune_cli.commands.session import locked, read_report, recorded, run_differences
 from finetune_cli.commands.tracking import require_trackers, tracked
-from finetune_cli.config import RunConfig, config_diff, load_config, to_yaml
+from finetune_cli.config import RunConfig, load_config, to_yaml
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, ExitCode, GateFailedError
 from finetune_cli.launching import is_main_process, join_group
@@ -157,21 +157,25 @@ def _open_run(
         if finished and resume == "never":
             raise ConfigError(f"{run.path} holds a finished run. To train it anew from the start, say --overwrite.")
         if finished and named is None:
+            _keep_config(run, config)
             return True, None
     if overwrite or resume == "never":
         run.clear()
-    with replacing(run.config) as file:
-        file.write(to_yaml(config))
+    _keep_config(run, config)
     return False, named or checkpoints.newest()
 
 
+def _keep_config(run: RunDir, config: RunConfig) -> None:
+    """Write config.yaml; one that says the same already is left alone."""
+    text = to_yaml(config)
+    if not run.config.is_file() or run.config.read_bytes() != text.encode():
+        with replacing(run.config) as file:
+            file.write(text)
+
+
 def _require_same_run(run: RunDir, config: RunConfig, prepared: PreparedData) -> None:
-    """Refuse to mix two runs in one directory; the directory may have been moved, the upload be asked for later."""
-    differences = [
-        f"  {key}: {old!r} there, {new!r} now"
-        for key, old, new in config_diff(load_config(run.config), config)
-        if key.split(".")[0] not in ("output_dir", "hub")
-    ]
+    """Refuse to mix two runs in one directory; see `run_differences`."""
+    differences = run_differences(load_config(run.config), config)
     key = run.read_record().get("fingerprints", {}).get("data")
     if key not in (None, prepared.key) and not differences:
         differences = ["  the rows, the tokenizer or the way that texts are encoded have changed"]
@@ -238,7 +242,7 @@ def _score_best(run: RunDir, config: RunConfig, prepared: PreparedData, device: 
 def _gates(config: RunConfig, reports: list[EvalReport]) -> list[GateOutcome]:
     """The config's gates, which are about the split "validation"."""
     validation = next(report for report in reports if report.split == "validation")
-    return check_gates(list(map(parse_gate, config.evaluation.gates)), validation.metrics, validation.loss)
+    return check_report(parse_gates(config.evaluation.gates), validation)
 
 
 def _with_gates(config: RunConfig, report: TrainReport) -> TrainReport:

@@ -1,7 +1,8 @@
-"""What is odd about the classes: two spellings of one, rows of one that train lacks, hardly any rows of one."""
+"""What is odd about the classes: two spellings of one, joined names, rows of one that train lacks, few rows of one."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -36,6 +37,33 @@ def spelling_finding(labels: np.ndarray, rows: np.ndarray, names: Sequence[str],
         None,
         "Write each label in one way.",
     )
+
+
+def joined_finding(labels: np.ndarray, rows: np.ndarray, names: Sequence[str], where: str) -> Finding | None:
+    """Class names that are other class names with a comma or semicolon between them, in train. labels: 0 and 1 (N, C),
+    of one label a row (N,), where a name may well have a comma. rows: from 0, int (N,)."""
+    if labels.ndim == 1:
+        return None
+    known = set(names)
+    joined = [number for number, name in enumerate(names) if len(_parts(name) & known) > 1]
+    places = _places_with(labels, joined)
+    if not len(places):
+        return None
+    verb = "looks like two labels" if len(_parts(names[joined[0]])) == 2 else "looks like several labels"
+    return Finding(
+        "label_spelling",
+        "train",
+        where,
+        len(places),
+        _first(rows, places),
+        f"{rows_of(len(places), len(labels), 'has', 'have')} a label that joins others: {names[joined[0]]!r} {verb}",
+        None,
+        "In CSV labels are joined by |, as in a|b; in JSON Lines write a list.",
+    )
+
+
+def _parts(name: str) -> set[str]:
+    return {part.strip() for part in re.split("[,;]", name)}
 
 
 def unseen_finding(

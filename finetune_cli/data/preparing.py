@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.check_labels import balance_findings, spelling_finding, unseen_finding
+from finetune_cli.data.check_labels import balance_findings, joined_finding, spelling_finding, unseen_finding
 from finetune_cli.data.check_repeats import SeenTexts
 from finetune_cli.data.check_split import SplitChecks
 from finetune_cli.data.checks import checked_rows
@@ -269,10 +269,10 @@ class _SplitPass:
             return found
         rows, where = self.checks.hashes.rows, self.source.where
         if self.split == "train":
-            odd = spelling_finding(labels, rows, names, where)
+            odd = [check(labels, rows, names, where) for check in (spelling_finding, joined_finding)]
         else:
-            odd = unseen_finding(labels, rows, names, in_train, split=self.split, where=where)
-        return [*found, odd] if odd else found
+            odd = [unseen_finding(labels, rows, names, in_train, split=self.split, where=where)]
+        return [*found, *(finding for finding in odd if finding)]
 
     def _texts_at(self, rows: Sequence[int]) -> dict[int, str]:
         """The texts of a few rows, read once more."""

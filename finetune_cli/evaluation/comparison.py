@@ -193,7 +193,7 @@ def describe(difference: Difference, *, greater_is_better: bool, level: float, a
     if d.p_value >= 1 - level or d.difference == 0:
         return (
             f"No difference on {d.metric} that {d.num_rows:,} rows can show: {b} - {a} = "
-            f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}], {_p_text(d.p_value)}."
+            f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}], {_p_text(d)}."
         )
     b_wins = (d.difference > 0) == greater_is_better
     winner, loser = (b, a) if b_wins else (a, b)
@@ -201,7 +201,7 @@ def describe(difference: Difference, *, greater_is_better: bool, level: float, a
     direction = "" if greater_is_better else " (lower is better)"
     return (
         f"{winner} is better than {loser} on {d.metric}{direction} by "
-        f"{abs(d.difference):.3f} [{low:.3f}, {high:.3f}], {_p_text(d.p_value)}."
+        f"{abs(d.difference):.3f} [{low:.3f}, {high:.3f}], {_p_text(d)}."
     )
 
 
@@ -245,5 +245,7 @@ def _t_p(difference: float, error: float, freedom: int) -> float:
     return t_two_sided_p(difference / error, freedom)
 
 
-def _p_text(p_value: float) -> str:
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+def _p_text(found: Difference) -> str:
+    """The p value; of McNemar's test with the names of both methods, since they can disagree near the level."""
+    text = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.2g}"
+    return f"{text} (interval: bootstrap, p: McNemar's test)" if found.method == "mcnemar" else text

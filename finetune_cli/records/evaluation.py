@@ -36,18 +36,23 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class GateOutcome:
-    """A gate and the score that it was held against; baseline: the other run's score, for a `max-drop`."""
+    """A gate and the score that it was held against.
+
+    baseline: the other run's score, for a `max-drop`. note: what is to know of the score; empty for most.
+    """
 
     gate: str
     passed: bool
     found: float
     baseline: float | None = None
+    note: str = ""
 
     @property
     def finding(self) -> str:
-        """`found 0.8800`, with the baseline's number where there is one."""
+        """`found 0.8800`, with the baseline's number and the note where there are such."""
         found = "not defined on these rows" if math.isnan(self.found) else f"found {self.found:.4f}"
-        return found if self.baseline is None else f"{found}, baseline {self.baseline:.4f}"
+        found += "" if self.baseline is None else f", baseline {self.baseline:.4f}"
+        return f"{found}, {self.note}" if self.note else found
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ EVALUATE = {
         2,
         "'auroc' was not computed, only: accuracy, f1",
     ),
-    "gate on an unknown end": (["run", "--gate", "f1.mid>=0.5"], 2, "'f1.mid' was not computed"),
+    "gate on an unknown end": (["run", "--gate", "f1.mid>=0.5"], 2, "an interval's ends are .low and .high."),
     "missing file": (["run", "--data", "none.csv"], 3, "none.csv does not exist. Expected a data file."),
     "directory for a file": (["run", "--data", "data"], 3, "data is a directory"),
     "file of another column": (

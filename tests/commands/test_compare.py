@@ -88,7 +88,7 @@ def test_accuracy_is_mcnemars_test_worked_by_hand(two_runs: tuple[str, str]) -> 
     assert [side.metrics["accuracy"].value for side in report.sides] == [31 / 40, 39 / 40]
     assert (accuracy.verdict, report.n, report.seeds) == ("better", 40, False)
     assert accuracy.sentence.startswith("B is better than A on accuracy by 0.200 [0.")
-    assert accuracy.sentence.endswith("], p = 0.021.")
+    assert accuracy.sentence.endswith("], p = 0.021 (interval: bootstrap, p: McNemar's test).")
 
 
 def test_the_metrics_are_those_of_the_runs_or_those_asked_for(two_runs: tuple[str, str]) -> None:
@@ -300,7 +300,7 @@ def test_the_result_for_people(two_runs: tuple[str, str], command: Callable[...,
     ]
     assert lines[9].startswith("  accuracy  0.775 [0.")
     assert lines[12].startswith("B is better than A on accuracy by 0.200 [")
-    assert lines[12].endswith("p = 0.021. Rows that one alone has right: A 1, B 9.")
+    assert lines[12].endswith("p: McNemar's test). Rows that one alone has right: A 1, B 9.")
     assert lines[13].startswith("B is better than A on f1 by ")
     assert lines[15].startswith("Accuracy by McNemar's test, the rest by paired bootstrap; 95 % intervals, 1,000 res")
 

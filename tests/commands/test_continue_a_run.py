@@ -103,6 +103,20 @@ def test_a_directory_that_a_live_run_holds_is_refused_with_75(
     assert command(["train", config]).code == 0
 
 
+def test_a_command_that_is_refused_leaves_no_directory_behind(tmp_path: Path) -> None:
+    run, used = RunDir(tmp_path / "refused"), RunDir(tmp_path / "used")
+    with pytest.raises(MissingError, match="no token"), locked(run):
+        raise MissingError("no token")
+    assert not run.path.exists()
+    with locked(used):
+        used.config.write_text("task: sst2\n")
+    assert sorted(path.name for path in used.path.iterdir()) == ["config.yaml", "run.lock"]
+    (tmp_path / "mine").mkdir()
+    with locked(RunDir(tmp_path / "mine")):
+        pass
+    assert (tmp_path / "mine").is_dir()
+
+
 def test_overwrite_starts_anew_also_with_another_config(
     tmp_path: Path, train_run: Callable[..., Trained], command: Callable[..., Answer]
 ) -> None:

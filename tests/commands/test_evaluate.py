@@ -121,16 +121,16 @@ def test_a_gate_that_fails_exits_4_after_the_scores(
     passed = command(["evaluate", run, "--gate", "accuracy>=0.5", "--gate", "loss<5"])
     assert passed.code == 0, passed.stderr
     assert "gate accuracy>=0.5: passed, found " in passed.stdout
-    failed = command(["evaluate", run, "--json", "--gate", "accuracy>1", "--gate", "f1.low>=2"])
+    failed = command(["evaluate", run, "--json", "--gate", "accuracy>1", "--gate", "f1.low>1"])
     assert failed.code == 4
     document = json.loads(failed.stdout)
     assert [(gate["gate"], gate["passed"]) for gate in document.pop("gates")] == [
         ("accuracy>1", False),
-        ("f1.low>=2", False),
+        ("f1.low>1", False),
     ]
     assert document == saved_scores(run)
     assert "accuracy>1: found" in failed.stderr
-    assert "f1.low>=2: found" in failed.stderr
+    assert "f1.low>1: found" in failed.stderr
 
 
 def test_a_baseline_bounds_the_drop_on_the_same_rows(

@@ -13,9 +13,10 @@ import yaml
 from run_files import Answer, Trained, history, read_jsonl, same_weights, saved_scores
 
 from finetune_cli.commands.prepare import prepare
+from finetune_cli.commands.session import run_differences
 from finetune_cli.commands.train import train
 from finetune_cli.config import load_config
-from finetune_cli.errors import ConfigError
+from finetune_cli.errors import ConfigError, GateFailedError
 from finetune_cli.model_files import weights_fingerprint
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -170,6 +171,20 @@ def test_another_config_or_other_data_are_refused_with_the_difference(
         train(first.config)
     assert saved_scores(first.run.path) == first.report.evaluations[0].to_json()
     assert not train(first.config, overwrite=True).already_finished
+
+
+def test_what_no_weight_depends_on_may_change_and_new_gates_are_held(
+    tmp_path: Path, train_run: Callable[..., Trained]
+) -> None:
+    first = train_run(tmp_path)
+    changed = ["evaluation.gates=['accuracy>=0', 'accuracy>1']", "data.checks.overlap=ignore"]
+    assert run_differences(first.config, load_config(first.file, [*changed, "tracking=[tensorboard]"])) == []
+    config = load_config(first.file, changed)
+    with pytest.raises(GateFailedError) as caught:
+        train(config)
+    assert caught.value.report.already_finished
+    assert [gate.passed for gate in caught.value.report.evaluations[0].gates] == [True, False]
+    assert load_config(first.run.config) == config
 
 
 def test_a_failed_run_says_why_in_its_record_and_its_log(

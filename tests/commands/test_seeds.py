@@ -172,12 +172,12 @@ def test_seeds_that_cannot_be_are_refused(
 def test_the_command_shows_the_summary(
     tmp_path: Path, write_config: Callable[..., Path], command: Callable[..., Answer]
 ) -> None:
-    file = write_config(tmp_path, evaluation={"gates": ["accuracy>=0", "accuracy.high<100"]})
+    file = write_config(tmp_path, evaluation={"gates": ["accuracy>=0", "accuracy.high>=0"]})
     answer = command(["train", file, "--seeds", "3,1"])
     assert answer.code == 0, answer.stderr
     assert "validation: 12 rows, 2 seeds" in answer.stdout
     assert "gate accuracy>=0: passed, found 0." in answer.stdout
-    assert "gate accuracy.high<100: passed" in answer.stdout
+    assert "gate accuracy.high>=0: passed" in answer.stdout
     assert f"finetune evaluate {tmp_path / 'run' / 'seed-3'}" in answer.stdout
     assert "Seed 3 (1 of 2)" in answer.stderr
     document = json.loads(command(["train", file, "--seeds", "3,1", "--json"]).stdout)

@@ -168,8 +168,8 @@ def test_attention_with_dropout_has_the_mean_and_the_gradients_of_torch() -> Non
     layer.register_forward_hook(lambda module, args, output: outputs.append(output[0].detach()))
     model.eval()(**inputs)
     speed_up_dropout(model.train())
-    for _ in range(2000):
+    for _ in range(500):
         model(**inputs)
     mean, spread = torch.stack(outputs[1:]).mean(0), torch.stack(outputs[1:]).std(0)
     assert spread.max() > 0
-    assert ((mean - outputs[0]).abs() <= 6 * spread / 2000**0.5 + 1e-6).all()
+    assert ((mean - outputs[0]).abs() <= 6 * spread / 500**0.5 + 1e-6).all()

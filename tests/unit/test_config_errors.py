@@ -130,6 +130,8 @@ def test_five_mistakes_are_all_shown_with_line_and_column(write: Write) -> None:
         ("data: {labels: [1, 2]}", 17, "data.labels.0", 'quote it if it is a text: "1"'),
         ("data: {labels: [one]}", 16, "data.labels", "found a list of 1. Allowed: a list of two or more class names"),
         ("data: {labels: {0: no, 1: yes}}", 17, "data.labels", "the key 0 is not text"),
+        ("evaluation: {metrics: f1}", 23, "evaluation.metrics", "Allowed: a list of texts. Write ['f1']"),
+        ("hub: user/name", 6, "hub", "Write {repo_id: user/name}"),
         ("data: {text: ''}", 14, "data.text", "found an empty text"),
         ("training: 3", 11, "training", "3 is a number. Allowed: a section with keys"),
         ("output_dir: ''", 13, "output_dir", "found an empty text. Allowed: text"),

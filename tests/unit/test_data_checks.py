@@ -12,6 +12,7 @@ from finetune_cli.commands.prepare import prepare, prepare_file
 from finetune_cli.commands.target import Target
 from finetune_cli.config import load_config
 from finetune_cli.config_fields import ChecksConfig
+from finetune_cli.data.check_labels import joined_finding
 from finetune_cli.data.check_repeats import TextHashes, fold
 from finetune_cli.data.check_texts import MARKUP, WRONG_ENCODING
 from finetune_cli.data.findings import excerpt, row_list
@@ -122,6 +123,17 @@ def test_a_fault_is_found_and_nothing_else(check, fault):
     assert said in finding["problem"] or said in (finding["example"] or "")
     assert finding["level"] == "warn"
     assert finding["advice"].endswith(".")
+
+
+def test_class_names_that_join_others_with_a_comma_are_seen():
+    names = ["room", "food", "room, food", "a, b", "food;room"]
+    labels = np.eye(5, dtype=np.uint8)
+    found = joined_finding(labels, np.arange(5), names, "train.csv")
+    assert (found.check, found.count, list(found.rows)) == ("label_spelling", 2, [3, 5])
+    assert "'room, food' looks like two labels" in found.problem
+    assert "joined by |" in found.advice
+    assert joined_finding(labels[:, :2], np.arange(5), names[:2], "train.csv") is None
+    assert joined_finding(np.arange(5), np.arange(5), names, "train.csv") is None  # one label a row: a name is a name
 
 
 def test_every_check_of_the_config_has_a_fault_here():

@@ -12,7 +12,8 @@ import pytest
 from finetune_cli.commands.gates import (
     check_drops,
     check_gates,
-    parse_gate,
+    check_report,
+    parse_gates,
     parse_max_drops,
     require_computed,
     with_gates,
@@ -20,8 +21,9 @@ from finetune_cli.commands.gates import (
 from finetune_cli.commands.junit import write_junit
 from finetune_cli.commands.scored_runs import ScoredRun
 from finetune_cli.config import load_config
+from finetune_cli.decision_rule import DecisionRule
 from finetune_cli.errors import ConfigError, DataError, GateFailedError
-from finetune_cli.records.evaluation import EvalReport, GateOutcome, MetricValue
+from finetune_cli.records.evaluation import DecisionEffect, EvalReport, GateOutcome, MetricValue
 
 REPORT = EvalReport(
     split="validation",
@@ -33,7 +35,7 @@ REPORT = EvalReport(
 
 
 def checked(*texts: str) -> EvalReport:
-    return with_gates(REPORT, check_gates([parse_gate(text) for text in texts], REPORT.metrics, REPORT.loss))
+    return with_gates(REPORT, check_gates(parse_gates(texts), REPORT.metrics, REPORT.loss))
 
 
 @pytest.mark.parametrize(
@@ -79,14 +81,45 @@ def test_every_gate_that_fails_is_named() -> None:
 @pytest.mark.parametrize("text", ["f1", "f1=0.9", ">=0.9", "f1>=high", "f1>=0.9.1", "f1>=nan", "f1>=", ""])
 def test_what_is_no_gate_is_a_usage_error(text: str) -> None:
     with pytest.raises(ConfigError, match="--gate"):
-        parse_gate(text)
+        parse_gates([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("accuracy>=80", "accuracy lies in 0 to 1. Did you mean 0.8?"),
+        ("f1.low>=-0.1", "f1 lies in 0 to 1."),
+        ("pearson<=-2", "pearson lies in -1 to 1."),
+        ("brier<=2.5", "brier lies in 0 to 2. Did you mean 0.025?"),
+        ("accuracy.hi>=0.1", "an interval's ends are .low and .high. Did you mean accuracy.high?"),
+        ("accuracy.lower>=0.1", "an interval's ends are .low and .high. Did you mean accuracy.low?"),
+    ],
+)
+def test_a_gate_that_no_score_can_meet_is_a_usage_error(text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_gates(["loss<=80", "matthews>=-0.5", text, "f1"])
+    first, second = str(caught.value).splitlines()  # every bad one at once, and no other
+    assert first == f"--gate {text!r}: {problem}"
+    assert second.startswith("--gate 'f1': expected METRIC>=NUMBER")
+
+
+def test_where_the_decision_rule_was_fitted_a_gate_takes_the_cross_validated_score() -> None:
+    rule = DecisionRule(temperature=2.0, n=408)
+    effect = DecisionEffect(rule, {}, {}, cross_validated={"f1": MetricValue(0.672, 0.6, 0.7)})
+    gates = parse_gates(["f1>=0.8", "f1.low>=0.6", "mse<=1"])
+    f1, low, mse = check_report(gates, replace(REPORT, decision=effect))
+    assert (f1.passed, f1.finding) == (False, "found 0.6720, cross-validated")
+    assert (low.passed, low.found) == (True, 0.6)
+    assert mse.finding == "found 0.2500, may be optimistic: the decision rule was fitted on these rows"
+    fresh_rows = replace(REPORT, split="test", decision=replace(effect, cross_validated=None))
+    assert [outcome.finding for outcome in check_report(gates[:1], fresh_rows)] == ["found 0.9000"]
 
 
 def test_a_gate_needs_what_was_computed() -> None:
     with pytest.raises(ConfigError, match="'accuracy' was not computed, only: f1, mse, pearson, loss"):
         checked("accuracy>0.5")
     with pytest.raises(ConfigError, match="there is no interval"):
-        require_computed([parse_gate("mse.low>0.5")], REPORT.metrics, intervals=False)
+        require_computed(parse_gates(["mse.low>0.5"]), REPORT.metrics, intervals=False)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +131,7 @@ def test_a_gate_needs_what_was_computed() -> None:
             "'acuracy' is not among evaluation.metrics. Allowed: accuracy, f1, loss. Did you mean accuracy?",
         ),
         ("loss.low>0", "loss has no interval"),
+        ("accuracy>=80", "accuracy lies in 0 to 1. Did you mean 0.8?"),
         ("f1.low>0.5", "evaluation.bootstrap.samples is 0"),
     ],
 )

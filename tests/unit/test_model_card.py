@@ -68,3 +68,29 @@ def test_no_path_of_this_machine_is_in_the_card(card: Callable[..., tuple[dict, 
     assert not front.keys() & {"base_model", "datasets"}
     assert "Trained on `data`" in body
     assert card(model={"name_or_path": "package:a_package/model"})[0].keys() == front.keys()
+
+
+def test_every_setting_that_differs_from_its_default_is_in_the_table(card: Callable[..., tuple[dict, str]]) -> None:
+    training = {"focal_gamma": 2, "max_steps": 6, "class_weights": {"negative": 2, "positive": 1}}
+    _, body = card(model={"name_or_path": "org/model", "lora": {"r": 4}}, training=training)
+    for row in (
+        "| base model | org/model |",
+        "| length | 6 updates |",
+        "| `training.focal_gamma` | 2.0 |",
+        "| `training.class_weights.negative` | 2.0 |",
+        "| `model.lora.r` | 4 |",
+    ):
+        assert row in body
+    assert "max_grad_norm" not in body
+    plain = card(model={"name_or_path": "org/model"}, training={"num_epochs": 2})[1]
+    assert "| length | 2 epochs |" in plain
+    assert "`training." not in plain
+
+
+def test_a_model_of_a_run_is_called_by_the_name_of_the_run(
+    card: Callable[..., tuple[dict, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "first-run" / "model").mkdir(parents=True)
+    (tmp_path / "first-run" / "config.yaml").write_text("task: sst2\n")
+    _, body = card(model={"name_or_path": str(tmp_path / "first-run" / "model")})
+    assert "# first-run fine-tuned on sst2" in body
