@@ -11,7 +11,7 @@ from typing import Any
 
 from bench_data import SAMPLES, task_data
 from bench_measure import SCRIPTS, Bench, Pair, evenly, read_lines, say, write_rows
-from bench_training import finetune, matmul
+from bench_training import beside_matmul, finetune
 
 BATCH_SIZES = (8, 16, 32, 64)  # what a user would try with pipeline
 WORDS_OF_A_ROW = (4, 36)
@@ -48,18 +48,19 @@ def inside_pairs(bench: Bench, run: Path, file: Path, rows: list[str]) -> list[P
     ours, peaks = [], []
     theirs: dict[str, list[float]] = {}
     sizes, output = [str(size) for size in BATCH_SIZES], bench.work / "answers.jsonl"
+    common = ("--data", file, "--output", output)
     for turn in range(bench.repeats):
         say(f"predict, turn {turn + 1} of {bench.repeats}")
-        common = ("--data", file, "--output", output)
-        found = bench.part("pipeline", "--model", run / "model", *common, "--batch-sizes", *sizes)
-        for size, seconds in found["seconds"].items():
-            theirs.setdefault(size, []).append(found["rows"] / seconds)
-        found = bench.part("predict", "--model", run, *common)
+        if "predict" in rows:
+            found = bench.part("pipeline", "--model", run / "model", *common, "--batch-sizes", *sizes)
+            for size, seconds in found["seconds"].items():
+                theirs.setdefault(size, []).append(found["rows"] / seconds)
+        found, peak = beside_matmul(bench, lambda: bench.part("predict", "--model", run, *common))
         ours.append(found["rows"] / found["seconds"])
-        peaks += [matmul(bench)] if "predict_share" in rows else []
-    best = max(sizes, key=lambda size: statistics.median(theirs[size]))
+        peaks.append(peak)
     pairs = []
     if "predict" in rows:
+        best = max(sizes, key=lambda size: statistics.median(theirs[size]))
         pairs.append(Pair("predict", "predict / pipeline as it comes", "rows/s", ours, theirs[""], 2.5))
         pairs.append(Pair("predict", f"predict / pipeline, batch size {best}", "rows/s", ours, theirs[best], 1.4))
         others = [size for size in sizes if size != best]

@@ -16,6 +16,7 @@ from accelerate.utils.memory import clear_device_cache
 from safetensors.torch import load_file
 
 from finetune_cli import model_files, model_lora, modeling
+from finetune_cli.allocator import give_back_freed_memory
 from finetune_cli.commands.evaluate import score_prepared, scoring_rules
 from finetune_cli.commands.fitting import Fit, fit, step_of
 from finetune_cli.commands.gates import check_report, parse_gates, require_passed
@@ -103,6 +104,7 @@ def _train_one(
             with recorded(run, facts) if state.is_main_process else session as record:
                 with _heard(run, config, listen, going_on=checkpoint is not None, offline=offline) as heard:
                     fitted = fit(run, config, prepared, rules, checkpoint=checkpoint, offline=offline, listen=heard)
+                give_back_freed_memory()  # activations and moments; the best model is read into memory next
                 if state.is_main_process:
                     record |= _facts(fitted, prepared, checkpoint)
                     _export_best(run, config, prepared, fitted)

@@ -268,16 +268,3 @@ def test_the_data_checks_understand_sets(tmp_path: Path, write_config: Callable[
     assert found["unseen_labels", "validation"]["rows"] == [1]
     assert "'rare'" in found["unseen_labels", "validation"]["problem"]
     assert found["imbalance", "train"]["problem"].startswith("1 of 26 rows has the label ")
-
-
-def test_fifty_classes_end_to_end(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
-    """Natural order, and the commonest confusions in place of a matrix of 2,500 cells."""
-    content = [{"text": f"good song number {n % 50}", "label": f"intent {n % 50}"} for n in range(100)]
-    for split in ("train", "validation"):
-        write(tmp_path / f"{split}.jsonl", content)
-    data = {"path": str(tmp_path), "text": "text", "checks": {"duplicates": "ignore", "overlap": "ignore"}}
-    run = train_run(tmp_path, task="classification", data=data, training={"max_steps": 3, "focal_gamma": 2.0}).run
-    scores = saved_scores(run.path)
-    assert [entry["label"] for entry in scores["per_class"]] == [f"intent {n}" for n in range(50)]
-    [answer] = predict(run.path, ["good song number 3"], probabilities=True)
-    assert list(answer["probabilities"]) == [f"intent {n}" for n in range(50)]
