@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from finetune_cli import model_files, modeling
-from finetune_cli.commands.decisions import parse_fit, require_possible, store_rule
+from finetune_cli.commands.decisions import FitRequest, parse_fit, require_possible, store_rule
 from finetune_cli.commands.gates import (
     check_drops,
     check_report,
@@ -25,7 +25,7 @@ from finetune_cli.commands.gates import (
 from finetune_cli.commands.prepare import data_sources, prepare, prepare_file, require_slices
 from finetune_cli.commands.report import write_report
 from finetune_cli.commands.scored_runs import read_scored_run
-from finetune_cli.commands.target import class_names, open_target, task_kind
+from finetune_cli.commands.target import Target, class_names, open_target, task_kind
 from finetune_cli.config import RunConfig
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.decision_rule import DecisionRule, read_rule
@@ -78,6 +78,10 @@ def evaluate(
     parsed = parse_gates(gates)  # a typing mistake shows before the model is loaded
     drops = parse_max_drops(max_drops, baseline)
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
+    if data is None and found.config is None:
+        raise ConfigError(
+            f"{target} is a model without a config: name the labelled file to score it on with --data FILE."
+        )
     request = parse_fit(fit, fit_for, found, data)
     if found.config is not None:
         evaluation = found.config.evaluation
@@ -89,29 +93,12 @@ def evaluate(
     model = modeling.load_trained(found.model_dir, trust_remote_code=found.trust_remote_code).to(state.device)
     require_possible(request, min_confidence, class_names(model), task_kind(model))
     rule = read_rule(found.model_dir, class_names(model), task_kind(model)) if request is None else None
-    if data is not None:
-        prepared = prepare_file(Path(data), found, class_names(model), task_kind(model))
-        split = next(iter(prepared.splits))
-    elif found.config is not None:
-        prepared = prepare(found.config, offline=offline)
-        if found.config.evaluation.slices and split in prepared.splits:
-            require_slices(data_sources(found.config, offline=offline)[split], found.config)
-    else:
-        raise ConfigError(
-            f"{target} is a model without a config: name the labelled file to score it on with --data FILE."
-        )
+    prepared = _rows_to_score(found, split, data, model, offline=offline)
+    split = split if data is None else next(iter(prepared.splits))
     run_split = partial(split_logits, model, prepared, found.config, share_work=state.num_processes > 1)
     logits = run_split(split)
     if request is not None and not request.removes:
-        on = logits if split == "validation" else run_split("validation")
-        rule = fit_rule(
-            on,
-            prepared.splits["validation"].known_labels(),
-            prepared.label_names or (),
-            prepared.kind,
-            temperature=request.temperature,
-            metric=request.metric,
-        )
+        rule = _fit(request, logits if split == "validation" else run_split("validation"), prepared)
     if request is not None and is_main_process():
         store_rule(found.model_dir, rule)
     report = score_logits(
@@ -126,6 +113,31 @@ def evaluate(
         dropped = check_drops(drops, new, read_scored_run(baseline, split))
         outcomes += [replace(outcome, note=fit_note(report)) for outcome in dropped]
     return with_gates(report, outcomes)
+
+
+def _rows_to_score(
+    found: Target, split: str, data: Path | str | None, model: PreTrainedModel, *, offline: bool
+) -> PreparedData:
+    """The prepared rows of `data`, or all splits of the config."""
+    if data is not None:
+        return prepare_file(Path(data), found, class_names(model), task_kind(model))
+    assert found.config is not None, "a target without a config is scored on a file"
+    prepared = prepare(found.config, offline=offline)
+    if found.config.evaluation.slices and split in prepared.splits:
+        require_slices(data_sources(found.config, offline=offline)[split], found.config)
+    return prepared
+
+
+def _fit(request: FitRequest, logits: np.ndarray, prepared: PreparedData) -> DecisionRule:
+    """The rule that was asked for, from the logits (N, C) of the validation rows."""
+    return fit_rule(
+        logits,
+        prepared.splits["validation"].known_labels(),
+        prepared.label_names or (),
+        prepared.kind,
+        temperature=request.temperature,
+        metric=request.metric,
+    )
 
 
 def scoring_rules(config: RunConfig | None, prepared: PreparedData) -> ScoringRules:
