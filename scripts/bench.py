@@ -33,7 +33,7 @@ from bench_measure import Bench, Pair
 from bench_parts import WARM_UP_ROWS
 from bench_training import training_pairs
 
-CPU_TRAINING_ROWS = ("train8", "train8_fast", "accelerate", "memory", "train32_share", "start")
+CPU_TRAINING_ROWS = ("train8", "train8_fast", "accelerate", "memory", "trade", "train32_share", "start")
 ROWS = (*CPU_TRAINING_ROWS, *PREDICT_ROWS, *PREPARE_ROWS)
 GPU_ROW = "gpu"
 VERSIONS = """

@@ -120,10 +120,12 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
 def predict(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of finetune's predict for all rows but the first few: the time for those few, with loading, is taken off.
 
-    The answers are written as the command writes them.
+    The answers are written, and the process is set up, as by the command.
     """
     from finetune_cli import predict as label
+    from finetune_cli.allocator import keep_freed_memory
 
+    keep_freed_memory()
     few = options.output.with_suffix(".few.jsonl")
     lines = options.data.read_text(encoding="utf-8").splitlines(keepends=True)
     few.write_text("".join(lines[:WARM_UP_ROWS]), encoding="utf-8")

@@ -25,11 +25,20 @@ NEVER = 10**6  # an interval in updates longer than any run: at the end only
 VALIDATION_ROWS = 64
 PLAIN, DEFAULT, FAST, ACCELERATE, PLAIN_BF16 = "plain", "default", "fast", "accelerate", "plain bf16"
 IMPORTS, MODEL_CODE = "imports", "transformers.models.bert.modeling_bert"
-SIDES = {
+TRADES = (  # settings that README's "Options that trade" names, for a model of six layers
+    "model.attention_dropout=0",
+    "model.freeze=embeddings",
+    "model.freeze=3",
+    "model.freeze=body",
+    "model.lora.r=8",
+    "training.gradient_checkpointing=true",
+)
+SIDES: dict[str, tuple[str, ...]] = {
     "train8": (PLAIN, DEFAULT),
     "train8_fast": (PLAIN, FAST),
     "accelerate": (DEFAULT, ACCELERATE),
     "memory": (PLAIN, DEFAULT),
+    "trade": (DEFAULT, *TRADES),
     "gpu": (PLAIN, PLAIN_BF16, DEFAULT, FAST),
 }
 
@@ -83,9 +92,8 @@ def train_plain(bench: Bench, side: str, data: Path, directory: Path, batch_size
 def train_ours(bench: Bench, side: str, data: Path, directory: Path, batch_size: int) -> tuple[Finished, list[float]]:
     """The process, and its clock at the end of each update."""
     config = bench.config(directory, data, task=bench.task, batch_size=batch_size, num_epochs=2)
-    settings = [f"evaluation.every={NEVER}", f"checkpointing.every={NEVER}"]
-    settings += bench.fast if side == FAST else []
-    settings += ["training.loop=accelerate"] if side == ACCELERATE else []
+    of_side = {DEFAULT: (), FAST: bench.fast, ACCELERATE: ("training.loop=accelerate",)}.get(side, (side,))
+    settings = [f"evaluation.every={NEVER}", f"checkpointing.every={NEVER}", *of_side]
     done = bench.run([*finetune(), "train", config, "--quiet", *chain(*(("-s", one) for one in settings))])
     history = map(json.loads, read_lines(directory / "run" / "history.jsonl"))
     return done, [record["seconds"] for record in history if record["type"] == "train"]
@@ -106,8 +114,12 @@ def speed(runs: list[Trained]) -> list[float]:
     return [run.rows_per_second for run in runs]
 
 
+def memory(runs: list[Trained]) -> list[float]:
+    return [run.peak_bytes / 1e6 for run in runs]
+
+
 def measure_batch_8(bench: Bench, rows: list[str]) -> list[Pair]:
-    """train8, train8_fast, accelerate and memory, from the same turns."""
+    """train8, train8_fast, accelerate, memory and trade, from the same turns."""
     found = measure_sides(bench, list(dict.fromkeys(side for row in rows for side in SIDES[row])), batch_size=8)
     pairs = []
     if "train8" in rows:
@@ -119,8 +131,12 @@ def measure_batch_8(bench: Bench, rows: list[str]) -> list[Pair]:
         what = "accelerate loop / trainer loop"
         pairs.append(Pair("accelerate", what, "rows/s", speed(found[ACCELERATE]), speed(found[DEFAULT]), 1.0))
     if "memory" in rows:
-        ours, plain = ([run.peak_bytes / 1e6 for run in found[side]] for side in (DEFAULT, PLAIN))
+        ours, plain = memory(found[DEFAULT]), memory(found[PLAIN])
         pairs.append(Pair("memory", "train, batch 8: peak memory", "MB", ours, plain, 1.0, higher_is_better=False))
+    for option in TRADES if "trade" in rows else ():
+        pairs.append(Pair("trade", f"{option} / default", "rows/s", speed(found[option]), speed(found[DEFAULT])))
+        taken, usual = memory(found[option]), memory(found[DEFAULT])
+        pairs.append(Pair("trade", "  its peak memory", "MB", taken, usual, higher_is_better=False))
     return pairs
 
 
