@@ -6,6 +6,7 @@ answer at once. cli_training and cli_scoring hold the commands.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -96,5 +97,18 @@ def usage_message(error: TyperException) -> str:
     context: Any = getattr(error, "ctx", None)
     near = getattr(error, "possibilities", None)
     message = (error.message if near else error.format_message()).rstrip(".?").replace("Value error, ", "")
+    if setting := _meant_setting(message, sys.argv):
+        near = [f"-s {setting}"]
     ending = f". Did you mean {' or '.join(sorted(near))}?" if near else "?" if "Did you mean" in message else "."
     return f"{message}{ending}\nSee: {context.command_path if context else 'finetune'} --help"
+
+
+def _meant_setting(message: str, words: list[str]) -> str | None:
+    """KEY=VALUE, where it was typed without `-s`, or as `-s KEY VALUE`; None when an argument is odd in another way."""
+    unexpected = re.search(r"unexpected extra arguments?(?:\(s\))? \((\S+)\)", message)
+    if unexpected is None or (extra := unexpected[1]) not in words:
+        return None
+    *_, option, key = ["", "", *words[: words.index(extra)]]
+    if option in ("-s", "--set") and "=" not in key:
+        return f"{key}={extra}"
+    return extra if "=" in extra else None

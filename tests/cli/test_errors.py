@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
         (["train"], "Missing argument 'CONFIG'.\nSee: finetune train --help"),
         (["train", "c.yaml", "--resum", "never"], "No such option: --resum. Did you mean --resume?"),
         (["train", "c.yaml", "--num-processes", "0"], "'--num-processes': Input should be greater than or equal to 1"),
+        (["train", "c.yaml", "-s", "seed", "7"], "Got unexpected extra argument(s) (7). Did you mean -s seed=7?"),
+        (["train", "c.yaml", "seed=7"], "Did you mean -s seed=7?\nSee: finetune train --help"),
         (["prepare", "c.yaml", "--show", "many"], "'--show'"),
         (["predict", "run", "rows.csv", "--on-bad-row", "ignore"], "'--on-bad-row'"),
         (["predict", "run", "rows.csv", "--format", "xml"], "'--format'"),
