@@ -60,14 +60,18 @@ def train(
     """
     require_place(config.hub, push=push)
     require_trackers(config.tracking)
-    if config.training.seeds is None:
+    seeds = config.training.seeds
+    if seeds is None:
         return _train_one(config, resume=resume, overwrite=overwrite, push=push, offline=offline, listen=listen)
     if resume not in ("auto", "never"):
         raise ConfigError("--resume PATH goes on with one run. With several seeds, name that seed's own config.")
 
     def train_seed(one: RunConfig) -> TrainReport:
         try:
-            return _train_one(one, resume=resume, overwrite=False, push=False, offline=offline, listen=listen)
+            known = one.seed != seeds[0]  # all seeds have the same rows
+            return _train_one(
+                one, resume=resume, overwrite=False, push=False, offline=offline, listen=listen, data_known=known
+            )
         finally:
             clear_device_cache(garbage_collection=True)
 
@@ -75,14 +79,23 @@ def train(
 
 
 def _train_one(
-    config: RunConfig, *, resume: str, overwrite: bool, push: bool, offline: bool, listen: Callable[[Any], None]
+    config: RunConfig,
+    *,
+    resume: str,
+    overwrite: bool,
+    push: bool,
+    offline: bool,
+    listen: Callable[[Any], None],
+    data_known: bool = False,
 ) -> TrainReport:
+    """See train. data_known: what the data checks find was said before."""
     run = RunDir(config.output_dir)
     hub = config.hub if is_main_process() else None
     with locked(run) if is_main_process() else nullcontext():
         if hub and (push or overwrite or resume != "auto" or not is_uploaded(run, hub)):
             require_write_access(hub, offline=offline)
-        prepared = prepare(config, offline=offline)  # before the group forms: no process waits in a collective for it
+        # Before the group forms: no process waits in a collective for it.
+        prepared = prepare(config, offline=offline, quiet=data_known)
         rules = scoring_rules(config, prepared)
         decision: list[Any] = [None]
         if is_main_process():

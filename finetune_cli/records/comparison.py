@@ -33,6 +33,10 @@ class ConfigDifference:
     key: str
     values: dict[str, Any]
 
+    def shown(self, side: str, *, absent: str) -> str:
+        """The side's value on one line, as its file would have it; `absent` for a side without a config."""
+        return _setting(self.values[side]) if side in self.values else absent
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -74,3 +78,11 @@ class CompareReport:
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_setting, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)

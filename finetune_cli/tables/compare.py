@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune_cli.records.comparison import ComparedSide, CompareReport
 from finetune_cli.tables.scores import collapsed_line
@@ -22,10 +22,7 @@ def compare_result(out: Output, report: CompareReport) -> None:
         out.line(f"  {side.name}  {', '.join(side.runs)}")
     if report.config_differences:
         out.line()
-        rows = [
-            [one.key, *(_setting(one.values[name]) if name in one.values else "-" for name in names)]
-            for one in report.config_differences
-        ]
+        rows = [[one.key, *(one.shown(name, absent="-") for name in names)] for one in report.config_differences]
         out.table(["config", *names], rows)
     out.line()
     metrics = report.sides[0].metrics
@@ -50,7 +47,7 @@ def compare_markdown(out: Output, report: CompareReport) -> None:
     out.line(f"| | {' | '.join(names)} |")
     out.line(f"| --- |{' ---: |' * len(names)}")
     for one in report.config_differences:
-        values = [_code(_setting(one.values[name])) if name in one.values else "-" for name in names]
+        values = [_code(one.shown(name, absent="-")) for name in names]
         out.line(f"| {_code(one.key)} | {' | '.join(values)} |")
     for metric in report.sides[0].metrics:
         out.line(f"| **{metric}** | {' | '.join(_side_score(side, metric) for side in report.sides)} |")
@@ -93,15 +90,6 @@ def _comparison_method(report: CompareReport) -> str:
         f"Accuracy by McNemar's test, the rest by paired bootstrap; {level}. This tells these models apart; for their "
         "settings, compare two or more seeds of each."
     )
-
-
-def _setting(value: Any) -> str:
-    """A value of the config on one line, as its file would have it."""
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_setting, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
 
 
 def _code(text: str) -> str:

@@ -180,6 +180,8 @@ def test_the_command_shows_the_summary(
     assert "gate accuracy.high>=0: passed" in answer.stdout
     assert f"finetune evaluate {tmp_path / 'run' / 'seed-3'}" in answer.stdout
     assert "Seed 3 (1 of 2)" in answer.stderr
+    assert "Seed 1 (2 of 2)" in answer.stderr
+    assert answer.stderr.count("tokenised rows: ") == 1  # what is said of the data is not said again for each seed
     document = json.loads(command(["train", file, "--seeds", "3,1", "--json"]).stdout)
     assert list(document["splits"][0]["metrics"]["accuracy"]["values"]) == ["3", "1"]
 
