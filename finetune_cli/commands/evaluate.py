@@ -78,10 +78,6 @@ def evaluate(
     parsed = parse_gates(gates)  # a typing mistake shows before the model is loaded
     drops = parse_max_drops(max_drops, baseline)
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
-    if data is None and found.config is None:
-        raise ConfigError(
-            f"{target} is a model without a config: name the labelled file to score it on with --data FILE."
-        )
     request = parse_fit(fit, fit_for, found, data)
     if found.config is not None:
         evaluation = found.config.evaluation
@@ -89,6 +85,10 @@ def evaluate(
         parsed = [*parse_gates(evaluation.gates), *parsed]
     if drops and found.run is None:
         raise ConfigError(f"--baseline compares runs, whose predictions are kept, and {target} is a model. Name a run.")
+    if data is None and found.config is None:
+        raise ConfigError(
+            f"{target} is a model without a config: name the labelled file to score it on with --data FILE."
+        )
     state = join_group()
     model = modeling.load_trained(found.model_dir, trust_remote_code=found.trust_remote_code).to(state.device)
     require_possible(request, min_confidence, class_names(model), task_kind(model))
