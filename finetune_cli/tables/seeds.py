@@ -11,6 +11,7 @@ from finetune_cli.run_dir import RunDir
 from finetune_cli.tables.scores import gate_lines
 
 if TYPE_CHECKING:
+    from finetune_cli.records.evaluation import DecisionEffect
     from finetune_cli.terminal import Output
 
 SHOWN_SEEDS = 5  # of a table, so that it fits 80 columns
@@ -30,6 +31,8 @@ def seeds_result(out: Output, report: SeedsReport) -> None:
     if report.runs:
         seconds = sum(run.seconds for run in report.runs.values())
         out.line(f"{len(report.runs)} of {len(report.seeds)} seeds trained, {duration(seconds)} of training in all.")
+        if before := [str(seed) for seed, run in report.runs.items() if run.already_finished]:
+            out.line(f"Finished before, and not trained again: seed {', '.join(before)}.")
         out.line()
         _next(out, report)
 
@@ -48,8 +51,16 @@ def _scores(out: Output, report: SeedsReport, split: SplitSummary) -> None:
         out.line(
             f"  Collapsed: seed {seed} gives every row the class {name!r}, as a model does that has learned nothing."
         )
+    for seed, run in report.runs.items():
+        decision = next(one.decision for one in run.evaluations if one.split == split.split)
+        if decision is not None:
+            out.line(f"  Seed {seed} is scored with its decision rule{_optimistic(decision, split)}.")
     out.line(f"  {100 * report.level:g} % intervals of the mean, by Student's t: the luck of the seed on these rows.")
     out.line()
+
+
+def _optimistic(decision: DecisionEffect, split: SplitSummary) -> str:
+    return ", fitted on these rows: too good" if decision.rule.was_fitted_on(split.split, split.n) else ""
 
 
 def _mean(score: SeedScore) -> str:

@@ -182,6 +182,12 @@ def test_the_command_shows_the_summary(
     assert "Seed 3 (1 of 2)" in answer.stderr
     assert "Seed 1 (2 of 2)" in answer.stderr
     assert answer.stderr.count("tokenised rows: ") == 1  # what is said of the data is not said again for each seed
+    assert "Finished before" not in answer.stdout
+    assert command(["evaluate", tmp_path / "run" / "seed-1", "--fit", "temperature"]).code == 0
+    again = command(["train", file, "--seeds", "3,1"]).stdout
+    assert "Finished before, and not trained again: seed 3, 1." in again
+    assert "Seed 1 is scored with its decision rule, fitted on these rows: too good." in again
+    assert "Seed 3 is scored" not in again
     document = json.loads(command(["train", file, "--seeds", "3,1", "--json"]).stdout)
     assert list(document["splits"][0]["metrics"]["accuracy"]["values"]) == ["3", "1"]
 
