@@ -10,13 +10,12 @@ from statistics import mean, median
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from finetune_cli import model_files
 from finetune_cli.commands.evaluate import scoring_rules
-from finetune_cli.commands.fitting import OPTIMIZER_ARGUMENTS, build_run_optimizer, rows_at_once
+from finetune_cli.commands.fitting import OPTIMIZER_ARGUMENTS, build_run_optimizer, new_accelerator, rows_at_once
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.run_parts import Parts, build_batches, build_objective, build_parts, scored_splits
 from finetune_cli.commands.seeds import seed_config
@@ -141,7 +140,7 @@ class Updater:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self.accelerator = Accelerator(mixed_precision=parts.mixed_precision)
+        self.accelerator = new_accelerator(parts.mixed_precision)
         optimizer = build_run_optimizer(parts)
         self.model, self.optimizer = self.accelerator.prepare(parts.model, optimizer)
         rows = build_batches(parts).dataset

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
@@ -123,7 +124,7 @@ def _drive_accelerate(parts: Parts, checkpoint: Path | None) -> None:
     settings = parts.config.training
     optimizer = build_run_optimizer(parts)
     accelerate_loop.train(
-        Accelerator(mixed_precision=parts.mixed_precision),
+        new_accelerator(parts.mixed_precision),
         parts.model,
         optimizer,
         build_run_schedule(parts, optimizer),
@@ -135,6 +136,15 @@ def _drive_accelerate(parts: Parts, checkpoint: Path | None) -> None:
         seed=parts.config.seed,
         resume_from=checkpoint,
     )
+
+
+def new_accelerator(mixed_precision: str) -> Accelerator:
+    """An Accelerator that computes in this precision, whatever an earlier run of this process computed in.
+
+    Accelerate keeps the first one's for the process; Trainer resets it in the same way.
+    """
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=mixed_precision)
 
 
 def _drive_trainer(parts: Parts, checkpoint: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,19 @@ def test_the_whole_job_from_python(tmp_path: Path, write_config: Callable[..., P
     rows = str(tmp_path / "data" / "validation.jsonl")
     assert len(list(predict(str(report.run_dir), rows))) == 12
     assert evaluate(str(report.run_dir), data=rows).n == 12
+
+
+@pytest.mark.parametrize("loop", ["trainer", "accelerate"])
+def test_each_run_of_one_process_has_its_own_precision(
+    tmp_path: Path, write_config: Callable[..., Path], loop: str
+) -> None:
+    """Accelerate keeps the precision of a process's first run."""
+    file = write_config(tmp_path, training={"loop": loop, "max_steps": 2})
+    for precision in ("fp32", "bf16", "fp32"):
+        directory = tmp_path / precision
+        train(load_config(file, [f"training.precision={precision}", f"output_dir={directory}"]), overwrite=True)
+        record = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        assert record["precision"] == precision
 
 
 def test_predicting_nothing_gives_nothing(tmp_path: Path, write_config: Callable[..., Path]) -> None:

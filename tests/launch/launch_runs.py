@@ -26,7 +26,7 @@ RELATIVE = 1e-5  # several processes: how far two curves may be apart
 # 23 rows in updates of 8, 3 at once: a short last update, and micro-batches that two processes cannot share evenly.
 SETTINGS: dict[str, Any] = {
     "model": {"dropout": 0.0, "attention_dropout": 0.0},
-    "training": {"num_epochs": 2, "batch_size": 8, "micro_batch_size": 3, "learning_rate": 2e-3},
+    "training": {"num_epochs": 2, "batch_size": 8, "micro_batch_size": 3, "learning_rate": 2e-3, "precision": "fp32"},
     "evaluation": {"every": 3, "metric_for_best": "loss", "bootstrap": {"samples": 50}},
 }
 TRAINING_ROWS = 23
