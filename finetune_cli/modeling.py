@@ -12,6 +12,7 @@ from finetune_cli.model_files import TOKENIZER_FILES, first_line, require_safete
 from finetune_cli.model_freezing import belongs_to_body
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 logger = logging.getLogger(__name__)
@@ -150,12 +151,14 @@ def recompute_activations(model: PreTrainedModel) -> None:
         raise ConfigError(f"training.gradient_checkpointing: {first_line(err)} Set it to false.") from err
 
 
-def load_trained(directory: Path, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """A classifier whose head was trained, for scoring and predicting.
+def load_trained(directory: Path, device: torch.device, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A classifier whose head was trained, on `device`, for scoring and predicting.
 
     Raises MissingError when weights of the head or the body are not in the files: its answers would be random.
     """
     from transformers import AutoModelForSequenceClassification
+
+    from finetune_cli.model_on_cpu import use_attention_for_cpu
 
     require_safetensors(directory)
     model, info = _load(AutoModelForSequenceClassification, directory, trust_remote_code=trust_remote_code)
@@ -164,7 +167,9 @@ def load_trained(directory: Path, *, trust_remote_code: bool = False) -> PreTrai
             f"{directory} has no trained classification head (missing or of another shape: {', '.join(unfit[:3])}): "
             f"its answers would be random. Fine-tune it first: finetune train CONFIG, then use the run's directory."
         )
-    return model.eval()
+    if device.type == "cpu":
+        use_attention_for_cpu(model)
+    return model.to(device).eval()
 
 
 def _load(auto_class: Any, directory: Path, **options: Any) -> tuple[Any, dict[str, Any]]:

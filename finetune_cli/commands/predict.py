@@ -127,8 +127,8 @@ class _Predictor:
 
     def __init__(self, target: Target, *, probabilities: bool, min_confidence: float | None) -> None:
         self.model: PreTrainedModel = modeling.load_trained(
-            target.model_dir, trust_remote_code=target.trust_remote_code
-        ).to(available_device())
+            target.model_dir, available_device(), trust_remote_code=target.trust_remote_code
+        )
         self.names = class_names(self.model)
         kind = task_kind(self.model)
         self.multilabel = kind == "multilabel"

@@ -24,11 +24,11 @@ from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import ScoringRules, plain_scores
+from finetune_cli.model_on_cpu import use_attention_for_cpu, use_fast_dropout
 from finetune_cli.records.training import EvalRecord
 from finetune_cli.run_dir import RunDir
 from finetune_cli.tasks import METRICS
 from finetune_cli.training.checkpointing import Checkpoints
-from finetune_cli.training.cpu_kernels import speed_up_dropout
 from finetune_cli.training.device_settings import DeviceSettings, choose_device_settings
 from finetune_cli.training.monitor import BestRule, Cadence, Monitor
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
@@ -84,7 +84,12 @@ def build_parts(
     mixed_precision, reason = choose_precision(settings.precision, device.type)
     where = f"{state.num_processes} x {device.type}" if state.num_processes > 1 else str(device)
     logger.info("Loop %s on %s, %s (%s)", settings.loop, where, mixed_precision.replace("no", "fp32"), reason)
-    chosen = choose_device_settings(device.type, precision=settings.precision, compile_model=settings.compile)
+    chosen = choose_device_settings(
+        device.type,
+        precision=settings.precision,
+        mixed_precision=mixed_precision,
+        compile_model=settings.compile,
+    )
     if chosen.fp32_matmul is not None:
         torch.set_float32_matmul_precision(chosen.fp32_matmul)
     set_seed(config.seed)  # the new head is drawn when the model is built
@@ -106,7 +111,8 @@ def _make_cheaper(model: PreTrainedModel, config: RunConfig, prepared: PreparedD
     """What saves time and memory and trains the same model."""
     settings, arguments = config.training, config.training.trainer_args
     if device.type == "cpu" and not settings.compile:
-        speed_up_dropout(model)
+        use_attention_for_cpu(model)
+        use_fast_dropout(model)
     sharded = arguments.get("fsdp") or any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in SHARDING)
     leaves_zero_gradients_alone = str(arguments.get("optim", "adamw_torch")).startswith("adamw_torch")
     if leaves_zero_gradients_alone and not settings.weight_decay and not sharded:

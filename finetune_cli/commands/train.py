@@ -245,7 +245,7 @@ def _export_best(run: RunDir, config: RunConfig, prepared: PreparedData, fitted:
 
 def _score_best(run: RunDir, config: RunConfig, prepared: PreparedData, device: torch.device) -> list[EvalReport]:
     """Score the saved model on the validation splits, with intervals, and write its model card and reports."""
-    model = modeling.load_trained(run.model, trust_remote_code=config.model.trust_remote_code).to(device)
+    model = modeling.load_trained(run.model, device, trust_remote_code=config.model.trust_remote_code)
     reports = [score_prepared(model, prepared, config, split, run=run) for split in scored_splits(prepared)]
     with replacing(run.model / "README.md") as file:
         file.write(model_card(config, prepared.label_names, reports))

@@ -8,7 +8,14 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, RobertaConfig, RobertaForSequenceClassification
 
-from finetune_cli.training.cpu_kernels import FastDropout, fast_dropout, speed_up_dropout
+from finetune_cli.model_on_cpu import (
+    MOST_BF16_TOKENS,
+    FastDropout,
+    attention_on_cpu,
+    fast_dropout,
+    use_attention_for_cpu,
+    use_fast_dropout,
+)
 from finetune_cli.training.objective import Objective, row_losses
 from finetune_cli.training.used_rows import train_used_rows_only
 
@@ -154,7 +161,8 @@ def test_every_dropout_of_a_model_becomes_fast_and_its_outputs_stay(kind: type[n
     model = kind(config)
     inputs = {name: values for name, values in batches(1)[0].items() if name in ("input_ids", "attention_mask")}
     before = model.eval()(**inputs).logits
-    speed_up_dropout(model)
+    use_attention_for_cpu(model)
+    use_fast_dropout(model)
     assert not [module for module in model.modules() if type(module) is nn.Dropout]
     torch.testing.assert_close(model.eval()(**inputs).logits, before, rtol=1e-6, atol=1e-6)
 
@@ -167,9 +175,38 @@ def test_attention_with_dropout_has_the_mean_and_the_gradients_of_torch() -> Non
     outputs: list[torch.Tensor] = []
     layer.register_forward_hook(lambda module, args, output: outputs.append(output[0].detach()))
     model.eval()(**inputs)
-    speed_up_dropout(model.train())
+    use_attention_for_cpu(model.train())
     for _ in range(500):
         model(**inputs)
     mean, spread = torch.stack(outputs[1:]).mean(0), torch.stack(outputs[1:]).std(0)
     assert spread.max() > 0
     assert ((mean - outputs[0]).abs() <= 6 * spread / 500**0.5 + 1e-6).all()
+
+
+def heads(rows: int, count: int, tokens: int, seed: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.randn(rows, count, tokens, 8, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@pytest.mark.parametrize("tokens", [9, MOST_BF16_TOKENS + 1])
+def test_attention_in_bf16_is_that_of_torch_to_its_rounding(tokens: int) -> None:
+    """Step by step up to MOST_BF16_TOKENS, torch's kernel beyond. bf16 has 8 bits: scores are off by up to 1/256."""
+    query, key, value = (heads(2, 3, tokens, seed, torch.bfloat16).requires_grad_() for seed in range(3))
+    mask = torch.ones(2, 1, tokens, tokens, dtype=torch.bool)
+    mask[0, :, :, 5:] = False
+    layer = nn.Module()
+    layer.is_causal = False
+    output, _ = attention_on_cpu(layer, query, key, value, mask, scaling=8**-0.5)
+    expected = nn.functional.scaled_dot_product_attention(query.float(), key.float(), value.float(), mask)
+    torch.testing.assert_close(output.float().transpose(1, 2), expected, rtol=0.02, atol=0.02)
+    (gradient,) = torch.autograd.grad(output.float().sum(), query, retain_graph=True)
+    (expected_gradient,) = torch.autograd.grad(expected.sum(), query)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=0.05, atol=0.05)
+
+
+def test_grouped_heads_are_left_to_torch() -> None:
+    """Four query heads share two key heads; step by step their shapes would not fit."""
+    layer = nn.Module()
+    layer.is_causal, layer.num_key_value_groups = False, 2
+    query, key, value = heads(1, 4, 5, 0, torch.float32), *(heads(1, 2, 5, seed, torch.float32) for seed in (1, 2))
+    output, _ = attention_on_cpu(layer.train(), query, key, value, None, dropout=0.1, scaling=1.0)
+    assert output.shape == (1, 5, 4, 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,35 +14,42 @@ from finetune_cli.data.batching import FEW_WIDTHS, TrainingRows, few_widths
 from finetune_cli.data.order import MicroBatch
 from finetune_cli.training.device_settings import choose_device_settings
 
+choose = partial(choose_device_settings, precision="auto", mixed_precision="no", compile_model=False)
+
 
 def test_a_cpu_runs_plainly_unless_compilation_is_asked_for() -> None:
-    chosen = choose_device_settings("cpu", precision="auto", compile_model="auto")
+    chosen = choose("cpu", compile_model="auto")
     assert [chosen.compile, chosen.pin_memory, chosen.few_widths, chosen.full_micro_batches] == [False] * 4
     assert (chosen.fp32_matmul, chosen.width_multiple, chosen.reading_lag) == (None, 1, 0)
-    compiled = choose_device_settings("cpu", precision="auto", compile_model=True)
+    compiled = choose("cpu", compile_model=True)
     assert compiled.compile
     assert compiled.full_micro_batches
 
 
 def test_cuda_runs_ahead_of_the_host() -> None:
-    chosen = choose_device_settings("cuda", precision="auto", compile_model=False)
+    chosen = choose("cuda")
     assert chosen.pin_memory
     assert (chosen.reading_lag, chosen.width_multiple) == (2, 8)
     assert [chosen.compile, chosen.full_micro_batches, chosen.few_widths] == [False] * 3
-    automatic = choose_device_settings("cuda", precision="auto", compile_model="auto")
+    automatic = choose("cuda", compile_model="auto")
     assert automatic.compile
     assert automatic.full_micro_batches
+
+
+def test_a_cpu_in_bf16_sees_a_quarter_of_the_widths() -> None:
+    assert choose("cpu", mixed_precision="bf16").width_multiple == 4
+    assert choose("cuda", mixed_precision="bf16").width_multiple == 8
 
 
 @pytest.mark.parametrize(
     ("precision", "expected"), [("fp32", "highest"), ("auto", "high"), ("bf16", "high"), ("fp16", "high")]
 )
 def test_fp32_that_was_asked_for_is_not_cut_to_tf32(precision: str, expected: str) -> None:
-    assert choose_device_settings("cuda", precision=precision, compile_model=False).fp32_matmul == expected
+    assert choose("cuda", precision=precision).fp32_matmul == expected
 
 
 def test_xla_gets_few_shapes() -> None:
-    chosen = choose_device_settings("xla", precision="auto", compile_model="auto")
+    chosen = choose("xla", compile_model="auto")
     assert chosen.few_widths
     assert chosen.full_micro_batches
     assert [chosen.compile, chosen.pin_memory] == [False] * 2

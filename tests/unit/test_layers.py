@@ -17,7 +17,7 @@ LAYERS = (
     {"__init__", "__main__", "cli", "cli_help", "cli_options", "cli_scoring", "cli_setup", "cli_training"},
     {"loss_plot", "progress", "tables", "terminal"},
     {"commands"},
-    {"data", "evaluation", "model_files", "model_freezing", "model_lora", "modeling", "training"},
+    {"data", "evaluation", "model_files", "model_freezing", "model_lora", "model_on_cpu", "modeling", "training"},
     {"decision_rule", "launching", "provenance", "records", "run_dir", "signals"},
     {"config", "config_fields", "config_messages", "config_rules", "trainer_args"},
     {"allocator", "config_text", "errors", "gate", "tasks", "yaml_source"},

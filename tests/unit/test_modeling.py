@@ -12,6 +12,7 @@ from finetune_cli import model_files, modeling
 from finetune_cli.errors import ConfigError, MissingError
 
 NAMES = ("no", "yes")
+CPU = torch.device("cpu")
 
 
 def classifier(directory: Path, **options):
@@ -66,9 +67,9 @@ def test_half_precision_weights_are_trained_in_full(model_copy: Path) -> None:
 
 def test_a_model_without_a_trained_head_is_not_used_for_answers(tiny_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="has no trained classification head"):
-        modeling.load_trained(tiny_bert)
+        modeling.load_trained(tiny_bert, CPU)
     classifier(tiny_bert).save_pretrained(tmp_path)
-    assert not modeling.load_trained(tmp_path).training
+    assert not modeling.load_trained(tmp_path, CPU).training
 
 
 def test_weights_that_do_not_fit_their_config_are_refused(model_copy: Path) -> None:
