@@ -50,7 +50,13 @@ def learned(
                 "task": task,
                 "model": {"name_or_path": str(tiny_bert), "dropout": 0.0, "attention_dropout": 0.0},
                 "data": {"path": str(make_dataset(directory / "data", kind="pair" if task == "mrpc" else "single"))},
-                "training": {"loop": loop, "num_epochs": 20, "batch_size": 8, "learning_rate": 5e-3},
+                "training": {
+                    "loop": loop,
+                    "num_epochs": 20,
+                    "batch_size": 8,
+                    "learning_rate": 5e-3,
+                    "precision": "fp32",
+                },
                 "evaluation": {"every": 60},
                 "output_dir": str(directory / "run"),
             }
