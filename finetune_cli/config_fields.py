@@ -216,10 +216,13 @@ class TrainingConfig(Section):
     weight_decay: NotNegative = Field(0.0, description="AdamW's decay; biases and layer norms are left out.")
     max_grad_norm: Positive | None = Field(1.0, description="Gradients are clipped to this norm; null: not clipped.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 where it is native, else fp16 on older CUDA, else fp32. fp32: without TF32."
+        "auto", description="auto: bf16 where it is native and fast, else fp16 on older CUDA, else fp32. fp32: no TF32."
     )
     compile: Annotated[bool | Literal["auto"], Allowed("true, false or auto")] = Field(
         False, description="torch.compile the model; auto: on CUDA alone."
+    )
+    packing: bool = Field(
+        False, description="Lay the rows of a micro-batch end to end inside the encoder, in place of padding them."
     )
     gradient_checkpointing: bool = Field(
         False, description="Compute the layers' outputs again in the backward pass: less memory, more time."

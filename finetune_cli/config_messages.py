@@ -55,6 +55,7 @@ COMMON_NAMES: dict[str, str] = {
         ("freeze_layers", "frozen_layers", "num_frozen_layers", "freeze_embeddings", "freeze_encoder", "freeze_body"),
         "model.freeze",
     ),
+    **dict.fromkeys(("packed", "pack", "padding_free", "sequence_packing", "sample_packing"), "training.packing"),
     **dict.fromkeys(
         ("gradient_checkpoint", "grad_checkpointing", "checkpoint_activations"), "training.gradient_checkpointing"
     ),

@@ -55,7 +55,9 @@ def _lowest(model: PreTrainedModel, num_layers: int) -> list[nn.Module]:
         raise _not_found(model, "embeddings")
     if not num_layers:
         return embeddings
-    layers = _layers(model)
+    layers = encoder_layers(model)
+    if layers is None:
+        raise _not_found(model, "layers")
     if num_layers > len(layers):
         raise ConfigError(
             f"model.freeze: {num_layers}, but this model has {len(layers)} layers. "
@@ -64,16 +66,14 @@ def _lowest(model: PreTrainedModel, num_layers: int) -> list[nn.Module]:
     return [*embeddings, *layers[:num_layers]]
 
 
-def _layers(model: PreTrainedModel) -> list[nn.Module]:
-    """The layers from the lowest up: the one list in the body that has as many members as the config says."""
+def encoder_layers(model: PreTrainedModel) -> list[nn.Module] | None:
+    """The layers from the lowest up: the one list in the body that has as many members as the config says, or None."""
     from torch.nn import ModuleList
 
     expected = model.config.num_hidden_layers
     lists = [module for module in model.base_model.modules() if isinstance(module, ModuleList)]
     found = [list(modules) for modules in lists if len(modules) == expected]
-    if len(found) != 1:
-        raise _not_found(model, "layers")
-    return found[0]
+    return found[0] if len(found) == 1 else None
 
 
 def _not_found(model: PreTrainedModel, part: str) -> ConfigError:

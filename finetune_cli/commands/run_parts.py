@@ -21,10 +21,11 @@ from finetune_cli.config import RunConfig
 from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler, used_tokens
 from finetune_cli.data.order import RowOrder, micro_batches_per_update
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.errors import DataError
+from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import ScoringRules, plain_scores
 from finetune_cli.model_on_cpu import use_attention_for_cpu, use_fast_dropout
+from finetune_cli.model_packing import pack_rows
 from finetune_cli.records.training import EvalRecord
 from finetune_cli.run_dir import RunDir
 from finetune_cli.tasks import METRICS
@@ -113,6 +114,10 @@ def _make_cheaper(model: PreTrainedModel, config: RunConfig, prepared: PreparedD
     if device.type == "cpu" and not settings.compile:
         use_attention_for_cpu(model)
         use_fast_dropout(model)
+    if settings.packing:
+        if device.type == "xla":
+            raise ConfigError("training.packing: XLA compiles anew for each shape. Set it to false on this device.")
+        pack_rows(model)
     sharded = arguments.get("fsdp") or any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in SHARDING)
     leaves_zero_gradients_alone = str(arguments.get("optim", "adamw_torch")).startswith("adamw_torch")
     if leaves_zero_gradients_alone and not settings.weight_decay and not sharded:

@@ -8,6 +8,7 @@ from finetune_cli.config_rules import data, evaluation, model, training
 
 RULES = (
     training.micro_batch_fits,
+    training.packing_can_act,
     training.warmup_is_used,
     training.early_stopping_can_act,
     training.trainer_args_are_honoured,

@@ -14,6 +14,17 @@ def micro_batch_fits(get: Get) -> Iterator[Finding]:
         yield Finding(("training", "micro_batch_size"), message)
 
 
+def packing_can_act(get: Get) -> Iterator[Finding]:
+    if not get("training.packing"):
+        return
+    if get("training.compile"):
+        message = "does not go with training.compile: packed rows have ever new shapes. Keep one of the two"
+        yield Finding(("training", "packing"), message)
+    if get("data.padding") == "max_length":
+        message = "takes out the padding that data.padding: max_length asks for. Keep one of the two"
+        yield Finding(("training", "packing"), message)
+
+
 def warmup_is_used(get: Get) -> Iterator[Finding]:
     warmup, scheduler = get("training.warmup_steps"), get("training.lr_scheduler")
     if warmup and scheduler == "constant":

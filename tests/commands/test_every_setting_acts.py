@@ -69,6 +69,7 @@ ACTS: list[tuple[str, View]] = [
     ("training.batch_size=16", updates("rows")),
     ("training.micro_batch_size=2", updates("loss")),  # other dropout masks
     ("training.batching=random", updates("tokens")),
+    ("training.packing=true", updates("loss")),  # other dropout masks
     ("training.learning_rate=5e-4", updates("learning_rate")),
     ("training.lr_scheduler=cosine", updates("learning_rate")),
     ("training.lr_scheduler=constant", updates("learning_rate")),

@@ -46,6 +46,7 @@ OPTIONS = {
     "lora": {"model": {"lora": {**LORA, "target_modules": "all-linear"}}},
     "freeze": {"model": {"freeze": 1}},
     "recompute": {"training": {"gradient_checkpointing": True}},
+    "pack": {"training": {"packing": True, "batching": "random"}},
 }
 
 
@@ -234,7 +235,7 @@ def test_recomputing_runs_the_layers_twice_and_changes_no_number(
     assert history(tmp_path / "again", "train") == history(tmp_path / "plain", "train")
 
 
-@pytest.mark.parametrize(("loop", "option"), [("trainer", "lora"), ("accelerate", "freeze")])
+@pytest.mark.parametrize(("loop", "option"), [("trainer", "lora"), ("accelerate", "freeze"), ("trainer", "pack")])
 def test_an_interrupted_run_goes_on_exactly(
     tmp_path: Path, write_config: Callable[..., Path], loop: str, option: str
 ) -> None:

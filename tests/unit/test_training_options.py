@@ -1,4 +1,4 @@
-"""model.lora, model.freeze and training.gradient_checkpointing in a config: what is taken, what is refused and how."""
+"""model.lora, model.freeze and the options of training that trade: what is taken, what is refused and how."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def test_target_modules_are_names_or_all_linear(config: Path, value: str) -> Non
         ("model.peft={}", "model.peft: is called model.lora here"),
         ("model.freeze_layers=6", "model.freeze_layers: is called model.freeze here"),
         ("training.activation_checkpointing=true", "is called training.gradient_checkpointing here"),
+        ("training.padding_free=true", "is called training.packing here"),
         ("training.trainer_args={gradient_checkpointing: true}", "Write training.gradient_checkpointing"),
         ("training.trainer_args={activation_checkpointing: true}", "Write training.gradient_checkpointing"),
         ("model.lora={r: 0}", "0 is out of range. Allowed: a whole number from 1"),
@@ -75,3 +76,7 @@ def test_combinations_that_mean_nothing_are_refused(config: Path) -> None:
     for option in ("model.lora={}", "model.freeze=embeddings"):
         key = option.partition("=")[0]
         assert f"{key}: the weights of model.from_scratch are random" in refused(config, *SCRATCH, option)
+    with_compile = refused(config, "training.packing=true", "training.compile=auto")
+    assert "training.packing: does not go with training.compile" in with_compile
+    full_width = refused(config, "training.packing=true", "data.padding=max_length")
+    assert "training.packing: takes out the padding that data.padding: max_length asks for" in full_width
