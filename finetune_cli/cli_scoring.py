@@ -14,13 +14,13 @@ from finetune_cli.allocator import keep_freed_memory
 from finetune_cli.cli_setup import (
     check_data_file,
     check_target,
-    imported_at_once,
     output_format,
     rows_to_label,
     shown_when_failed,
     start,
 )
 from finetune_cli.errors import ConfigError
+from finetune_cli.lean_imports import lean_imports
 from finetune_cli.signals import end_if_stopped
 from finetune_cli.terminal import silence_model_loading
 
@@ -56,7 +56,7 @@ def evaluate(
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json, every_process=True)
     check_target(target, overrides, output_dir)
     check_data_file(data)
-    with imported_at_once():
+    with lean_imports():
         from finetune_cli.commands.evaluate import evaluate as run_evaluate
     from finetune_cli.commands.junit import write_junit
     from finetune_cli.tables.evaluate import evaluate_result
@@ -116,7 +116,7 @@ def predict(
     check_target(target, overrides, output_dir)
     rows = rows_to_label(source, texts, text_pairs, output)
     chosen = output_format(output, file_format.value if file_format else None)
-    with imported_at_once():
+    with lean_imports():
         from finetune_cli.commands.predict import WINDOW_ROWS
         from finetune_cli.commands.predict import predict as run_predict
     from finetune_cli.commands.prediction_files import write_predictions

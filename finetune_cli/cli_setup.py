@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 import sys
@@ -42,22 +41,6 @@ def start(
     ctx.ensure_object(Switches).debug = debug
     start_logging(quiet=quiet, verbose=verbose, enabled=is_main_process())
     return Output(as_json=as_json, enabled=is_main_process())
-
-
-@contextmanager
-def imported_at_once() -> Iterator[None]:
-    """Import without the garbage collector, which finds next to nothing in new modules and takes a quarter of the time.
-
-    What has been imported stays for good and is left out of later collections, too.
-    """
-    collected = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if collected:
-            gc.enable()
 
 
 def read_config(path: Path, overrides: list[str]) -> RunConfig:

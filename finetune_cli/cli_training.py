@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,7 +13,6 @@ from finetune_cli.allocator import keep_freed_memory
 from finetune_cli.cli_setup import (
     check_places,
     check_tools,
-    imported_at_once,
     read_config,
     refuse_with_dry_run,
     show_training,
@@ -23,8 +24,12 @@ from finetune_cli.cli_setup import (
     with_seeds,
 )
 from finetune_cli.errors import ConfigError, ExitCode
+from finetune_cli.lean_imports import lean_imports
 from finetune_cli.signals import end_if_stopped
 from finetune_cli.terminal import silence_model_loading
+
+if TYPE_CHECKING:
+    from finetune_cli.config import RunConfig
 
 
 def prepare(
@@ -99,7 +104,7 @@ def train(
             show(train_seeds_on_several(run_config, num_processes, overwrite=overwrite, offline=offline))
         return ExitCode.DONE
     check_places(run_config)
-    with imported_at_once():
+    with _imports_for(run_config):
         from finetune_cli.commands.train import train as run_train
 
         if run_config.training.loop == "trainer":
@@ -141,3 +146,10 @@ def validate(
             validate_result(out, config, None, err.problems)
         raise
     validate_result(out, config, checked, ())
+
+
+def _imports_for(config: RunConfig) -> AbstractContextManager[None]:
+    """Lean, unless settings hand the run to parts of Trainer, or to code, that may ask for any library."""
+    if config.training.trainer_args or config.model.trust_remote_code:
+        return nullcontext()
+    return lean_imports(adapters=config.model.lora is not None, compiler=bool(config.training.compile))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,19 +178,38 @@ def _load(auto_class: Any, directory: Path, **options: Any) -> tuple[Any, dict[s
     from safetensors import SafetensorError
 
     try:
-        return auto_class.from_pretrained(
-            directory,
-            dtype=torch.float32,  # otherwise a bf16 checkpoint loads as bf16
-            use_safetensors=True,
-            local_files_only=True,
-            ignore_mismatched_sizes=True,  # reported in the loading info, and judged by the caller
-            output_loading_info=True,
-            **options,
-        )
+        with _no_draws_without_storage():
+            return auto_class.from_pretrained(
+                directory,
+                dtype=torch.float32,  # otherwise a bf16 checkpoint loads as bf16
+                use_safetensors=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # reported in the loading info, and judged by the caller
+                output_loading_info=True,
+                **options,
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
         raise MissingError(
             f"The model in {directory} cannot be loaded: {first_line(err)}. Download or copy it again."
         ) from err
+
+
+@contextmanager
+def _no_draws_without_storage() -> Iterator[None]:
+    """Leave out the first draw of embeddings on the device "meta", where weights have no values yet.
+
+    Nothing comes of it but time: torch works in Python there, for which it imports sympy (a quarter of a second).
+    """
+    from torch.nn import init
+
+    def normal(tensor: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        return tensor if tensor.is_meta else draw(tensor, *args, **options)
+
+    draw, init.normal_ = init.normal_, normal
+    try:
+        yield
+    finally:
+        init.normal_ = draw
 
 
 def _mismatched(info: Mapping[str, Any]) -> list[str]:

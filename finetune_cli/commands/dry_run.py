@@ -13,7 +13,6 @@ import torch
 from accelerate.utils import send_to_device
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from finetune_cli import model_files
 from finetune_cli.commands.evaluate import scoring_rules
 from finetune_cli.commands.fitting import OPTIMIZER_ARGUMENTS, build_run_optimizer, new_accelerator, rows_at_once
 from finetune_cli.commands.prepare import prepare
@@ -181,7 +180,7 @@ def _evaluation_seconds(parts: Parts, name: str) -> float:
     split = parts.prepared.splits[name]
     some = FirstRows.of(split)
     began = time.perf_counter()
-    pad_token_id = model_files.pad_token_id(parts.prepared.tokenizer_dir)
+    pad_token_id = parts.prepared.pad_token_id
     predict_logits(parts.model, some, pad_token_id=pad_token_id, device=parts.device)
     return (time.perf_counter() - began) * float(split.offsets[-1]) / float(some.offsets[-1])
 

@@ -11,7 +11,7 @@ import numpy as np
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from finetune_cli import model_files, modeling
+from finetune_cli import modeling
 from finetune_cli.commands.decisions import FitRequest, parse_fit, require_possible, store_rule
 from finetune_cli.commands.gates import (
     check_drops,
@@ -189,7 +189,7 @@ def split_logits(
     return predict_logits(
         model,
         prepared.splits[split],
-        pad_token_id=model_files.pad_token_id(prepared.tokenizer_dir),
+        pad_token_id=prepared.pad_token_id,
         device=model.device,
         accelerator=Accelerator() if share_work else None,
         autocast=inference_dtype(config.training.precision if config else "fp32", model.device.type),

@@ -121,7 +121,7 @@ def _make_cheaper(model: PreTrainedModel, config: RunConfig, prepared: PreparedD
     sharded = arguments.get("fsdp") or any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in SHARDING)
     leaves_zero_gradients_alone = str(arguments.get("optim", "adamw_torch")).startswith("adamw_torch")
     if leaves_zero_gradients_alone and not settings.weight_decay and not sharded:
-        pad_token_id = model_files.pad_token_id(prepared.tokenizer_dir)
+        pad_token_id = prepared.pad_token_id
         train_used_rows_only(model, used_tokens(prepared.splits["train"], pad_token_id))
 
 
@@ -148,7 +148,7 @@ def _load_or_create(config: RunConfig, prepared: PreparedData, *, offline: bool)
         return modeling.build_from_scratch(
             config.model.from_scratch.model_dump(),
             vocab_size=model_files.vocabulary_size(prepared.tokenizer_dir),
-            pad_token_id=model_files.pad_token_id(prepared.tokenizer_dir),
+            pad_token_id=prepared.pad_token_id,
             **options,
         )
     assert config.model.name_or_path is not None, "the config requires one of the two"
@@ -175,7 +175,7 @@ def _build_monitor(
     chosen: DeviceSettings,
 ) -> Monitor:
     evaluation, checkpointing, stopping = config.evaluation, config.checkpointing, config.training.early_stopping
-    pad_token_id = model_files.pad_token_id(prepared.tokenizer_dir)
+    pad_token_id = prepared.pad_token_id
 
     def rows_of(step: int) -> tuple[np.ndarray, int]:
         rows = order.update(step)
@@ -252,7 +252,7 @@ def build_batches(parts: Parts) -> EpochLoader:
     rows = TrainingRows(
         train,
         train.known_labels(),
-        pad_token_id=model_files.pad_token_id(parts.prepared.tokenizer_dir),
+        pad_token_id=parts.prepared.pad_token_id,
         multiple_of=chosen.width_multiple,
         length=max_length if parts.config.data.padding == "max_length" else None,
         static_limit=max_length if chosen.few_widths else None,

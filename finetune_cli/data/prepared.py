@@ -24,6 +24,7 @@ import numpy as np
 
 from finetune_cli.data.tokenization import EncodedBatch
 from finetune_cli.errors import DataError, RunFailedError
+from finetune_cli.model_files import pad_token_id
 from finetune_cli.tasks import Kind
 
 logger = logging.getLogger(__name__)
@@ -123,6 +124,11 @@ class PreparedData:
     def tokenizer_dir(self) -> Path:
         """The tokenizer's files, to be saved beside a model."""
         return self.directory / TOKENIZER
+
+    @cached_property
+    def pad_token_id(self) -> int:
+        """The number of the padding token. Raises MissingError when the tokenizer has none."""
+        return pad_token_id(self.tokenizer_dir)
 
 
 def open_prepared(directory: Path) -> PreparedData | None:

@@ -28,7 +28,7 @@ LAYERS = (
         "modeling",
         "training",
     },
-    {"decision_rule", "launching", "provenance", "records", "run_dir", "signals"},
+    {"decision_rule", "launching", "lean_imports", "provenance", "records", "run_dir", "signals"},
     {"config", "config_fields", "config_messages", "config_rules", "trainer_args"},
     {"allocator", "config_text", "errors", "gate", "tasks", "yaml_source"},
 )

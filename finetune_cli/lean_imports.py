@@ -1,0 +1,126 @@
+"""Importing torch and transformers without what they take along in case it is used, and which here it is not.
+
+transformers looks once for each optional library, imports those it finds, and keeps to the answer: tables, losses of
+images, process groups. Both import torch's compiler for marks on functions, and its symbolic shapes for a comparison.
+That is more than half of all modules, and 1.5 of the 3.5 seconds that imports take before a training.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from operator import eq
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from finetune_cli.launching import launched_processes
+
+UNUSED_BY_TRANSFORMERS = ("datasets", "scipy", "sklearn", "peft")
+
+
+@contextmanager
+def lean_imports(*, adapters: bool = False, compiler: bool = False) -> Iterator[None]:
+    """In this block torch and transformers import little more than models need. For the process of a command alone.
+
+    transformers takes the optional libraries for not installed from then on, and in a process without companions torch
+    for a build without process groups. Whoever else imports them after the block gets them as ever; parts of torch that
+    were left out are loaded when more than their stand-ins can do is asked of them, as by torch.compile.
+    adapters: keep peft, for LoRA. compiler: keep the marks that functions carry for torch.compile. Nothing is left out
+    when torch was imported before.
+    The garbage collector rests meanwhile: it finds next to nothing in new modules and takes a quarter of the time. What
+    was imported stays for good and is left out of later collections, too.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    hidden = [name for name in UNUSED_BY_TRANSFORMERS if name not in sys.modules and not (adapters and name == "peft")]
+    absent: dict[str, Any] = dict.fromkeys(hidden)  # None is Python's own sign for what cannot be imported
+    sys.modules.update(absent)
+    gc.disable()
+    try:
+        import torch
+
+        alone = _is_alone()
+        for name, known in {**({} if compiler else _OF_COMPILER), **(_OF_GROUPS if alone else {})}.items():
+            if name not in sys.modules:
+                sys.modules[name] = _LoadedLater(name, known)
+        with _without_process_groups(torch.distributed) if alone else nullcontext():
+            yield
+            _let_transformers_look(hidden)
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+        gc.freeze()
+        gc.enable()
+
+
+def _is_alone() -> bool:
+    """No launcher has started this process, neither as one of several nor to shard a model."""
+    return launched_processes() == 1 and not any(name.startswith("ACCELERATE_USE_") for name in os.environ)
+
+
+@contextmanager
+def _without_process_groups(distributed: Any) -> Iterator[None]:
+    is_available, distributed.is_available = distributed.is_available, lambda: False
+    try:
+        yield
+    finally:
+        distributed.is_available = is_available
+
+
+def _let_transformers_look(hidden: Sequence[str]) -> None:
+    """For what no module has looked for so far: later it would be found."""
+    from transformers.utils import import_utils
+
+    for name in (*hidden, "torch_distributed"):
+        getattr(import_utils, f"is_{name}_available")()
+
+
+class _LoadedLater(ModuleType):
+    """Stands for a module and answers with `known`; whatever else it is asked for loads the module in its place."""
+
+    def __init__(self, name: str, known: Mapping[str, Any]) -> None:
+        super().__init__(name)
+        self.__dict__.update(known)
+        found = importlib.util.find_spec(name)
+        if found is not None and found.submodule_search_locations is not None:
+            self.__path__ = list(found.submodule_search_locations)  # its submodules can be imported without it
+
+    def __getattr__(self, attribute: str) -> Any:
+        name = self.__name__
+        if attribute.startswith("__"):
+            raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
+        if sys.modules.get(name) is self:
+            del sys.modules[name]
+        return getattr(importlib.import_module(name), attribute)
+
+
+class _Nothing:
+    """A class without instances."""
+
+
+def _unmarked(function: Any = None, *_: Any, **__: Any) -> Any:
+    """A decorator, with or without options, for a compiler that is not there."""
+    return function if callable(function) else lambda decorated: decorated
+
+
+_OF_COMPILER: dict[str, dict[str, Any]] = {
+    "torch._dynamo": {
+        **dict.fromkeys(("disable", "allow_in_graph", "assume_constant_result"), _unmarked),
+        "graph_break": lambda: None,  # torch's optimizers, in each step
+        "eval_frame": SimpleNamespace(OptimizedModule=_Nothing),  # Accelerate asks whether a model is compiled
+    },
+    # torch checks arguments and strides with these where it works in Python, as for weights on the device "meta".
+    "torch.fx.experimental.symbolic_shapes": {
+        **dict.fromkeys(("expect_true", "guard_or_false", "guard_or_true", "guard_size_oblivious"), bool),
+        "sym_eq": eq,
+        "is_nested_int": lambda size: not isinstance(size, int) and size.node.is_nested_int(),
+    },
+}
+_OF_GROUPS: dict[str, dict[str, Any]] = {
+    "torch.distributed.tensor": {"DTensor": _Nothing},  # Accelerate asks whether weights are shared out
+}
