@@ -86,6 +86,7 @@ class _LoadedLater(ModuleType):
     def __init__(self, name: str, known: Mapping[str, Any]) -> None:
         super().__init__(name)
         self.__dict__.update(known)
+        self._known = tuple(known)
         found = importlib.util.find_spec(name)
         if found is not None and found.submodule_search_locations is not None:
             self.__path__ = list(found.submodule_search_locations)  # its submodules can be imported without it
@@ -96,7 +97,10 @@ class _LoadedLater(ModuleType):
             raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
         if sys.modules.get(name) is self:
             del sys.modules[name]
-        return getattr(importlib.import_module(name), attribute)
+            importlib.import_module(name)
+            for known in self._known:
+                delattr(self, known)
+        return getattr(sys.modules[name], attribute)
 
 
 class _Nothing:

@@ -88,7 +88,7 @@ def test_what_was_left_out_is_there_afterwards() -> None:
         "with lean_imports():\n"
         "    import finetune_cli.commands.train\n"
         "import datasets, scipy.stats, torch\n"
-        "from torch.distributed.tensor import Shard, DTensor\n"  # asked for Shard, the stand-in gives way
+        "from torch.distributed.tensor import Shard, DTensor\n"  # Shard is what the stand-in does not have
         "import torch.fx.experimental.symbolic_shapes as shapes\n"
         "assert torch.distributed.is_available() and shapes.ShapeEnv and DTensor.from_local\n"
         "graphs = []\n"
