@@ -13,7 +13,10 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from operator import eq
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -45,6 +48,7 @@ def lean_imports(*, adapters: bool = False, compiler: bool = False) -> Iterator[
         import torch
 
         alone = _is_alone()
+        sys.meta_path.insert(0, _SubmoduleFinder())
         for name, known in {**({} if compiler else _OF_COMPILER), **(_OF_GROUPS if alone else {})}.items():
             if name not in sys.modules:
                 sys.modules[name] = _LoadedLater(name, known)
@@ -87,20 +91,49 @@ class _LoadedLater(ModuleType):
         super().__init__(name)
         self.__dict__.update(known)
         self._known = tuple(known)
-        found = importlib.util.find_spec(name)
-        if found is not None and found.submodule_search_locations is not None:
-            self.__path__ = list(found.submodule_search_locations)  # its submodules can be imported without it
+        self.__path__: list[str] = []  # as of a package: `from NAME import ...` looks for it
 
     def __getattr__(self, attribute: str) -> Any:
-        name = self.__name__
         if attribute.startswith("__"):
-            raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
-        if sys.modules.get(name) is self:
-            del sys.modules[name]
-            importlib.import_module(name)
+            raise AttributeError(f"module {self.__name__!r} has no attribute {attribute!r}")
+        return getattr(self.give_way(), attribute)
+
+    def give_way(self) -> ModuleType:
+        """Load the module and answer as it does from now on."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+            importlib.import_module(self.__name__)
             for known in self._known:
                 delattr(self, known)
-        return getattr(sys.modules[name], attribute)
+        return sys.modules[self.__name__]
+
+
+class _SubmoduleFinder(MetaPathFinder):
+    """Before a submodule of a package that has a stand-in is imported, the package is, which may import it itself."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        package = fullname.rpartition(".")[0]
+        stand_in = sys.modules.get(package)
+        if not isinstance(stand_in, _LoadedLater):
+            return None
+        if fullname in _WITHOUT_THEIR_PACKAGE:
+            file = Path(sys.modules["torch"].__path__[0], *fullname.split(".")[1:]).with_suffix(".py")
+            return importlib.util.spec_from_file_location(fullname, file)
+        stand_in.give_way()
+        return importlib.util.spec_from_loader(fullname, _AsItIs(importlib.import_module(fullname)))
+
+
+class _AsItIs(Loader):
+    """For a module that is there already."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module, self.spec = module, module.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self.module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self.spec
 
 
 class _Nothing:
@@ -125,6 +158,8 @@ _OF_COMPILER: dict[str, dict[str, Any]] = {
         "is_nested_int": lambda size: not isinstance(size, int) and size.node.is_nested_int(),
     },
 }
+# Needed at import by transformers, for a class that it uses with torch.compile alone.
+_WITHOUT_THEIR_PACKAGE = {"torch._dynamo._trace_wrapped_higher_order_op"}
 _OF_GROUPS: dict[str, dict[str, Any]] = {
     "torch.distributed.tensor": {"DTensor": _Nothing},  # Accelerate asks whether weights are shared out
 }
