@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -15,10 +14,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from finetune_cli.errors import ConfigError
 from finetune_cli.model_freezing import encoder_layers
+from finetune_cli.model_trial import agrees, trial_logits
 
 ATTENTION = "packed"
 MULTIPLE = 16  # a few tokens of padding stay, for fewer shapes: kernels are compiled for each in bf16 on CPUs
-RELATIVE = 1e-3  # of the largest logit: float32 differs by 1e-6, a model that packing does not fit by 0.1 and more
 
 
 def pack_rows(model: PreTrainedModel) -> None:
@@ -31,7 +30,7 @@ def pack_rows(model: PreTrainedModel) -> None:
     layers, attention = encoder_layers(model), model.config._attn_implementation
     if layers is None or attention not in ALL_ATTENTION_FUNCTIONS:
         raise _unfit(model)
-    expected = _trial(model)
+    expected = trial_logits(model)
     packing = _Packing(ALL_ATTENTION_FUNCTIONS[attention])
     AttentionInterface.register(ATTENTION, packing.attention)
     AttentionMaskInterface.register(ATTENTION, ALL_MASK_ATTENTION_FUNCTIONS[attention])
@@ -39,11 +38,7 @@ def pack_rows(model: PreTrainedModel) -> None:
     model.base_model.register_forward_pre_hook(packing.begin, with_kwargs=True)
     layers[0].register_forward_pre_hook(packing.take_padding_out, with_kwargs=True)
     layers[-1].register_forward_hook(packing.put_padding_back)
-    try:
-        fits = torch.allclose(_trial(model), expected, rtol=0, atol=RELATIVE * float(expected.abs().max()))
-    except (RuntimeError, TypeError, ValueError, IndexError) as err:
-        raise _unfit(model) from err
-    if not fits:
+    if not agrees(model, expected):
         raise _unfit(model)
 
 
@@ -95,21 +90,6 @@ class _Packing:
         inner = values.shape[2:]
         apart = values.new_zeros(self.rows * self.width, *inner)
         return apart.index_copy(0, self.kept, values[0]).view(self.rows, self.width, *inner)
-
-
-@torch.no_grad()
-def _trial(model: PreTrainedModel) -> Tensor:
-    """Logits of three rows of different lengths, dropout off, the body marked as training so that it packs."""
-    device = model.device
-    lengths = torch.tensor([7, 3, 5], device=device)
-    mask = (torch.arange(7, device=device) < lengths.unsqueeze(1)).long()
-    ids = torch.arange(1, mask.numel() + 1, device=device).view_as(mask) % model.config.vocab_size
-    was_training = model.training
-    model.eval()
-    model.base_model.training = True
-    logits: Tensor = model(input_ids=ids, attention_mask=mask).logits.float()
-    model.train(was_training)
-    return logits
 
 
 def _unfit(model: PreTrainedModel) -> ConfigError:

@@ -159,6 +159,7 @@ def load_trained(directory: Path, device: torch.device, *, trust_remote_code: bo
     """
     from transformers import AutoModelForSequenceClassification
 
+    from finetune_cli.model_last_layer import use_first_token_only
     from finetune_cli.model_on_cpu import use_attention_for_cpu
 
     require_safetensors(directory)
@@ -170,6 +171,7 @@ def load_trained(directory: Path, device: torch.device, *, trust_remote_code: bo
         )
     if device.type == "cpu":
         use_attention_for_cpu(model)
+    use_first_token_only(model)
     return model.to(device).eval()
 
 

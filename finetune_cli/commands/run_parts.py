@@ -24,6 +24,7 @@ from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import ScoringRules, plain_scores
+from finetune_cli.model_last_layer import use_first_token_only
 from finetune_cli.model_on_cpu import use_attention_for_cpu, use_fast_dropout
 from finetune_cli.model_packing import pack_rows
 from finetune_cli.records.training import EvalRecord
@@ -111,6 +112,7 @@ def build_parts(
 def _make_cheaper(model: PreTrainedModel, config: RunConfig, prepared: PreparedData, device: torch.device) -> None:
     """What saves time and memory and trains the same model."""
     settings, arguments = config.training, config.training.trainer_args
+    sharded = arguments.get("fsdp") or any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in SHARDING)
     if device.type == "cpu" and not settings.compile:
         use_attention_for_cpu(model)
         use_fast_dropout(model)
@@ -118,7 +120,8 @@ def _make_cheaper(model: PreTrainedModel, config: RunConfig, prepared: PreparedD
         if device.type == "xla":
             raise ConfigError("training.packing: XLA compiles anew for each shape. Set it to false on this device.")
         pack_rows(model)
-    sharded = arguments.get("fsdp") or any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in SHARDING)
+    elif not sharded:
+        use_first_token_only(model)
     leaves_zero_gradients_alone = str(arguments.get("optim", "adamw_torch")).startswith("adamw_torch")
     if leaves_zero_gradients_alone and not settings.weight_decay and not sharded:
         pad_token_id = prepared.pad_token_id

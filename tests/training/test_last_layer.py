@@ -1,0 +1,109 @@
+"""The last layer for the first token alone: the same logits and gradients, and no model that it harms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AlbertConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    CamembertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+
+from finetune_cli.model_last_layer import use_first_token_only
+from finetune_cli.model_on_cpu import use_attention_for_cpu
+from finetune_cli.modeling import recompute_activations
+
+SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "pad_token_id": 0}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+NO_DROPOUT_HERE = {DistilBertConfig: {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}}
+FITTING = [BertConfig, CamembertConfig, DistilBertConfig, ElectraConfig, RobertaConfig, XLMRobertaConfig]
+
+
+def small(config_class: type, **more: Any) -> Any:
+    torch.manual_seed(0)
+    dropout = NO_DROPOUT_HERE.get(config_class, NO_DROPOUT)
+    return AutoModelForSequenceClassification.from_config(config_class(**{**SIZES, **dropout, **more})).train()
+
+
+def rows() -> dict[str, torch.Tensor]:
+    """Three rows of 20, 5 and 9 tokens, padded."""
+    mask = (torch.arange(20) < torch.tensor([20, 5, 9]).unsqueeze(1)).long()
+    ids = torch.randint(2, 40, mask.shape, generator=torch.Generator().manual_seed(1))
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def logits_and_gradients(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    logits = model(**rows()).logits
+    logits.pow(2).sum().backward()
+    return logits.detach(), {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["", "gradient checkpointing"])
+@pytest.mark.parametrize("cpu_attention", [False, True], ids=["torch's attention", "ours"])
+@pytest.mark.parametrize("config_class", FITTING)
+def test_logits_and_gradients_are_those_of_the_whole_layer(
+    config_class: type, cpu_attention: bool, recompute: bool
+) -> None:
+    expected, expected_gradients = logits_and_gradients(small(config_class))
+    model = small(config_class)
+    if cpu_attention:
+        use_attention_for_cpu(model)
+    if recompute:
+        recompute_activations(model)
+    assert use_first_token_only(model)
+    logits, gradients = logits_and_gradients(model)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6)
+    assert gradients.keys() == expected_gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_only_the_last_layer_is_cut_and_only_after_its_keys_and_values() -> None:
+    model = small(BertConfig)
+    assert use_first_token_only(model)
+    seen: dict[str, torch.Size] = {}
+    layers = model.bert.encoder.layer
+    for name, module in (
+        ("before", layers[1].output.dense),
+        ("keys", layers[2].attention.self.key),
+        ("queries", layers[2].attention.self.query),
+        ("after", layers[2].output.dense),
+    ):
+        module.register_forward_pre_hook(lambda module, args, name=name: seen.update({name: args[0].shape[:2]}))
+    model(**rows())
+    assert seen == {"before": (3, 20), "keys": (3, 20), "queries": (3, 1), "after": (3, 1)}
+
+
+def test_the_weights_are_saved_under_the_same_names() -> None:
+    model = small(BertConfig)
+    names = list(model.state_dict())
+    assert use_first_token_only(model)
+    assert list(model.state_dict()) == names
+
+
+class MeanOfTokens(BertForSequenceClassification):
+    """A head that reads every token."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:  # type: ignore[override]
+        output = self.bert(input_ids, attention_mask)
+        output.logits = self.classifier(output.last_hidden_state.mean(dim=1))
+        return output
+
+
+def test_a_model_that_it_does_not_fit_is_left_as_it_is() -> None:
+    torch.manual_seed(0)
+    whole = MeanOfTokens(BertConfig(**SIZES, **NO_DROPOUT)).eval()
+    expected = whole(**rows()).logits
+    assert not use_first_token_only(whole)
+    assert torch.equal(whole(**rows()).logits, expected)
+    assert not use_first_token_only(small(AlbertConfig, embedding_size=8))
+    assert not use_first_token_only(small(BertConfig, attn_implementation="eager"))
