@@ -30,8 +30,10 @@ def matmul(options: argparse.Namespace) -> dict[str, Any]:
     """The best median speed of torch.mm over several sizes of square matrices, in the dtype that training takes."""
     import torch
 
+    from finetune_cli.training.precision import AUTOCAST_DTYPES, choose_precision
+
     cuda = torch.cuda.is_available()
-    dtype = torch.bfloat16 if cuda and torch.cuda.is_bf16_supported() else torch.float32
+    dtype = AUTOCAST_DTYPES[choose_precision("auto", "cuda" if cuda else "cpu")[0]] or torch.float32
     by_size = {}
     for side in MATMUL_SIDES_CUDA if cuda else MATMUL_SIDES:
         a, b = (torch.randn(side, side, device="cuda" if cuda else "cpu").to(dtype) for _ in range(2))

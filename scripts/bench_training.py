@@ -32,6 +32,7 @@ TRADES = (  # settings that README's "Options that trade" names, for a model of 
     "model.freeze=body",
     "model.lora.r=8",
     "training.gradient_checkpointing=true",
+    "training.packing=true",
 )
 SIDES: dict[str, tuple[str, ...]] = {
     "train8": (PLAIN, DEFAULT),
