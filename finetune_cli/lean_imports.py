@@ -11,16 +11,18 @@ import gc
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from operator import eq
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from finetune_cli.launching import launched_processes
+
+Structure = dict[frozenset[str], dict[str, set[str]]]  # libraries that are needed -> module -> what it defines
 
 UNUSED_BY_TRANSFORMERS = ("datasets", "scipy", "sklearn", "peft")
 
@@ -48,7 +50,7 @@ def lean_imports(*, adapters: bool = False, compiler: bool = False) -> Iterator[
         import torch
 
         alone = _is_alone()
-        sys.meta_path.insert(0, _SubmoduleFinder())
+        sys.meta_path[:0] = [_SubmoduleFinder(), _ScanFinder()]
         for name, known in {**({} if compiler else _OF_COMPILER), **(_OF_GROUPS if alone else {})}.items():
             if name not in sys.modules:
                 sys.modules[name] = _LoadedLater(name, known)
@@ -134,6 +136,50 @@ class _AsItIs(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self.spec
+
+
+class _ScanFinder(MetaPathFinder):
+    """Has transformers read its model files once to learn what they define; it does so twice, a quarter of a second."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname != "transformers.utils.import_utils":
+            return None
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _ScanningOnce(spec.loader)
+        return spec
+
+
+class _ScanningOnce(Loader):
+    """The module's own loader, and what the module then knows kept from call to call."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: Any) -> None:
+        module.__spec__.loader = module.__loader__ = self.loader
+        self.loader.exec_module(module)
+        module.define_import_structure = _remembering(module.define_import_structure)
+
+
+def _remembering(define: Callable[[Any], Structure]) -> Callable[..., Structure]:
+    """transformers' define_import_structure, with a memory of the folders that it has read."""
+    known: dict[str, Structure] = {}
+
+    def define_import_structure(module_path: str | Path, prefix: str | None = None) -> Structure:
+        folder = os.path.dirname(module_path) if os.path.isfile(module_path) else os.fspath(module_path)
+        if folder not in known:
+            known[folder] = define(folder)
+        before = f"{prefix}." if prefix else ""
+        return {
+            needed: {f"{before}{name}": set(objects) for name, objects in modules.items()}
+            for needed, modules in known[folder].items()
+        }
+
+    return define_import_structure
 
 
 class _Nothing:

@@ -114,3 +114,16 @@ def test_nothing_is_left_out_where_torch_was_imported_before_or_a_launcher_start
     for start, variables in (("import torch\n", {}), ("", {"WORLD_SIZE": "2"}), ("", {"ACCELERATE_USE_FSDP": "true"})):
         done = python(start + check, **variables)
         assert done.returncode == 0, done.stderr
+
+
+def test_transformers_knows_the_same_names_after_one_look_at_its_files() -> None:
+    """And lets none of them go missing: each model's module and class by its name."""
+    names = (
+        "import transformers, transformers.models as models\n"
+        "print(sorted(map(str, dir(transformers))), sorted(map(str, dir(models))))\n"
+        "print(transformers.BertConfig, models.bert.BertConfig, transformers.AutoTokenizer)\n"
+    )
+    lean = "from finetune_cli.lean_imports import lean_imports\nwith lean_imports():\n    import transformers.models\n"
+    found, expected = python(lean + names), python(names)
+    assert (found.returncode, expected.returncode) == (0, 0), found.stderr
+    assert found.stdout == expected.stdout
