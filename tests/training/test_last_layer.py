@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from small_models import NO_DROPOUT, SIZES, logits_and_gradients, rows, small
 from transformers import (
     AlbertConfig,
-    AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     CamembertConfig,
@@ -22,29 +22,7 @@ from finetune_cli.model_last_layer import use_first_token_only
 from finetune_cli.model_on_cpu import use_attention_for_cpu
 from finetune_cli.modeling import recompute_activations
 
-SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "pad_token_id": 0}
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-NO_DROPOUT_HERE = {DistilBertConfig: {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}}
 FITTING = [BertConfig, CamembertConfig, DistilBertConfig, ElectraConfig, RobertaConfig, XLMRobertaConfig]
-
-
-def small(config_class: type, **more: Any) -> Any:
-    torch.manual_seed(0)
-    dropout = NO_DROPOUT_HERE.get(config_class, NO_DROPOUT)
-    return AutoModelForSequenceClassification.from_config(config_class(**{**SIZES, **dropout, **more})).train()
-
-
-def rows() -> dict[str, torch.Tensor]:
-    """Three rows of 20, 5 and 9 tokens, padded."""
-    mask = (torch.arange(20) < torch.tensor([20, 5, 9]).unsqueeze(1)).long()
-    ids = torch.randint(2, 40, mask.shape, generator=torch.Generator().manual_seed(1))
-    return {"input_ids": ids * mask, "attention_mask": mask}
-
-
-def logits_and_gradients(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    logits = model(**rows()).logits
-    logits.pow(2).sum().backward()
-    return logits.detach(), {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["", "gradient checkpointing"])
