@@ -2,7 +2,7 @@
 
 transformers looks once for each optional library, imports those it finds, and keeps to the answer: tables, losses of
 images, process groups. Both import torch's compiler for marks on functions, and its symbolic shapes for a comparison.
-That is more than half of all modules, and 1.5 of the 3.5 seconds that imports take before a training.
+That is more than half of all modules, and half of the 3.5 seconds that imports take before a training.
 """
 
 from __future__ import annotations
