@@ -124,8 +124,7 @@ def _make_cheaper(model: PreTrainedModel, config: RunConfig, prepared: PreparedD
         use_first_token_only(model)
     leaves_zero_gradients_alone = str(arguments.get("optim", "adamw_torch")).startswith("adamw_torch")
     if leaves_zero_gradients_alone and not settings.weight_decay and not sharded:
-        pad_token_id = prepared.pad_token_id
-        train_used_rows_only(model, used_tokens(prepared.splits["train"], pad_token_id))
+        train_used_rows_only(model, used_tokens(prepared.splits["train"], prepared.pad_token_id))
 
 
 def build_model(config: RunConfig, prepared: PreparedData, *, offline: bool) -> PreTrainedModel:
@@ -178,7 +177,6 @@ def _build_monitor(
     chosen: DeviceSettings,
 ) -> Monitor:
     evaluation, checkpointing, stopping = config.evaluation, config.checkpointing, config.training.early_stopping
-    pad_token_id = prepared.pad_token_id
 
     def rows_of(step: int) -> tuple[np.ndarray, int]:
         rows = order.update(step)
@@ -194,7 +192,7 @@ def _build_monitor(
                 logits = predict_logits(
                     model,
                     rows,
-                    pad_token_id=pad_token_id,
+                    pad_token_id=prepared.pad_token_id,
                     device=model.device,
                     accelerator=monitor.accelerator,
                     check=check,
