@@ -87,6 +87,8 @@ def train(
     run_config = read_config(config, with_seeds(with_output_dir(overrides, output_dir), seeds))
     if dry_run:
         refuse_with_dry_run(resume=resume, overwrite=overwrite, push=push, num_processes=num_processes)
+    check_tools(run_config, push=push)
+    if dry_run:
         from finetune_cli.commands.dry_run import dry_run as run_dry
         from finetune_cli.tables.dry_run import dry_run_result
 
@@ -95,7 +97,6 @@ def train(
         keep_freed_memory()
         dry_run_result(out, run_dry(run_config, offline=offline))
         return ExitCode.DONE
-    check_tools(run_config, push=push)
     show = partial(show_training, out, pair=len(run_config.data.text) == 2)
     if num_processes > 1 and run_config.training.seeds is None:
         return train_on_several(run_config, num_processes, offline=offline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -29,6 +30,15 @@ QUERY_AND_VALUE = (
 DOWN, UP, BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
 
 
+def require_peft() -> None:
+    """Raise MissingError, which says what to install, when the library that makes the adapters is not there."""
+    if importlib.util.find_spec("peft") is None:
+        raise MissingError(
+            "model.lora needs the library peft. Install it: pip install 'finetune-cli[lora]', or pip install '.[lora]' "
+            "in a checkout."
+        )
+
+
 def add_lora(
     model: PreTrainedModel,
     *,
@@ -44,13 +54,9 @@ def add_lora(
     are drawn from the global generator and start as zero. Raises MissingError without the library peft, ConfigError
     when a target is not there.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as err:
-        raise MissingError(
-            "model.lora needs the library peft. Install it: pip install 'finetune-cli[lora]', or pip install '.[lora]' "
-            "in a checkout."
-        ) from err
+    require_peft()
+    from peft import LoraConfig, inject_adapter_in_model
+
     settings = LoraConfig(
         r=r, lora_alpha=lora_alpha, lora_dropout=lora_dropout, target_modules=_targets(model, target_modules)
     )

@@ -60,6 +60,8 @@ def train(
     """
     require_place(config.hub, push=push)
     require_trackers(config.tracking)
+    if config.model.lora is not None:
+        model_lora.require_peft()
     seeds = config.training.seeds
     if seeds is None:
         return _train_one(config, resume=resume, overwrite=overwrite, push=push, offline=offline, listen=listen)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -132,3 +133,19 @@ def test_a_damaged_trained_model_gives_no_answers(tmp_path: Path, finished: Path
 def test_the_trained_model_itself_is_accepted(tmp_path: Path, finished: Path) -> None:
     said = finetune("predict", shutil.copytree(finished / "run" / "model", tmp_path / "model"), "--text", "good")
     assert (said.code, json.loads(said.stdout)["id"]) == (0, 0), said.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["train", "dry run"])
+def test_adapters_without_their_library_are_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Path, more: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "peft", None)  # Python's own sign for what cannot be imported
+    said = finetune(
+        "train",
+        finished / "config.yaml",
+        *("-s", "model.lora={r: 4}", "--output-dir", "new", *more),
+        env={"FINETUNE_CACHE": str(tmp_path / "cache")},
+    )
+    refused(said, 5, "model.lora needs the library peft. Install it: pip install")
+    assert not list(tmp_path.iterdir())

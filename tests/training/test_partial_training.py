@@ -25,7 +25,7 @@ from transformers import (
 
 from finetune_cli.commands.train import train
 from finetune_cli.config import load_config
-from finetune_cli.errors import ConfigError, ExitCode, InterruptedRunError, MissingError
+from finetune_cli.errors import ConfigError, InterruptedRunError
 from finetune_cli.model_freezing import freeze
 from finetune_cli.model_lora import add_lora, merge_lora
 from finetune_cli.modeling import recompute_activations
@@ -278,13 +278,6 @@ def test_the_saved_model_is_a_plain_one_and_scores_as_in_training(
     assert not any(info.values())
     assert type(model).__name__ == "BertForSequenceClassification"
     assert model.config.id2label == {0: "negative", 1: "positive"}
-
-
-def test_without_peft_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(MissingError, match=r"needs the library peft. Install it: pip install") as caught:
-        add_lora(small(), **LORA)
-    assert caught.value.exit_code == ExitCode.MISSING
 
 
 def test_the_share_that_is_trained_is_said(caplog: pytest.LogCaptureFixture) -> None:
