@@ -25,16 +25,13 @@ def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
         scores(out, evaluation)
         gate_lines(out, evaluation.gates)
         out.line()
+    best = f"Best: update {report.best_step}, saved and scored above."
     if report.already_finished:
-        out.line(
-            f"Finished before, after {report.steps} updates; nothing was trained. Best: update {report.best_step}."
-        )
+        out.line(f"Finished before, after {report.steps} updates; nothing was trained. {best}")
     else:
         resumed = f", going on from update {report.resumed_from}" if report.resumed_from else ""
-        out.line(
-            f"{report.steps} updates in {duration(report.seconds)} ({report.rows_per_second:.0f} rows/s){resumed}. "
-            f"Best: update {report.best_step}."
-        )
+        speed = f"{duration(report.seconds)} ({report.rows_per_second:.0f} rows/s)"
+        out.line(f"{report.steps} updates in {speed}{resumed}. {best}")
     out.line()
     out.line(f"  model      {run.model}")
     out.line(f"  scores     {run.path / 'eval'}")

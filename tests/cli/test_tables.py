@@ -111,14 +111,14 @@ def test_the_end_of_a_run_says_how_long_where_and_what_next(capsys: pytest.Captu
     train_result(Output(), train_report(), pair=True)
     said = capsys.readouterr().out
     assert "f1 0.899 [0.872, 0.923] n=408" in said
-    assert "1377 updates in 12:34 (15 rows/s). Best: update 918.\n" in said
+    assert "1377 updates in 12:34 (15 rows/s). Best: update 918, saved and scored above.\n" in said
     assert 'finetune predict \'runs/my run\' --text "..." --text-pair "..."\n' in said
 
 
 def test_the_end_of_a_continued_run_says_where_it_went_on(capsys: pytest.CaptureFixture[str]):
     train_result(Output(), train_report(resumed_from=459), pair=False)
     said = capsys.readouterr().out
-    assert "(15 rows/s), going on from update 459. Best: update 918." in said
+    assert "(15 rows/s), going on from update 459. Best: update 918, saved and scored above." in said
     assert "--text-pair" not in said
 
 
