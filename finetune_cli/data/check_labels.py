@@ -8,21 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from finetune_cli.data.findings import ROWS_SHOWN, Finding, rows_of
+from finetune_cli.data.spilled import SpilledArray
 
 IMBALANCE = 10  # times as many rows in the largest class as in the smallest: then accuracy says little
 NAMES_SHOWN = 3
 
 
-def spelling_finding(labels: np.ndarray, rows: np.ndarray, names: Sequence[str], where: str) -> Finding | None:
+def spelling_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str], where: str) -> Finding | None:
     """Class names that differ only in case or blanks, in train. labels: class numbers (N,), of several labels a row 0
-    and 1 (N, C). rows: from 0, int (N,)."""
+    and 1 (N, C). rows: their numbers, from 0."""
     spellings: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         spellings.setdefault("".join(name.casefold().split()), []).append(number)
-    counts = np.bincount(labels, minlength=len(names)) if labels.ndim == 1 else labels.sum(axis=0, dtype=np.int64)
-    groups = [sorted(group, key=lambda number: -counts[number]) for group in spellings.values() if len(group) > 1]
+    groups = [group for group in spellings.values() if len(group) > 1]
     if not groups:
         return None
+    counts = np.bincount(labels, minlength=len(names)) if labels.ndim == 1 else labels.sum(axis=0, dtype=np.int64)
+    groups = [sorted(group, key=lambda number: -counts[number]) for group in groups]
     places = _places_with(labels, [number for group in groups for number in group[1:]])
     shown = "; ".join(" and ".join(repr(names[number]) for number in group) for group in groups[:NAMES_SHOWN])
     more = f" ... ({len(groups)} such names)" if len(groups) > NAMES_SHOWN else ""
@@ -39,9 +41,9 @@ def spelling_finding(labels: np.ndarray, rows: np.ndarray, names: Sequence[str],
     )
 
 
-def joined_finding(labels: np.ndarray, rows: np.ndarray, names: Sequence[str], where: str) -> Finding | None:
+def joined_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str], where: str) -> Finding | None:
     """Class names that are other class names with a comma or semicolon between them, in train. labels: 0 and 1 (N, C),
-    of one label a row (N,), where a name may well have a comma. rows: from 0, int (N,)."""
+    of one label a row (N,), where a name may well have a comma. rows: their numbers, from 0."""
     if labels.ndim == 1:
         return None
     known = set(names)
@@ -67,10 +69,10 @@ def _parts(name: str) -> set[str]:
 
 
 def unseen_finding(
-    labels: np.ndarray, rows: np.ndarray, names: Sequence[str], in_train: Mapping[str, int], *, split: str, where: str
+    labels: np.ndarray, rows: SpilledArray, names: Sequence[str], in_train: Mapping[str, int], *, split: str, where: str
 ) -> Finding | None:
     """Rows of classes that no row of train has. labels: class numbers, int (N,), of several labels a row 0 and 1
-    (N, C). rows: from 0, int (N,)."""
+    (N, C). rows: their numbers, from 0."""
     unseen = [number for number, name in enumerate(names) if not in_train[name]]
     places = _places_with(labels, unseen)
     if not len(places):
@@ -143,11 +145,13 @@ def _uneven(counts: Mapping[str, int], where: str, rows: int | None) -> Finding 
 
 def _places_with(labels: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
     """The places whose row has one of these classes."""
+    if not numbers:
+        return np.zeros(0, np.int64)
     return np.flatnonzero(np.isin(labels, numbers) if labels.ndim == 1 else labels[:, numbers].any(axis=1))
 
 
-def _first(rows: np.ndarray, places: np.ndarray) -> list[int]:
-    return [int(row) + 1 for row in rows[places[:ROWS_SHOWN]]]
+def _first(rows: SpilledArray, places: np.ndarray) -> list[int]:
+    return [row + 1 for row in rows.at(places[:ROWS_SHOWN])]
 
 
 def _listed(names: Sequence[str]) -> str:

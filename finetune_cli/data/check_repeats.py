@@ -1,17 +1,21 @@
 """Texts that occur more than once: in one split, and in several. N rows of a split.
 
-Texts are remembered as 8-byte hashes in arrays and compared by sorting: 24 bytes per row while a split is read, 16
-after it, whatever the length of the texts. Two different texts among a million share a hash with a chance of 3e-8.
+Texts are remembered as 8-byte hashes on disk and compared by sorting, a part of them at a time, so memory grows with
+neither the rows nor the texts. Two different texts among a million share a hash with a chance of 3e-8.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
 
 import numpy as np
+
+from finetune_cli.data.spilled import SpilledArray
+
+PART = 1 << 17  # hashes sorted at once
 
 NO_TEXT = 0
 # Beside ASCII punctuation and what NFKC turns into it.
@@ -21,7 +25,7 @@ DROPPED_BYTES = b" \t\r\n\v\f!\"#%&'()*,-./:;?@[\\]_{}"  # symbols such as + < =
 
 @dataclass(frozen=True)
 class Repeats:
-    """Places of rows in order, int64.
+    """Places of rows, int64.
 
     same: rows that repeat text and label of an earlier one, which is at same_as. contrary: rows whose text occurred
     before with another label, first at contrary_to.
@@ -33,70 +37,81 @@ class Repeats:
     contrary_to: np.ndarray
 
 
-@dataclass(frozen=True)
-class SeenTexts:
-    """The texts of a split that has been read. keys: sorted hashes, int64 (N,). rows: the row of each, int64 (N,)."""
-
-    split: str
-    keys: np.ndarray
-    rows: np.ndarray
-
-    def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places in `keys` whose text is in this split, and the first row that has it here."""
-        if not len(self.keys):
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        nearest = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        places = np.flatnonzero((self.keys[nearest] == keys) & (keys != NO_TEXT))
-        return places, self.rows[nearest[places]]
-
-
 class TextHashes:
-    """The texts of one split as hashes, in the order of the rows."""
+    """The texts of one split as hashes, in the order of the rows, which are numbered from 0.
 
-    def __init__(self) -> None:
-        self._exact, self._folded, self._rows = array("q"), array("q"), array("q")
+    folder: where they are kept while this object lives.
+    """
+
+    def __init__(self, split: str, folder: Path) -> None:
+        self.split = split
+        self.rows = SpilledArray(folder, np.int64)  # the row number of each place: rows may be left out
+        self._exact = SpilledArray(folder, np.int64)
+        self._folded = SpilledArray(folder, np.int64)  # without case, blanks and punctuation
 
     def add(self, rows: Sequence[int], columns: Sequence[Sequence[str]], empty: Sequence[int]) -> None:
         """Some more rows: one sequence of texts for each text column. empty: places of those with no text."""
         folded = [fold(texts) for texts in columns]
-        start = len(self._rows)
-        self._rows.extend(rows)
         if len(columns) == 1:
-            self._exact.extend(map(hash, columns[0]))
-            self._folded.extend(map(hash, folded[0]))  # of nothing but punctuation: b"", whose hash is NO_TEXT
+            exact_keys = list(map(hash, columns[0]))
+            folded_keys = list(map(hash, folded[0]))  # of nothing but punctuation: b"", whose hash is NO_TEXT
         else:
-            self._exact.extend(map(hash, zip(*columns, strict=True)))
-            self._folded.extend(hash(pair) if any(pair) else NO_TEXT for pair in zip(*folded, strict=True))
+            exact_keys = list(map(hash, zip(*columns, strict=True)))
+            folded_keys = [hash(pair) if any(pair) else NO_TEXT for pair in zip(*folded, strict=True)]
         for place in empty:
-            self._exact[start + place] = self._folded[start + place] = NO_TEXT
-
-    @property
-    def rows(self) -> np.ndarray:
-        """The row number of each place, from 0, int64 (N,)."""
-        return np.frombuffer(self._rows, np.int64)
-
-    @property
-    def folded(self) -> np.ndarray:
-        """The hash of each text without case, blanks and punctuation, int64 (N,)."""
-        return np.frombuffer(self._folded, np.int64)
-
-    def seen(self, split: str) -> SeenTexts:
-        """For the splits after this one."""
-        order = np.argsort(self.folded, kind="stable")
-        return SeenTexts(split, self.folded[order], self.rows[order])
+            exact_keys[place] = folded_keys[place] = NO_TEXT
+        self.rows.append(rows)
+        self._exact.append(exact_keys)
+        self._folded.append(folded_keys)
 
     def repeats(self, labels: np.ndarray | None) -> Repeats:
-        """Rows with exactly the same text. labels: class numbers or values (N,); None: rows have no labels."""
-        exact = np.frombuffer(self._exact, np.int64)
-        order = np.argsort(exact, kind="stable")
-        keys = exact[order]
-        equal = (keys[1:] == keys[:-1]) & (keys[1:] != NO_TEXT)
-        in_group = np.append(equal, False) | np.append(False, equal)
-        places = order[in_group]
-        starts = ~np.append(False, equal)[in_group]  # a group is a run of equal texts, in the order of the rows
-        group = np.cumsum(starts) - 1
-        of_row = np.zeros(len(places)) if labels is None else np.asarray(labels)[places]
-        return _repeats(places, group, of_row)
+        """Rows with exactly the same text, in order. labels: class numbers or values (N,); None: there are none."""
+        found = [Repeats(*[np.zeros(0, np.int64)] * 4)]
+        for keys, places in _parts(self._exact):
+            equal = keys[1:] == keys[:-1]
+            in_group = np.append(equal, False) | np.append(False, equal)
+            starts = ~np.append(False, equal)[in_group]  # a group is a run of equal texts, in the order of the rows
+            repeated = places[in_group]
+            of_row = np.zeros(len(repeated)) if labels is None else labels[repeated]
+            found.append(_repeats(repeated, np.cumsum(starts) - 1, of_row))
+        same, same_as, contrary, contrary_to = map(np.concatenate, zip(*map(astuple, found), strict=True))
+        by_same, by_contrary = np.argsort(same), np.argsort(contrary)
+        return Repeats(same[by_same], same_as[by_same], contrary[by_contrary], contrary_to[by_contrary])
+
+    def also_in(self, other: TextHashes) -> tuple[np.ndarray, np.ndarray]:
+        """Places in order whose text, folded, `other` has too, and the first place that has it there; int64 (M,)."""
+        found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+        for keys, places in _parts(self._folded):
+            different, which = np.unique(keys, return_inverse=True)
+            first = other._first_places(different)[which]
+            found.append((places[first >= 0], first[first >= 0]))
+        here, there = map(np.concatenate, zip(*found, strict=True))
+        order = np.argsort(here)
+        return here[order], there[order]
+
+    def _first_places(self, keys: np.ndarray) -> np.ndarray:
+        """Where each of these folded hashes, sorted (K,), occurs first; -1 for those that do not; int64 (K,)."""
+        first = np.full(len(keys), -1)
+        for start, block in self._folded.blocks():
+            nearest = np.minimum(np.searchsorted(keys, block), len(keys) - 1)
+            hits = np.flatnonzero((keys[nearest] == block) & (first[nearest] < 0))[::-1]
+            first[nearest[hits]] = start + hits  # backwards: of several in this block the first one stays
+        return first
+
+
+def _parts(hashes: SpilledArray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Hashes of texts with their places, sorted by both, in parts of about PART: equal hashes are in the same part."""
+    count = max(1, -(-len(hashes) // PART))
+    for number in range(count):
+        keys, places = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for start, block in hashes.blocks():
+            chosen = np.flatnonzero((block % count == number) & (block != NO_TEXT))
+            keys.append(block[chosen])
+            places.append(start + chosen)
+        all_keys, all_places = np.concatenate(keys), np.concatenate(places)
+        order = np.argsort(all_keys, kind="stable")
+        if len(order):
+            yield all_keys[order], all_places[order]
 
 
 def _repeats(places: np.ndarray, group: np.ndarray, labels: np.ndarray) -> Repeats:
@@ -104,11 +119,9 @@ def _repeats(places: np.ndarray, group: np.ndarray, labels: np.ndarray) -> Repea
     by_label = np.lexsort((places, labels, group))
     g, y, p = group[by_label], labels[by_label], places[by_label]
     again = np.flatnonzero((g[1:] == g[:-1]) & (y[1:] == y[:-1])) + 1
-    again = again[np.argsort(p[again])]
     _, firsts = np.unique(group, return_index=True)
     first = firsts[group]  # where each row's group begins
     contrary = np.flatnonzero(labels != labels[first])
-    contrary = contrary[np.argsort(places[contrary])]
     return Repeats(p[again], p[again - 1], places[contrary], places[first[contrary]])
 
 

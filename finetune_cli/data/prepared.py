@@ -33,6 +33,7 @@ FORMAT = 3  # to be raised when files or report change, and when the data checks
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
 NPY_HEADER_BYTES = 128
+MAPPED_AT_ONCE = 2**16  # labels
 ABANDONED_SECONDS = 24 * 3600
 
 
@@ -228,12 +229,15 @@ class SplitWriter:
     def map_labels(self, numbers: np.ndarray) -> None:
         """After the last row: replace each label code by numbers[code]: a number, or a row of 0 and 1 (C,)."""
         path, aside = self.folder / "labels.npy", self.folder / "labels-mapped.npy"
-        codes = np.load(path, mmap_mode="r")
-        labels = np.lib.format.open_memmap(aside, "w+", numbers.dtype, (len(codes), *numbers.shape[1:]))
-        step = 2**20
-        for start in range(0, len(codes), step):
-            labels[start : start + step] = numbers[codes[start : start + step]]
-        labels.flush()
+        written = self._arrays["labels"]
+        # Read and written, not mapped: the pages of a map would count as this process's memory.
+        with path.open("rb") as codes, aside.open("wb") as labels:
+            codes.seek(NPY_HEADER_BYTES)
+            shape = (written.length, *numbers.shape[1:])
+            header = {"descr": numbers.dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(labels, header)
+            while block := codes.read(MAPPED_AT_ONCE * written.dtype.itemsize):
+                labels.write(numbers[np.frombuffer(block, written.dtype)].data)
         aside.replace(path)
 
     def drop_labels(self) -> None:

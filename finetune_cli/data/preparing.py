@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from finetune_cli.data.check_labels import balance_findings, joined_finding, spelling_finding, unseen_finding
-from finetune_cli.data.check_repeats import SeenTexts
+from finetune_cli.data.check_repeats import TextHashes
 from finetune_cli.data.check_split import SplitChecks
 from finetune_cli.data.checks import checked_rows
 from finetune_cli.data.findings import Finding
@@ -112,13 +112,13 @@ def prepare_splits(
         names = settings.labels or (sources["train"].label_names if isinstance(settings.label, str) else settings.label)
     reports: dict[str, Any] = {}
     findings: list[Finding] = []
-    seen: list[SeenTexts] = []
+    seen: list[TextHashes] = []
     for split, source in sources.items():
         split_pass = _SplitPass(split, source, settings, encoder, directory / "splits" / split)
         reports[split], names = split_pass.run(names)
         in_train = reports["train"]["labels"] if "train" in reports else None
         findings += split_pass.findings(names, in_train, seen)
-        seen.append(split_pass.checks.hashes.seen(split))
+        seen.append(split_pass.checks.hashes)
     counts = {split: report["labels"] for split, report in reports.items() if report["labels"]}
     rows_of_train = reports["train"]["rows"] if "train" in reports and settings.kind == "multilabel" else None
     findings += balance_findings(
@@ -159,7 +159,7 @@ class _SplitPass:
         # How many rows have 0, 1 ... max_length tokens before truncation; the last place counts all longer ones.
         self.length_counts = np.zeros(settings.max_length + 2, np.int64)
         self.longest = 0
-        self.checks = SplitChecks(split, source.where, max_length=settings.max_length)
+        self.checks = SplitChecks(split, source.where, max_length=settings.max_length, folder=folder)
         self.labels_per_row: dict[str, Any] = {}  # a part of the report, of several labels a row alone
 
     def run(self, names: Sequence[str] | None) -> tuple[dict[str, Any], Sequence[str] | None]:
@@ -248,7 +248,7 @@ class _SplitPass:
         }
 
     def findings(
-        self, names: Sequence[str] | None, in_train: Mapping[str, int] | None, seen: Sequence[SeenTexts]
+        self, names: Sequence[str] | None, in_train: Mapping[str, int] | None, seen: Sequence[TextHashes]
     ) -> list[Finding]:
         """What the checks found, once `run` is through.
 

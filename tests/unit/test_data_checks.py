@@ -12,10 +12,13 @@ from finetune_cli.commands.prepare import prepare, prepare_file
 from finetune_cli.commands.target import Target
 from finetune_cli.config import load_config
 from finetune_cli.config_fields import ChecksConfig
+from finetune_cli.data import check_repeats, spilled
 from finetune_cli.data.check_labels import joined_finding
 from finetune_cli.data.check_repeats import TextHashes, fold
+from finetune_cli.data.check_split import SplitChecks
 from finetune_cli.data.check_texts import MARKUP, WRONG_ENCODING
 from finetune_cli.data.findings import excerpt, row_list
+from finetune_cli.data.spilled import SpilledArray
 from finetune_cli.errors import ConfigError, DataError
 
 WORDS = {"good": "pos", "great": "pos", "lovely": "pos", "bad": "neg", "poor": "neg", "awful": "neg"}
@@ -125,15 +128,17 @@ def test_a_fault_is_found_and_nothing_else(check, fault):
     assert finding["advice"].endswith(".")
 
 
-def test_class_names_that_join_others_with_a_comma_are_seen():
+def test_class_names_that_join_others_with_a_comma_are_seen(tmp_path):
+    rows = SpilledArray(tmp_path, np.int64)
+    rows.append(range(5))
     names = ["room", "food", "room, food", "a, b", "food;room"]
     labels = np.eye(5, dtype=np.uint8)
-    found = joined_finding(labels, np.arange(5), names, "train.csv")
+    found = joined_finding(labels, rows, names, "train.csv")
     assert (found.check, found.count, list(found.rows)) == ("label_spelling", 2, [3, 5])
     assert "'room, food' looks like two labels" in found.problem
     assert "joined by |" in found.advice
-    assert joined_finding(labels[:, :2], np.arange(5), names[:2], "train.csv") is None
-    assert joined_finding(np.arange(5), np.arange(5), names, "train.csv") is None  # one label a row: a name is a name
+    assert joined_finding(labels[:, :2], rows, names[:2], "train.csv") is None
+    assert joined_finding(np.arange(5), rows, names, "train.csv") is None  # one label a row: a name is a name
 
 
 def test_every_check_of_the_config_has_a_fault_here():
@@ -264,19 +269,28 @@ def test_folding_drops_case_blanks_punctuation_and_variants_and_keeps_the_rest()
     assert len(set(fold(["c+", "c", "c \U0001f600", "c \U0001f61e", "1", "2"]))) == 6
 
 
-def test_texts_of_nothing_but_punctuation_are_not_taken_for_each_other():
-    hashes = TextHashes()
+def test_texts_of_nothing_but_punctuation_are_not_taken_for_each_other(tmp_path):
+    hashes = TextHashes("train", tmp_path)
     hashes.add([0, 1, 2], [["...", "", "a"]], [1])
-    other = TextHashes()
+    other = TextHashes("validation", tmp_path)
     other.add([0, 1, 2], [["?!", "", "A."]], [1])
-    places, rows = hashes.seen("train").find(other.folded)
-    assert (places.tolist(), rows.tolist()) == ([2], [2])
+    here, there = other.also_in(hashes)
+    assert (here.tolist(), there.tolist()) == ([2], [2])
 
 
-def test_repeats_are_those_that_a_dictionary_finds():
+@pytest.fixture(params=[None, 64], ids=["all at once", "part by part"])
+def in_parts(request, monkeypatch):
+    """As with more rows than are compared at once."""
+    if request.param:
+        monkeypatch.setattr(check_repeats, "PART", request.param)
+        monkeypatch.setattr(spilled, "BLOCK", request.param - 1)
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_repeats_are_those_that_a_dictionary_finds(tmp_path):
     rng = np.random.default_rng(5)
     words, labels = [f"w{n}" for n in rng.integers(0, 300, 1000)], rng.integers(0, 3, 1000)
-    hashes = TextHashes()
+    hashes = TextHashes("train", tmp_path)
     hashes.add(range(1000), [words], [])
     repeats = hashes.repeats(labels)
     last, first, same, contrary = {}, {}, [], []
@@ -289,6 +303,34 @@ def test_repeats_are_those_that_a_dictionary_finds():
         first.setdefault(word, place)
     assert list(zip(repeats.same.tolist(), repeats.same_as.tolist(), strict=True)) == same
     assert list(zip(repeats.contrary.tolist(), repeats.contrary_to.tolist(), strict=True)) == contrary
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_a_text_is_found_where_another_split_has_it_first(tmp_path):
+    rng = np.random.default_rng(6)
+    theirs, ours = ([f"w{n}" for n in rng.integers(0, 2000, 1000)] for _ in range(2))
+    train, test = TextHashes("train", tmp_path), TextHashes("test", tmp_path)
+    train.add(range(1000), [theirs], [])
+    test.add(range(1000), [ours], [])
+    expected = [(place, theirs.index(word)) for place, word in enumerate(ours) if word in theirs]
+    assert list(zip(*map(np.ndarray.tolist, test.also_in(train)), strict=True)) == expected
+    assert 300 < len(expected) < 1000
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_long_rows_are_those_that_numpy_finds(tmp_path):
+    lengths = np.random.default_rng(7).geometric(0.02, 1000).astype(np.int32)
+    lengths[[300, 700]] = 9000, 9001
+    checks = SplitChecks("train", "train.csv", max_length=128, folder=tmp_path)
+    texts = [f"text {number}" for number in range(1000)]
+    checks.add(range(1000, 2000), [texts], lengths)
+    long, cut = sorted(checks.findings(None, str, [], lambda rows: {}), key=lambda finding: finding.check)
+    over = np.flatnonzero(lengths > 128)
+    assert (cut.check, cut.count, list(cut.rows)) == ("truncated", len(over), (1001 + over[:5]).tolist())
+    usual = int(np.quantile(lengths, 0.95, method="lower"))
+    assert (long.check, long.count, list(long.rows)) == ("long_rows", 2, [1301, 1701])
+    assert f"({usual} tokens)" in long.problem
+    assert long.example == "row 1,701 with 9,001 tokens"
 
 
 def test_what_is_shown_is_short_and_cannot_move_the_cursor():
