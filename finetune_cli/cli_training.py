@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from finetune_cli.cli_setup import (
     with_seeds,
 )
 from finetune_cli.errors import ConfigError, ExitCode
-from finetune_cli.lean_imports import lean_imports
+from finetune_cli.lean_imports import lean_imports, without_collections
 from finetune_cli.signals import end_if_stopped
 from finetune_cli.terminal import silence_model_loading
 
@@ -89,7 +89,8 @@ def train(
         refuse_with_dry_run(resume=resume, overwrite=overwrite, push=push, num_processes=num_processes)
     check_tools(run_config, push=push)
     if dry_run:
-        from finetune_cli.commands.dry_run import dry_run as run_dry
+        with _imports_for(run_config):
+            from finetune_cli.commands.dry_run import dry_run as run_dry
         from finetune_cli.tables.dry_run import dry_run_result
 
         end_if_stopped()
@@ -152,5 +153,5 @@ def validate(
 def _imports_for(config: RunConfig) -> AbstractContextManager[None]:
     """Lean, unless settings hand the run to parts of Trainer, or to code, that may ask for any library."""
     if config.training.trainer_args or config.model.trust_remote_code:
-        return nullcontext()
+        return without_collections()
     return lean_imports(adapters=config.model.lora is not None, compiler=bool(config.training.compile))

@@ -36,8 +36,6 @@ def lean_imports(*, adapters: bool = False, compiler: bool = False) -> Iterator[
     were left out are loaded when more than their stand-ins can do is asked of them, as by torch.compile.
     adapters: keep peft, for LoRA. compiler: keep the marks that functions carry for torch.compile. Nothing is left out
     when torch was imported before.
-    The garbage collector rests meanwhile: it finds next to nothing in new modules and takes a quarter of the time. What
-    was imported stays for good and is left out of later collections, too.
     """
     if "torch" in sys.modules:
         yield
@@ -45,21 +43,31 @@ def lean_imports(*, adapters: bool = False, compiler: bool = False) -> Iterator[
     hidden = [name for name in UNUSED_BY_TRANSFORMERS if name not in sys.modules and not (adapters and name == "peft")]
     absent: dict[str, Any] = dict.fromkeys(hidden)  # None is Python's own sign for what cannot be imported
     sys.modules.update(absent)
-    gc.disable()
     try:
-        import torch
+        with without_collections():
+            import torch
 
-        alone = _is_alone()
-        sys.meta_path[:0] = [_SubmoduleFinder(), _ScanFinder()]
-        for name, known in {**({} if compiler else _OF_COMPILER), **(_OF_GROUPS if alone else {})}.items():
-            if name not in sys.modules:
-                sys.modules[name] = _LoadedLater(name, known)
-        with _without_process_groups(torch.distributed) if alone else nullcontext():
-            yield
-            _let_transformers_look(hidden)
+            alone = _is_alone()
+            sys.meta_path[:0] = [_SubmoduleFinder(), _ScanFinder()]
+            for name, known in {**({} if compiler else _OF_COMPILER), **(_OF_GROUPS if alone else {})}.items():
+                if name not in sys.modules:
+                    sys.modules[name] = _LoadedLater(name, known)
+            with _without_process_groups(torch.distributed) if alone else nullcontext():
+                yield
+                _let_transformers_look(hidden)
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Imports in this block without the garbage collector, which finds next to nothing in new modules and takes a
+    quarter of the time. What was imported stays for good and is left out of later collections, too."""
+    gc.disable()
+    try:
+        yield
+    finally:
         gc.freeze()
         gc.enable()
 

@@ -101,11 +101,11 @@ def train_ours(bench: Bench, side: str, data: Path, directory: Path, batch_size:
 
 
 def measure_sides(bench: Bench, sides: list[str], *, batch_size: int) -> dict[str, list[Trained]]:
-    """Side -> one run per turn; the sides take turns."""
+    """Side -> one run per turn; the sides take turns, in each turn the other way round."""
     data, tokens = two_epochs(bench, batch_size)
     found: dict[str, list[Trained]] = {side: [] for side in sides}
     for turn in range(bench.repeats):
-        for side in sides:
+        for side in sides if turn % 2 == 0 else reversed(sides):
             say(f"training, batch {batch_size}, turn {turn + 1} of {bench.repeats}: {side}")
             found[side].append(train(bench, side, data, batch_size=batch_size, tokens=tokens))
     return found
