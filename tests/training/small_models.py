@@ -30,3 +30,12 @@ def logits_and_gradients(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tens
     logits = model(**rows()).logits
     logits.pow(2).sum().backward()
     return logits.detach(), {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+def assert_the_same(model: Any, original: Any) -> None:
+    """Logits and all gradients of the two, to rounding."""
+    (logits, gradients), (expected, expected_gradients) = logits_and_gradients(model), logits_and_gradients(original)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6)
+    assert gradients.keys() == expected_gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-4, atol=1e-6, msg=name)
