@@ -91,7 +91,7 @@ class SplitChecks:
                 cut,
                 f"{rows_of(cut.count, total, 'is', 'are')} longer than {self.max_length} tokens and cut "
                 f"({cut.count / total:.1%})",
-                "Raise data.max_length as far as the model allows, or choose what is cut with data.truncation.",
+                "Raise data.max_length where the model takes more, or choose what is cut with data.truncation.",
             )
         usual, most = self._usual_length(), max(self._rows_of_length)
         if most > LONG_TIMES * usual:

@@ -56,7 +56,7 @@ def prepare_result(
         named = ", ".join(example.label) or "none" if several else example.label
         label = "" if named is None else f", label{'s' if several else ''} {named}"
         out.line()
-        out.heading(f"{example.split} {example.id}{label}, {len(example.tokens)} tokens")
+        out.heading(f"{example.split}, id {example.id}{label}, {len(example.tokens)} tokens")
         out.line(f"  {example.text}")
 
 
