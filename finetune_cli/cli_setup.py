@@ -115,18 +115,6 @@ def check_places(config: RunConfig) -> None:
     require_present(config.data.path)
 
 
-def check_tools(config: RunConfig, *, push: bool) -> None:
-    """Refuse an upload without a place, and trackers and adapters that are not installed, before the heavy imports."""
-    from finetune_cli.commands.hub_upload import require_place
-    from finetune_cli.commands.tracking import require_trackers
-    from finetune_cli.model_lora import require_peft
-
-    require_place(config.hub, push=push)
-    require_trackers(config.tracking)
-    if config.model.lora is not None:
-        require_peft()
-
-
 def check_data_file(path: Path | None) -> None:
     """Raise DataError when the labelled file to score is not there, before the heavy imports."""
     from finetune_cli.commands.prediction_input import require_data_file

@@ -12,7 +12,6 @@ from finetune_cli import cli_options as options
 from finetune_cli.allocator import keep_freed_memory
 from finetune_cli.cli_setup import (
     check_places,
-    check_tools,
     read_config,
     refuse_with_dry_run,
     show_training,
@@ -87,7 +86,9 @@ def train(
     run_config = read_config(config, with_seeds(with_output_dir(overrides, output_dir), seeds))
     if dry_run:
         refuse_with_dry_run(resume=resume, overwrite=overwrite, push=push, num_processes=num_processes)
-    check_tools(run_config, push=push)
+    from finetune_cli.commands.requirements import require_tools
+
+    require_tools(run_config, push=push)
     if dry_run:
         with _imports_for(run_config):
             from finetune_cli.commands.dry_run import dry_run as run_dry

@@ -20,14 +20,15 @@ from finetune_cli.allocator import give_back_freed_memory
 from finetune_cli.commands.evaluate import score_prepared, scoring_rules
 from finetune_cli.commands.fitting import Fit, fit, step_of
 from finetune_cli.commands.gates import check_report, parse_gates, require_passed
-from finetune_cli.commands.hub_upload import is_uploaded, require_place, require_write_access, upload
+from finetune_cli.commands.hub_upload import is_uploaded, require_write_access, upload
 from finetune_cli.commands.model_card import model_card
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.report import write_report
+from finetune_cli.commands.requirements import require_tools
 from finetune_cli.commands.run_parts import scored_splits
 from finetune_cli.commands.seeds import train_seeds
 from finetune_cli.commands.session import locked, read_report, recorded, run_differences
-from finetune_cli.commands.tracking import require_trackers, tracked
+from finetune_cli.commands.tracking import tracked
 from finetune_cli.config import RunConfig, load_config, to_yaml
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, ExitCode, GateFailedError
@@ -58,10 +59,7 @@ def train(
     Call it in every process of a launched group; each gets the report. Raises FinetuneError's subclasses;
     GateFailedError and SeedsFailedError, which come when everything is written, hold the report.
     """
-    require_place(config.hub, push=push)
-    require_trackers(config.tracking)
-    if config.model.lora is not None:
-        model_lora.require_peft()
+    require_tools(config, push=push)
     seeds = config.training.seeds
     if seeds is None:
         return _train_one(config, resume=resume, overwrite=overwrite, push=push, offline=offline, listen=listen)
