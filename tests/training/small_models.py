@@ -16,7 +16,11 @@ LENGTHS = [20, 5, 9]  # 34 tokens of 60
 def small(config_class: type, **more: Any) -> Any:
     torch.manual_seed(0)
     dropout = NO_DROPOUT_HERE.get(config_class, NO_DROPOUT)
-    return AutoModelForSequenceClassification.from_config(config_class(**{**SIZES, **dropout, **more})).train()
+    model = AutoModelForSequenceClassification.from_config(config_class(**{**SIZES, **dropout, **more})).train()
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(weight, std=0.1)  # a new model's are 0, which would hide one that is left out
+    return model
 
 
 def rows() -> dict[str, torch.Tensor]:

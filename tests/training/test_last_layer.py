@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import NO_DROPOUT, SIZES, assert_the_same, rows, small
+from small_models import NO_DROPOUT, SIZES, assert_the_same, logits_and_gradients, rows, small
 from transformers import (
     AlbertConfig,
     BertConfig,
@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from finetune_cli.model_last_layer import use_first_token_only
-from finetune_cli.model_on_cpu import use_attention_for_cpu
+from finetune_cli.model_on_cpu import use_attention_for_cpu, use_fast_dropout
 from finetune_cli.modeling import recompute_activations
 
 FITTING = [BertConfig, CamembertConfig, DistilBertConfig, ElectraConfig, RobertaConfig, XLMRobertaConfig]
@@ -40,8 +40,30 @@ def test_logits_and_gradients_are_those_of_the_whole_layer(
     assert_the_same(model, small(config_class))
 
 
-def test_only_the_last_layer_is_cut_and_only_after_its_keys_and_values() -> None:
+class OtherLinear(torch.nn.Linear):
+    """As an adapter would do: more than a product with `weight` may happen here, so it has to be called."""
+
+
+def test_dropped_attention_weights_drop_the_same_whether_or_not_keys_and_values_are_computed() -> None:
+    models = [small(BertConfig, attention_probs_dropout_prob=0.5) for _ in range(2)]
+    for model in models:
+        use_attention_for_cpu(model)
+        use_fast_dropout(model)
+        assert use_first_token_only(model)
+    projected = models[1].bert.encoder.layer[-1].attention.self
+    projected.key.__class__ = projected.value.__class__ = OtherLinear
+    found = []
+    for model in models:
+        torch.manual_seed(0)
+        found.append(logits_and_gradients(model))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["without keys", "with keys"])
+def test_only_the_last_layer_is_cut(called: bool) -> None:
     model = small(BertConfig)
+    if called:
+        model.bert.encoder.layer[2].attention.self.key.__class__ = OtherLinear
     assert use_first_token_only(model)
     seen: dict[str, torch.Size] = {}
     layers = model.bert.encoder.layer
@@ -53,7 +75,8 @@ def test_only_the_last_layer_is_cut_and_only_after_its_keys_and_values() -> None
     ):
         module.register_forward_pre_hook(lambda module, args, name=name: seen.update({name: args[0].shape[:2]}))
     model(**rows())
-    assert seen == {"before": (3, 20), "keys": (3, 20), "queries": (3, 1), "after": (3, 1)}
+    keys = {"keys": (3, 20)} if called else {}
+    assert seen == {"before": (3, 20), **keys, "queries": (3, 1), "after": (3, 1)}
 
 
 def test_the_weights_are_saved_under_the_same_names() -> None:
