@@ -51,7 +51,7 @@ def lean_imports(*, adapters: bool = False, compiler: bool = False) -> Iterator[
             sys.meta_path[:0] = [_SubmoduleFinder(), _ScanFinder()]
             for name, known in {**({} if compiler else _OF_COMPILER), **(_OF_GROUPS if alone else {})}.items():
                 if name not in sys.modules:
-                    sys.modules[name] = _LoadedLater(name, known)
+                    _stand_in(name, known)
             with _without_process_groups(torch.distributed) if alone else nullcontext():
                 yield
                 _let_transformers_look(hidden)
@@ -92,6 +92,14 @@ def _let_transformers_look(hidden: Sequence[str]) -> None:
 
     for name in (*hidden, "torch_distributed"):
         getattr(import_utils, f"is_{name}_available")()
+
+
+def _stand_in(name: str, known: Mapping[str, Any]) -> None:
+    """Where an import finds it, and as the attribute of its package that an import makes it: peft looks there."""
+    sys.modules[name] = module = _LoadedLater(name, known)
+    package, _, attribute = name.rpartition(".")
+    if package in sys.modules:
+        setattr(sys.modules[package], attribute, module)
 
 
 class _LoadedLater(ModuleType):

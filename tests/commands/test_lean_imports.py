@@ -68,17 +68,18 @@ def test_a_training_imports_no_tables_compiler_or_process_groups_and_is_the_same
 
 
 @pytest.mark.parametrize(
-    ("setting", "imported"),
+    ("settings", "imported"),
     [
-        ("model.lora={r: 2, target_modules: all-linear}", "peft"),
-        ("training.trainer_args={adam_beta2: 0.98}", "datasets"),
+        (["model.lora={r: 2, target_modules: all-linear}"], "peft"),
+        (["model.lora={r: 2}", "training.loop=accelerate"], "peft"),
+        (["training.trainer_args={adam_beta2: 0.98}"], "datasets"),
     ],
 )
 def test_what_a_setting_needs_is_imported(
-    tmp_path: Path, write_config: Callable[..., Path], cache_dir: Path, setting: str, imported: str
+    tmp_path: Path, write_config: Callable[..., Path], cache_dir: Path, settings: list[str], imported: str
 ) -> None:
-    args = ("train", write_config(tmp_path), "-q", "-s", setting, "-s", "training.max_steps=1")
-    assert imported in loaded_by(*args, cache=cache_dir)
+    options = [word for setting in [*settings, "training.max_steps=1"] for word in ("-s", setting)]
+    assert imported in loaded_by("train", write_config(tmp_path), "-q", *options, cache=cache_dir)
 
 
 def test_what_was_left_out_is_there_afterwards() -> None:
