@@ -1,7 +1,7 @@
 """Texts that occur more than once: in one split, and in several. N rows of a split.
 
-Texts are remembered as 8-byte hashes on disk and compared by sorting, a part of them at a time, so memory grows with
-the rows that repeat others alone. Two different texts among a million share a hash with a chance of 3e-8.
+Texts are remembered as 8-byte hashes on disk and compared by sorting, a part of them at a time. What stays in memory
+grows with the number of repeated rows alone. Two different texts among a million share a hash with a chance of 3e-8.
 """
 
 from __future__ import annotations
