@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from finetune_cli.commands.predict import predict
     from finetune_cli.commands.prepare import prepare
     from finetune_cli.commands.train import train
-    from finetune_cli.config import load_config
+    from finetune_cli.config.load import load_config
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "load_config", "predict", "prepare", "train"]
 
 _HOMES = {
     "evaluate": "finetune_cli.commands.evaluate",
-    "load_config": "finetune_cli.config",
+    "load_config": "finetune_cli.config.load",
     "predict": "finetune_cli.commands.predict",
     "prepare": "finetune_cli.commands.prepare",
     "train": "finetune_cli.commands.train",

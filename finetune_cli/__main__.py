@@ -4,7 +4,7 @@ import sys
 
 if __name__ == "__main__":
     try:
-        from finetune_cli.cli import main
+        from finetune_cli.cli.app import main
     except KeyboardInterrupt:  # before anything could handle it
         sys.exit(130)
     sys.exit(main())

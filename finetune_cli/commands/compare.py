@@ -10,16 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.commands.scored_runs import (
-    ScoredRun,
-    metric_parts,
-    metric_values,
-    pair_rows,
-    read_scored_runs,
-)
-from finetune_cli.config import RunConfig, config_diff, to_yaml
-from finetune_cli.config_fields import BootstrapConfig
-from finetune_cli.config_messages import did_you_mean
+from finetune_cli.config.fields import BootstrapConfig, RunConfig
+from finetune_cli.config.load import config_diff, to_yaml
+from finetune_cli.config.messages import did_you_mean
 from finetune_cli.errors import ConfigError, GateFailedError
 from finetune_cli.evaluation.comparison import (
     Difference,
@@ -34,6 +27,7 @@ from finetune_cli.evaluation.metrics import Array
 from finetune_cli.evaluation.uncertainty import bootstrap_intervals
 from finetune_cli.records.comparison import ComparedSide, CompareReport, Comparison, ConfigDifference
 from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.runs.scored_runs import ScoredRun, metric_parts, metric_values, pair_rows, read_scored_runs
 from finetune_cli.tasks import METRICS, TASKS, Kind, metric_problem, metrics_for
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -13,21 +13,21 @@ import torch
 from accelerate.utils import send_to_device
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from finetune_cli.commands.evaluate import scoring_rules
-from finetune_cli.commands.fitting import OPTIMIZER_ARGUMENTS, build_run_optimizer, new_accelerator, rows_at_once
-from finetune_cli.commands.prepare import prepare
-from finetune_cli.commands.run_parts import Parts, build_batches, build_objective, build_parts, scored_splits
 from finetune_cli.commands.seeds import seed_config
-from finetune_cli.config import RunConfig
+from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.batching import TrainingRows
 from finetune_cli.data.order import RowOrder, split_update
 from finetune_cli.data.prepared import PreparedData, PreparedSplit
 from finetune_cli.errors import ConfigError, RunFailedError
 from finetune_cli.evaluation.inference import predict_logits
-from finetune_cli.launching import join_group, launched_processes
-from finetune_cli.provenance import peak_memory_bytes
 from finetune_cli.records.training import DryRunReport
-from finetune_cli.run_dir import RunDir
+from finetune_cli.runs.fit import OPTIMIZER_ARGUMENTS, build_run_optimizer, new_accelerator, rows_at_once
+from finetune_cli.runs.parts import Parts, build_batches, build_objective, build_parts, scored_splits
+from finetune_cli.runs.rows import prepare_rows
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.scoring import scoring_rules
+from finetune_cli.system.launching import join_group, launched_processes
+from finetune_cli.system.provenance import peak_memory_bytes
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.stopping import StopRequest
 
@@ -63,7 +63,7 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
         raise ConfigError("--dry-run measures one process. Start it without a launcher.")
     seeds = config.training.seeds
     one = seed_config(config, seeds[0]) if seeds else config
-    prepared = prepare(one, offline=offline)
+    prepared = prepare_rows(one, offline=offline)
     join_group()
     if left_out := sorted(one.training.trainer_args.keys() - APPLIED_ARGUMENTS):
         logger.warning("Left out of this measurement, as the Trainer alone can do it: %s", ", ".join(left_out))

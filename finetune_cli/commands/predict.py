@@ -12,17 +12,17 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from finetune_cli import model_files, modeling
-from finetune_cli.commands.decisions import require_possible
-from finetune_cli.commands.prediction_input import Input, open_rows, row_id, with_own_columns
-from finetune_cli.commands.read_ahead import read_ahead
-from finetune_cli.commands.target import Target, class_names, open_target, task_kind
 from finetune_cli.data.readers import BadRow, GoodRow, Row, Values
 from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
-from finetune_cli.decision_rule import read_rule
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import predictions
+from finetune_cli.models import building, files
+from finetune_cli.predictions.input import Input, open_rows, row_id, with_own_columns
+from finetune_cli.predictions.read_ahead import read_ahead
+from finetune_cli.records.decision_rule import read_rule
+from finetune_cli.runs.decisions import require_possible
+from finetune_cli.runs.target import Target, class_names, open_target, task_kind
 from finetune_cli.training.precision import available_device, inference_dtype
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class _Predictor:
     """A loaded model with its tokenizer."""
 
     def __init__(self, target: Target, *, probabilities: bool, min_confidence: float | None) -> None:
-        self.model: PreTrainedModel = modeling.load_trained(
+        self.model: PreTrainedModel = building.load_trained(
             target.model_dir, available_device(), trust_remote_code=target.trust_remote_code
         )
         self.names = class_names(self.model)
@@ -136,11 +136,11 @@ class _Predictor:
         self.decision = read_rule(target.model_dir, self.names, kind)
         self.min_confidence = min_confidence
         self.probabilities = probabilities
-        self.pad_token_id = model_files.pad_token_id(target.model_dir)
+        self.pad_token_id = files.pad_token_id(target.model_dir)
         data = target.config.data if target.config else None
         self.encoder = TextEncoder(
-            modeling.load_tokenizer(target.model_dir),
-            max_length=(data.max_length if data else None) or model_files.model_max_length(target.model_dir),
+            building.load_tokenizer(target.model_dir),
+            max_length=(data.max_length if data else None) or files.model_max_length(target.model_dir),
             truncation=data.truncation if data else "longest_first",
         )
         requested = target.config.training.precision if target.config else "fp32"

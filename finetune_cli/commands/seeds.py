@@ -11,15 +11,17 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from finetune_cli.commands.gates import check_gates, parse_gates, require_passed
-from finetune_cli.commands.session import locked, recorded, run_differences
-from finetune_cli.config import RunConfig, load_config, to_yaml
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, RunFailedError, SeedsFailedError
 from finetune_cli.evaluation.comparison import summarise_seeds
-from finetune_cli.launching import is_main_process, launched_processes
 from finetune_cli.records.evaluation import EvalReport, MetricValue
 from finetune_cli.records.training import SeedScore, SeedsReport, SeedStarted, SplitSummary, TrainReport
-from finetune_cli.run_dir import RunDir, replacing, write_json
+from finetune_cli.runs.gates import check_gates, parse_gates, require_passed
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.session import locked, recorded, run_differences
+from finetune_cli.system.files import replacing, write_json
+from finetune_cli.system.launching import is_main_process, launched_processes
 
 logger = logging.getLogger(__name__)
 

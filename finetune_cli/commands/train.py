@@ -15,27 +15,29 @@ from accelerate.utils import broadcast_object_list, gather_object
 from accelerate.utils.memory import clear_device_cache
 from safetensors.torch import load_file
 
-from finetune_cli import model_files, model_lora, modeling
-from finetune_cli.allocator import give_back_freed_memory
-from finetune_cli.commands.evaluate import score_prepared, scoring_rules
-from finetune_cli.commands.fitting import Fit, fit, step_of
-from finetune_cli.commands.gates import check_report, parse_gates, require_passed
-from finetune_cli.commands.hub_upload import is_uploaded, require_write_access, upload
-from finetune_cli.commands.model_card import model_card
-from finetune_cli.commands.prepare import prepare
-from finetune_cli.commands.report import write_report
-from finetune_cli.commands.requirements import require_tools
-from finetune_cli.commands.run_parts import scored_splits
 from finetune_cli.commands.seeds import train_seeds
-from finetune_cli.commands.session import locked, read_report, recorded, run_differences
-from finetune_cli.commands.tracking import tracked
-from finetune_cli.config import RunConfig, load_config, to_yaml
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, ExitCode, GateFailedError
-from finetune_cli.launching import is_main_process, join_group
+from finetune_cli.models import building, files, lora
 from finetune_cli.records.evaluation import EvalReport, GateOutcome
 from finetune_cli.records.training import SeedsReport, TrainReport
-from finetune_cli.run_dir import RunDir, publish_directory, replacing
+from finetune_cli.report.write import write_report
+from finetune_cli.runs.fit import Fit, fit, step_of
+from finetune_cli.runs.gates import check_report, parse_gates, require_passed
+from finetune_cli.runs.hub_upload import is_uploaded, require_write_access, upload
+from finetune_cli.runs.model_card import model_card
+from finetune_cli.runs.parts import scored_splits
+from finetune_cli.runs.requirements import require_tools
+from finetune_cli.runs.rows import prepare_rows
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.scoring import score_prepared, scoring_rules
+from finetune_cli.runs.session import locked, read_report, recorded, run_differences
+from finetune_cli.runs.tracking import tracked
+from finetune_cli.system.allocator import give_back_freed_memory
+from finetune_cli.system.files import publish_directory, replacing
+from finetune_cli.system.launching import is_main_process, join_group
 from finetune_cli.training.checkpointing import Checkpoints
 
 logger = logging.getLogger(__name__)
@@ -95,7 +97,7 @@ def _train_one(
         if hub and (push or overwrite or resume != "auto" or not is_uploaded(run, hub)):
             require_write_access(hub, offline=offline)
         # Before the group forms: no process waits in a collective for it.
-        prepared = prepare(config, offline=offline, quiet=data_known)
+        prepared = prepare_rows(config, offline=offline, quiet=data_known)
         rules = scoring_rules(config, prepared)
         decision: list[Any] = [None]
         if is_main_process():
@@ -210,8 +212,8 @@ def _model_fingerprint(config: RunConfig, *, offline: bool) -> str | None:
     """SHA-256 of the pretrained model that the run starts from; None for a new one, which config and seed decide."""
     if config.model.name_or_path is None or not is_main_process():
         return None
-    return model_files.weights_fingerprint(
-        model_files.resolve_model(config.model.name_or_path, revision=config.model.revision, offline=offline)
+    return files.weights_fingerprint(
+        files.resolve_model(config.model.name_or_path, revision=config.model.revision, offline=offline)
     )
 
 
@@ -234,8 +236,8 @@ def _export_best(run: RunDir, config: RunConfig, prepared: PreparedData, fitted:
     """Put the best checkpoint's weights, with configuration and tokenizer, into `model/`, in one piece."""
     checkpoints = Checkpoints(run.checkpoints, keep=config.checkpointing.keep)
     weights = load_file(checkpoints.best_weights(fitted.progress.best_step))
-    if lora := config.model.lora:
-        weights = model_lora.merge_lora(weights, r=lora.r, lora_alpha=lora.lora_alpha)
+    if adapters := config.model.lora:
+        weights = lora.merge_lora(weights, r=adapters.r, lora_alpha=adapters.lora_alpha)
     aside = run.path / ".writing-model"
     shutil.rmtree(aside, ignore_errors=True)
     fitted.model.save_pretrained(aside, state_dict=weights)
@@ -245,7 +247,7 @@ def _export_best(run: RunDir, config: RunConfig, prepared: PreparedData, fitted:
 
 def _score_best(run: RunDir, config: RunConfig, prepared: PreparedData, device: torch.device) -> list[EvalReport]:
     """Score the saved model on the validation splits, with intervals, and write its model card and reports."""
-    model = modeling.load_trained(run.model, device, trust_remote_code=config.model.trust_remote_code)
+    model = building.load_trained(run.model, device, trust_remote_code=config.model.trust_remote_code)
     reports = [score_prepared(model, prepared, config, split, run=run) for split in scored_splits(prepared)]
     with replacing(run.model / "README.md") as file:
         file.write(model_card(config, prepared.label_names, reports))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.findings import ROWS_SHOWN, row_list
+from finetune_cli.data.checks.findings import ROWS_SHOWN, row_list
 from finetune_cli.data.label_cells import split_names
 from finetune_cli.data.labels import ClassLabels, NumberLabels
 from finetune_cli.errors import DataError

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.findings import ROWS_SHOWN, row_list
+from finetune_cli.data.checks.findings import ROWS_SHOWN, row_list
 from finetune_cli.errors import DataError
 
 MAX_DISTINCT = 10_000  # more are hardly classes; keeps memory constant when the wrong column is named

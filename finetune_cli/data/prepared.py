@@ -24,7 +24,7 @@ import numpy as np
 
 from finetune_cli.data.tokenization import EncodedBatch
 from finetune_cli.errors import DataError, RunFailedError
-from finetune_cli.model_files import pad_token_id
+from finetune_cli.models.files import pad_token_id
 from finetune_cli.tasks import Kind
 
 logger = logging.getLogger(__name__)

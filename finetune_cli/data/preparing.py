@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.check_labels import balance_findings, joined_finding, spelling_finding, unseen_finding
-from finetune_cli.data.check_repeats import TextHashes
-from finetune_cli.data.check_split import SplitChecks
-from finetune_cli.data.checks import checked_rows
-from finetune_cli.data.findings import Finding
+from finetune_cli.data.checks.findings import Finding
+from finetune_cli.data.checks.labels import balance_findings, joined_finding, spelling_finding, unseen_finding
+from finetune_cli.data.checks.repeats import TextHashes
+from finetune_cli.data.checks.rows import checked_rows
+from finetune_cli.data.checks.split import SplitChecks
 from finetune_cli.data.label_sets import Column, LabelSets, label_cell, label_reader, named_label, set_numbers
 from finetune_cli.data.labels import NumberLabels
 from finetune_cli.data.prepared import FORMAT, SplitWriter

@@ -14,10 +14,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_cli.decision_rule import DecisionRule
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.confusion import CONFUSION_METRICS, ClassCounts, FloatArray, IntArray
 from finetune_cli.evaluation.metrics import Array, check_scored_rows, predicted, sigmoid, softmax
+from finetune_cli.records.decision_rule import DecisionRule
 
 COLDEST, HOTTEST = 1e-3, 1e3  # beyond these a temperature says that there is nothing to fit
 HALVINGS = 40  # of the bracket in log T, which is then 1e-11 wide

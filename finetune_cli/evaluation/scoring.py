@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from finetune_cli.data.label_sets import named_label, set_in_words
-from finetune_cli.decision_rule import DecisionRule
 from finetune_cli.evaluation.baseline import collapsed_class, majority_baseline
 from finetune_cli.evaluation.confusion import confusion_matrix, per_class_report
 from finetune_cli.evaluation.decision import answers_of, calibrated, cross_validate, is_confident
 from finetune_cli.evaluation.metrics import SCORE_METRICS, compute_metrics, sigmoid, softmax
 from finetune_cli.evaluation.set_metrics import collapsed_set
 from finetune_cli.evaluation.uncertainty import bootstrap_intervals
+from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.evaluation import Answered, ClassScore, DecisionEffect, EvalReport, MetricValue
-from finetune_cli.run_dir import replacing, write_json
+from finetune_cli.system.files import replacing, write_json
 
 
 @dataclass(frozen=True)

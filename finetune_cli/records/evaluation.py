@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_cli.decision_rule import DecisionRule
+from finetune_cli.records.decision_rule import DecisionRule
 
 
 @dataclass(frozen=True)

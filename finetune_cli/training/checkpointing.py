@@ -26,7 +26,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from finetune_cli.errors import MissingError, RunFailedError
-from finetune_cli.run_dir import disk_errors_explained, publish_directory, remove_directory, write_json
+from finetune_cli.system.files import disk_errors_explained, publish_directory, remove_directory, write_json
 from finetune_cli.training.manifest import PROGRESS, files_below, find_damage, seal
 
 logger = logging.getLogger(__name__)

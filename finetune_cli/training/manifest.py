@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from finetune_cli.run_dir import sync_file, write_json
+from finetune_cli.system.files import sync_file, write_json
 
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from finetune_cli.errors import MissingError, RunFailedError
 from finetune_cli.records.training import EvalRecord, StepRecord
-from finetune_cli.signals import stop_error
+from finetune_cli.system.signals import stop_error
 from finetune_cli.training.checkpointing import Checkpoints, Progress
 from finetune_cli.training.readings import NOTHING_READ, Reading, send_reading
 from finetune_cli.training.stopping import StopRequest

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from finetune_cli.errors import ExitCode
-from finetune_cli.signals import STOP_SIGNALS
+from finetune_cli.system.signals import STOP_SIGNALS
 
 
 class StopRequest:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from in_process import finetune
+
+from tests.bad_inputs.in_process import finetune
 
 
 @pytest.fixture(scope="session")

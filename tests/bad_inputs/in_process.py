@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli.cli import main
-from finetune_cli.terminal import NO_PROGRESS_BARS, QUIET_LIBRARIES
+from finetune_cli.cli.app import main
+from finetune_cli.display.terminal import NO_PROGRESS_BARS, QUIET_LIBRARIES
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from in_process import finetune, refused
+
+from tests.bad_inputs.in_process import finetune, refused
 
 GOOD = "task: sst2\nmodel: {name_or_path: m}\n"  # the cases add from line 3 on
 BOMB = "".join(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from in_process import Said, finetune, refused
+
+from tests.bad_inputs.in_process import Said, finetune, refused
 
 HEADER = "text,label\n"
 ROWS = "good film,pos\nbad film,neg\n"

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from in_process import Said, finetune, refused
+
+from tests.bad_inputs.in_process import Said, finetune, refused
 
 Damage = Callable[[Path], object]
 

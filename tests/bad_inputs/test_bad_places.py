@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from in_process import Said, files, finetune, refused
 
-from finetune_cli.run_dir import RunDir
+from finetune_cli.runs.run_dir import RunDir
+from tests.bad_inputs.in_process import Said, files, finetune, refused
 
 ROWS = b'{"sentence": "good film"}\n{"sentence": null}\nnot json\n{"sentence": "bad film"}\n'
 

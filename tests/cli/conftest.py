@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli_runs import Trained, command_environment
+
+from tests.cli.cli_runs import Trained, command_environment
 
 
 @pytest.fixture(scope="session")

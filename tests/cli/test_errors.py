@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli import cli, cli_setup
-from finetune_cli.commands import validate as validate_command
+from finetune_cli.cli import app, several, start
+from finetune_cli.config import load
 from finetune_cli.errors import DataError
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
@@ -51,9 +51,9 @@ def test_an_unknown_error_shows_its_traceback_and_returns_1(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("of our own making")
 
-    monkeypatch.setattr(validate_command, "validate", fail)
+    monkeypatch.setattr(load, "load_config", fail)
     monkeypatch.setattr(sys, "argv", ["finetune", "validate", "c.yaml"])
-    assert cli.main() == 1
+    assert app.main() == 1
     said = capsys.readouterr().err
     assert "Traceback (most recent call last)" in said
     assert "ZeroDivisionError: of our own making\nerror: this is a bug in finetune" in said
@@ -66,9 +66,9 @@ def test_a_known_error_shows_its_traceback_only_when_asked(
     def fail(*_: object) -> None:
         raise DataError("train.csv has no rows.")
 
-    monkeypatch.setattr(validate_command, "validate", fail)
+    monkeypatch.setattr(load, "load_config", fail)
     monkeypatch.setattr(sys, "argv", ["finetune", "validate", "c.yaml", *flags])
-    assert cli.main() == DataError.exit_code == 3
+    assert app.main() == DataError.exit_code == 3
     said = capsys.readouterr().err
     assert said.endswith("error: train.csv has no rows.\n")
     assert ("Traceback" in said) == shown
@@ -78,9 +78,9 @@ def test_ctrl_c_returns_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(validate_command, "validate", interrupt)
+    monkeypatch.setattr(load, "load_config", interrupt)
     monkeypatch.setattr(sys, "argv", ["finetune", "validate", "c.yaml"])
-    assert cli.main() == 130
+    assert app.main() == 130
     assert capsys.readouterr().err == "error: Interrupted.\n"
 
 
@@ -132,10 +132,10 @@ def test_processes_are_not_started_from_a_launched_process(
     ],
 )
 def test_the_started_processes_get_the_same_arguments_without_the_count(given: list[str], left: list[str]):
-    assert cli_setup.without_option(given, "--num-processes") == left
+    assert several.without_option(given, "--num-processes") == left
 
 
 def test_an_output_directory_stays_a_text_whatever_its_name(write_config: Callable[..., Path], tmp_path: Path):
     config = write_config(tmp_path, model={"name_or_path": "bert-base-uncased"})
     for name in ("2024", "no", "a: b", 'say "hi" # now', "überall"):
-        assert str(cli_setup.read_config(config, cli_setup.with_output_dir([], name)).output_dir) == name
+        assert str(start.read_config(config, start.with_output_dir([], name)).output_dir) == name

@@ -11,14 +11,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from finetune_cli import __version__, cli
+from finetune_cli import __version__
+from finetune_cli.cli import app
 
 COMMANDS = ["prepare", "train", "evaluate", "predict", "validate"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def help_of(*arguments: str) -> str:
-    result = CliRunner().invoke(cli.app, [*arguments, "--help"], env={"COLUMNS": "80"})
+    result = CliRunner().invoke(app.app, [*arguments, "--help"], env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -36,7 +37,7 @@ def test_help_fits_80_columns_and_is_plain_text(command: list[str]):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_says_what_it_does(name: str):
-    command = typer.main.get_command(cli.app).commands[name]
+    command = typer.main.get_command(app.app).commands[name]
     silent = [parameter.name for parameter in command.params if not parameter.help]
     assert silent == []
 
@@ -58,7 +59,7 @@ def examples() -> list[list[str]]:
 def test_the_examples_of_the_help_are_accepted(example: list[str]):
     program, name, *arguments = example
     assert program == "finetune"
-    command = typer.main.get_command(cli.app).commands[name]
+    command = typer.main.get_command(app.app).commands[name]
     context = command.make_context(name, arguments)
     assert context.params
 
@@ -83,8 +84,8 @@ def test_version(run_cli: Callable[..., subprocess.CompletedProcess[str]]):
 
 def test_help_needs_neither_rich_nor_the_config_reader():
     program = (
-        "import sys; from finetune_cli.cli import main; sys.argv = ['finetune', 'train', '--help']; main()\n"
-        "print(sorted({'rich', 'yaml', 'finetune_cli.config'} & sys.modules.keys()))"
+        "import sys; from finetune_cli.cli.app import main; sys.argv = ['finetune', 'train', '--help']; main()\n"
+        "print(sorted({'rich', 'yaml', 'finetune_cli.config.load'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

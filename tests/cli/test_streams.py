@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_runs import Trained, command_environment
+
+from tests.cli.cli_runs import Trained, command_environment
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
-from run_files import Answer, Trained
 
-from finetune_cli import cli
+from finetune_cli.cli import app
 from finetune_cli.commands.train import train
-from finetune_cli.config import load_config
-from finetune_cli.run_dir import RunDir
+from finetune_cli.config.load import load_config
+from finetune_cli.runs.run_dir import RunDir
+from tests.commands.run_files import Answer, Trained
 
 
 def train_from(file: Path, *overrides: str, **options: Any) -> Trained:
@@ -89,7 +89,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
                 patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
                 for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY"):
                     patch.setenv(name, "error")
-                code = cli.main()
+                code = app.main()
         finally:
             logger.setLevel(level)
             logger.propagate, logger.handlers[:], logging.lastResort = propagate, handlers, last_resort

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from finetune_cli.config import RunConfig
+from finetune_cli.config.fields import RunConfig
 from finetune_cli.records.training import TrainReport
-from finetune_cli.run_dir import RunDir
+from finetune_cli.runs.run_dir import RunDir
 
 LOOPS = ["trainer", "accelerate"]
 

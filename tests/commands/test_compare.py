@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from run_files import Answer
 from typer.testing import CliRunner
 
-from finetune_cli import cli
+from finetune_cli.cli import app
 from finetune_cli.commands.compare import compare
-from finetune_cli.config import load_config, to_yaml
+from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.errors import ConfigError, DataError, GateFailedError, MissingError
 from finetune_cli.evaluation.comparison import compare_seeds, summarise_seeds
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
 from finetune_cli.records.comparison import CompareReport, Comparison
+from tests.commands.run_files import Answer
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("negative", "positive")
@@ -482,7 +482,7 @@ def test_another_split_is_compared_by_name(tmp_path: Path) -> None:
 def test_comparing_loads_nothing_heavy_but_numpy(two_runs: tuple[str, str]) -> None:
     heavy = {"accelerate", "datasets", "evaluate", "pandas", "pyarrow", "scipy", "tokenizers", "torch", "transformers"}
     program = (
-        "import sys; from finetune_cli.cli import main\n"
+        "import sys; from finetune_cli.cli.app import main\n"
         f"sys.argv = ['finetune', 'compare', *{list(two_runs)!r}, '--metric', 'accuracy', '--metric', 'auroc']\n"
         f"assert main() == 0; print(sorted({heavy!r} & sys.modules.keys()))"
     )
@@ -491,10 +491,10 @@ def test_comparing_loads_nothing_heavy_but_numpy(two_runs: tuple[str, str]) -> N
 
 
 def test_the_help_is_complete_and_its_examples_are_accepted() -> None:
-    page = CliRunner().invoke(cli.app, ["compare", "--help"], env={"COLUMNS": "80"}).stdout
+    page = CliRunner().invoke(app.app, ["compare", "--help"], env={"COLUMNS": "80"}).stdout
     assert max(map(len, page.splitlines())) <= 80
     assert page.isascii()
-    command = typer.main.get_command(cli.app).commands["compare"]
+    command = typer.main.get_command(app.app).commands["compare"]
     assert [parameter.name for parameter in command.params if not parameter.help] == []
     examples = page.partition("Examples:\n")[2].splitlines()
     assert len(examples) > 2

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_files import LOOPS, Answer, Trained, history, weights
 
-from finetune_cli.commands.session import locked
 from finetune_cli.commands.train import train
-from finetune_cli.config import load_config
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import MissingError, NotFinishedError
-from finetune_cli.run_dir import RunDir
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.session import locked
+from tests.commands.run_files import LOOPS, Answer, Trained, history, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from run_files import Answer, Trained, read_jsonl, saved_scores
 
-from finetune_cli.run_dir import RunDir
+from finetune_cli.runs.run_dir import RunDir
+from tests.commands.run_files import Answer, Trained, read_jsonl, saved_scores
 
 
 @pytest.fixture

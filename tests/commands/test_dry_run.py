@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_files import Answer
 
 from finetune_cli.commands.dry_run import dry_run
-from finetune_cli.config import load_config
+from finetune_cli.config.load import load_config
 from finetune_cli.data.order import RowOrder
 from finetune_cli.errors import ConfigError, RunFailedError
 from finetune_cli.training.objective import Objective
+from tests.commands.run_files import Answer
 
 
 @pytest.fixture

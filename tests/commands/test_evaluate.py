@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_files import LOOPS, Answer, Trained, history, read_jsonl, saved_scores
 
 from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.errors import ConfigError, DataError, GateFailedError, MissingError
-from finetune_cli.run_dir import RunDir
+from finetune_cli.runs.run_dir import RunDir
+from tests.commands.run_files import LOOPS, Answer, Trained, history, read_jsonl, saved_scores
 
 
 @pytest.mark.parametrize("loop", LOOPS)

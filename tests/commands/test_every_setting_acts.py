@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from run_files import Trained, history, read_jsonl, saved_scores
 
 from finetune_cli.commands.train import train
-from finetune_cli.config import load_config
-from finetune_cli.config_fields import CheckpointingConfig, EvaluationConfig, HubConfig, TrainingConfig
+from finetune_cli.config.fields import CheckpointingConfig, EvaluationConfig, HubConfig, TrainingConfig
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, DataError, RunFailedError
+from tests.commands.run_files import Trained, history, read_jsonl, saved_scores
 
 View = Callable[[Trained], Any]
 

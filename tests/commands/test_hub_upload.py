@@ -12,14 +12,15 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from hub_server import READ_TOKEN, WRITE_TOKEN, Hub, serving
 from huggingface_hub import constants
-from run_files import Answer, Trained
 
 from finetune_cli.commands.train import train
-from finetune_cli.config import RunConfig, load_config
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, GateFailedError, MissingError, RunFailedError
-from finetune_cli.run_dir import RunDir
+from finetune_cli.runs.run_dir import RunDir
+from tests.commands.hub_server import READ_TOKEN, WRITE_TOKEN, Hub, serving
+from tests.commands.run_files import Answer, Trained
 
 REPO = "user/result"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_files import LOOPS, Answer, history, same_weights, saved_scores
+
+from tests.commands.run_files import LOOPS, Answer, history, same_weights, saved_scores
 
 FIFTY = [f"intent {number}" for number in range(50)]
 TAGS = ["film", "meal", "praise"]

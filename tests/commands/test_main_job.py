@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_files import LOOPS, Trained, history, read_jsonl, same_weights, saved_scores
 
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.train import train
-from finetune_cli.config import load_config
+from finetune_cli.config.load import load_config
+from tests.commands.run_files import LOOPS, Trained, history, read_jsonl, same_weights, saved_scores
 
 # A process of somebody else: isolated from this checkout, and refused this package even where it is installed.
 STRANGER = """

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from run_files import Answer, Trained, history, read_jsonl, saved_scores
 
 from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.predict import predict
-from finetune_cli.commands.prepare import prepare, show_examples
-from finetune_cli.config import load_config
+from finetune_cli.commands.prepare import prepare
+from finetune_cli.commands.show import show_examples
+from finetune_cli.config.load import load_config
+from tests.commands.run_files import Answer, Trained, history, read_jsonl, saved_scores
 
 CLASSES = {"good": "praise", "film": "film", "song": "music", "sad": "complaint"}
 NAMES = ("complaint", "film", "music", "praise")

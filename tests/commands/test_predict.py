@@ -15,10 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from run_files import Answer, Trained, read_jsonl
 
 from finetune_cli.commands.predict import predict
 from finetune_cli.errors import DataError
+from tests.commands.run_files import Answer, Trained, read_jsonl
 
 TEXTS = ["a good film", "this was a bad meal and we were sad", "good", "the room is awful " * 12, "a talk, quite happy"]
 
@@ -265,7 +265,7 @@ def test_cheap_mistakes_show_before_anything_heavy_is_imported(
     assert (done.returncode, done.stdout) == (code, "")
     assert message in done.stderr
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
-    assert "finetune_cli.commands.target" in imported
+    assert "finetune_cli.runs.target" in imported
     assert imported.isdisjoint({"torch", "transformers", "datasets", "numpy"})
 
 

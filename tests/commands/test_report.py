@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_files import Answer, Trained, read_jsonl
 
 from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.prepare import prepare
-from finetune_cli.commands.report import write_report
 from finetune_cli.commands.train import train
-from finetune_cli.config import load_config, to_yaml
+from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.errors import ConfigError, DataError
-from finetune_cli.run_dir import RunDir
+from finetune_cli.report.write import write_report
+from finetune_cli.runs.run_dir import RunDir
+from tests.commands.run_files import Answer, Trained, read_jsonl
 
 
 def with_columns(make_dataset: Callable[..., Path], directory: Path) -> Path:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
-from run_files import Answer, Trained, history, read_jsonl, same_weights, saved_scores
 
 from finetune_cli.commands.prepare import prepare
-from finetune_cli.commands.session import run_differences
 from finetune_cli.commands.train import train
-from finetune_cli.config import load_config
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, GateFailedError
-from finetune_cli.model_files import weights_fingerprint
+from finetune_cli.models.files import weights_fingerprint
+from finetune_cli.runs.session import run_differences
+from tests.commands.run_files import Answer, Trained, history, read_jsonl, same_weights, saved_scores
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from run_files import Answer, Trained, history, read_jsonl, same_weights, saved_scores
 
 from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.train import train
-from finetune_cli.config import config_diff, load_config
+from finetune_cli.config.load import config_diff, load_config
 from finetune_cli.errors import ConfigError, ExitCode, GateFailedError, NotFinishedError, SeedsFailedError
 from finetune_cli.records.training import SeedsReport, SeedStarted, StepRecord
-from finetune_cli.run_dir import RunDir
+from finetune_cli.runs.run_dir import RunDir
+from tests.commands.run_files import Answer, Trained, history, read_jsonl, same_weights, saved_scores
 
 SEEDS = "training.seeds=[3, 1]"
 

@@ -12,14 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from run_files import Trained, history, read_jsonl, saved_scores
 
 from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.predict import predict
 from finetune_cli.commands.prepare import prepare
-from finetune_cli.config import load_config
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import DataError
 from finetune_cli.tasks import TASKS
+from tests.commands.run_files import Trained, history, read_jsonl, saved_scores
 
 GLUE = ["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
 WORDS = ("good", "bad", "film", "meal", "the", "was", "a", "very", "sad", "happy", "we", "song")

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_files import LOOPS, Trained, history, read_jsonl
 
 from finetune_cli.commands.compare import compare
-from finetune_cli.commands.tracking import scalars
 from finetune_cli.commands.train import train
-from finetune_cli.config import load_config, to_yaml
+from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.errors import MissingError, NotFinishedError
 from finetune_cli.records.training import EvalRecord, StepRecord
+from finetune_cli.runs.tracking import scalars
+from tests.commands.run_files import LOOPS, Trained, history, read_jsonl
 
 STAND_IN = """\
 import json, pathlib

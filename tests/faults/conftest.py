@@ -1,15 +1,12 @@
-"""Runs that are hurt from outside: the harness of scripts/faults.py, small."""
+"""Runs that are hurt from outside: the harness of scripts/faults/faults.py, small."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-from fault_runs import SmallRun, outcome
+from scripts.faults.runs import SmallRun, outcome
 
 
 @pytest.fixture(scope="session")

@@ -14,16 +14,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fault_cases import hurt_file
-from fault_runs import CONFIG, differences, leftovers, outcome, unreadable_files, write_data
 from safetensors import SafetensorError
 
 from finetune_cli.commands.train import train
-from finetune_cli.config import load_config
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import MissingError, NotFinishedError, RunFailedError
 from finetune_cli.records.training import StepRecord
-from finetune_cli.run_dir import RunDir, disk_errors_explained
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system.files import disk_errors_explained
 from finetune_cli.training.manifest import find_damage
+from scripts.faults.cases import hurt_file
+from scripts.faults.runs import CONFIG, differences, leftovers, outcome, unreadable_files, write_data
 
 Listener = Callable[[Any], None]
 

@@ -1,4 +1,4 @@
-"""The real command, ended by real signals at moments that its files show. Many more: scripts/faults.py."""
+"""The real command, ended by real signals at moments that its files show. Many more: scripts/faults/faults.py."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from fault_runs import SmallRun, differences, leftovers, outcome
-from faults import allowed_codes, moment
 
 from finetune_cli.training.stopping import StopRequest
+from scripts.faults.faults import allowed_codes, moment
+from scripts.faults.runs import SmallRun, differences, leftovers, outcome
 
 SECONDS = 5.0  # within which moments that are not aimed at anything are drawn
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_runs import ROOT, is_starting
 
-from finetune_cli import cli
+from finetune_cli.cli import app
+from scripts.faults.runs import ROOT, is_starting
 
 COMMANDS = {
     "prepare": ["prepare", "config.yaml"],
@@ -51,7 +51,7 @@ def test_a_signal_ends_every_command_with_a_message(
     monkeypatch.chdir(undisturbed[1].parent)
     monkeypatch.setattr(f"finetune_cli.commands.{command}.{command}", work)
     monkeypatch.setattr(sys, "argv", ["finetune", *COMMANDS[command]])
-    assert cli.main() == code
+    assert app.main() == code
     what = f"Stopped by {name} before the end; no file is half written."
     assert capsys.readouterr() == ("", f"error: {what} Run the same command again.\n")
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from launch_runs import ENDED, HERE, SETTINGS, TRAINING_ROWS, Ended, start
+
+from tests.launch.launch_runs import ENDED, HERE, SETTINGS, TRAINING_ROWS, Ended, start
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 
-from finetune_cli.cli import main
+from finetune_cli.cli.app import main
 
 form_group = PartialState.__init__
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import notebook_launcher
-from launch_runs import ENDED, STOP_AFTER
 
 from finetune_cli import evaluate, load_config, train
 from finetune_cli.records.training import StepRecord
+from tests.launch.launch_runs import ENDED, STOP_AFTER
 
 LOOPS = ("trainer", "accelerate")
 

@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Session
-from launch_runs import HERE, ROOT, Ended, free_port, record, require_same_curve, start
+
+from tests.launch.conftest import Session
+from tests.launch.launch_runs import HERE, ROOT, Ended, free_port, record, require_same_curve, start
 
 ACCELERATE_CONFIG = ROOT / "configs" / "accelerate" / "fsdp.yaml"
 

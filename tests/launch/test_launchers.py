@@ -8,8 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Session
-from launch_runs import (
+
+from finetune_cli.cli.several import train_on_several
+from finetune_cli.config.load import load_config
+from finetune_cli.errors import ConfigError, NotFinishedError
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.session import locked
+from finetune_cli.system.launching import join_group
+from tests.launch.conftest import Session
+from tests.launch.launch_runs import (
     PROMPT_SECONDS,
     Command,
     Ended,
@@ -20,13 +27,6 @@ from launch_runs import (
     updates,
     wait_for,
 )
-
-from finetune_cli.cli_setup import train_on_several
-from finetune_cli.commands.session import locked
-from finetune_cli.config import load_config
-from finetune_cli.errors import ConfigError, NotFinishedError
-from finetune_cli.launching import join_group
-from finetune_cli.run_dir import RunDir
 
 PACKAGE = ["-m", "finetune_cli"]
 # torchrun and accelerate launch as modules: the same programs, found without a PATH.
@@ -173,7 +173,7 @@ def test_accelerate_launch_with_cpu_starts_one_process_and_the_record_says_so(se
 def test_a_directory_that_another_run_holds_is_refused_before_processes_start(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_cli.launching.launch", None)  # not called
+    monkeypatch.setattr("finetune_cli.system.launching.launch", None)  # not called
     config = load_config(session.config, [f"output_dir={tmp_path / 'run'}"])
     with locked(RunDir(config.output_dir)), pytest.raises(NotFinishedError, match="Another run holds"):
         train_on_several(config, 2, offline=True)

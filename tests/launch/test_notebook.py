@@ -1,8 +1,9 @@
 """accelerate.notebook_launcher(train, ...): forked processes, one result."""
 
 import pytest
-from conftest import Session
-from launch_runs import STOP_AFTER, history, record, require_same_curve
+
+from tests.launch.conftest import Session
+from tests.launch.launch_runs import STOP_AFTER, history, record, require_same_curve
 
 BOTH_LOOPS = pytest.mark.parametrize("loop", ["trainer", "accelerate"])
 

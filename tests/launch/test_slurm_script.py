@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Session
-from launch_runs import ROOT, free_port, record, require_same_curve, updates, wait_for
+
+from tests.launch.conftest import Session
+from tests.launch.launch_runs import ROOT, free_port, record, require_same_curve, updates, wait_for
 
 SCRIPT = ROOT / "scripts" / "slurm_multinode.sh"
 STAND_INS = {

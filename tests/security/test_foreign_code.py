@@ -11,15 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Trap
 
 from finetune_cli.commands.train import train
-from finetune_cli.config import load_config
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, FinetuneError, MissingError
-from finetune_cli.model_files import resolve_model
-from finetune_cli.modeling import load_tokenizer
-from finetune_cli.run_dir import RunDir
+from finetune_cli.models.building import load_tokenizer
+from finetune_cli.models.files import resolve_model
+from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.training.manifest import find_damage
+from tests.security.conftest import Trap
 
 CUSTOM_CODE = """\
 {trap}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli.config import load_config
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError
 
 TOKEN = "hf_" + "PlantedTokenThatNobodyMaySee" + "Abcdefgh"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, RobertaConfig, RobertaForSequenceClassification
 
-from finetune_cli.model_on_cpu import (
+from finetune_cli.models.on_cpu import (
     MOST_BF16_TOKENS,
     FastDropout,
     attention_on_cpu,
@@ -16,8 +16,8 @@ from finetune_cli.model_on_cpu import (
     use_attention_for_cpu,
     use_fast_dropout,
 )
+from finetune_cli.models.used_rows import train_used_rows_only
 from finetune_cli.training.objective import Objective, row_losses
-from finetune_cli.training.used_rows import train_used_rows_only
 
 VOCABULARY = 60
 USED = torch.tensor([0, 3, 5, 7, 11, 13, 20, 21, 22, 40])

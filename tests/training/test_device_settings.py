@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import Run, make_rows
-from test_loops_agree import RELATIVE, largest_differences
 
 from finetune_cli.data.batching import FEW_WIDTHS, TrainingRows, few_widths
 from finetune_cli.data.order import MicroBatch
 from finetune_cli.training.device_settings import choose_device_settings
+from tests.training.small_runs import Run, make_rows
+from tests.training.test_loops_agree import RELATIVE, largest_differences
 
 choose = partial(choose_device_settings, precision="auto", mixed_precision="no", compile_model=False)
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import Run, make_rows
-from test_resume import LOOPS, assert_same_run, stop_at
 
 from finetune_cli.errors import NotFinishedError, RunFailedError
 from finetune_cli.records.training import StepRecord
 from finetune_cli.training.monitor import BestRule, Cadence, Monitor
 from finetune_cli.training.readings import send_reading
 from finetune_cli.training.stopping import StopRequest
+from tests.training.small_runs import Run, make_rows
+from tests.training.test_resume import LOOPS, assert_same_run, stop_at
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import Run, make_rows
+
+from tests.training.small_runs import Run, make_rows
 
 RELATIVE = 1e-5
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import make_rows
-from test_loops_agree import RELATIVE, largest_differences, train_both
+
+from tests.training.small_runs import make_rows
+from tests.training.test_loops_agree import RELATIVE, largest_differences, train_both
 
 KINDS: dict[str, dict[str, Any]] = {
     "several labels": {

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from finetune_cli.commands.train import train
-from finetune_cli.config import load_config
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import RunFailedError
 from finetune_cli.training.objective import Objective
 

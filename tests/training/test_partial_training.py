@@ -24,11 +24,11 @@ from transformers import (
 )
 
 from finetune_cli.commands.train import train
-from finetune_cli.config import load_config
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, InterruptedRunError
-from finetune_cli.model_freezing import freeze
-from finetune_cli.model_lora import add_lora, merge_lora
-from finetune_cli.modeling import recompute_activations
+from finetune_cli.models.building import recompute_activations
+from finetune_cli.models.freezing import freeze
+from finetune_cli.models.lora import add_lora, merge_lora
 from finetune_cli.records.training import EvalRecord, StepRecord
 from finetune_cli.training.optimization import build_optimizer
 

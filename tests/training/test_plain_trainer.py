@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from finetune_cli.commands.train import train
-from finetune_cli.config import load_config
+from finetune_cli.config.load import load_config
 from finetune_cli.data.order import RowOrder
 
 SEED, BATCH, EPOCHS, LEARNING_RATE = 3, 8, 3, 1e-3

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import Run, make_rows
 
 from finetune_cli.errors import InterruptedRunError, MissingError, NotFinishedError
 from finetune_cli.records.training import EvalRecord, StepRecord
 from finetune_cli.training.stopping import StopRequest
+from tests.training.small_runs import Run, make_rows
 
 LOOPS = ["trainer", "accelerate"]
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from typer.exceptions import TyperException
 
 import finetune_cli
-from finetune_cli import cli
-from finetune_cli.config import load_config
-from finetune_cli.config_fields import RunConfig
+from finetune_cli.cli import app
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ExitCode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,7 +86,7 @@ def command_lines(text: str) -> list[str]:
 
 def check_command(line: str) -> None:
     """Raises TyperException for an unknown command, option or value; nothing is run."""
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(app.app)
     for words in simple_commands(line):
         arguments = arguments_of(words)
         if not arguments or HELP & set(arguments):
@@ -187,7 +187,7 @@ def test_the_table_of_exit_codes_is_complete() -> None:
 
 
 def test_the_commands_of_the_program_are_all_in_the_readme() -> None:
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(app.app)
     table = read("README.md").partition("## Commands")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `finetune (\w+)", table, re.MULTILINE) == list(group.commands)
     named = {name for document in DOCUMENTS for name in re.findall(r"`finetune (\w+)", read(document))}

@@ -14,28 +14,20 @@ PACKAGE = ROOT / "finetune_cli"
 
 # From the top: a part imports from layers below its own. Within a layer it may use its neighbours, but not in a circle.
 LAYERS = (
-    {"__init__", "__main__", "cli", "cli_help", "cli_options", "cli_scoring", "cli_setup", "cli_training"},
-    {"loss_plot", "progress", "tables", "terminal"},
+    {"__main__"},
+    {"cli"},
+    {"__init__"},
     {"commands"},
-    {
-        "data",
-        "evaluation",
-        "model_files",
-        "model_freezing",
-        "model_last_layer",
-        "model_lora",
-        "model_on_cpu",
-        "model_packing",
-        "model_trial",
-        "modeling",
-        "training",
-    },
-    {"decision_rule", "launching", "lean_imports", "provenance", "records", "run_dir", "signals"},
-    {"config", "config_fields", "config_messages", "config_rules", "trainer_args"},
-    {"allocator", "config_text", "errors", "gate", "tasks", "yaml_source"},
+    {"display", "predictions", "report"},
+    {"runs"},
+    {"evaluation"},
+    {"data"},
+    {"models", "training"},
+    {"config", "records", "system"},
+    {"errors", "tasks"},
 )
 RANK = {part: -depth for depth, parts in enumerate(LAYERS) for part in parts}
-COMPONENTS = LAYERS[3]
+COMPONENTS = {"data", "evaluation", "models", "training"}
 HEAVY = {"accelerate", "datasets", "evaluate", "numpy", "pandas", "pyarrow", "tokenizers", "torch", "transformers"}
 
 
@@ -141,7 +133,7 @@ def run_and_list_heavy_modules(arguments: list[str], directory: Path) -> tuple[i
         f"heavy = {sorted(HEAVY)!r}\n"
         "report = pathlib.Path('modules.json')\n"
         "atexit.register(lambda: report.write_text(json.dumps([name for name in heavy if name in sys.modules])))\n"
-        "from finetune_cli.cli import main\n"
+        "from finetune_cli.cli.app import main\n"
         "sys.argv[0] = 'finetune'\n"
         "sys.exit(main() if len(sys.argv) > 1 else 0)\n"
     )

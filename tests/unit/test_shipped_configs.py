@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli.config import load_config, to_yaml
+from finetune_cli.config.load import load_config, to_yaml
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = ("csv_example", "imdb", "mrpc", "mrpc_accelerate", "quickstart", "smoke", "sst2")

@@ -1,0 +1,1 @@
+"""Options in, one command called, errors into exit codes: one file per command."""

@@ -1,0 +1,103 @@
+"""The command line: options in, one command called, its result rendered, every error turned into its exit code.
+
+Light on purpose: a command is imported after its config has been read, so that `--help` and a mistake in a config
+answer at once.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.exceptions import TyperException
+
+from finetune_cli.cli import compare, evaluate, predict, prepare, train, validate
+from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
+from finetune_cli.cli.options import Version
+from finetune_cli.cli.start import Switches
+from finetune_cli.display.terminal import OutputClosedError, leave_quietly, show_bug, show_error
+from finetune_cli.errors import ExitCode, FinetuneError
+from finetune_cli.system.launching import is_main_process
+from finetune_cli.system.signals import stopping_at_once
+
+CLOSED_PIPE = 141  # 128 + SIGPIPE, as any Unix tool returns when its reader has gone
+
+app = typer.Typer(
+    help="Fine-tune text classifiers from one YAML file, with scores you can trust.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(cls=GroupedGroup, invoke_without_command=True, epilog=ROOT_EXAMPLES)
+def root(ctx: typer.Context, version: Version = False) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def _add(command: Callable[..., int | None], short_help: str, examples: str) -> None:
+    app.command(cls=GroupedCommand, epilog=examples, short_help=short_help)(command)
+
+
+_add(prepare.prepare, "Check the data, tokenise it once, report on it.", prepare.EXAMPLES)
+_add(train.train, "Fine-tune, and keep the best model with its scores.", train.EXAMPLES)
+_add(evaluate.evaluate, "Score a split or a file; can be a gate for CI.", evaluate.EXAMPLES)
+_add(predict.predict, "Label a file, standard input or --text.", predict.EXAMPLES)
+_add(validate.validate, "Show every mistake in a config at once.", validate.EXAMPLES)
+_add(compare.compare, "Which run is better, and is the difference real.", compare.EXAMPLES)
+
+
+def main() -> int:
+    """Run the command line; returns the exit code."""
+    switches = Switches()
+    try:
+        with stopping_at_once():
+            code = app(prog_name="finetune", standalone_mode=False, obj=switches)
+            sys.stdout.flush()
+    except TyperException as err:
+        show_error(usage_message(err), enabled=is_main_process())
+        return ExitCode.CONFIG
+    except FinetuneError as err:
+        show_error(str(err), with_traceback=switches.debug, enabled=is_main_process())
+        return err.exit_code
+    except (OutputClosedError, BrokenPipeError):
+        leave_quietly()
+        return CLOSED_PIPE
+    except SystemExit as err:
+        if not isinstance(err.__context__, BrokenPipeError):
+            raise  # shell completion ends so
+        leave_quietly()  # Typer's answer to a closed pipe
+        return CLOSED_PIPE
+    except Exception:
+        show_bug()
+        return ExitCode.RUN_FAILED
+    if code == ExitCode.INTERRUPTED:
+        show_error("Interrupted.", enabled=is_main_process())
+    return code or ExitCode.DONE
+
+
+def usage_message(error: TyperException) -> str:
+    """Typer's message, with the nearest option and what to type next."""
+    context: Any = getattr(error, "ctx", None)
+    near = getattr(error, "possibilities", None)
+    message = (error.message if near else error.format_message()).rstrip(".?").replace("Value error, ", "")
+    if setting := _meant_setting(message, sys.argv):
+        near = [f"-s {setting}"]
+    ending = f". Did you mean {' or '.join(sorted(near))}?" if near else "?" if "Did you mean" in message else "."
+    return f"{message}{ending}\nSee: {context.command_path if context else 'finetune'} --help"
+
+
+def _meant_setting(message: str, words: list[str]) -> str | None:
+    """KEY=VALUE, where it was typed without `-s`, or as `-s KEY VALUE`; None when an argument is odd in another way."""
+    unexpected = re.search(r"unexpected extra arguments?(?:\(s\))? \((\S+)\)", message)
+    if unexpected is None or (extra := unexpected[1]) not in words:
+        return None
+    *_, option, key = ["", "", *words[: words.index(extra)]]
+    if option in ("-s", "--set") and "=" not in key:
+        return f"{key}={extra}"
+    return extra if "=" in extra else None

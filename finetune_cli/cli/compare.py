@@ -1,0 +1,111 @@
+"""`finetune compare`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from finetune_cli.cli import options
+from finetune_cli.cli.start import shown_when_failed, start
+from finetune_cli.errors import ConfigError
+from finetune_cli.system.signals import end_if_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXAMPLES = """\
+finetune compare runs/mrpc runs/mrpc-large
+finetune compare runs/mrpc runs/mrpc-large --split test --metric f1 --markdown
+finetune compare runs/mrpc runs/mrpc-large --html comparison.html
+finetune compare runs/main runs/branch --fail-if-worse f1
+finetune compare runs/lr5e-5-seeds runs/lr2e-5-seeds"""
+
+Runs = Annotated[
+    list[str],
+    options.argument(
+        "RUN RUN...", "Run directories or predictions.jsonl files; the first is what the rest are compared to."
+    ),
+]
+
+ComparedSplit = Annotated[
+    str, options.option("--split", "The split whose scores are compared.", metavar="NAME", group=options.INPUT_GROUP)
+]
+
+ComparedMetrics = Annotated[
+    list[str],
+    options.repeatable(
+        "--metric", "Compare this metric, not those of the runs. Repeatable.", metavar="NAME", group=options.INPUT_GROUP
+    ),
+]
+
+Html = Annotated[
+    Path | None,
+    options.option(
+        "--html",
+        "Write the comparison as a page, with the rows on which the runs disagree.",
+        metavar="FILE",
+        group=options.OUTPUT_GROUP,
+        show_default=False,
+    ),
+]
+
+Markdown = Annotated[
+    bool, options.option("--markdown", "Print tables ready to paste into a pull request.", group=options.OUTPUT_GROUP)
+]
+
+FailIfWorse = Annotated[
+    list[str],
+    options.repeatable(
+        "--fail-if-worse",
+        "Exit with 4 when a later run is significantly worse than the first on this metric. Repeatable.",
+        metavar="NAME",
+        group=options.OUTPUT_GROUP,
+    ),
+]
+
+
+def compare(
+    ctx: typer.Context,
+    *,
+    runs: Runs,
+    split: ComparedSplit = "validation",
+    metrics: ComparedMetrics,
+    fail_if_worse: FailIfWorse,
+    html: Html = None,
+    markdown: Markdown = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Which run is better, and is the difference real.
+
+    Rows are paired by id. Accuracy: McNemar's test; other metrics: paired bootstrap.
+
+    The directory of a training with several seeds is one side, and its seeds are repeated measures. So are runs that
+    differ in nothing but seed and output_dir, when every side has two or more. Otherwise each run is compared with the
+    first.
+    """
+    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
+    if markdown and json:
+        raise ConfigError("--markdown and --json are two forms of one result. Choose one.")
+    from finetune_cli.commands.compare import compare as run_compare
+    from finetune_cli.display.tables.compare import compare_markdown, compare_result
+
+    end_if_stopped()
+    show = partial(compare_markdown if markdown else compare_result, out)
+    if html is not None:
+        show = partial(_show_comparison_twice, html, show)
+    with shown_when_failed(show):
+        show(run_compare(runs, split=split, metrics=metrics, fail_if_worse=fail_if_worse))
+
+
+def _show_comparison_twice(html: Path, show: Callable[[Any], None], report: Any) -> None:
+    """On stdout, and as a page."""
+    from finetune_cli.report.compare import write_comparison
+
+    show(report)
+    write_comparison(html, report)

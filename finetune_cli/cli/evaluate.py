@@ -1,0 +1,176 @@
+"""`finetune evaluate`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from finetune_cli.cli import options
+from finetune_cli.cli.start import check_data_file, check_target, shown_when_failed, start
+from finetune_cli.display.terminal import silence_model_loading
+from finetune_cli.system.allocator import keep_freed_memory
+from finetune_cli.system.lean_imports import lean_imports
+from finetune_cli.system.signals import end_if_stopped
+
+if TYPE_CHECKING:
+    from finetune_cli.records.evaluation import EvalReport
+
+EXAMPLES = """\
+finetune evaluate runs/mrpc
+finetune evaluate runs/mrpc --gate 'f1>=0.88' --gate 'accuracy.low>=0.8'
+finetune evaluate runs/b --baseline runs/a --max-drop f1=0.01 --junit ci.xml
+finetune evaluate runs/mrpc --fit temperature --fit threshold --for f1
+finetune evaluate runs/mrpc --data new_rows.csv --json"""
+
+
+class Fitted(StrEnum):
+    """What evaluate fits to the validation split."""
+
+    temperature = "temperature"
+    threshold = "threshold"
+    none = "none"
+
+
+Split = Annotated[str, options.option("--split", "The split to score.", metavar="NAME", group=options.INPUT_GROUP)]
+
+Data = Annotated[
+    Path | None,
+    options.option(
+        "--data", "Score this labelled file in place of a split.", metavar="FILE", group=options.INPUT_GROUP
+    ),
+]
+
+Gates = Annotated[
+    list[str],
+    options.repeatable(
+        "--gate",
+        "Exit with 4 unless this holds, such as 'f1>=0.88' or 'f1.low>=0.85'. Repeatable.",
+        metavar="TEST",
+        group=options.OUTPUT_GROUP,
+    ),
+]
+
+Baseline = Annotated[
+    str | None,
+    options.option(
+        "--baseline",
+        "A run, or predictions file, scored on the same rows; for --max-drop.",
+        metavar="RUN",
+        group=options.OUTPUT_GROUP,
+        show_default=False,
+    ),
+]
+
+MaxDrops = Annotated[
+    list[str],
+    options.repeatable(
+        "--max-drop",
+        "Exit with 4 when this score is worse than the baseline's by more, such as f1=0.01. Repeatable.",
+        metavar="NAME=NUMBER",
+        group=options.OUTPUT_GROUP,
+    ),
+]
+
+JUnit = Annotated[
+    Path | None,
+    options.option(
+        "--junit",
+        "Write the gates as JUnit XML, for CI.",
+        metavar="FILE",
+        group=options.OUTPUT_GROUP,
+        show_default=False,
+    ),
+]
+
+Fit = Annotated[
+    list[Fitted],
+    options.repeatable(
+        "--fit",
+        "Fit on the validation split how probabilities become answers, and store it beside the model, where evaluate "
+        "and predict obey it; none removes it. Repeatable.",
+        metavar="temperature|threshold|none",
+        group=options.RUN_GROUP,
+    ),
+]
+
+FitFor = Annotated[
+    str | None,
+    options.option(
+        "--for",
+        "The metric that --fit threshold is to be best for; by default evaluation.metric_for_best.",
+        metavar="METRIC",
+        group=options.RUN_GROUP,
+        show_default=False,
+    ),
+]
+
+ScoredConfidence = Annotated[
+    float | None,
+    options.option(
+        "--min-confidence",
+        "Score also the rows alone whose answer has at least this probability.",
+        metavar="P",
+        group=options.OUTPUT_GROUP,
+        show_default=False,
+    ),
+]
+
+
+def evaluate(
+    ctx: typer.Context,
+    *,
+    target: options.Target,
+    split: Split = "validation",
+    data: Data = None,
+    overrides: options.Overrides,
+    output_dir: options.OutputDir = None,
+    offline: options.Offline = False,
+    gates: Gates,
+    baseline: Baseline = None,
+    max_drops: MaxDrops,
+    fit: Fit,
+    fit_for: FitFor = None,
+    min_confidence: ScoredConfidence = None,
+    junit: JUnit = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Score a trained model on a split or a file; can be a gate for CI."""
+    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json, every_process=True)
+    check_target(target, overrides, output_dir)
+    check_data_file(data)
+    with lean_imports():
+        from finetune_cli.commands.evaluate import evaluate as run_evaluate
+    from finetune_cli.display.tables.evaluate import evaluate_result
+    from finetune_cli.runs.junit import write_junit
+
+    def show(report: EvalReport) -> None:
+        evaluate_result(out, report)
+        if junit is not None and out.enabled:
+            write_junit(junit, report, target)
+
+    end_if_stopped()
+    silence_model_loading()
+    keep_freed_memory()
+    with shown_when_failed(show):
+        show(
+            run_evaluate(
+                target,
+                overrides=overrides,
+                output_dir=output_dir,
+                split=split,
+                data=data,
+                gates=gates,
+                baseline=baseline,
+                max_drops=max_drops,
+                fit=[kind.value for kind in fit],
+                fit_for=fit_for,
+                min_confidence=min_confidence,
+                offline=offline,
+            )
+        )

@@ -1,0 +1,122 @@
+"""What lies between the options of a command and its work: streams, the config, what to label, several processes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from finetune_cli.display.terminal import Output, start_logging
+from finetune_cli.errors import ConfigError, GateFailedError, SeedsFailedError
+from finetune_cli.system.launching import is_main_process
+
+if TYPE_CHECKING:
+    from finetune_cli.config.fields import RunConfig
+    from finetune_cli.records.training import SeedsReport, TrainReport
+
+
+@dataclass
+class Switches:
+    """What `main` has to know of the command line when a command has failed."""
+
+    debug: bool = False
+
+
+def start(
+    ctx: typer.Context, *, quiet: bool, verbose: bool, debug: bool, as_json: bool = False, every_process: bool = False
+) -> Output:
+    """Set up the streams for one command.
+
+    every_process: whether all processes of a launched group work; otherwise the main one works and the rest end here.
+    """
+    if not (every_process or is_main_process()):
+        raise typer.Exit
+    ctx.ensure_object(Switches).debug = debug
+    start_logging(quiet=quiet, verbose=verbose, enabled=is_main_process())
+    return Output(as_json=as_json, enabled=is_main_process())
+
+
+def read_config(path: Path, overrides: list[str]) -> RunConfig:
+    from finetune_cli.config.load import load_config
+
+    return load_config(path, overrides)
+
+
+def with_output_dir(overrides: list[str], output_dir: str | None) -> list[str]:
+    """`--output-dir` as the last `--set`, quoted so that any name stays a text."""
+    quoted = json.dumps(output_dir, ensure_ascii=False)
+    return overrides if output_dir is None else [*overrides, f"output_dir={quoted}"]
+
+
+@contextmanager
+def shown_when_failed(show: Callable[[Any], None]) -> Iterator[None]:
+    """A command that fails after its work was done has a result all the same."""
+    try:
+        yield
+    except (GateFailedError, SeedsFailedError) as err:
+        show(err.report)
+        raise
+
+
+def show_training(out: Output, report: TrainReport | SeedsReport, *, pair: bool) -> None:
+    from finetune_cli.display.tables.seeds import seeds_result
+    from finetune_cli.display.tables.train import train_result
+    from finetune_cli.records.training import TrainReport
+
+    if isinstance(report, TrainReport):
+        train_result(out, report, pair=pair)
+    else:
+        seeds_result(out, report)
+
+
+def with_seeds(overrides: list[str], seeds: str | None) -> list[str]:
+    """`--seeds 1,2,3` as a `--set`. Raises ConfigError for what is no list of whole numbers."""
+    if seeds is None:
+        return overrides
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", seeds):
+        raise ConfigError(f"--seeds {seeds!r}: expected whole numbers with commas between them, such as 1,2,3.")
+    return [*overrides, f"training.seeds=[{', '.join(str(int(seed)) for seed in seeds.split(','))}]"]
+
+
+def refuse_with_dry_run(*, resume: str, overwrite: bool, push: bool, num_processes: int) -> None:
+    if num_processes > 1:
+        raise ConfigError("--dry-run measures one process. Leave out --num-processes.")
+    if overwrite or resume != "auto":
+        raise ConfigError("--dry-run leaves the run directory alone. Leave out --overwrite and --resume.")
+    if push:
+        raise ConfigError("--dry-run trains nothing to upload. Leave out --push.")
+
+
+def check_target(target: str, overrides: list[str], output_dir: str | None) -> None:
+    """Find the run, model or config that an argument names, so that mistakes show before the heavy imports."""
+    from finetune_cli.runs.target import is_local, open_target
+
+    path = Path(target)
+    if output_dir is not None and not (path.suffix in (".yaml", ".yml") or path.is_file()):
+        raise ConfigError(f"--output-dir goes with a config, and {target} is a run or a model. Name that run instead.")
+    if is_local(target):
+        open_target(target, overrides, output_dir=output_dir)
+
+
+def check_places(config: RunConfig) -> None:
+    """Refuse data that are not there and a run directory that cannot be written, before the heavy imports."""
+    from finetune_cli.data.sources import require_present
+    from finetune_cli.system.files import require_writable
+
+    if is_main_process():
+        require_writable(Path(config.output_dir))
+    require_present(config.data.path)
+
+
+def check_data_file(path: Path | None) -> None:
+    """Raise DataError when the labelled file to score is not there, before the heavy imports."""
+    from finetune_cli.predictions.input import require_data_file
+
+    if path is not None:
+        require_data_file(path)

@@ -1,0 +1,168 @@
+"""`finetune train`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from finetune_cli.cli import options
+from finetune_cli.cli.several import train_on_several, train_seeds_on_several
+from finetune_cli.cli.start import (
+    check_places,
+    read_config,
+    refuse_with_dry_run,
+    show_training,
+    shown_when_failed,
+    start,
+    with_output_dir,
+    with_seeds,
+)
+from finetune_cli.display.terminal import silence_model_loading
+from finetune_cli.errors import ExitCode
+from finetune_cli.system.allocator import keep_freed_memory
+from finetune_cli.system.lean_imports import lean_imports, without_collections
+from finetune_cli.system.signals import end_if_stopped
+
+if TYPE_CHECKING:
+    from finetune_cli.config.fields import RunConfig
+
+EXAMPLES = """\
+finetune train configs/quickstart.yaml
+finetune train configs/mrpc.yaml -s seed=1 --output-dir runs/mrpc-seed1
+finetune train configs/mrpc.yaml --seeds 1,2,3,4,5
+finetune train configs/mrpc.yaml --num-processes 2
+finetune train configs/mrpc.yaml --dry-run
+finetune train configs/mrpc.yaml --push -s hub.repo_id=user/name"""
+
+Resume = Annotated[
+    str,
+    options.option(
+        "--resume",
+        "Go on from the newest checkpoint, never, or from this one.",
+        metavar="auto|never|PATH",
+        group=options.RUN_GROUP,
+    ),
+]
+
+Overwrite = Annotated[
+    bool, options.option("--overwrite", "Delete what the run directory holds, and start anew.", group=options.RUN_GROUP)
+]
+
+DryRun = Annotated[
+    bool,
+    options.option(
+        "--dry-run",
+        "Make a few updates on a model that is thrown away, and print time and memory of the whole run. Nothing is "
+        "written but the tokenised rows, which train finds again.",
+        group=options.RUN_GROUP,
+    ),
+]
+
+NumProcesses = Annotated[
+    int,
+    options.option(
+        "--num-processes",
+        "Train on N processes of this machine, one for each GPU.",
+        metavar="N",
+        group=options.RUN_GROUP,
+        min=1,
+    ),
+]
+
+Seeds = Annotated[
+    str | None,
+    options.option(
+        "--seeds",
+        "Train once with each of these seeds, such as 1,2,3, and report mean and spread.",
+        metavar="N,N,...",
+        group=options.RUN_GROUP,
+        show_default=False,
+    ),
+]
+
+Push = Annotated[
+    bool,
+    options.option(
+        "--push",
+        "Upload the model to hub.repo_id after training, again if it was uploaded before.",
+        group=options.RUN_GROUP,
+    ),
+]
+
+
+def train(
+    ctx: typer.Context,
+    *,
+    config: options.Config,
+    overrides: options.Overrides,
+    output_dir: options.OutputDir = None,
+    resume: Resume = "auto",
+    overwrite: Overwrite = False,
+    num_processes: NumProcesses = 1,
+    seeds: Seeds = None,
+    dry_run: DryRun = False,
+    push: Push = False,
+    offline: options.Offline = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> int:
+    """Fine-tune; the best model, its scores and its history land in the run directory.
+
+    The same command again goes on where an unfinished run stopped. With --seeds (or training.seeds) the run directory
+    gets a run for each, seed-1 and so on, and a summary of their scores.
+    """
+    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json, every_process=True)
+    run_config = read_config(config, with_seeds(with_output_dir(overrides, output_dir), seeds))
+    if dry_run:
+        refuse_with_dry_run(resume=resume, overwrite=overwrite, push=push, num_processes=num_processes)
+    from finetune_cli.runs.requirements import require_tools
+
+    require_tools(run_config, push=push)
+    if dry_run:
+        with _imports_for(run_config):
+            from finetune_cli.commands.dry_run import dry_run as run_dry
+        from finetune_cli.display.tables.dry_run import dry_run_result
+
+        end_if_stopped()
+        silence_model_loading()
+        keep_freed_memory()
+        dry_run_result(out, run_dry(run_config, offline=offline))
+        return ExitCode.DONE
+    show = partial(show_training, out, pair=len(run_config.data.text) == 2)
+    if num_processes > 1 and run_config.training.seeds is None:
+        return train_on_several(run_config, num_processes, offline=offline)
+    if num_processes > 1:
+        with shown_when_failed(show):
+            show(train_seeds_on_several(run_config, num_processes, overwrite=overwrite, offline=offline))
+        return ExitCode.DONE
+    check_places(run_config)
+    with _imports_for(run_config):
+        from finetune_cli.commands.train import train as run_train
+
+        if run_config.training.loop == "trainer":
+            from finetune_cli.training import trainer_loop  # noqa: F401 - here, where imports are quick
+    from finetune_cli.display.progress import training_display
+
+    end_if_stopped()
+    silence_model_loading()
+    keep_freed_memory()
+    display = training_display(run_config.evaluation.metric_for_best, shown=out.enabled and not quiet)
+    with shown_when_failed(show):
+        with display as listen:
+            report = run_train(
+                run_config, resume=resume, overwrite=overwrite, push=push, offline=offline, listen=listen
+            )
+        show(report)
+    return ExitCode.DONE
+
+
+def _imports_for(config: RunConfig) -> AbstractContextManager[None]:
+    """Lean, unless settings hand the run to parts of Trainer, or to code, that may ask for any library."""
+    if config.training.trainer_args or config.model.trust_remote_code:
+        return without_collections()
+    return lean_imports(adapters=config.model.lora is not None, compiler=bool(config.training.compile))

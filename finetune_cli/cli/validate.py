@@ -1,0 +1,37 @@
+"""`finetune validate`."""
+
+from __future__ import annotations
+
+import typer
+
+from finetune_cli.cli import options
+from finetune_cli.cli.start import start
+from finetune_cli.errors import ConfigError
+
+EXAMPLES = """\
+finetune validate configs/mrpc.yaml
+finetune validate configs/mrpc.yaml -s training.batch_size=16 --json"""
+
+
+def validate(
+    ctx: typer.Context,
+    *,
+    config: options.Config,
+    overrides: options.Overrides,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show every mistake in a config at once, in a moment."""
+    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
+    from finetune_cli.config.load import load_config
+    from finetune_cli.display.tables.validate import validate_result
+
+    try:
+        checked = load_config(config, overrides)
+    except ConfigError as err:
+        if json:
+            validate_result(out, config, None, err.problems)
+        raise
+    validate_result(out, config, checked, ())

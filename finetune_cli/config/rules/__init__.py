@@ -1,0 +1,36 @@
+"""Rules between fields, and rules that a type cannot say. Each yields (key path, message) for what it finds wrong.
+
+The rules run on the plain values, also when other fields are wrong: `get` ends a rule, without a word, when a value it
+asks for is among those already reported.
+"""
+
+from finetune_cli.config.rules import data, evaluation, model, training
+
+RULES = (
+    training.micro_batch_fits,
+    training.packing_can_act,
+    training.warmup_is_used,
+    training.early_stopping_can_act,
+    training.trainer_args_are_honoured,
+    training.trainer_args_are_right,
+    training.loss_fits_task,
+    data.label_columns_fit_task,
+    training.class_weights_name_classes,
+    data.class_names_are_unique,
+    evaluation.metrics_fit_task,
+    evaluation.best_metric_is_computed,
+    evaluation.gates_are_right,
+    training.seeds_differ,
+    training.trackers_differ,
+    model.upload_has_a_place,
+    data.split_seed_draws_something,
+    data.columns_fit_task,
+    data.truncation_fits_columns,
+    evaluation.slices_are_columns_to_group_by,
+    data.splits_are_right,
+    model.model_is_named_once,
+    model.trained_part_is_said_once,
+    model.from_scratch_sizes_fit,
+    model.places_are_written_right,
+    data.builtin_data_exists,
+)

@@ -1,0 +1,31 @@
+"""What a rule finds, and what rules share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from finetune_cli.config.messages import did_you_mean
+from finetune_cli.config.yaml_source import KeyPath
+from finetune_cli.tasks import METRICS
+
+Get = Callable[[str], Any]
+
+
+class Finding(NamedTuple):
+    """A mistake: where, in words, and whether the key itself is wrong rather than its value."""
+
+    path: KeyPath
+    message: str
+    at_key: bool = False
+
+
+class Unusable(Exception):
+    """A rule asked for a value that is reported as wrong already."""
+
+
+def column_list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def with_choice(problem: str, name: str, allowed: list[str]) -> str:
+    hint = "" if name in METRICS else did_you_mean(name, allowed)
+    return f"{problem}. Allowed: {', '.join(allowed)}{hint}"

@@ -1,0 +1,257 @@
+"""`training.trainer_args`: every field of `TrainingArguments` (transformers 5.23), and what becomes of it here.
+
+A field is in one of three groups: OURS has a key of its own in the config; MANAGED is decided by the tool or would
+have no effect; PASSED is handed on. `TrainingArguments` itself checks next to nothing and costs seconds to import, so
+names and values are checked here. A test compares the three groups with the installed version.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_cli.config.text import shorten
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a passed field takes: in words, and as a check of a plain YAML value."""
+
+    text: str
+    accepts: Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+FLAG = Value("true or false", lambda value: isinstance(value, bool))
+TEXT = Value("text", lambda value: isinstance(value, str) and bool(value))
+COUNT = Value("a whole number from 1", lambda value: type(value) is int and value >= 1)
+POSITIVE = Value("a number above 0", lambda value: _is_number(value) and value > 0)
+BETA = Value("a number from 0 up to below 1", lambda value: _is_number(value) and 0 <= value < 1)
+KEYS = Value("a section with keys", lambda value: isinstance(value, dict))
+KEYS_OR_FILE = Value("a section with keys, or a JSON file", lambda value: KEYS.accepts(value) or TEXT.accepts(value))
+FLAG_OR_TEXT = Value("true, false or text", lambda value: isinstance(value, bool) or TEXT.accepts(value))
+
+OPTIMIZERS = (
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adamw_torch_xla",
+    "adamw_torch_npu_fused",
+    "adafactor",
+    "adamw_anyprecision",
+    "adamw_torch_4bit",
+    "adamw_torch_8bit",
+    "ademamix",
+    "sgd",
+    "adagrad",
+    "adamw_bnb_8bit",
+    "adamw_8bit",
+    "ademamix_8bit",
+    "lion_8bit",
+    "lion_32bit",
+    "paged_adamw_32bit",
+    "paged_adamw_8bit",
+    "paged_ademamix_32bit",
+    "paged_ademamix_8bit",
+    "paged_lion_32bit",
+    "paged_lion_8bit",
+    "rmsprop",
+    "rmsprop_bnb",
+    "rmsprop_bnb_8bit",
+    "rmsprop_bnb_32bit",
+    "galore_adamw",
+    "galore_adamw_8bit",
+    "galore_adafactor",
+    "galore_adamw_layerwise",
+    "galore_adamw_8bit_layerwise",
+    "galore_adafactor_layerwise",
+    "lomo",
+    "adalomo",
+    "grokadamw",
+    "schedule_free_radam",
+    "schedule_free_adamw",
+    "schedule_free_sgd",
+    "apollo_adamw",
+    "apollo_adamw_layerwise",
+    "stable_adamw",
+)
+OPTIMIZER = Value(
+    "an optimizer of transformers, such as adamw_torch, adafactor, sgd", lambda value: value in OPTIMIZERS
+)
+
+PASSED: dict[str, Value] = {
+    "optim": OPTIMIZER,
+    "adam_beta1": BETA,
+    "adam_beta2": BETA,
+    "adam_epsilon": POSITIVE,
+    "lr_scheduler_kwargs": KEYS,
+    "neftune_noise_alpha": POSITIVE,
+    "torch_empty_cache_steps": COUNT,
+    "ddp_find_unused_parameters": FLAG,
+    "ddp_bucket_cap_mb": COUNT,
+    "ddp_broadcast_buffers": FLAG,
+    "ddp_timeout": COUNT,
+    "fsdp": FLAG_OR_TEXT,
+    "fsdp_config": KEYS_OR_FILE,
+    "deepspeed": KEYS_OR_FILE,
+    "tf32": FLAG,
+    "use_liger_kernel": FLAG,
+    "torch_compile_backend": TEXT,
+    "torch_compile_mode": TEXT,
+    "full_determinism": FLAG,
+}
+
+OURS: dict[str, str] = {
+    "output_dir": "output_dir",
+    "seed": "seed",
+    "data_seed": "seed",
+    "per_device_train_batch_size": "training.batch_size",
+    "gradient_accumulation_steps": "training.micro_batch_size",
+    "auto_find_batch_size": "training.micro_batch_size",
+    "num_train_epochs": "training.num_epochs",
+    "max_steps": "training.max_steps",
+    "learning_rate": "training.learning_rate",
+    "lr_scheduler_type": "training.lr_scheduler",
+    "warmup_steps": "training.warmup_steps",
+    "weight_decay": "training.weight_decay",
+    "gradient_checkpointing": "training.gradient_checkpointing",
+    "activation_checkpointing": "training.gradient_checkpointing",
+    "max_grad_norm": "training.max_grad_norm",
+    "label_smoothing_factor": "training.label_smoothing",
+    "bf16": "training.precision",
+    "fp16": "training.precision",
+    "torch_compile": "training.compile",
+    "train_sampling_strategy": "training.batching",
+    "logging_nan_inf_filter": "training.on_nonfinite",
+    "eval_strategy": "evaluation.every",
+    "eval_steps": "evaluation.every",
+    "metric_for_best_model": "evaluation.metric_for_best",
+    "greater_is_better": "evaluation.metric_for_best",
+    "load_best_model_at_end": "evaluation.metric_for_best",
+    "save_strategy": "checkpointing.every",
+    "save_steps": "checkpointing.every",
+    "save_total_limit": "checkpointing.keep",
+    "report_to": "tracking",
+    "hub_model_id": "hub.repo_id",
+    "hub_private_repo": "hub.private",
+}
+
+_LOGGED = "every update is written to history.jsonl, and the terminal shows it"
+_BATCHES = "the tool feeds the batches itself, the same ones to both loops"
+_SCORES = "the tool runs evaluation itself, the same way for both loops"
+_SAVES = "the tool writes the checkpoints itself, complete or not at all"
+_HUB = "hub.repo_id names the repository, and the best model is uploaded once, after training"
+_TOKEN = "a token is read from HF_TOKEN or from `hf auth login`"
+_TRACKING = "a tracker's run is called as output_dir; projects are named by the trackers' own environment variables"
+_COMMAND = "the command decides this: finetune train, evaluate or predict"
+
+MANAGED: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "logging_strategy",
+            "logging_steps",
+            "logging_first_step",
+            "log_on_each_node",
+            "include_num_input_tokens_seen",
+        ),
+        _LOGGED,
+    ),
+    "optim_args": "most optimizers do not read it",
+    **dict.fromkeys(("log_level", "log_level_replica", "disable_tqdm"), "the options -v and -q decide this"),
+    **dict.fromkeys(
+        (
+            "dataloader_drop_last",
+            "dataloader_num_workers",
+            "dataloader_pin_memory",
+            "dataloader_persistent_workers",
+            "dataloader_prefetch_factor",
+            "dataloader_multiprocessing_context",
+            "dataloader_in_order",
+            "remove_unused_columns",
+            "label_names",
+            "length_column_name",
+            "accelerator_config",
+        ),
+        _BATCHES,
+    ),
+    **dict.fromkeys(
+        (
+            "per_device_eval_batch_size",
+            "eval_delay",
+            "eval_on_start",
+            "eval_do_concat_batches",
+            "eval_use_gather_object",
+            "eval_accumulation_steps",
+            "include_for_metrics",
+            "batch_eval_metrics",
+            "prediction_loss_only",
+            "bf16_full_eval",
+            "fp16_full_eval",
+        ),
+        _SCORES,
+    ),
+    **dict.fromkeys(
+        (
+            "save_only_model",
+            "save_on_each_node",
+            "enable_jit_checkpoint",
+            "ignore_data_skip",
+            "restore_callback_states_from_checkpoint",
+        ),
+        _SAVES,
+    ),
+    "resume_from_checkpoint": "the option --resume decides this",
+    **dict.fromkeys(
+        (
+            "push_to_hub",
+            "hub_strategy",
+            "hub_always_push",
+            "hub_revision",
+        ),
+        _HUB,
+    ),
+    "hub_token": _TOKEN,
+    **dict.fromkeys(
+        ("run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
+        _TRACKING,
+    ),
+    **dict.fromkeys(("do_train", "do_eval", "do_predict"), _COMMAND),
+    **dict.fromkeys(
+        ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"),
+        "training.gradient_checkpointing takes the form that works with every option (non-reentrant)",
+    ),
+    "average_tokens_across_devices": "the loss is divided by the rows of the whole update, on any number of devices",
+    "optim_target_modules": "only the optimizers that train a projection need it; this version has no layer selection",
+    "liger_kernel_config": "use_liger_kernel alone is supported",
+    "use_cache": "a classifier has no cache of keys and values",
+    "use_cpu": "the launcher decides this: ACCELERATE_USE_CPU=true finetune train CONFIG",
+    "parallelism_config": "`accelerate config` decides this",
+    "ddp_static_graph": "`accelerate config` decides this",
+    "ddp_backend": "the device decides this: nccl on CUDA, gloo on CPU",
+    "local_rank": "the launcher decides this",
+    "debug": "it changes what the Trainer prints, not what it does; the option --debug shows tracebacks",
+    "skip_memory_metrics": "peak memory is always in run.json",
+}
+
+
+def argument_problem(name: str, value: Any) -> str | None:
+    """What is wrong with one entry of `training.trainer_args`, as a message; None when it can be handed on."""
+    if name in OURS:
+        return f"has a key of its own here. Write {OURS[name]}"
+    if name in MANAGED:
+        return f"cannot be set: {MANAGED[name]}. Take it out"
+    if name not in PASSED:
+        return f"is not a field of TrainingArguments. Allowed: {', '.join(PASSED)}{_similar(name, tuple(PASSED))}"
+    expected = PASSED[name]
+    if value is None or expected.accepts(value):
+        return None
+    hint = _similar(str(value), OPTIMIZERS) if expected is OPTIMIZER else ""
+    return f"{shorten(repr(value))} is not what this takes. Allowed: {expected.text}{hint}"
+
+
+def _similar(name: str, choices: Sequence[str]) -> str:
+    """`. Did you mean x?`: a choice that begins with the name, else the nearest one, else nothing."""
+    close = [choice for choice in choices if choice.startswith(name)] or difflib.get_close_matches(name, choices, n=1)
+    return f". Did you mean {close[0]}?" if close else ""

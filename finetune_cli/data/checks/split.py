@@ -1,0 +1,164 @@
+"""All checks of one split: fed with its rows as they are tokenised, asked for its findings at the end. N rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from finetune_cli.data.checks.findings import ROWS_SHOWN, Finding, Tally, excerpt, rows_of
+from finetune_cli.data.checks.repeats import TextHashes
+from finetune_cli.data.checks.spilled import SpilledArray
+from finetune_cli.data.checks.texts import TextScan
+
+BLOCK_ROWS = 256  # looked at together: enough to be fast, little memory when texts are long
+TRUNCATED_SHARE = 0.01  # of rows that are cut; a few long ones are in most data
+USUAL_SHARE = 0.95  # of the rows are of usual length
+LONG_TIMES = 10  # the length that these do not exceed
+
+TextsAt = Callable[[Sequence[int]], Mapping[int, str]]
+
+
+class SplitChecks:
+    """The texts and lengths of one split.
+
+    where: file or source, for messages. max_length: tokens kept of a row. folder: where what has to be compared over
+    all rows is kept meanwhile.
+    """
+
+    def __init__(self, split: str, where: str, *, max_length: int, folder: Path) -> None:
+        self.split = split
+        self.where = where
+        self.max_length = max_length
+        self.scan = TextScan()
+        self.hashes = TextHashes(split, folder)
+        self._lengths = SpilledArray(folder, np.int32)
+        self._rows_of_length: Counter[int] = Counter()
+
+    def add(self, rows: Sequence[int], columns: Sequence[Sequence[str]], true_lengths: np.ndarray) -> None:
+        """Some more rows. columns: one sequence of texts for each text column. true_lengths: int32, before cutting."""
+        for start in range(0, len(rows), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            texts = [column[block] for column in columns]
+            empty = self.scan.add(rows[block], texts)
+            self.hashes.add(rows[block], texts, empty)
+        self._lengths.append(true_lengths)
+        self._rows_of_length.update(true_lengths.tolist())
+
+    def findings(
+        self, labels: np.ndarray | None, label_of: Callable[[int], str], seen: Iterable[TextHashes], texts_at: TextsAt
+    ) -> list[Finding]:
+        """labels: class numbers or values (N,), None for a split without labels. label_of: a row's label in words, by
+        its place. seen: the splits before this one. texts_at: row numbers, from 0 -> their texts."""
+        repeats = [*self._repeated(labels, label_of), *self._overlaps(seen)]
+        texts = texts_at([row for _, row in repeats])
+        shown = [replace(finding, example=f"{finding.example}: {excerpt(texts[row])}") for finding, row in repeats]
+        return [*self._scanned(), *self._lengthy(), *shown]
+
+    def _scanned(self) -> Iterator[Finding]:
+        scan, total = self.scan, len(self._lengths)
+        if scan.empty.count:
+            yield self._finding(
+                "empty_text",
+                scan.empty,
+                f"{rows_of(scan.empty.count, total, 'has', 'have')} an empty text",
+                "Write a text there, or remove the rows: nothing can be read from them.",
+            )
+        if scan.encoding.count:
+            yield self._finding(
+                "encoding",
+                scan.encoding,
+                f"{rows_of(scan.encoding.count, total, 'looks', 'look')} like text in another encoding, or with "
+                f"control characters",
+                "Convert the original to UTF-8 once (iconv -f ENCODING -t UTF-8) and make the file from it.",
+            )
+        if scan.markup.count:
+            yield self._finding(
+                "markup",
+                scan.markup,
+                f"{rows_of(scan.markup.count, total, 'has', 'have')} HTML tags or entities",
+                "Turn them into plain text, here and wherever the model will be used.",
+            )
+
+    def _lengthy(self) -> Iterator[Finding]:
+        cut, total = self._longer_than(self.max_length), len(self._lengths)
+        if cut.count > TRUNCATED_SHARE * total:
+            yield self._finding(
+                "truncated",
+                cut,
+                f"{rows_of(cut.count, total, 'is', 'are')} longer than {self.max_length} tokens and cut "
+                f"({cut.count / total:.1%})",
+                "Raise data.max_length where the model takes more, or choose what is cut with data.truncation.",
+            )
+        usual, most = self._usual_length(), max(self._rows_of_length)
+        if most > LONG_TIMES * usual:
+            long = self._longer_than(LONG_TIMES * usual)
+            long.example = f"row {self._longer_than(most - 1).rows[0]:,} with {most:,} tokens"
+            yield self._finding(
+                "long_rows",
+                long,
+                f"{rows_of(long.count, total, 'is', 'are')} more than {LONG_TIMES} times as long as 95 % of the "
+                f"rows ({usual} tokens)",
+                "Look whether several rows were run together, by a missing quotation mark, say.",
+            )
+
+    def _longer_than(self, tokens: int) -> Tally:
+        tally = Tally()
+        for start, lengths in self._lengths.blocks():
+            places = start + np.flatnonzero(lengths > tokens)
+            tally.count += len(places)
+            tally.rows += self._row_numbers(places[: ROWS_SHOWN - len(tally.rows)])
+        return tally
+
+    def _usual_length(self) -> int:
+        """Tokens that 95 % of the rows do not exceed."""
+        lengths = sorted(self._rows_of_length)
+        ends = np.cumsum([self._rows_of_length[length] for length in lengths])
+        return lengths[int(np.searchsorted(ends, USUAL_SHARE * (ends[-1] - 1) // 1, side="right"))]
+
+    def _repeated(self, labels: np.ndarray | None, label_of: Callable[[int], str]) -> Iterator[tuple[Finding, int]]:
+        """Findings with the row whose text is to be shown."""
+        repeats, total = self.hashes.repeats(labels), len(self._lengths)
+        if len(repeats.same):
+            row, before = self._row_numbers([repeats.same[0], repeats.same_as[0]])
+            tally = self._tally(repeats.same, f"row {row}, the same as row {before}")
+            what = "text" if labels is None else "text and label"
+            problem = f"{rows_of(tally.count, total, 'repeats', 'repeat')} the {what} of an earlier row"
+            advice = "Keep one of each: repeats weigh more in training and make scores look more certain than they are."
+            yield self._finding("duplicates", tally, problem, advice), row - 1
+        if len(repeats.contrary):
+            places = [int(repeats.contrary_to[0]), int(repeats.contrary[0])]
+            rows = self._row_numbers(places)
+            both = " and ".join(f"row {row} with {label_of(place)}" for row, place in zip(rows, places, strict=True))
+            tally = self._tally(repeats.contrary, both)
+            problem = f"{rows_of(tally.count, total, 'has', 'have')} the text of an earlier row but another label"
+            advice = "Decide for one label, or remove these texts: no model can get both right."
+            yield self._finding("contradictions", tally, problem, advice), rows[1] - 1
+
+    def _overlaps(self, seen: Iterable[TextHashes]) -> Iterator[tuple[Finding, int]]:
+        for before in seen:
+            places, theirs = self.hashes.also_in(before)
+            if len(places):
+                (row,), (other,) = self._row_numbers(places[:1]), before.rows.at(theirs[:1])
+                tally = self._tally(places, f"row {row}, in {before.split} row {other + 1}")
+                problem = (
+                    f"{rows_of(tally.count, len(self._lengths), 'has', 'have')} the text of a row in {before.split} "
+                    f"(case, blanks and punctuation aside)"
+                )
+                advice = (
+                    f"Remove them from {before.split}, or here: on known texts a model scores better than on new ones."
+                )
+                yield self._finding("overlap", tally, problem, advice), row - 1
+
+    def _tally(self, places: np.ndarray, example: str) -> Tally:
+        return Tally(len(places), self._row_numbers(places[:ROWS_SHOWN]), example)
+
+    def _row_numbers(self, places: Sequence[int] | np.ndarray) -> list[int]:
+        """From 1, as messages say them."""
+        return [row + 1 for row in self.hashes.rows.at(places)]
+
+    def _finding(self, check: str, tally: Tally, problem: str, advice: str) -> Finding:
+        return Finding(check, self.split, self.where, tally.count, tally.rows, problem, tally.example, advice)

@@ -1,0 +1,253 @@
+"""What a person sees while a model trains: a live bar on a terminal, lines in a pipe or a log file."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from finetune_cli.display.loss_plot import LossCurve
+from finetune_cli.display.terminal import is_terminal, write_error
+from finetune_cli.records.training import EvalRecord, SeedStarted, StepRecord, TrainingStarted
+from finetune_cli.tasks import METRICS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+RECENT_UPDATES = 20  # the loss of one small batch says little: its mean over the last ones is shown
+LINES_PER_RUN = 20
+SECONDS_BETWEEN_LINES = 10
+LEAST_SECONDS_BETWEEN_LINES = 1  # a run of seconds needs no twenty lines
+BEST = "  * best"
+BAR_REFRESHES_PER_SECOND = 4
+WIDEST_CURVE = 100  # characters
+
+
+class View(Protocol):
+    """One way to show progress."""
+
+    def started(self, event: TrainingStarted) -> None: ...
+
+    def updated(self, record: StepRecord, pace: Pace) -> None: ...
+
+    def evaluated(self, text: str) -> None: ...
+
+    def trained(self, curve: LossCurve) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TrainingDisplay:
+    """Listens to a training run and shows it; a context manager, so that the bar is gone when an error is shown.
+
+    metric, greater_is_better: what makes an evaluation of the split "validation" the best so far.
+    """
+
+    def __init__(self, metric: str, *, greater_is_better: bool, view: View) -> None:
+        self.metric = metric
+        self.greater_is_better = greater_is_better
+        self.view = view
+        self.pace = Pace(0, 0)
+        self.best: float | None = None
+        self.curve: LossCurve | None = None
+
+    def __enter__(self) -> Callable[[Any], None]:
+        return self.show
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.view.close()
+        if kind is None:
+            self._show_curve()
+
+    def show(self, event: SeedStarted | TrainingStarted | StepRecord | EvalRecord) -> None:
+        if isinstance(event, SeedStarted):
+            self.best = None
+            self._show_curve()
+        elif isinstance(event, TrainingStarted):
+            self.pace = Pace(event.first_step, event.num_updates)
+            self.curve = self.curve or LossCurve(event.num_updates)  # kept when memory ran out and training goes on
+            self.view.started(event)
+        elif isinstance(event, StepRecord):
+            self.pace.add(event)
+            if self.curve:
+                self.curve.add(event.step, event.loss, event.rows)
+            self.view.updated(event, self.pace)
+        else:
+            if self.curve and event.split == "validation":
+                self.curve.add_evaluation(event.step, event.loss)
+            self.view.evaluated(evaluation_text(event, best=self._is_best(event)))
+
+    def _show_curve(self) -> None:
+        """The curve of the training that has ended, if there was one."""
+        if self.curve:
+            self.view.trained(self.curve)
+        self.curve = None
+
+    def _is_best(self, record: EvalRecord) -> bool:
+        """Strictly better than all before it in this process: the earliest of equals stays the best."""
+        if record.split != "validation":
+            return False
+        score = record.loss if self.metric == "loss" else record.metrics.get(self.metric, math.nan)
+        if math.isnan(score):
+            return False
+        better = self.best is None or (score > self.best if self.greater_is_better else score < self.best)
+        self.best = score if better else self.best
+        return better
+
+
+class Pace:
+    """How fast updates come, and their smoothed loss."""
+
+    def __init__(self, first_step: int, num_updates: int) -> None:
+        self.first_step = first_step
+        self.num_updates = num_updates
+        self.recent: deque[StepRecord] = deque(maxlen=RECENT_UPDATES)
+        self.first: StepRecord | None = None
+
+    def add(self, record: StepRecord) -> None:
+        self.first = self.first or record
+        self.recent.append(record)
+
+    @property
+    def loss(self) -> float:
+        """Mean over the rows of the recent updates."""
+        return sum(record.loss * record.rows for record in self.recent) / sum(record.rows for record in self.recent)
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """None until two updates are there: the first one also has the time in which everything warmed up."""
+        seconds = self.recent[-1].seconds - self.recent[0].seconds
+        return sum(record.rows for record in list(self.recent)[1:]) / seconds if seconds > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """From the mean over this process's updates, the evaluations between them included."""
+        if self.first is None or self.recent[-1].step == self.first.step:
+            return None
+        last = self.recent[-1]
+        return (last.seconds - self.first.seconds) / (last.step - self.first.step) * (self.num_updates - last.step)
+
+
+def evaluation_text(record: EvalRecord, *, best: bool) -> str:
+    scores = {"loss": record.loss, **record.metrics}
+    parts = [f"update {record.step}", f"epoch {record.epoch:.4g}", record.split]
+    parts += [f"{name} {value:.3f}" for name, value in scores.items()]
+    return "  ".join(parts) + (BEST if best else "")
+
+
+def duration(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def facts(record: StepRecord, pace: Pace) -> list[str]:
+    """The numbers beside the bar; each keeps its width, so that the line does not jump."""
+    rate, left = pace.rows_per_second, pace.seconds_left
+    return [
+        f"loss {pace.loss:.4f}",
+        f"lr {record.learning_rate:.1e}",
+        f"{rate:.0f} rows/s" if rate else "- rows/s",
+        f"{duration(left)} left" if left is not None else "",
+    ]
+
+
+class Lines:
+    """One line at a time: at each twentieth of the run and at least every 10 seconds, and one for each evaluation."""
+
+    def __init__(self, write: Callable[[str], None] = write_error) -> None:
+        self.write = write
+        self.last_step = 0
+        self.last_seconds: float | None = None
+        self.every = 1
+
+    def started(self, event: TrainingStarted) -> None:
+        self.last_step = event.first_step
+        self.every = max(1, event.num_updates // LINES_PER_RUN)
+
+    def updated(self, record: StepRecord, pace: Pace) -> None:
+        if self.last_seconds is None:
+            self.last_seconds = record.seconds
+        waited = record.seconds - self.last_seconds
+        twentieth = record.step - self.last_step >= self.every and waited >= LEAST_SECONDS_BETWEEN_LINES
+        if not (twentieth or waited >= SECONDS_BETWEEN_LINES or record.step == pace.num_updates):
+            return
+        self.last_step, self.last_seconds = record.step, record.seconds
+        parts = [f"update {record.step}/{pace.num_updates}", f"epoch {record.epoch:.2f}", *facts(record, pace)]
+        self.write("  ".join(part for part in parts if part))
+
+    def evaluated(self, text: str) -> None:
+        self.write(text)
+
+    def trained(self, curve: LossCurve) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Bar:
+    """A live line at the bottom of the terminal; evaluations scroll by above it, the loss is drawn at the end."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self.progress = Progress(
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            console=console or Console(stderr=True, highlight=False),
+            expand=True,
+            refresh_per_second=BAR_REFRESHES_PER_SECOND,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self.task = self.progress.add_task("", total=None, facts="starting")
+
+    def started(self, event: TrainingStarted) -> None:
+        self.progress.update(self.task, total=event.num_updates, completed=event.first_step)
+        self.progress.start()
+
+    def updated(self, record: StepRecord, pace: Pace) -> None:
+        self.progress.update(self.task, completed=record.step, facts="  ".join(facts(record, pace)))
+
+    def evaluated(self, text: str) -> None:
+        self.progress.console.print(text, markup=False, style="bold" if text.endswith(BEST) else None)
+
+    def trained(self, curve: LossCurve) -> None:
+        console = self.progress.console
+        if not console.options.ascii_only:
+            lines = curve.lines(min(console.width, WIDEST_CURVE))
+            console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self.progress.stop()
+
+
+class Nothing:
+    """For --quiet, and for all but the main process of a group."""
+
+    def started(self, event: TrainingStarted) -> None: ...
+
+    def updated(self, record: StepRecord, pace: Pace) -> None: ...
+
+    def evaluated(self, text: str) -> None: ...
+
+    def trained(self, curve: LossCurve) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def training_display(metric: str, *, shown: bool) -> TrainingDisplay:
+    """The display that fits stderr; `metric` chooses the best evaluation."""
+    greater_is_better = metric not in METRICS or METRICS[metric].greater_is_better
+    view: View = Nothing()
+    if shown:
+        view = Bar() if is_terminal(sys.stderr) else Lines()
+    return TrainingDisplay(metric, greater_is_better=greater_is_better, view=view)

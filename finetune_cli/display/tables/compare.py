@@ -1,0 +1,98 @@
+"""What `finetune compare` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from finetune_cli.display.tables.scores import collapsed_line
+from finetune_cli.records.comparison import ComparedSide, CompareReport
+
+if TYPE_CHECKING:
+    from finetune_cli.display.terminal import Output
+
+
+def compare_result(out: Output, report: CompareReport) -> None:
+    """Who is compared, what differs in the configs, the scores side by side, and a sentence for each difference."""
+    if out.as_json:
+        out.json(report.to_json())
+        return
+    names = [side.name for side in report.sides]
+    out.heading(_compared_rows(report))
+    for side in report.sides:
+        out.line(f"  {side.name}  {', '.join(side.runs)}")
+    if report.config_differences:
+        out.line()
+        rows = [[one.key, *(one.shown(name, absent="-") for name in names)] for one in report.config_differences]
+        out.table(["config", *names], rows)
+    out.line()
+    metrics = report.sides[0].metrics
+    out.table(["score", *names], [[name, *(_side_score(side, name) for side in report.sides)] for name in metrics])
+    out.line()
+    for run, name in _collapsed_runs(report):
+        out.line(f"{run}: {collapsed_line(name)}")
+    for sentence in _comparison_sentences(report):
+        out.line(sentence)
+    out.line()
+    out.line(_comparison_method(report))
+
+
+def compare_markdown(out: Output, report: CompareReport) -> None:
+    """The same for a pull request: one table of settings and scores, and the sentences as a list."""
+    names = [side.name for side in report.sides]
+    out.line(f"**{_compared_rows(report)}**")
+    out.line()
+    for side in report.sides:
+        out.line(f"- **{side.name}**: {', '.join(map(_code, side.runs))}")
+    out.line()
+    out.line(f"| | {' | '.join(names)} |")
+    out.line(f"| --- |{' ---: |' * len(names)}")
+    for one in report.config_differences:
+        values = [_code(one.shown(name, absent="-")) for name in names]
+        out.line(f"| {_code(one.key)} | {' | '.join(values)} |")
+    for metric in report.sides[0].metrics:
+        out.line(f"| **{metric}** | {' | '.join(_side_score(side, metric) for side in report.sides)} |")
+    out.line()
+    for run, name in _collapsed_runs(report):
+        out.line(f"- {_code(run)}: {collapsed_line(name)}")
+    for sentence in _comparison_sentences(report):
+        out.line(f"- {sentence}")
+    out.line()
+    out.line(_comparison_method(report))
+
+
+def _collapsed_runs(report: CompareReport) -> list[tuple[str, str]]:
+    return [(run, name) for side in report.sides for run, name in side.collapsed.items()]
+
+
+def _compared_rows(report: CompareReport) -> str:
+    rows = f"{report.n:,} rows, paired by id"
+    return rows if report.split is None else f"{report.split}: {rows}"
+
+
+def _side_score(side: ComparedSide, metric: str) -> str:
+    return f"{side.metrics[metric]} sd {side.sd[metric]:.3f}" if side.sd else str(side.metrics[metric])
+
+
+def _comparison_sentences(report: CompareReport) -> list[str]:
+    return [
+        one.sentence
+        if one.only_a is None
+        else f"{one.sentence} Rows that one alone has right: {one.a} {one.only_a}, {one.b} {one.only_b}."
+        for one in report.comparisons
+    ]
+
+
+def _comparison_method(report: CompareReport) -> str:
+    level = f"{100 * report.level:g} % intervals, {report.samples:,} resamples"
+    if report.seeds:
+        return f"Means over seeds; tests by Student's t over seeds and rows; {level}."
+    return (
+        f"Accuracy by McNemar's test, the rest by paired bootstrap; {level}. This tells these models apart; for their "
+        "settings, compare two or more seeds of each."
+    )
+
+
+def _code(text: str) -> str:
+    """Text as a code span that no character of it can break out of, nor out of a table's cell."""
+    plain = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
+    return f"`{plain}`"

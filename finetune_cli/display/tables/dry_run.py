@@ -1,0 +1,43 @@
+"""What `finetune train --dry-run` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from finetune_cli.display.progress import duration
+from finetune_cli.records.training import DryRunReport
+
+if TYPE_CHECKING:
+    from finetune_cli.display.terminal import Output
+
+
+def dry_run_result(out: Output, report: DryRunReport) -> None:
+    if out.as_json:
+        out.json(report.to_json())
+        return
+    of_all = f"{report.updates:,} ({report.updates_per_epoch:,} an epoch)"
+    per_update = f"{report.seconds_per_update:.3g} s (median; mean {report.mean_seconds_per_update:.3g} s, "
+    untrained = "; the others are embeddings of words that no training row has, or frozen by the config"
+    memory = _gigabytes(report.peak_memory_bytes) if report.peak_memory_bytes else "not known"
+    lines = {
+        "device": f"{report.device}, {report.precision}, {report.micro_batch_size} rows at once",
+        "parameters": f"{report.trained_parameters:,} of {report.parameters:,} are trained"
+        + untrained * (report.trained_parameters < report.parameters),
+        "runs": f"{report.runs}, one for each seed" if report.runs > 1 else "",
+        "updates": of_all,
+        "per update": f"{per_update}longest rows {report.seconds_longest_update:.3g} s)",
+        "evaluations": f"{report.evaluations} with the final scoring, {report.seconds_per_evaluation:.3g} s each",
+        "estimated time": f"{duration(report.estimated_seconds)} (start, checkpoints and intervals come on top)",
+        "peak memory": memory,
+        "device memory": f"{_gigabytes(report.device_memory_bytes)} of {_gigabytes(report.device_memory_total_bytes)}"
+        if report.device_memory_bytes and report.device_memory_total_bytes
+        else "",
+    }
+    out.heading("Dry run: nothing was trained")
+    for name, text in lines.items():
+        if text:
+            out.line(f"  {name:<14} {text}")
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

@@ -1,0 +1,114 @@
+"""What `finetune prepare` prints: rows, labels, lengths and findings of every split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from finetune_cli.display.terminal import Output
+
+HISTOGRAM_WIDTH = 40
+SHOWN_LABEL_COUNTS = 5
+
+
+def prepare_result(
+    out: Output, directory: Path, label_names: Sequence[str] | None, report: Mapping[str, Any], examples: Sequence[Any]
+) -> None:
+    """Rows, labels and lengths of every split, and where the tokenised data lie. examples: ShownExample records."""
+    if out.as_json:
+        import dataclasses
+
+        shown = {"examples": [dataclasses.asdict(example) for example in examples]} if examples else {}
+        out.json({"directory": str(directory), "label_names": label_names, **report, **shown})
+        return
+    splits: Mapping[str, Any] = report["splits"]
+    out.table(
+        ["split", "rows", "median tokens", "95 %", "longest", "truncated", "empty"],
+        [_length_row(name, split) for name, split in splits.items()],
+    )
+    out.line()
+    for name, split in splits.items():
+        total = split["rows"] if "labels_per_row" in split else sum((split["labels"] or {}).values())
+        out.line(f"labels of {name}: {_label_counts(split['labels'], max(total, 1))}")
+        if "labels_per_row" in split:
+            sizes = ", ".join(f"{size} in {count}" for size, count in split["labels_per_row"].items())
+            out.line(f"labels of a row in {name}: {sizes} of {split['rows']} rows")
+    if baseline := _majority_baseline(splits):
+        out.line(baseline)
+    out.line()
+    out.heading(f"Tokens of a row in train (limit {report['max_length']})")
+    for line in histogram_lines(splits["train"]["histogram"]):
+        out.line(f"  {line}")
+    out.line()
+    _findings(out, report["findings"])
+    out.line()
+    padding = report["padding"]
+    out.line(
+        f"Padding in batches of {padding['batch_size']}: {padding['random']:.1%} in random order, "
+        f"{padding['length']:.1%} with rows of similar length together."
+    )
+    done = "Tokenised before, used again" if report["reused"] else f"Tokenised in {report['seconds']:.1f} s"
+    out.line(f"{done}: {directory}")
+    for example in examples:
+        several = isinstance(example.label, list)
+        named = ", ".join(example.label) or "none" if several else example.label
+        label = "" if named is None else f", label{'s' if several else ''} {named}"
+        out.line()
+        out.heading(f"{example.split}, id {example.id}{label}, {len(example.tokens)} tokens")
+        out.line(f"  {example.text}")
+
+
+def _majority_baseline(splits: Mapping[str, Any]) -> str | None:
+    """What the commonest class of train would reach on validation; None without classes, or with several a row."""
+    train, validation = (splits.get(name, {}).get("labels") for name in ("train", "validation"))
+    if not train or not validation or "labels_per_row" in splits["train"]:
+        return None
+    commonest = max(train, key=train.__getitem__)
+    share = validation[commonest] / sum(validation.values())
+    return f"always answering {commonest}: accuracy {share:.3f} on validation"
+
+
+def _findings(out: Output, findings: Sequence[Mapping[str, Any]]) -> None:
+    """What the data checks found, at length."""
+    if not findings:
+        out.line("Data checks: nothing found.")
+        return
+    from finetune_cli.data.checks.findings import Finding
+
+    out.heading(f"Data checks: {len(findings)} {'warning' if len(findings) == 1 else 'warnings'}")
+    for entry in findings:
+        finding = Finding(**{key: value for key, value in entry.items() if key != "level"})
+        for line in finding.paragraph:
+            out.line(f"  {line}")
+
+
+def _length_row(name: str, split: Mapping[str, Any]) -> list[str]:
+    lengths = split["lengths"]
+    truncated = f"{split['truncated']} ({split['truncated_share']:.1%})" if split["truncated"] else "0"
+    numbers = [split["rows"], lengths["median"], lengths["q95"], lengths["max"], truncated, split["empty_texts"]]
+    return [name, *map(str, numbers)]
+
+
+def _label_counts(counts: Mapping[str, int] | None, total: int) -> str:
+    if counts is None:
+        return "-"
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name} {count} ({count / total:.1%})" for name, count in ordered[:SHOWN_LABEL_COUNTS])
+    rest = len(ordered) - SHOWN_LABEL_COUNTS
+    return f"{shown} and {rest} more classes, the smallest with {ordered[-1][1]}" if rest > 0 else shown
+
+
+def histogram_lines(bins: Sequence[tuple[int, int | None, int]]) -> list[str]:
+    """Bars of `#`; empty bins at the end are left out. bins: [from, to, rows], `to` None for the truncated rows."""
+    filled = [number for number, (_, _, rows) in enumerate(bins) if rows]
+    shown = bins[: filled[-1] + 1] if filled else []
+    most = max((rows for _, _, rows in shown), default=1)
+    labels = [f"{low}-{high}" if high is not None else f"{low}+" for low, high, _ in shown]
+    width = max(map(len, labels), default=0)
+    count_width = max((len(str(rows)) for _, _, rows in shown), default=0)
+    return [
+        f"{label:>{width}}  {rows:>{count_width}}  {'#' * -(-rows * HISTOGRAM_WIDTH // most)}".rstrip()
+        for label, (_, _, rows) in zip(labels, shown, strict=True)
+    ]

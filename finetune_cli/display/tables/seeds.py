@@ -1,0 +1,80 @@
+"""The summary over several seeds as people read it; with --json, the same as one document."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from finetune_cli.display.progress import duration
+from finetune_cli.display.tables.scores import gate_lines
+from finetune_cli.records.training import SeedScore, SeedsReport, SplitSummary
+from finetune_cli.runs.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from finetune_cli.display.terminal import Output
+    from finetune_cli.records.evaluation import DecisionEffect
+
+SHOWN_SEEDS = 5  # of a table, so that it fits 80 columns
+
+
+def seeds_result(out: Output, report: SeedsReport) -> None:
+    """Each score's mean, spread and values, which seeds failed or collapsed, and what to type next."""
+    if out.as_json:
+        out.json(report.to_json())
+        return
+    out.line()
+    for split in report.splits:
+        _scores(out, report, split)
+    gate_lines(out, report.gates)
+    for seed, error in report.failed.items():
+        out.line(f"Seed {seed} failed: {error}")
+    if report.runs:
+        seconds = sum(run.seconds for run in report.runs.values())
+        out.line(f"{len(report.runs)} of {len(report.seeds)} seeds trained, {duration(seconds)} of training in all.")
+        if before := [str(seed) for seed, run in report.runs.items() if run.already_finished]:
+            out.line(f"Finished before, and not trained again: seed {', '.join(before)}.")
+        out.line()
+        _next(out, report)
+
+
+def _scores(out: Output, report: SeedsReport, split: SplitSummary) -> None:
+    seeds = list(report.runs)
+    shown = seeds if len(seeds) <= SHOWN_SEEDS else []
+    out.heading(f"{split.split}: {split.n} rows, {len(seeds)} seeds")
+    header = ["score", "mean", "sd", *(f"seed {seed}" for seed in shown), *([] if shown else ["lowest", "highest"])]
+    rows = []
+    for name, score in split.metrics.items():
+        values = [score.values[seed] for seed in shown] or [min(score.values.values()), max(score.values.values())]
+        rows.append([name, _mean(score), f"{score.sd:.3f}", *(f"{value:.3f}" for value in values)])
+    out.table(header, rows)
+    for seed, name in split.collapsed.items():
+        out.line(
+            f"  Collapsed: seed {seed} gives every row the class {name!r}, as a model does that has learned nothing."
+        )
+    for seed, run in report.runs.items():
+        decision = next(one.decision for one in run.evaluations if one.split == split.split)
+        if decision is not None:
+            out.line(f"  Seed {seed} is scored with its decision rule{_optimistic(decision, split)}.")
+    out.line(f"  {100 * report.level:g} % intervals of the mean, by Student's t: the luck of the seed on these rows.")
+    out.line()
+
+
+def _optimistic(decision: DecisionEffect, split: SplitSummary) -> str:
+    return ", fitted on these rows: too good" if decision.rule.was_fitted_on(split.split, split.n) else ""
+
+
+def _mean(score: SeedScore) -> str:
+    return f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]"
+
+
+def _next(out: Output, report: SeedsReport) -> None:
+    run = RunDir(report.run_dir)
+    width = max(len("summary"), *(len(f"seed {seed}") for seed in report.runs))
+    out.line(f"  {'summary':{width}}  {run.summary}")
+    for seed, one in report.runs.items():
+        out.line(f"  {f'seed {seed}':{width}}  {one.run_dir}")
+    out.line()
+    out.heading("Next")
+    name = shlex.quote(str(run.path))
+    out.line(f"  finetune evaluate {shlex.quote(str(run.seed_run(next(iter(report.runs))).path))}")
+    out.line(f"  finetune compare {name} OTHER_RUN")

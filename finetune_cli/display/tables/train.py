@@ -1,0 +1,47 @@
+"""What `finetune train` prints at the end of a run."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from finetune_cli.display.progress import duration
+from finetune_cli.display.tables.scores import gate_lines, scores
+from finetune_cli.records.training import TrainReport
+from finetune_cli.runs.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from finetune_cli.display.terminal import Output
+
+
+def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
+    """The closing table of a run: scores, where things lie, what to type next."""
+    if out.as_json:
+        out.json(report.to_json())
+        return
+    run = RunDir(report.run_dir)
+    out.line()
+    for evaluation in report.evaluations:
+        scores(out, evaluation)
+        gate_lines(out, evaluation.gates)
+        out.line()
+    best = f"Best: update {report.best_step}, saved and scored above."
+    if report.already_finished:
+        out.line(f"Finished before, after {report.steps} updates; nothing was trained. {best}")
+    else:
+        resumed = f", going on from update {report.resumed_from}" if report.resumed_from else ""
+        speed = f"{duration(report.seconds)} ({report.rows_per_second:.0f} rows/s)"
+        out.line(f"{report.steps} updates in {speed}{resumed}. {best}")
+    out.line()
+    out.line(f"  model      {run.model}")
+    out.line(f"  scores     {run.path / 'eval'}")
+    out.line(f"  history    {run.history}")
+    out.line(f"  log        {run.log}")
+    if report.uploaded_to:
+        out.line(f"  uploaded   {report.uploaded_to}")
+    out.line()
+    out.heading("Next")
+    name = shlex.quote(str(run.path))
+    second = ' --text-pair "..."' if pair else ""
+    out.line(f"  finetune evaluate {name}")
+    out.line(f'  finetune predict {name} --text "..."{second}')

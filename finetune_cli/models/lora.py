@@ -1,0 +1,108 @@
+"""Low-rank adapters (LoRA, https://arxiv.org/abs/2106.09685): put into a classifier, and merged into its weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from finetune_cli.errors import ConfigError, MissingError
+from finetune_cli.models.freezing import belongs_to_body, describe_trained
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
+
+# How the projections to queries and values are called in BERT, RoBERTa and ELECTRA; DistilBERT; DeBERTa v2; BART;
+# MPNet; DeBERTa; ModernBERT (the last two have one projection for queries, keys and values).
+QUERY_AND_VALUE = (
+    ("query", "value"),
+    ("q_lin", "v_lin"),
+    ("query_proj", "value_proj"),
+    ("q_proj", "v_proj"),
+    ("q", "v"),
+    ("in_proj",),
+    ("Wqkv",),
+)
+DOWN, UP, BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
+
+
+def require_peft() -> None:
+    """Raise MissingError, which says what to install, when the library that makes the adapters is not there."""
+    if importlib.util.find_spec("peft") is None:
+        raise MissingError(
+            "model.lora needs the library peft. Install it: pip install 'finetune-cli[lora]', or pip install '.[lora]' "
+            "in a checkout."
+        )
+
+
+def add_lora(
+    model: PreTrainedModel,
+    *,
+    r: int,
+    lora_alpha: int,
+    lora_dropout: float,
+    target_modules: Sequence[str] | str | None,
+) -> None:
+    """Freeze the body and put adapters of rank `r` beside its target layers, in place; the head is trained in full.
+
+    The model keeps its class and its forward pass (no PeftModel around it, for which Trainer has ways of its own).
+    target_modules: names, or ends of names, of linear layers; "all-linear"; None: queries and values. The adapters
+    are drawn from the global generator and start as zero. Raises MissingError without the library peft, ConfigError
+    when a target is not there.
+    """
+    require_peft()
+    from peft import LoraConfig, inject_adapter_in_model
+
+    settings = LoraConfig(
+        r=r, lora_alpha=lora_alpha, lora_dropout=lora_dropout, target_modules=_targets(model, target_modules)
+    )
+    inject_adapter_in_model(settings, model)
+    for name, parameter in model.named_parameters():
+        if not belongs_to_body(model, name):
+            parameter.requires_grad_(True)
+    logger.info("LoRA adapters of rank %d: %s", r, describe_trained(model))
+
+
+def merge_lora(weights: Mapping[str, Tensor], *, r: int, lora_alpha: int) -> dict[str, Tensor]:
+    """A model's weights with each adapter added to its layer, W + (lora_alpha / r) B A, under the plain model's names.
+
+    Weights without adapters come back as they are.
+    """
+    merged = {name.replace(BASE, "."): weight for name, weight in weights.items() if not name.endswith((DOWN, UP))}
+    for name, down in weights.items():
+        if name.endswith(DOWN):
+            layer = name.removesuffix(DOWN)
+            change = weights[layer + UP].double() @ down.double() * (lora_alpha / r)
+            whole = merged[f"{layer}.weight"]
+            merged[f"{layer}.weight"] = (whole.double() + change).to(whole.dtype)
+    return merged
+
+
+def _targets(model: PreTrainedModel, asked: Sequence[str] | str | None) -> list[str]:
+    """The full names of the layers that get an adapter."""
+    from torch.nn import Linear
+
+    linear = [name for name, module in model.named_modules() if isinstance(module, Linear)]
+    body = [name for name in linear if belongs_to_body(model, f"{name}.weight")]
+    if asked == "all-linear":
+        return body
+    ends = list(asked or _query_and_value(body))
+    missing = [end for end in ends if not any(_ends_with(name, end) for name in body)]
+    if missing or not ends:
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in body}))
+        problem = f"the body has no linear layer {missing[0]!r}" if missing else "say which layers get an adapter"
+        raise ConfigError(f"model.lora.target_modules: {problem}. Allowed here: {known}, or all-linear.")
+    return [name for name in body if any(_ends_with(name, end) for end in ends)]
+
+
+def _query_and_value(names: Sequence[str]) -> tuple[str, ...]:
+    last = {name.rpartition(".")[2] for name in names}
+    return next((pair for pair in QUERY_AND_VALUE if last.issuperset(pair)), ())
+
+
+def _ends_with(name: str, end: str) -> bool:
+    return name == end or name.endswith(f".{end}")

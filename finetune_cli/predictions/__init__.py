@@ -1,0 +1,1 @@
+"""Rows in and answers out of `finetune predict`."""

@@ -1,0 +1,114 @@
+"""What `predict` labels: a file, a stream or texts, as checked rows; mistakes are found before the model is loaded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+from finetune_cli.data.checks.rows import checked_rows
+from finetune_cli.data.readers import READERS, BadRow, Row, Values, read_rows, read_stream
+from finetune_cli.errors import DataError
+from finetune_cli.predictions.read_ahead import InterruptibleInput
+from finetune_cli.runs.target import Target, text_columns
+
+TEXT_NAMES = ("text", "text_pair")
+PLAIN_TEXT = ".txt"
+ID_COLUMNS = ("id", "idx")  # where the config names none
+
+Input: TypeAlias = "Path | str | BinaryIO | Sequence[str | tuple[str, ...]]"
+
+
+def require_data_file(path: Path, *, plain_text: bool = False) -> None:
+    """Raise DataError when there is no such file, or its name does not say its format.
+
+    plain_text: a file of texts, one a line, will do, too.
+    """
+    if not path.is_file():
+        what = "is a directory, not a file" if path.is_dir() else "does not exist"
+        hint = " A text to label goes with --text." if plain_text and not path.is_dir() else ""
+        raise DataError(f"{path} {what}. Expected a data file.{hint}")
+    endings = [*READERS, *([PLAIN_TEXT] if plain_text else [])]
+    if path.suffix.lower() not in endings:
+        raise DataError(f"{path}: cannot tell its format. Expected a name that ends in {', '.join(endings)}.")
+
+
+@contextmanager
+def open_rows(target: Target, rows: Input) -> Iterator[tuple[Sequence[str], Iterable[Row], Any]]:
+    """The text columns, the checked rows of an input, and a function that ends a wait for more of them."""
+    if isinstance(rows, str | Path):
+        require_data_file(Path(rows), plain_text=True)
+        if Path(rows).suffix.lower() == PLAIN_TEXT:
+            with Path(rows).open("rb") as file:
+                yield *_stream_rows(target, file, str(rows)), _nothing
+        else:
+            yield *_file_rows(target, Path(rows)), _nothing
+    elif isinstance(rows, Sequence):
+        yield *_given_texts(target, rows), _nothing
+    elif _can_block(rows):
+        with InterruptibleInput(rows) as raw, io.BufferedReader(raw) as stream:
+            yield *_stream_rows(target, stream), raw.interrupt
+    else:
+        yield *_stream_rows(target, rows), _nothing
+
+
+def _nothing() -> None:
+    """A file or a list is never waited for."""
+
+
+def _can_block(stream: BinaryIO) -> bool:
+    try:
+        stream.fileno()
+    except OSError:
+        return False
+    return not stream.seekable()
+
+
+def _file_rows(target: Target, path: Path) -> tuple[Sequence[str], Iterable[Row]]:
+    first = next((row for row in read_rows(path) if not isinstance(row, BadRow)), None)
+    columns = text_columns(target, list(first[1]) if first else [])
+    return columns, checked_rows(read_rows(path), where=str(path), text=columns)
+
+
+def _stream_rows(target: Target, stream: BinaryIO, name: str = "standard input") -> tuple[Sequence[str], Iterable[Row]]:
+    columns = target.config.data.text if target.config else TEXT_NAMES[:1]
+    return columns, checked_rows(read_stream(stream, columns, name=name), where=name, text=columns)
+
+
+def _given_texts(target: Target, rows: Sequence[str | tuple[str, ...]]) -> tuple[Sequence[str], Iterable[Row]]:
+    examples = [(row,) if isinstance(row, str) else row for row in rows]
+    columns = target.config.data.text if target.config else TEXT_NAMES[: max(map(len, examples), default=1)]
+    for texts in examples:
+        if len(texts) != len(columns):
+            raise DataError(
+                f"--text: this model takes {_texts(len(columns))} for each row ({', '.join(columns)}), found "
+                f"{_texts(len(texts))}. {'Add --text-pair.' if len(columns) == 2 else 'Leave out --text-pair.'}"
+            )
+    return columns, [(number, dict(zip(columns, texts, strict=True))) for number, texts in enumerate(examples)]
+
+
+def _texts(count: int) -> str:
+    return "one text" if count == 1 else f"{count} texts"
+
+
+def row_id(row: int, values: Values, id_column: str | None) -> Any:
+    """The row's own id: the column that the config names, else `id` or `idx`, else its number from 0."""
+    for column in ID_COLUMNS if id_column is None else (id_column,):
+        if isinstance(values.get(column), str | int):
+            return values[column]
+    return row
+
+
+def with_own_columns(answer: Mapping[str, Any], values: Values) -> dict[str, Any]:
+    """The row's columns, then its answer. A column that is named like a part of the answer becomes NAME_input."""
+    kept: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in ("id", "prediction", "probabilities", "error"):
+            kept[name] = value
+        elif name != "id" or value != answer["id"]:
+            while name in values or name in kept:
+                name += "_input"
+            kept[name] = value
+    return kept | dict(answer)

@@ -1,0 +1,222 @@
+"""Drawings as inline SVG: lines, whiskers, a reliability diagram, bars, points. Colours come from the page's CSS.
+
+Charts are drawn 360 units wide, about their width on a telephone, so that their letters keep a readable size there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from finetune_cli.report.curves import Point
+from finetune_cli.report.findings import Calibration, Residuals
+
+WIDTH, HEIGHT = 360, 220
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34
+SQUARE = 300
+
+Scale = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve. style: a CSS class. dots: mark each point (for the few points of evaluations)."""
+
+    name: str
+    points: Sequence[Point]
+    style: str
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The plotting area: from values to places in the drawing."""
+
+    x: Scale
+    y: Scale
+    height: int
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers between low and high, about `count` of them."""
+    span = high - low
+    if span <= 0 or not math.isfinite(span):
+        return [low]
+    raw = span / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def tick_label(value: float) -> str:
+    """As short as it can be: 0.0005 as 5e-4, 1500 as 1500, 2000000 as 2e6."""
+    if value and (abs(value) < 0.001 or abs(value) >= 1_000_000):
+        mantissa, _, exponent = f"{value:.2e}".partition("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:.6g}"
+
+
+def line_chart(lines: Sequence[Line], *, label: str, marked: float | None = None, y_from_zero: bool = False) -> Markup:
+    """Curves over updates. label: what is drawn, for readers of the page's text. marked: an update to point out."""
+    points = [point for line in lines for point in line.points if math.isfinite(point[1])]
+    if not points:
+        return Markup()
+    values = [y for _, y in points]
+    low, high = (0.0 if y_from_zero else min(values)), max(values)
+    margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+    frame, grid = _framed(
+        (min(0.0, min(x for x, _ in points)), max(x for x, _ in points)),
+        (low if y_from_zero else low - margin, high + margin),
+        x_title="update",
+    )
+    drawn = [grid]
+    if marked is not None:
+        drawn.append(_svg_line(frame.x(marked), TOP, frame.x(marked), frame.height - BOTTOM, "marked"))
+    drawn += [_curve(line, frame) for line in lines]
+    return _svg(drawn, label)
+
+
+def _curve(line: Line, frame: Frame) -> str:
+    points = [(frame.x(x), frame.y(y)) for x, y in line.points if math.isfinite(y)]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    drawn = f'<polyline class="curve {line.style}" points="{path}"/>'
+    if line.dots:
+        drawn += "".join(
+            f'<circle class="dot {line.style}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3.2">'
+            f"<title>{Markup.escape(line.name)} {y:.4g} after update {x:g}</title></circle>"
+            for x, y in line.points
+            if math.isfinite(y)
+        )
+    return drawn
+
+
+def whisker(
+    value: float, low: float | None, high: float | None, domain: tuple[float, float], *, mark: float | None = None
+) -> Markup:
+    """A dot with its interval on a line as wide as its place. mark: the value to hold it against (a baseline)."""
+    start, end = domain
+
+    def place(number: float) -> str:
+        return f"{min(100.0, max(0.0, 100 * (number - start) / ((end - start) or 1.0))):.2f}%"
+
+    parts = ['<line class="rail" x1="0" x2="100%" y1="11" y2="11"/>']
+    if mark is not None and math.isfinite(mark):
+        parts.append(f'<line class="mark" x1="{place(mark)}" x2="{place(mark)}" y1="2" y2="20"/>')
+    if low is not None and high is not None and math.isfinite(low):
+        parts.append(f'<line class="range" x1="{place(low)}" x2="{place(high)}" y1="11" y2="11"/>')
+    if math.isfinite(value):
+        parts.append(f'<circle class="value" cx="{place(value)}" cy="11" r="4.5"/>')
+    return Markup(f'<svg class="whisker" width="100%" height="22" aria-hidden="true">{"".join(parts)}</svg>')
+
+
+def domain_of(values: Sequence[float | None], *, step: float = 0.1) -> tuple[float, float]:
+    """A common scale for whiskers: the values' range, out to the next tenth and never beyond 1 when none is."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return 0.0, 1.0
+    low, high = min(known), max(known)
+    if high > 1 or low < -1:
+        span = (high - low) or abs(high) or 1.0
+        return (0.0 if low >= 0 else low - span * 0.05), high + span * 0.05
+    floor = -1.0 if low < 0 else 0.0
+    return max(floor, math.floor(low / step - 0.2) * step), min(1.0, math.ceil(high / step + 0.2) * step)
+
+
+def reliability_chart(calibration: Calibration) -> Markup:
+    """Accuracy over confidence, with Wilson intervals; below, how many answers each bin has."""
+    strip = 46
+    start = min(0.5, math.floor(calibration.bins[0].confidence * 10) / 10)
+    frame, grid = _framed(
+        (start, 1.0), (0.0, 1.0), x_title="confidence", width=SQUARE + 60, height=SQUARE, y_title="right", foot=strip
+    )
+    most = max(one.n for one in calibration.bins)
+    floor = frame.height - BOTTOM
+    drawn = [grid, _svg_line(frame.x(start), frame.y(start), frame.x(1), frame.y(1), "ideal")]
+    for one in calibration.bins:
+        left, right = frame.x(max(start, one.low)), frame.x(one.high)
+        size = one.n / most * (strip - 8)
+        x, y = frame.x(one.confidence), frame.y(one.accuracy)
+        said = f"{one.n} answers with confidence {one.low:.2f} to {one.high:.2f}: {one.accuracy:.3f} right"
+        drawn.append(
+            f'<rect class="count" x="{left + 0.8:.1f}" y="{floor - size:.1f}" '
+            f'width="{max(0.5, right - left - 1.6):.1f}" height="{size:.1f}"/>'
+            + _svg_line(x, frame.y(one.accuracy_low), x, frame.y(one.accuracy_high), "range")
+            + f'<circle class="value" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{said}</title></circle>'
+        )
+    return _svg(drawn, f"Reliability diagram, ECE {calibration.ece:.3f}", width=SQUARE + 60, height=SQUARE)
+
+
+def scatter_chart(residuals: Residuals) -> Markup:
+    """Predictions over labels; on the line they are equal."""
+    values = [value for point in residuals.points for value in point]
+    margin = (max(values) - min(values)) * 0.04 or 1.0
+    both = (min(values) - margin, max(values) + margin)
+    frame, grid = _framed(both, both, x_title="label", width=SQUARE + 60, height=SQUARE, y_title="prediction")
+    drawn = [grid, _svg_line(frame.x(both[0]), frame.y(both[0]), frame.x(both[1]), frame.y(both[1]), "ideal")]
+    drawn += [f'<circle class="point" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3"/>' for x, y in residuals.points]
+    return _svg(drawn, "Predictions over labels", width=SQUARE + 60, height=SQUARE)
+
+
+def residual_chart(residuals: Residuals) -> Markup:
+    """How many rows have which residual; the line is at 0."""
+    edges = residuals.edges
+    frame, grid = _framed((edges[0], edges[-1]), (0.0, max(residuals.counts) * 1.05), x_title="prediction - label")
+    floor = frame.height - BOTTOM
+    drawn = [grid]
+    for low, high, count in zip(edges, edges[1:], residuals.counts, strict=False):
+        left, width = frame.x(low) + 0.7, frame.x(high) - frame.x(low) - 1.4
+        drawn.append(
+            f'<rect class="bar" x="{left:.1f}" y="{frame.y(count):.1f}" width="{max(0.5, width):.1f}" '
+            f'height="{floor - frame.y(count):.1f}"><title>{count} rows</title></rect>'
+        )
+    if edges[0] < 0 < edges[-1]:
+        drawn.append(_svg_line(frame.x(0), TOP, frame.x(0), floor, "marked"))
+    return _svg(drawn, "Histogram of the residuals")
+
+
+def _framed(
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    *,
+    x_title: str,
+    y_title: str = "",
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    foot: int = 0,
+) -> tuple[Frame, str]:
+    """The scales, and grid and axis labels as SVG. foot: room left free above the x axis."""
+
+    def x(value: float) -> float:
+        return LEFT + (value - x_range[0]) / ((x_range[1] - x_range[0]) or 1.0) * (width - LEFT - RIGHT)
+
+    def y(value: float) -> float:
+        floor = height - BOTTOM - foot
+        return floor - (value - y_range[0]) / ((y_range[1] - y_range[0]) or 1.0) * (floor - TOP)
+
+    drawn = []
+    for tick in ticks(*y_range, count=4):
+        drawn.append(_svg_line(LEFT, y(tick), width - RIGHT, y(tick), "grid"))
+        drawn.append(f'<text class="tick end" x="{LEFT - 6}" y="{y(tick) + 3.5:.1f}">{tick_label(tick)}</text>')
+    floor = height - BOTTOM
+    for tick in ticks(*x_range):
+        drawn.append(f'<text class="tick mid" x="{x(tick):.1f}" y="{floor + 14}">{tick_label(tick)}</text>')
+    drawn.append(_svg_line(LEFT, floor, width - RIGHT, floor, "axis"))
+    drawn.append(f'<text class="title end" x="{width - RIGHT}" y="{height - 4}">{x_title}</text>')
+    if y_title:
+        drawn.append(f'<text class="title" x="{LEFT + 6}" y="{TOP + 8}">{y_title}</text>')
+    return Frame(x, y, height), "".join(drawn)
+
+
+def _svg_line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+    return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _svg(drawn: Sequence[str], label: str, *, width: int = WIDTH, height: int = HEIGHT) -> Markup:
+    said = Markup.escape(label)
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{said}">{"".join(drawn)}</svg>'
+    )

@@ -1,0 +1,176 @@
+"""What the answers show besides the scores: calibration, errors worth reading, labels worth checking, residuals.
+
+Dimensions: N rows, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune_cli.evaluation.confusion import FloatArray, IntArray
+from finetune_cli.evaluation.row_metrics import ECE_BINS
+from finetune_cli.report.answers import Answers
+
+RESIDUAL_BINS = 25
+SCATTER_POINTS = 600
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The answers with a confidence in (low, high]: mean confidence, share that is right, and its Wilson interval."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """ece: mean distance of confidence from accuracy over the bins, weighted by their rows."""
+
+    bins: list[Bin]
+    ece: float
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Rows whose label is likely wrong, the most suspicious first.
+
+    rows, suggested: row and class numbers (K,). self_confidence: probability of the given label, (K,).
+    pairs: (given label, suggested label, rows), the most frequent first.
+    """
+
+    rows: IntArray
+    suggested: IntArray
+    self_confidence: FloatArray
+    pairs: list[tuple[str, str, int]]
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """prediction - label. points: (label, prediction) of at most SCATTER_POINTS rows, spread evenly over the split."""
+
+    points: list[tuple[float, float]]
+    counts: list[int]
+    edges: list[float]
+    mean: float
+    sd: float
+
+
+def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval of a share at this level (Wilson 1927): has a width also at 0 and 1, and holds for few rows."""
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    share = successes / n
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def calibration(answers: Answers) -> Calibration:
+    """Bins as those of the metric `ece`: of the top probability; with several labels a row, of each class's own."""
+    probabilities = answers.probabilities
+    assert probabilities is not None, "a regression has no probabilities"
+    if answers.kind == "multilabel":
+        confidence, right = probabilities.ravel(), answers.labels.ravel()
+    else:
+        confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == answers.labels
+    edges = np.linspace(0, 1, ECE_BINS + 1)
+    places = np.digitize(confidence, edges[1:-1], right=True)
+    counts = np.bincount(places, minlength=ECE_BINS)
+    confidences, rights = (np.bincount(places, weights=values, minlength=ECE_BINS) for values in (confidence, right))
+    bins = [
+        Bin(
+            float(edges[b]),
+            float(edges[b + 1]),
+            int(counts[b]),
+            float(confidences[b] / counts[b]),
+            float(rights[b] / counts[b]),
+            *wilson(rights[b], int(counts[b])),
+        )
+        for b in np.flatnonzero(counts)
+    ]
+    return Calibration(bins, float(np.abs(confidences - rights).sum() / len(confidence)))
+
+
+def worst_errors(answers: Answers, limit: int) -> list[tuple[int, float]]:
+    """(row, how wrong) of the errors the model was surest of; in regression of those farthest from the label.
+
+    How wrong: the probability of the wrong answer (of several, the highest), or the absolute difference.
+    """
+    if answers.probabilities is None:
+        wrongness = np.abs(answers.predictions - answers.labels)
+    elif answers.kind == "multilabel":
+        of_answer = np.where(answers.predictions, answers.probabilities, 1 - answers.probabilities)
+        wrongness = np.where(answers.predictions != answers.labels, of_answer, 0.0).max(axis=1)
+    else:
+        of_answer = answers.probabilities[np.arange(len(answers.labels)), answers.predictions]
+        wrongness = np.where(answers.predictions != answers.labels, of_answer, 0.0)
+    order = np.argsort(-wrongness, kind="stable")[:limit]
+    return [(int(row), float(wrongness[row])) for row in order if wrongness[row] > 0]
+
+
+def label_suspects(answers: Answers) -> Suspects:
+    """Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset
+    Labels", JAIR 70): the off-diagonal of its confident joint, ranked by self-confidence.
+
+    The threshold of a class is the mean probability that its own rows give it. A row is suspect when another class
+    reaches its threshold and is the likeliest of those that do. Needs probabilities from a model that was not trained
+    on these rows.
+    """
+    probabilities, labels = answers.probabilities, answers.labels
+    assert probabilities is not None, "a regression has no classes"
+    names = answers.classes or ()
+    rows, num_classes = np.arange(len(labels)), probabilities.shape[1]
+    self_confidence = probabilities[rows, labels]
+    support = np.bincount(labels, minlength=num_classes)
+    sums = np.bincount(labels, weights=self_confidence, minlength=num_classes)
+    thresholds = np.divide(sums, support, out=np.full(num_classes, np.inf), where=support > 0)
+    confident = np.where(probabilities >= thresholds, probabilities, -1.0)
+    suggested = confident.argmax(axis=1)
+    suspect = np.flatnonzero((confident[rows, suggested] >= 0) & (suggested != labels))
+    suspect = suspect[np.argsort(self_confidence[suspect], kind="stable")]
+    codes, counts = np.unique(labels[suspect] * num_classes + suggested[suspect], return_counts=True)
+    pairs = [
+        (names[codes[k] // num_classes], names[codes[k] % num_classes], int(counts[k]))
+        for k in np.argsort(-counts, kind="stable")
+    ]
+    return Suspects(suspect, suggested[suspect], self_confidence[suspect], pairs)
+
+
+def confused_pairs(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], limit: int
+) -> list[tuple[str, str, int, float]]:
+    """(label, prediction, rows, share of the label's rows) of the most frequent confusions."""
+    matrix = np.array(confusion)
+    totals = matrix.sum(axis=1)
+    np.fill_diagonal(matrix, 0)
+    order = np.argsort(-matrix, axis=None, kind="stable")[:limit]
+    cells = [divmod(int(cell), len(classes)) for cell in order]
+    return [
+        (classes[label], classes[said], int(matrix[label, said]), float(matrix[label, said] / totals[label]))
+        for label, said in cells
+        if matrix[label, said]
+    ]
+
+
+def residuals(answers: Answers) -> Residuals:
+    differences: NDArray[np.float64] = answers.predictions - answers.labels
+    rows = np.linspace(0, len(differences) - 1, min(SCATTER_POINTS, len(differences))).astype(int)
+    counts, edges = np.histogram(differences, bins=RESIDUAL_BINS)
+    return Residuals(
+        [(float(answers.labels[row]), float(answers.predictions[row])) for row in rows],
+        counts.tolist(),
+        edges.tolist(),
+        float(differences.mean()),
+        float(differences.std()),
+    )

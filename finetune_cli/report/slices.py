@@ -1,0 +1,165 @@
+"""The score of groups of rows: by length, and by the values of a column.
+
+Dimensions: N rows, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from finetune_cli.evaluation.confusion import CONFUSION_METRICS, IntArray
+from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.uncertainty import bootstrap_intervals
+from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.report.answers import Answers
+from finetune_cli.report.findings import wilson
+
+MAX_GROUPS = 12
+LENGTH_GROUPS = 5
+FEW_ROWS = 30  # below, a bootstrap interval is too narrow (see evaluation/uncertainty.py)
+DRAWS, MIN_SAMPLES = 2_000_000, 200  # counts drawn for one group, some 0.1 s; more rows or classes, fewer resamples
+DEFAULT_SAMPLES = 1000  # where the config switches intervals off: groups are not to be read without
+EMPTY = "(empty)"
+
+
+@dataclass(frozen=True)
+class Group:
+    """apart: its interval leaves out the score of all rows, and it has rows enough to say so."""
+
+    name: str
+    n: int
+    score: MetricValue
+    apart: bool
+
+    @property
+    def few(self) -> bool:
+        return self.n < FEW_ROWS
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """One way to group the rows. values: how many different ones the column has; None where it was cut into ranges."""
+
+    name: str
+    groups: list[Group]
+    values: int | None = None
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """How groups are scored: a metric by name, and its bootstrap."""
+
+    metric: str
+    samples: int
+    level: float
+    seed: int
+
+    @property
+    def title(self) -> str:
+        return "exact match" if self.metric == "exact_match" else self.metric
+
+
+def slice_metric(kind: str, metric_for_best: str) -> str:
+    """A metric that means something for a few rows: correlations, and what needs every class, do not."""
+    if kind == "regression":
+        return "mse"
+    if kind == "multilabel":
+        return "exact_match"
+    return metric_for_best if metric_for_best in CONFUSION_METRICS else "accuracy"
+
+
+def by_length(answers: Answers, lengths: IntArray, how: SliceScore) -> Slicing:
+    """Tokens of a row, in groups of about equal size."""
+    return Slicing("length in tokens", _scored(answers, _ranges(lengths.astype(float), LENGTH_GROUPS), how))
+
+
+def by_column(answers: Answers, name: str, values: Sequence[Any], how: SliceScore) -> Slicing:
+    """Each value of a column; many numbers as ranges, of many texts the most frequent and one group for the rest."""
+    shown = [EMPTY if value in (None, "") else str(value) for value in values]
+    counts = Counter(shown)
+    if len(counts) > MAX_GROUPS and (numbers := _numbers(shown)) is not None:
+        return Slicing(name, _scored(answers, _ranges(numbers, LENGTH_GROUPS), how))
+    kept = [value for value, _ in counts.most_common(MAX_GROUPS - 1 if len(counts) > MAX_GROUPS else MAX_GROUPS)]
+    places: dict[str, list[int]] = {value: [] for value in kept}
+    rest: list[int] = []
+    for row, value in enumerate(shown):
+        places.get(value, rest).append(row)
+    groups = [(value, np.array(rows)) for value, rows in places.items()]
+    if rest:
+        groups.append((f"({len(counts) - len(kept)} other values)", np.array(rest)))
+    return Slicing(name, _scored(answers, groups, how), len(counts))
+
+
+def score_all(answers: Answers, how: SliceScore) -> float:
+    """The score of all rows, which groups are held against."""
+    return _value(answers, np.arange(len(answers.ids)), how)
+
+
+def _numbers(values: Sequence[str]) -> np.ndarray | None:
+    """The values as numbers, empty ones as nan; None when one is no number."""
+    try:
+        numbers = np.array([math.nan if value == EMPTY else float(value) for value in values])
+    except ValueError:
+        return None
+    return numbers if np.isfinite(numbers).any() and not np.isinf(numbers).any() else None
+
+
+def _ranges(numbers: np.ndarray, count: int) -> list[tuple[str, IntArray]]:
+    """Groups of about equal size, named by the smallest and largest number in each."""
+    known = numbers[~np.isnan(numbers)]
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, count + 1)[1:-1]))
+    places = np.where(np.isnan(numbers), -1, np.searchsorted(edges, numbers, side="left"))
+    groups = []
+    for place in np.unique(places):
+        rows = np.flatnonzero(places == place)
+        low, high = numbers[rows].min(), numbers[rows].max()
+        name = EMPTY if place < 0 else f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
+        groups.append((name, rows))
+    return sorted(groups, key=lambda group: group[0] == EMPTY)
+
+
+def _scored(answers: Answers, groups: Sequence[tuple[str, IntArray]], how: SliceScore) -> list[Group]:
+    whole = score_all(answers, how)
+    scored = []
+    for name, rows in groups:
+        value = _value(answers, rows, how)
+        low, high = _interval(answers, rows, how)
+        apart = len(rows) >= FEW_ROWS and not low <= whole <= high
+        scored.append(Group(name, len(rows), MetricValue(value, low, high), apart))
+    return scored
+
+
+def _scores(answers: Answers, rows: IntArray) -> np.ndarray:
+    """What the metrics take: a predicted class counts as it was given, also where it is not the likeliest one."""
+    if answers.classes is None:
+        return np.asarray(answers.predictions[rows])
+    return np.eye(len(answers.classes))[answers.predictions[rows]]
+
+
+def _value(answers: Answers, rows: IntArray, how: SliceScore) -> float:
+    if how.metric in ("accuracy", "exact_match"):
+        return float(answers.correct()[rows].mean())
+    return compute_metrics([how.metric], labels=answers.labels[rows], scores=_scores(answers, rows), kind=answers.kind)[
+        how.metric
+    ]
+
+
+def _interval(answers: Answers, rows: IntArray, how: SliceScore) -> tuple[float, float]:
+    if how.metric in ("accuracy", "exact_match"):
+        return wilson(float(answers.correct()[rows].sum()), len(rows), how.level)
+    drawn = len(rows) if answers.classes is None else min(len(rows), len(answers.classes) ** 2)
+    return bootstrap_intervals(
+        [how.metric],
+        labels=answers.labels[rows],
+        scores=_scores(answers, rows),
+        kind=answers.kind,
+        samples=min(how.samples or DEFAULT_SAMPLES, max(MIN_SAMPLES, DRAWS // drawn)),
+        level=how.level,
+        seed=how.seed,
+    )[how.metric]

@@ -1,0 +1,133 @@
+"""The pages about an evaluation, written beside its scores: eval/<split>/report.html and report.md."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.data.prepared import PreparedData
+from finetune_cli.data.preparing import DEFAULT_ID
+from finetune_cli.data.readers import good_rows
+from finetune_cli.data.sources import Source, file_source
+from finetune_cli.errors import DataError, MissingError
+from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.report.answers import read_answers
+from finetune_cli.report.curves import read_curves
+from finetune_cli.report.page import Lengths, RawRows, build_page, select_rows
+from finetune_cli.report.rendering import evaluation_html, evaluation_markdown
+from finetune_cli.report.slices import SliceScore, slice_metric
+from finetune_cli.runs.rows import data_sources
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system.files import replacing
+
+logger = logging.getLogger(__name__)
+
+CLIPPED = 2000  # characters of a text that are kept in memory; the page shows fewer
+
+
+def write_report(
+    run: RunDir, config: RunConfig, prepared: PreparedData, report: EvalReport, *, file: Path | None = None
+) -> None:
+    """Write the pages of one split from its stored scores and predictions.
+
+    The split's rows (those of `file`, when it is not a split of the config) are read again for their texts and for the
+    columns of evaluation.slices. When that is no longer possible, the pages say so and name rows by their ids.
+    """
+    folder, evaluation = run.evaluation(report.split), config.evaluation
+    answers = read_answers(folder / "predictions.jsonl")
+    rows = prepared.splits[report.split]
+    facts = prepared.report["splits"][report.split]
+    lengths = Lengths(rows.lengths, prepared.report["max_length"], facts["truncated"])
+    selection = select_rows(answers, lengths)
+    raw = read_raw(
+        lambda: data_sources(config, offline=True)[report.split] if file is None else file_source(file),
+        answers.ids,
+        selection.rows(),
+        text=config.data.text,
+        slices=evaluation.slices,
+        id_column=config.data.id,
+        limit=config.data.limit if file is None else None,
+    )
+    page = build_page(
+        run.path.resolve().name,
+        report,
+        answers,
+        selection,
+        raw,
+        curves=read_curves(run.history, report.split, list(report.metrics)),
+        lengths=lengths,
+        metric_for_best=evaluation.metric_for_best,
+        slice_score=SliceScore(
+            slice_metric(answers.kind, evaluation.metric_for_best),
+            evaluation.bootstrap.samples,
+            evaluation.bootstrap.level,
+            config.seed,
+        ),
+        facts=_facts(run, config, facts["where"], report),
+    )
+    for name, content in (("report.html", evaluation_html(page)), ("report.md", evaluation_markdown(page))):
+        with replacing(folder / name) as page_file:
+            page_file.write(content)
+    logger.info("Report: %s", folder / "report.html")
+
+
+def read_raw(
+    open_source: Callable[[], Source],
+    ids: Sequence[Any],
+    wanted: set[int],
+    *,
+    text: Sequence[str],
+    slices: Sequence[str],
+    id_column: str | None,
+    limit: int | None,
+) -> RawRows:
+    """Texts of the wanted rows (by place) and the slice columns of all, in one pass over the source."""
+    texts: dict[int, tuple[str, ...]] = {}
+    columns: dict[str, list[Any]] = {name: [] for name in slices}
+    needed = [*text, *slices, id_column or DEFAULT_ID]
+    try:
+        source, place = open_source(), -1
+        for place, (number, values) in enumerate(islice(good_rows(source.open(needed)), limit)):
+            if place >= len(ids) or ids[place] != _id(number, values.get(id_column or DEFAULT_ID)):
+                raise DataError(f"{source.where}: the rows have changed since they were scored.")
+            if place in wanted:
+                texts[place] = tuple(str(values.get(column, ""))[:CLIPPED] for column in text)
+            for name, found in columns.items():
+                found.append(values.get(name))
+        if place + 1 != len(ids):
+            raise DataError(f"{source.where}: the rows have changed since they were scored.")
+    except (DataError, MissingError, OSError) as err:
+        return RawRows(problem=str(err))
+    return RawRows(texts, columns)
+
+
+def _id(row: int, value: Any) -> Any:
+    """The id that `prepare` gave the row."""
+    return value if isinstance(value, str | int) and value != "" else row
+
+
+def _facts(run: RunDir, config: RunConfig, where: str, report: EvalReport) -> Iterator[tuple[str, str]]:
+    """What was trained and scored, in the words of the config."""
+    record, training = run.read_record(), config.training
+    yield "task", config.task
+    yield "model", config.model.name_or_path or "new (model.from_scratch)"
+    yield "rows", where
+    length = f"{training.max_steps} updates" if training.max_steps else f"{training.num_epochs:g} epochs"
+    yield "training", f"{length} of {training.batch_size} rows, learning rate {training.learning_rate:g}"
+    yield "loop", training.loop
+    yield "seed", str(config.seed)
+    if report.decision:
+        rule = report.decision.rule
+        yield "decision rule", f"{rule}; fitted on {rule.n} rows of {rule.split}"
+    if started := record.get("started"):
+        yield "started", str(started)
+    if devices := record.get("devices"):
+        yield "devices", ", ".join(map(str, devices))
+    if commit := record.get("git_commit"):
+        yield "git commit", str(commit)
+    if versions := record.get("versions"):
+        yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)

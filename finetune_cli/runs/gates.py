@@ -1,0 +1,141 @@
+"""Quality gates: scores against bounds, and against another run's scores on the same rows."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from finetune_cli.config.gate import Gate, read_gate
+from finetune_cli.errors import ConfigError, GateFailedError
+from finetune_cli.records.evaluation import EvalReport, GateOutcome, MetricValue
+from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows
+from finetune_cli.tasks import METRICS
+
+MAX_DROP = re.compile(r"\s*(?P<metric>[\w:./-]+?)\s*=\s*(?P<bound>\d*\.?\d+(?:[eE][-+]?\d+)?)\s*")
+
+
+@dataclass(frozen=True)
+class MaxDrop:
+    """`f1=0.01`: how much worse than the baseline's a score may be, in the metric's own unit."""
+
+    text: str
+    metric: str
+    bound: float
+
+
+def parse_gates(texts: Sequence[str]) -> list[Gate]:
+    """Read each `--gate`. Raises ConfigError with a line for each that is none."""
+    gates: list[Gate] = []
+    wrong: list[str] = []
+    for text in texts:
+        try:
+            gates.append(read_gate(text))
+        except ValueError as err:
+            wrong.append(f"--gate {text!r}: {err}")
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return gates
+
+
+def parse_max_drops(texts: Sequence[str], baseline: str | None) -> list[MaxDrop]:
+    """Read each `--max-drop`. Raises ConfigError that shows the form, or when one comes without `--baseline`."""
+    if bool(texts) != bool(baseline):
+        given, missing = ("--max-drop", "--baseline RUN") if texts else ("--baseline", "--max-drop METRIC=NUMBER")
+        raise ConfigError(f"{given} needs {missing} beside it, such as --baseline runs/main --max-drop f1=0.01.")
+    drops = []
+    for text in texts:
+        match = MAX_DROP.fullmatch(text)
+        if match is None:
+            raise ConfigError(f"--max-drop {text!r}: expected METRIC=NUMBER, a number from 0, such as f1=0.01.")
+        if match["metric"] not in METRICS or match["metric"] == "loss":
+            raise ConfigError(
+                f"--max-drop {text!r}: {match['metric']!r} is no metric of the package that can be compared row by row."
+            )
+        drops.append(MaxDrop(text.strip(), match["metric"], float(match["bound"])))
+    return drops
+
+
+def require_computed(tests: Sequence[Gate | MaxDrop], metrics: Collection[str], *, intervals: bool = True) -> None:
+    """Raise ConfigError for a gate on a metric, or on an interval, that is not among what is computed."""
+    if wrong := [problem for test in tests if (problem := _not_computed(test, metrics, intervals=intervals))]:
+        raise ConfigError("\n".join(wrong))
+
+
+def _not_computed(test: Gate | MaxDrop, metrics: Collection[str], *, intervals: bool) -> str | None:
+    """Why there is no score for this test; None when there is."""
+    if isinstance(test, Gate) and test.end and not intervals:
+        return f"--gate {test.text!r}: there is no interval, because evaluation.bootstrap.samples is 0."
+    computed = test.is_computed(metrics) if isinstance(test, Gate) else test.metric in metrics
+    if computed:
+        return None
+    option, loss = ("--gate", ", loss") if isinstance(test, Gate) else ("--max-drop", "")
+    return (
+        f"{option} {test.text!r}: {test.metric!r} was not computed, only: {', '.join(metrics)}{loss}. "
+        "Add it: -s evaluation.metrics=[...]"
+    )
+
+
+def check_gates(gates: Sequence[Gate], metrics: Mapping[str, MetricValue], loss: float) -> list[GateOutcome]:
+    """Each gate with what was found; what is not defined on these rows does not pass.
+
+    Raises ConfigError for a gate on a metric that was not computed.
+    """
+    require_computed(gates, metrics)
+    outcomes = []
+    for gate in gates:
+        found = _value(gate, metrics, loss)
+        outcomes.append(GateOutcome(gate.text, gate.holds(found), found))
+    return outcomes
+
+
+def check_report(gates: Sequence[Gate], report: EvalReport) -> list[GateOutcome]:
+    """The gates on the scores of a split; where its decision rule was fitted, on the cross-validated ones it has."""
+    fair = {} if report.decision is None else report.decision.cross_validated or {}
+    outcomes = check_gates(gates, {**report.metrics, **fair}, report.loss)
+    return [
+        replace(outcome, note="cross-validated" if gate.metric in fair else fit_note(report))
+        for gate, outcome in zip(gates, outcomes, strict=True)
+    ]
+
+
+def fit_note(report: EvalReport) -> str:
+    """What to know of scores on the rows that the decision rule was fitted on; empty for others."""
+    if report.decision is None or not report.decision.rule.was_fitted_on(report.split, report.n):
+        return ""
+    return "may be optimistic: the decision rule was fitted on these rows"
+
+
+def check_drops(drops: Sequence[MaxDrop], new: ScoredRun, baseline: ScoredRun) -> list[GateOutcome]:
+    """Each metric of both runs on the same rows, paired by id; DataError when they were not scored on the same."""
+    names = list(dict.fromkeys(drop.metric for drop in drops))
+    of_new, of_baseline = metric_values(new, names), metric_values(pair_rows(new, baseline), names)
+    outcomes = []
+    for drop in drops:
+        found, before = of_new[drop.metric], of_baseline[drop.metric]
+        dropped = before - found if METRICS[drop.metric].greater_is_better else found - before
+        passed = dropped <= drop.bound  # not for NaN
+        outcomes.append(GateOutcome(f"max-drop {drop.text}", passed, found, baseline=before))
+    return outcomes
+
+
+def with_gates(report: EvalReport, outcomes: Sequence[GateOutcome]) -> EvalReport:
+    """The report with its gates. Raises GateFailedError, which holds that report, naming every gate that fails."""
+    report = replace(report, gates=list(outcomes))
+    require_passed(outcomes, f"{report.split} ({report.n} rows)", report)
+    return report
+
+
+def require_passed(outcomes: Sequence[GateOutcome], where: str, report: object) -> None:
+    failed = [f"  {outcome.gate}: {outcome.finding}" for outcome in outcomes if not outcome.passed]
+    if failed:
+        raise GateFailedError(f"Gate failed on {where}:\n" + "\n".join(failed), report)
+
+
+def _value(gate: Gate, metrics: Mapping[str, MetricValue], loss: float) -> float:
+    if gate.metric not in metrics:
+        return loss
+    metric = metrics[gate.metric]
+    value = metric.value if gate.end is None else getattr(metric, gate.end)
+    return math.nan if value is None else float(value)

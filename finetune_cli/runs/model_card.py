@@ -1,0 +1,152 @@
+"""The README.md of a saved model: what it does, how it scored, how to use it, in the Hub's model card form."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finetune_cli.config.fields import ModelConfig, RunConfig, TrainingConfig
+from finetune_cli.config.load import leaves
+from finetune_cli.data.hub import HUB_ID
+from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.runs.run_dir import RunDir
+
+USE = """```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", "PATH_OR_REPO")
+print(classify({example}{options}))
+```"""
+
+TABLE_BAR = "\\|"  # a bar inside a cell
+NAMED = {  # settings with a row of their own, whatever their value
+    "model.name_or_path",
+    *(f"training.{name}" for name in ("loop", "num_epochs", "max_steps", "batch_size", "learning_rate")),
+    *(f"training.{name}" for name in ("lr_scheduler", "weight_decay", "precision")),
+}
+
+
+def model_card(config: RunConfig, label_names: Sequence[str] | None, reports: Sequence[EvalReport]) -> str:
+    """Markdown with the Hub's metadata in front: task, scores with their intervals as `model-index`, settings, use."""
+    name = f"{_base_name(config)} fine-tuned on {config.task}"
+    sections = [
+        "---\n" + yaml.safe_dump(_metadata(config, name, reports), sort_keys=False, allow_unicode=True) + "---",
+        f"# {name}",
+        _purpose(config, label_names),
+        "## Scores\n\n" + _score_table(reports),
+        "## Use\n\n"
+        + USE.format(
+            example='{"text": "...", "text_pair": "..."}' if len(config.data.text) == 2 else '"..."',
+            options=", top_k=None" if config.spec.kind == "multilabel" else "",
+        ),
+        "## Training\n\n" + _settings_table(config),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _base_name(config: RunConfig) -> str:
+    name = config.model.name_or_path
+    if name is None:
+        return "a small BERT trained from scratch"
+    run = Path(name).expanduser().resolve().parent
+    return run.name if Path(name).name == "model" and RunDir(run).config.is_file() else _shown(name)
+
+
+def _is_hub_id(place: str) -> bool:
+    """Whether a model or data set is one of the Hub; the name of a directory here may look the same."""
+    return bool(HUB_ID.fullmatch(place)) and not Path(place).exists()
+
+
+def _shown(place: str) -> str:
+    """A place as the card names it: of a path on this machine the last part, since the card may be published."""
+    is_path = Path(place).expanduser().exists() and not _is_hub_id(place)
+    return Path(place).expanduser().resolve().name if is_path else place
+
+
+def _purpose(config: RunConfig, label_names: Sequence[str] | None) -> str:
+    text = " and ".join(f"`{column}`" for column in config.data.text)
+    if label_names is None:
+        return f"Predicts the number `{config.data.label}` from {text}. Trained on `{_shown(config.data.path)}`."
+    names = ", ".join(f"`{name}`" for name in label_names)
+    if config.spec.kind == "multilabel":
+        return (
+            f"Tells from {text} which of these classes a row has, any number of them: {names}. A class is given from a "
+            f"probability of 0.5 on. Trained on `{_shown(config.data.path)}`."
+        )
+    return f"Tells from {text} which of these classes a row has: {names}. Trained on `{_shown(config.data.path)}`."
+
+
+def _metadata(config: RunConfig, name: str, reports: Sequence[EvalReport]) -> dict[str, Any]:
+    results = [
+        {
+            "task": {"type": "text-classification"},
+            "dataset": {"name": config.task, "type": _shown(config.data.path), "split": report.split},
+            "metrics": [
+                {"type": metric, "value": round(value.value, 4)}
+                for metric, value in report.metrics.items()
+                if math.isfinite(value.value)
+            ],
+        }
+        for report in reports
+    ]
+    base, data = config.model.name_or_path, config.data.path
+    # The Hub refuses a card with names that it cannot have.
+    known: dict[str, Any] = {"base_model": base} if base and _is_hub_id(base) else {}
+    known |= {"datasets": [data]} if _is_hub_id(data) else {}
+    return {
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        **known,
+        "tags": ["text-classification", "finetune-cli"],
+        "model-index": [{"name": name, "results": results}],
+    }
+
+
+def _score_table(reports: Sequence[EvalReport]) -> str:
+    baseline_answer = reports[0].baseline_answer if reports else "the commonest class"
+    rows = [
+        f"| split | rows | metric | value | interval | always {baseline_answer} |",
+        "| --- | ---: | --- | ---: | --- | ---: |",
+    ]
+    for report in reports:
+        for metric, value in report.metrics.items():
+            interval = "" if value.low is None or value.high is None else f"[{value.low:.3f}, {value.high:.3f}]"
+            baseline = f"{report.baseline[metric]:.3f}" if metric in report.baseline else ""
+            rows.append(f"| {report.split} | {report.n} | {metric} | {value.value:.3f} | {interval} | {baseline} |")
+    return "\n".join(rows)
+
+
+def _settings_table(config: RunConfig) -> str:
+    training = config.training
+    length = f"{training.num_epochs:g} epochs" if training.max_steps is None else f"{training.max_steps} updates"
+    settings = {
+        "base model": _base_name(config),
+        "loop": training.loop,
+        "length": length,
+        "batch size": training.batch_size,
+        "learning rate": training.learning_rate,
+        "schedule": training.lr_scheduler,
+        "weight decay": training.weight_decay,
+        "precision": training.precision,
+        "max_length": config.data.max_length or "the model's limit",
+        "seed": config.seed,
+        **_further_settings(config),
+    }
+    rows = [f"| {key} | {str(value).replace('|', TABLE_BAR)} |" for key, value in settings.items()]
+    return "\n".join(["| setting | value |", "| --- | --- |", *rows])
+
+
+def _further_settings(config: RunConfig) -> dict[str, str]:
+    """What else of `model` and `training` differs from its default, by its key in the config."""
+    now = [*leaves(config.model, "model"), *leaves(config.training, "training")]
+    default = dict([*leaves(ModelConfig(), "model"), *leaves(TrainingConfig(), "training")])
+    return {
+        f"`{key}`": _shown(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        for key, value in now
+        if key not in NAMED and (key not in default or value != default[key])
+    }

@@ -1,0 +1,16 @@
+"""What a training needs beside rows and model, asked for before any work, and before torch is imported."""
+
+from __future__ import annotations
+
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.models.lora import require_peft
+from finetune_cli.runs.hub_upload import require_place
+from finetune_cli.runs.tracking import require_trackers
+
+
+def require_tools(config: RunConfig, *, push: bool) -> None:
+    """Raise ConfigError for an upload without a place, MissingError for trackers or adapters that are not installed."""
+    require_place(config.hub, push=push)
+    require_trackers(config.tracking)
+    if config.model.lora is not None:
+        require_peft()

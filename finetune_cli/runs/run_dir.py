@@ -1,0 +1,87 @@
+"""Where a run's files are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from finetune_cli.errors import ConfigError
+from finetune_cli.system.files import remove_directory, write_json
+
+UNFINISHED = (".writing-*", ".deleting-*", ".probe-*", ".*.[0-9]*.tmp")  # what a killed process leaves of its writing
+
+
+class RunDir:
+    """The files of one run, as DESIGN lays them out; paths only, nothing is created by asking."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.record = self.path / "run.json"
+        self.history = self.path / "history.jsonl"
+        self.log = self.path / "run.log"
+        self.lock = self.path / "run.lock"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model"
+        self.summary = self.path / "summary.json"
+        self.tracking = self.path / "tracking"
+
+    def evaluation(self, split: str) -> Path:
+        return self.path / "eval" / split
+
+    def seed_run(self, seed: int) -> RunDir:
+        """The run of one of several seeds."""
+        return RunDir(self.path / f"seed-{seed}")
+
+    def seed_runs(self) -> list[RunDir]:
+        """The runs of several seeds in this directory, by seed; empty for an ordinary run."""
+        configs = (path for path in self.path.glob("seed-*/config.yaml") if path.parent.name[5:].isdecimal())
+        return [RunDir(path.parent) for path in sorted(configs, key=lambda path: int(path.parent.name[5:]))]
+
+    def require_one_seed(self) -> None:
+        """Raise ConfigError that names the seeds when this directory holds several."""
+        if runs := self.seed_runs():
+            names = ", ".join(str(run.path) for run in runs)
+            raise ConfigError(f"{self.path} holds a run for each of several seeds. Name one of them: {names}")
+
+    def holds_work(self) -> bool:
+        """Whether a run got as far as something that can be lost: a checkpoint or a model, beside its config."""
+        return self.config.is_file() and (self.model.is_dir() or any(self.checkpoints.glob("step-*")))
+
+    def read_record(self) -> dict[str, Any]:
+        """run.json, or {} when it is not there or was damaged."""
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        write_json(self.record, record)
+
+    def clear(self) -> None:
+        """Remove what earlier runs left, of several seeds too (locks stay); files that are not a run's are kept.
+
+        The record goes first and the config last: killed in between, this is the same run, unfinished.
+        """
+        self.record.unlink(missing_ok=True)
+        for seed_run in self.seed_runs():
+            seed_run.clear()
+        for path in (self.checkpoints, self.model, self.path / "eval", self.tracking):
+            remove_directory(path)
+        for file in (self.history, self.log, self.summary, self.config):
+            file.unlink(missing_ok=True)
+
+    def remove_unfinished(self) -> None:
+        """Remove what killed processes left of files that they were writing; call it with the lock held."""
+        folders = (self.path, self.checkpoints, self.model, *self.path.glob("eval/*"))
+        for folder, pattern in product(folders, UNFINISHED):
+            for path in list(folder.glob(pattern)):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)

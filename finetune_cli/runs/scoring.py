@@ -1,0 +1,124 @@
+"""The scores of a prepared split: how the task is scored, the model's logits, and the files of an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.data.prepared import PreparedData
+from finetune_cli.errors import ConfigError, DataError
+from finetune_cli.evaluation.inference import predict_logits
+from finetune_cli.evaluation.metrics import COUNT_METRICS
+from finetune_cli.evaluation.scoring import (
+    ScoringRules,
+    decision_effect,
+    predictions,
+    score_answered,
+    score_split,
+    write_evaluation,
+)
+from finetune_cli.records.decision_rule import DecisionRule
+from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.target import class_names, task_kind
+from finetune_cli.system.launching import is_main_process
+from finetune_cli.tasks import TASKS, metric_problem
+from finetune_cli.training.precision import inference_dtype
+
+
+def scoring_rules(config: RunConfig | None, prepared: PreparedData) -> ScoringRules:
+    """How this task is scored. Raises ConfigError for a metric that the number of classes rules out."""
+    kind, label_names = prepared.kind, prepared.label_names
+    num_classes = None if label_names is None else len(label_names)
+    if config is None:
+        return ScoringRules(kind, label_names, TASKS[kind].metrics, samples=1000)
+    problems = [metric_problem(name, kind, num_classes) for name in config.evaluation.metrics]
+    if wrong := [problem for problem in problems if problem and not problem.startswith("'evaluate:")]:
+        raise ConfigError("evaluation.metrics: " + "; ".join(wrong))
+    bootstrap = config.evaluation.bootstrap
+    return ScoringRules(
+        kind, label_names, tuple(config.evaluation.metrics), bootstrap.samples, bootstrap.level, config.seed
+    )
+
+
+def score_prepared(
+    model: PreTrainedModel,
+    prepared: PreparedData,
+    config: RunConfig | None,
+    split: str,
+    *,
+    run: RunDir | None,
+    share_work: bool = False,
+) -> EvalReport:
+    """Score one prepared split as the model answers it, and, for a run, write eval/<split>/; see split_logits."""
+    logits = split_logits(model, prepared, config, split, share_work=share_work)
+    return score_logits(logits, prepared, config, split, run=run)
+
+
+def split_logits(
+    model: PreTrainedModel, prepared: PreparedData, config: RunConfig | None, split: str, *, share_work: bool
+) -> np.ndarray:
+    """Logits (N, C) of a split with labels. Raises DataError when it has none, or the model other classes.
+
+    share_work: all processes of the group call this together, and each takes a part of the rows.
+    """
+    if split not in prepared.splits:
+        raise DataError(f"There is no split {split!r}, only: {', '.join(prepared.splits)}.")
+    prepared.splits[split].known_labels()
+    _require_same_classes(class_names(model), prepared.label_names)
+    if task_kind(model) != prepared.kind:
+        raise DataError(
+            f"The model is for {task_kind(model)}, and the labels are for {prepared.kind}. Score it on data of the "
+            f"kind that it was trained for."
+        )
+    scoring_rules(config, prepared)  # a metric that does not fit shows before the rows are run
+    return predict_logits(
+        model,
+        prepared.splits[split],
+        pad_token_id=prepared.pad_token_id,
+        device=model.device,
+        accelerator=Accelerator() if share_work else None,
+        autocast=inference_dtype(config.training.precision if config else "fp32", model.device.type),
+    )
+
+
+def score_logits(
+    logits: np.ndarray,
+    prepared: PreparedData,
+    config: RunConfig | None,
+    split: str,
+    *,
+    run: RunDir | None,
+    rule: DecisionRule | None = None,
+    min_confidence: float | None = None,
+) -> EvalReport:
+    """The scores of a split's logits under a decision rule; for a run, written to eval/<split>/."""
+    rows, labels = prepared.splits[split], prepared.splits[split].known_labels()
+    rules = replace(scoring_rules(config, prepared), decision=rule)
+    train = prepared.splits.get("train")
+    known = labels if train is None or train.labels is None else train.labels  # a file alone is its own baseline
+    report = score_split(split, logits, labels, rules, train_labels=known)
+    if rule is not None:
+        metric = rule.metric or next((name for name in rules.metrics if name in COUNT_METRICS[rules.kind]), "accuracy")
+        report = replace(report, decision=decision_effect(split, logits, labels, rules, metric=metric))
+    if run is not None and is_main_process():
+        several = prepared.kind == "multilabel"
+        scored = predictions(
+            rows.ids, logits, label_names=prepared.label_names, multilabel=several, labels=labels, decision=rule
+        )
+        write_evaluation(run.evaluation(split), report, scored)
+    if min_confidence is not None:
+        report = replace(report, answered=score_answered(logits, labels, rules, min_confidence=min_confidence))
+    return report
+
+
+def _require_same_classes(of_model: tuple[str, ...] | None, of_data: tuple[str, ...] | None) -> None:
+    if of_model != of_data:
+        raise DataError(
+            f"The model's classes are {list(of_model or ())}, the data's {list(of_data or ())}: expected the same "
+            f"names in the same order. Set data.labels, or score the model on the data that it was trained for."
+        )

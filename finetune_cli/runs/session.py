@@ -1,0 +1,185 @@
+"""One run directory while a command works on it: lock, log, record of how it went."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.load import config_diff
+from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError
+from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.records.training import TrainReport
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system.files import disk_errors_explained, require_writable
+from finetune_cli.system.provenance import describe_process, peak_memory_bytes
+from finetune_cli.system.signals import StopNow
+
+logger = logging.getLogger(__name__)
+
+STATUS: dict[int, str] = {
+    ExitCode.DONE: "finished",
+    ExitCode.GATE_FAILED: "finished",
+    ExitCode.NOT_FINISHED: "stopped",
+    ExitCode.INTERRUPTED: "stopped",
+}
+OWN = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks")  # what no row and no weight depends on
+
+
+@contextmanager
+def locked(run: RunDir) -> Iterator[None]:
+    """Hold the run directory alone, and clear what killed runs left half written; a crash releases it.
+
+    A directory that it makes and that nothing is written to goes away again.
+
+    Raises NotFinishedError when another process has it, RunFailedError when the disk gets full inside the block.
+    """
+    is_new = not run.path.exists()
+    require_writable(run.path)
+    with disk_errors_explained(run.path), run.lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            file.seek(0)
+            raise NotFinishedError(
+                f"Another run holds {run.path} (process {file.read().strip() or 'unknown'}). Wait for it, or choose "
+                f"another directory with --output-dir."
+            ) from err
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        run.remove_unfinished()
+        try:
+            yield
+        finally:
+            if is_new:
+                _remove_if_unused(run)
+
+
+def _remove_if_unused(run: RunDir) -> None:
+    """Leave no directory behind that holds the lock alone: the command was refused before it wrote anything."""
+    with suppress(OSError):
+        if list(run.path.iterdir()) == [run.lock]:
+            run.lock.unlink()
+            run.path.rmdir()
+
+
+def run_differences(there: RunConfig, now: RunConfig, *, but: tuple[str, ...] = ()) -> list[str]:
+    """The settings, a line for each, that make these two runs; those of OWN and `but` may change on one directory."""
+    return [
+        f"  {key}: {old!r} there, {new!r} now"
+        for key, old, new in config_diff(there, now)
+        if not any(key == own or key.startswith(f"{own}.") for own in (*OWN, *but))
+    ]
+
+
+@contextmanager
+def recorded(run: RunDir, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Keep run.log and run.json while the block runs; run.json is written last, with exit code, error and time.
+
+    Yields the record, to which the block adds what it learns; an exit_code that it sets is kept when it ends well.
+    """
+    record = {**describe_process(), **facts, "status": "running", "exit_code": None}
+    run.write_record(record)
+    began = time.monotonic()
+    with logging_to(run) as log:
+        code = ExitCode.RUN_FAILED
+        try:
+            with disk_errors_explained(run.path):
+                yield record
+            code = ExitCode(record["exit_code"] or ExitCode.DONE)
+        except BaseException as err:
+            known = err.error if isinstance(err, StopNow) else err
+            code = known.exit_code if isinstance(known, FinetuneError) else code
+            code = ExitCode.INTERRUPTED if isinstance(err, KeyboardInterrupt) else code
+            record["error"] = str(known) if isinstance(known, FinetuneError) else f"{type(err).__name__}: {err}"
+            # A stop is no error: its traceback would bury those that are.
+            log.log(logging.INFO if code in STATUS else logging.ERROR, record["error"], exc_info=code not in STATUS)
+            raise
+        finally:
+            status = {"status": STATUS.get(code, "failed"), "exit_code": int(code)}
+            record |= {**status, "seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory_bytes()}
+            with _telling_only(after_failure=STATUS.get(code) != "finished"):
+                run.write_record(record)
+
+
+def read_report(run: RunDir, *, already_finished: bool) -> TrainReport:
+    """The report of a finished run, from its files. Raises MissingError when it lacks some."""
+    record = run.read_record()
+    evaluations = [
+        EvalReport.from_json(json.loads(file.read_text(encoding="utf-8")))
+        for file in sorted((run.path / "eval").glob("validation*/metrics.json"))
+    ]
+    if not run.model.is_dir() or not evaluations:
+        raise MissingError(
+            f"{run.path} is marked as finished but lacks its model or scores. Start anew with --overwrite."
+        )
+    return TrainReport(
+        run_dir=run.path,
+        steps=record["steps"],
+        best_step=record["best_step"],
+        resumed_from=record["resumed_from"],
+        seconds=record["training_seconds"],
+        rows_per_second=record["rows_per_second"],
+        already_finished=already_finished,
+        evaluations=evaluations,
+        uploaded_to=record.get("hub", {}).get("commit_url"),
+    )
+
+
+def note_failed_launch(run: RunDir, exit_code: int) -> None:
+    """Say in run.json how a launched group ended, when its main process could not do so itself.
+
+    Nothing is said when another run holds the directory: the record is that run's.
+    """
+    with suppress(NotFinishedError), locked(run):
+        record = run.read_record()
+        if record.get("status") == "running":
+            error = "A process of the group was killed or failed; its message is in the output."
+            status = STATUS.get(exit_code, "failed")
+            run.write_record({**record, "status": status, "exit_code": exit_code, "error": error})
+
+
+@contextmanager
+def _telling_only(*, after_failure: bool) -> Iterator[None]:
+    """After a failure, a record that cannot be written is a warning: the error under way says what is wrong."""
+    try:
+        yield
+    except OSError as err:
+        if not after_failure:
+            raise
+        logger.warning("run.json does not say how the run ended: %s", err)
+
+
+class _LogFile(logging.FileHandler):
+    """run.log; what a full disk does not take is left out, since the terminal has it, too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):  # what it could not write before, it tries again now
+            super().close()
+
+
+@contextmanager
+def logging_to(run: RunDir) -> Iterator[logging.Logger]:
+    """Send the package's log to run.log; yields a logger that writes there alone, for tracebacks."""
+    handler = _LogFile(run.log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    package, file_only = logging.getLogger("finetune_cli"), logging.Logger("finetune_cli")
+    package.addHandler(handler)
+    if package.level == logging.NOTSET:  # called from Python, where no command line has set up the log
+        package.setLevel(logging.INFO)
+    file_only.addHandler(handler)
+    try:
+        yield file_only
+    finally:
+        package.removeHandler(handler)
+        handler.close()

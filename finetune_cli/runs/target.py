@@ -1,0 +1,116 @@
+"""What `evaluate` and `predict` are pointed at: a config, a run directory, or a model."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.load import load_config
+from finetune_cli.errors import ConfigError, MissingError
+from finetune_cli.models import files
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.tasks import TASKS, Kind
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+USUAL_COLUMNS = (*(task.text for task in TASKS.values() if task.text), ("text",))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A trained model and, when it comes from a run, that run's config."""
+
+    model_dir: Path
+    config: RunConfig | None = None
+    run: RunDir | None = None
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """Whether the run's config lets the model bring code of its own."""
+        return self.config is not None and self.config.model.trust_remote_code
+
+
+def open_target(
+    name: str | Path, overrides: Sequence[str] = (), *, output_dir: str | None = None, offline: bool = False
+) -> Target:
+    """Find the model that `name` stands for: CONFIG (a YAML file), RUN (a run directory), or MODEL (directory, Hub id).
+
+    overrides: `--set` values on top of the config, the run's own when `name` is a run.
+    Raises MissingError when the run has not been trained, ConfigError for settings that need a config.
+    """
+    path, name = Path(name), str(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        arguments = [*overrides, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
+        config = load_config(path, arguments)
+        return _run_target(RunDir(config.output_dir), config, f"finetune train {name}")
+    run = RunDir(path)
+    if run.config.is_file():
+        return _run_target(run, load_config(run.config, overrides), f"finetune train {run.config}")
+    if overrides:
+        raise ConfigError(f"--set changes a config, and {name} is a model without one. Leave it out, or name a run.")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise MissingError(f"{name} is neither a run (no config.yaml) nor a model (no config.json). Name one of these.")
+    if not path.exists() and path.name != str(path) and path.parent.is_dir():
+        raise MissingError(f"{name} does not exist.{_similar(path)} Expected a run or a model in {path.parent}/.")
+    try:
+        return Target(files.resolve_model(name, offline=offline, key="CONFIG|RUN|MODEL"))
+    except MissingError as err:
+        raise MissingError(f"{err}{'' if path.exists() else _similar(path)}") from err
+
+
+def is_local(name: str) -> bool:
+    """Whether a target can be judged without the Hub: it is here, or it names a place that is."""
+    path = Path(name)
+    return path.suffix in (".yaml", ".yml") or path.exists() or (path.name != name and path.parent.is_dir())
+
+
+def _similar(path: Path) -> str:
+    """A hint at the run whose name is nearest, beside `path` or in runs/."""
+    runs = {
+        str(file.parent): file.parent.name
+        for folder in (path.parent, Path("runs"))
+        for file in folder.glob("*/config.yaml")
+    }
+    near = difflib.get_close_matches(path.name, runs.values(), n=1)
+    return next((f" Did you mean {run}?" for run, run_name in runs.items() if [run_name] == near), "")
+
+
+def _run_target(run: RunDir, config: RunConfig, command: str) -> Target:
+    run.require_one_seed()
+    if not (run.model / "config.json").is_file():
+        raise MissingError(f"{run.path} has no finished model yet. Train it first: {command}")
+    return Target(run.model, config, run)
+
+
+def class_names(model: PreTrainedModel) -> tuple[str, ...] | None:
+    """The model's class names in the order of its outputs; None when it predicts a number."""
+    if model.config.problem_type == "regression" or model.config.num_labels == 1:
+        return None
+    return tuple(model.config.id2label[number] for number in range(model.config.num_labels))
+
+
+def task_kind(model: PreTrainedModel) -> Kind:
+    """What the model answers: one class for each row, any number of them, or a number."""
+    if class_names(model) is None:
+        return "regression"
+    return "multilabel" if model.config.problem_type == "multi_label_classification" else "classification"
+
+
+def text_columns(target: Target, present: Sequence[str]) -> tuple[str, ...]:
+    """The text columns to read: the config's, or for a bare model the usual ones that the data have."""
+    if target.config is not None:
+        return target.config.data.text
+    fitting = [columns for columns in USUAL_COLUMNS if set(columns) <= set(present)]
+    if not fitting:
+        usual = ", ".join(sorted({" + ".join(columns) for columns in USUAL_COLUMNS}))
+        raise ConfigError(
+            f"This model comes without a config, so the text columns must have a usual name ({usual}); found "
+            f"{', '.join(present)}. Rename them, or name the run instead of the model."
+        )
+    return max(fitting, key=len)

@@ -1,0 +1,1 @@
+"""Processes, signals, files written whole, imports, the allocator, provenance."""

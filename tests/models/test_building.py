@@ -1,0 +1,161 @@
+"""Models and tokenizers: what is built, what is kept, what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from finetune_cli.errors import ConfigError, MissingError
+from finetune_cli.models import building, files
+
+NAMES = ("no", "yes")
+CPU = torch.device("cpu")
+
+
+def classifier(directory: Path, **options):
+    return building.build_classifier(directory, **{"kind": "classification", "label_names": NAMES, **options})
+
+
+@pytest.fixture
+def model_copy(tmp_path: Path, tiny_bert: Path) -> Path:
+    """A copy of tiny_bert to damage."""
+    return Path(shutil.copytree(tiny_bert, tmp_path / "model"))
+
+
+def test_a_classifier_has_the_body_and_a_new_seeded_head(tiny_bert: Path) -> None:
+    models = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        models.append(classifier(tiny_bert))
+    first, second = (model.state_dict() for model in models)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    body = load_file(tiny_bert / "model.safetensors")
+    assert all(torch.equal(first[f"bert.{name}"], value) for name, value in body.items())
+    config = models[0].config
+    assert (config.id2label, config.problem_type) == ({0: "no", 1: "yes"}, "single_label_classification")
+    assert {parameter.dtype for parameter in models[0].parameters()} == {torch.float32}
+
+
+def test_regression_has_one_output_and_dropout_is_set_everywhere(tiny_bert: Path) -> None:
+    model = classifier(tiny_bert, kind="regression", label_names=None, dropout=0.3, attention_dropout=0.2)
+    assert (model.config.num_labels, model.config.problem_type) == (1, "regression")
+    assert model.config.hidden_dropout_prob == 0.3
+    assert model.config.attention_probs_dropout_prob == 0.2
+    rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+    assert rates == {0.3, 0.2}
+
+
+def test_a_trained_head_is_kept_for_the_same_number_of_classes(tiny_bert: Path, tmp_path: Path) -> None:
+    trained = classifier(tiny_bert)
+    trained.save_pretrained(tmp_path)
+    again = classifier(tmp_path, label_names=("good", "bad"))
+    assert torch.equal(again.classifier.weight, trained.classifier.weight)
+    other = classifier(tmp_path, label_names=("a", "b", "c"))
+    assert other.classifier.weight.shape == (3, 32)
+
+
+def test_half_precision_weights_are_trained_in_full(model_copy: Path) -> None:
+    weights = load_file(model_copy / "model.safetensors")
+    save_file(
+        {n: v.bfloat16() for n, v in weights.items()}, model_copy / "model.safetensors", metadata={"format": "pt"}
+    )
+    assert {parameter.dtype for parameter in classifier(model_copy).parameters()} == {torch.float32}
+
+
+def test_a_model_without_a_trained_head_is_not_used_for_answers(tiny_bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="has no trained classification head"):
+        building.load_trained(tiny_bert, CPU)
+    classifier(tiny_bert).save_pretrained(tmp_path)
+    assert not building.load_trained(tmp_path, CPU).training
+
+
+def test_weights_that_do_not_fit_their_config_are_refused(model_copy: Path) -> None:
+    config = json.loads((model_copy / "config.json").read_text())
+    (model_copy / "config.json").write_text(json.dumps(config | {"hidden_size": 16}))
+    with pytest.raises(MissingError, match=r"do not fit its config\.json"):
+        classifier(model_copy)
+    (model_copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(MissingError, match=r"do not fit its config\.json: 16 tensors"):
+        classifier(model_copy)
+
+
+def test_pickled_weights_are_never_opened(model_copy: Path) -> None:
+    (model_copy / "model.safetensors").rename(model_copy / "pytorch_model.bin")
+    with pytest.raises(MissingError, match="pickled"):
+        files.resolve_model(str(model_copy))
+    assert files.resolve_model(str(model_copy), weights=False) == model_copy
+
+
+def test_places_without_a_model_say_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="there is no directory"):
+        files.resolve_model(str(tmp_path / "nowhere"))
+    with pytest.raises(MissingError, match=r"no config\.json"):
+        files.resolve_model(str(tmp_path))
+    with pytest.raises(MissingError, match="which is not installed here"):
+        files.resolve_model("package:no_such_package_here/model")
+    with pytest.raises(MissingError, match="no folder 'models'"):
+        files.resolve_model("package:json/models")
+    with pytest.raises(MissingError, match="not in the local cache"):
+        files.resolve_model("some-org/some-model", offline=True)
+
+
+def test_a_revision_belongs_to_the_hub_alone(tiny_bert: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.revision"):
+        files.resolve_model(str(tiny_bert), revision="main")
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer", "expected"),
+    [
+        ({"max_position_embeddings": 512}, {"model_max_length": 128}, 128),
+        ({"max_position_embeddings": 64}, {"model_max_length": int(1e30)}, 64),
+        ({"max_position_embeddings": 514, "model_type": "roberta", "pad_token_id": 1}, {}, 512),
+        ({"max_position_embeddings": -1}, {}, 512),
+        ({}, {}, 512),
+    ],
+)
+def test_the_longest_input_is_the_smaller_limit(
+    tmp_path: Path, config: dict[str, object], tokenizer: dict[str, object], expected: int
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    assert files.model_max_length(tmp_path) == expected
+
+
+def test_the_fingerprint_of_a_tokenizer_follows_its_files_and_its_limit(model_copy: Path, tiny_bert: Path) -> None:
+    before = files.tokenizer_fingerprint(tiny_bert)
+    assert files.tokenizer_fingerprint(model_copy) == before
+    config = json.loads((model_copy / "config.json").read_text())
+    (model_copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 32}))
+    assert files.tokenizer_fingerprint(model_copy) != before
+
+
+def test_a_vocabulary_is_learned_from_texts(tmp_path: Path) -> None:
+    building.train_wordpiece(["The film was good"] * 20, vocab_size=100, max_length=16, directory=tmp_path)
+    tokenizer = building.load_tokenizer(tmp_path)
+    encoded = tokenizer("the FILM", "good")
+    assert tokenizer.convert_ids_to_tokens(encoded["input_ids"]) == ["[CLS]", "the", "film", "[SEP]", "good", "[SEP]"]
+    assert encoded["token_type_ids"] == [0, 0, 0, 0, 1, 1]
+    assert files.pad_token_id(tmp_path) == tokenizer.pad_token_id
+    assert files.vocabulary_size(tmp_path) == len(tokenizer) <= 100
+
+
+def test_a_tokenizer_without_padding_says_what_to_do(tmp_path: Path, tiny_bert: Path) -> None:
+    with pytest.raises(MissingError, match="has no tokenizer"):
+        building.load_tokenizer(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny_bert / name).read_bytes())
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings.pop("pad_token")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(MissingError, match="no padding token"):
+        files.pad_token_id(tmp_path)
+
+
+def test_a_dropout_that_the_model_lacks_is_refused(model_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "ATTENTION_DROPOUT_FIELDS", ("no_such_field",))
+    with pytest.raises(ConfigError, match=r"model\.attention_dropout: models of type 'bert'"):
+        classifier(model_copy, attention_dropout=0.1)

@@ -1,0 +1,112 @@
+"""Pages to test with: the answers of a model that is right in most rows, with any text in every place."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune_cli.evaluation.scoring import ScoringRules, score_split
+from finetune_cli.report.answers import Answers
+from finetune_cli.report.curves import read_curves
+from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, build_page, select_rows
+from finetune_cli.report.slices import SliceScore
+
+HOSTILE = (
+    "<script>alert(1)</script><img src=https://example.invalid/x onerror=alert(2)>\" style='x' `| [a](b) \u202e\x00"
+)
+ACCURACY = SliceScore("accuracy", samples=200, level=0.95, seed=0)
+
+
+def answers_of(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Answers:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    ids = list(range(len(labels)))
+    return Answers("classification", ids, classes, labels, probabilities.argmax(axis=1), probabilities)
+
+
+def random_page(
+    num_rows: int,
+    num_classes: int,
+    *,
+    classes: tuple[str, ...] | None = None,
+    text: str = "a text",
+    columns: dict[str, list[Any]] | None = None,
+    title: str = "run",
+    history: Path | None = None,
+) -> EvaluationPage:
+    """The page of a model that is right in most rows."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(num_classes, size=num_rows)
+    logits = generator.normal(size=(num_rows, num_classes)).astype(np.float32)
+    logits[np.arange(num_rows), labels] += 2
+    classes = classes or tuple(f"class {number}" for number in range(num_classes))
+    rules = ScoringRules("classification", classes, ("accuracy", "f1_macro", "log_loss"), samples=50)
+    report = score_split("validation", logits, labels, rules, train_labels=labels)
+    answers = answers_of(logits.astype(float), labels, classes)
+    lengths = Lengths(generator.integers(4, 65, num_rows), limit=64, truncated=3)
+    selection = select_rows(answers, lengths)
+    raw = RawRows(dict.fromkeys(selection.rows(), (text, text)), columns or {})
+    return build_page(
+        title,
+        report,
+        answers,
+        selection,
+        raw,
+        curves=None if history is None else read_curves(history, "validation", list(report.metrics)),
+        lengths=lengths,
+        metric_for_best="accuracy",
+        slice_score=ACCURACY,
+        facts=[("task", "classification")],
+    )
+
+
+def write_history(file: Path, *, updates: int) -> Path:
+    lines = [
+        {"type": "train", "step": step, "epoch": step / 10, "loss": 1 / step, "learning_rate": 1e-5 * step}
+        for step in range(1, updates + 1)
+    ]
+    evaluations = [
+        {"type": "eval", "step": step, "epoch": 1.0, "split": split, "loss": 0.5, "accuracy": score, "f1_macro": None}
+        for step, score in ((updates // 2, 0.7), (updates, 0.7))
+        for split in ("validation", "validation_other")
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *evaluations]), encoding="utf-8")
+    return file
+
+
+class Tags(HTMLParser):
+    """The elements and attributes of a page, and the text between."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def hostile_page(history: Path | None = None) -> EvaluationPage:
+    """HOSTILE everywhere that text can come from: texts, classes, columns and their values, ids, title, facts."""
+    page = random_page(300, 3, classes=(HOSTILE, "b", "c"))
+    page.answers.ids[:] = [f"{HOSTILE}{row}" for row in page.answers.ids]
+    return build_page(
+        HOSTILE,
+        page.report,
+        page.answers,
+        select_rows(page.answers, page.lengths),
+        RawRows(dict.fromkeys(range(300), (HOSTILE,)), {HOSTILE: [HOSTILE, "x", "y"] * 100}),
+        curves=None if history is None else read_curves(history, "validation", list(page.report.metrics)),
+        lengths=page.lengths,
+        metric_for_best="accuracy",
+        slice_score=ACCURACY,
+        facts=[("rows", HOSTILE)],
+    )
