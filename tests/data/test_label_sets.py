@@ -22,15 +22,15 @@ def read(*cells: Any, column: Column = "tags", names: Any = None, may_be_unlabel
 
 
 def test_a_list_a_joined_text_and_a_json_text_are_the_same_labels() -> None:
-    found = read(["b", "a"], "b|a", " a | b ", '["a", "b"]', [], "", "  ", ["a", "a"], "c")
-    assert found == [["a", "b"]] * 4 + [[], [], [], ["a"], ["c"]]
+    found = read(["b", "a"], "b|a", " a | b ", '["a", "b"]', [], "", "  ", "c")
+    assert found == [["a", "b"]] * 4 + [[], [], [], ["c"]]
 
 
 def test_classes_are_sorted_naturally_and_numbers_are_names_or_places() -> None:
     labels = LabelSets("d", "tags")
     for row in range(12):
-        labels.add(row, [f"t{row}", "t2"])
-    assert labels.names() == tuple(f"t{number}" for number in range(12))
+        labels.add(row, [f"t{row}", "t12"])
+    assert labels.names() == tuple(f"t{number}" for number in range(13))
     assert read([3, 1], [10], []) == [["1", "3"], ["10"], []]
     assert read([1], [0, 1], names=("no", "yes")) == [["yes"], ["no", "yes"]]
 
@@ -61,7 +61,7 @@ def test_counts_are_by_class_and_by_row() -> None:
         ([["a"], ["b", 0.5]], {}, "found 0.5 in the list of row 2."),
         ([["a"], "b||c"], {}, "found '' in the list of row 2."),
         ([["a"], "[b, c"], {}, "expected class names such as a|b or"),
-        ([["a"], None, ["b"]], {}, "expected labels in each row, found null in row 2. Label or remove them; a row"),
+        ([["a"], None, ["b"]], {}, "expected labels in each row, found null in row 2. Label or remove them, or"),
         ([["a"], ["a"]], {}, "one class only ('a')"),
         ([[], [], ""], {}, "no row has a label. Is data.label the right column?"),
         ([[1, 0], [2, 0]], {"column": ("x", "y")}, "d.jsonl, column 'x': expected 0 or 1, found 2 in row 2."),

@@ -1,0 +1,56 @@
+"""A row as the readers give it: its number and values, or what is wrong with it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+logger = logging.getLogger("finetune_cli.data.readers")
+
+Values: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be used: where it is, what was expected and what was found.
+
+    row: its number among the data rows, from 0; messages count from 1. line: the line of the file where it starts,
+    from 1; None where it is not known.
+    """
+
+    file: str
+    row: int
+    line: int | None
+    problem: str
+
+    def __str__(self) -> str:
+        place = f"row {self.row + 1}" if self.line is None else f"line {self.line}"
+        return f"{self.file}, {place}: {self.problem}"
+
+
+GoodRow: TypeAlias = tuple[int, Values]
+Row: TypeAlias = "GoodRow | BadRow"
+
+
+@dataclass(frozen=True)
+class TableForm:
+    """What a table does not say of itself.
+
+    columns: the names of the columns of a file without a header; None: its first line has them. quoting: "csv" reads
+    quotation marks as CSV does, "none" takes them as text, "auto" does the first in CSV and looks at the file in TSV.
+    """
+
+    columns: tuple[str, ...] | None = None
+    quoting: str = "auto"
+
+    @property
+    def is_default(self) -> bool:
+        return self == TableForm()
+
+
+@cache
+def say_once(message: str) -> None:
+    """Warn of something about a file, which is read several times, once in this process."""
+    logger.warning("%s", message)
