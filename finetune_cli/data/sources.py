@@ -26,11 +26,11 @@ from finetune_cli.data.source_files import (
     several,
 )
 from finetune_cli.errors import DataError
+from finetune_cli.tasks import SAMPLES
 
 logger = logging.getLogger(__name__)
 
 BUILTIN_PREFIX = "builtin:"
-SAMPLES = Path(__file__).parent.parent / "samples"
 SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
 OTHER_NAMES = re.compile(r"(dev|val|valid|eval)(_\w+)?")  # what others call validation
 SHARD = re.compile(r"(?P<split>\w+?)-\d+-of-\d+")  # how the Hub stores a split in several files
