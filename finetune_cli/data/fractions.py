@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -13,27 +12,18 @@ from finetune_cli.data.readers import BadRow, Row, good_rows
 from finetune_cli.data.source_files import Source
 
 
-def carve(
-    train: Source,
-    fractions: Mapping[str, float],
-    *,
-    label: Column,
-    kind: str,
-    seed: int,
-    left_out: Callable[[Any], bool] | None = None,
-) -> dict[str, Source]:
+def carve(train: Source, fractions: Mapping[str, float], *, label: Column, kind: str, seed: int) -> dict[str, Source]:
     """Split `train` into a smaller train and the named parts; each class gives the same share (at least one row).
 
     Of several labels a row, each set of labels does, where sets with too few rows for that count as one together. In
     regression rows are drawn whatever their label. The choice depends on the labels, the fractions and the seed alone;
-    rows keep their order and their numbers. left_out: says of a label cell that its row will not be used; such rows
-    stay in train.
+    rows keep their order and their numbers.
     """
     stratify = kind != "regression"
 
     @cache
     def part_of_row() -> np.ndarray:
-        return _draw_parts(train, list(fractions.values()), label=label, kind=kind, seed=seed, left_out=left_out)
+        return _draw_parts(train, list(fractions.values()), label=label, kind=kind, seed=seed)
 
     def part(number: int, split: str) -> Source:
         def open_part(columns: Sequence[str] | None) -> Iterator[Row]:
@@ -41,38 +31,25 @@ def carve(
                 if isinstance(row, BadRow) or part_of_row()[row[0]] == number:
                     yield row
 
-        choice = f"{sorted(fractions.items())}:{label if stratify else ''}:{seed}:{split}{'' if left_out is None else ':labelled'}"
+        choice = f"{sorted(fractions.items())}:{label if stratify else ''}:{seed}:{split}"
         return Source(
-            f"{train.where} (part {split})", f"{train.fingerprint}:part:{choice}", open_part, train.label_names
+            f"{train.where} (part {split})",
+            f"{train.fingerprint}:part:{choice}",
+            open_part,
+            train.label_names,
+            left_out=train.left_out if split == "train" else None,
         )
 
     return {split: part(number, split) for number, split in enumerate(["train", *fractions])}
 
 
-def _draw_parts(
-    train: Source,
-    shares: Sequence[float],
-    *,
-    label: Column,
-    kind: str,
-    seed: int,
-    left_out: Callable[[Any], bool] | None,
-) -> np.ndarray:
+def _draw_parts(train: Source, shares: Sequence[float], *, label: Column, kind: str, seed: int) -> np.ndarray:
     """The part of each row number: 0 stays in train, 1, 2 ... go to the shares in turn."""
     labels = label_reader(kind, train.where, label)
-    last = -1
-
-    def codes() -> Iterator[tuple[int, int]]:
-        nonlocal last
-        for last, values in good_rows(train.open([label] if isinstance(label, str) else label)):
-            cell = label_cell(values, label)
-            if left_out is None or not left_out(cell):
-                yield last, 0 if kind == "regression" else labels.add(last, cell)
-
-    table = np.fromiter(codes(), dtype=[("row", np.int64), ("code", np.int32)])
-    parts = np.zeros(last + 1, np.int8)
-    if not len(table):
-        return parts
+    rows = good_rows(train.open([label] if isinstance(label, str) else label))
+    pairs = ((row, 0 if kind == "regression" else labels.add(row, label_cell(values, label))) for row, values in rows)
+    table = np.fromiter(pairs, dtype=[("row", np.int64), ("code", np.int32)])
+    parts = np.zeros(int(table["row"].max()) + 1, np.int8)
     if kind == "multilabel":
         rare = np.bincount(table["code"]) < 1 / min(shares)  # of which a share is no whole row
         table["code"][rare[table["code"]]] = len(rare)

@@ -44,7 +44,9 @@ def is_unlabelled(value: Any, *, kind: str, column: Column, names: Sequence[str]
         return all(map(_is_missing, value))
     if value is None or value == "" or _is_nan(value):
         return True
-    return kind == "classification" and not isinstance(value, bool) and is_minus_one(value) and "-1" not in (names or ())
+    return (
+        kind == "classification" and not isinstance(value, bool) and is_minus_one(value) and "-1" not in (names or ())
+    )
 
 
 def label_cell(values: Mapping[str, Any], column: Column) -> Any:
@@ -89,9 +91,7 @@ class LabelSets:
 
     def __init__(self, where: str, column: Column, declared: Sequence[str] | None = None) -> None:
         self.where = where
-        self.cells = (
-            _NameLists(where, column, declared) if isinstance(column, str) else _FlagColumns(where, column)
-        )
+        self.cells = _NameLists(where, column, declared) if isinstance(column, str) else _FlagColumns(where, column)
         self.sets: list[Members] = []
         self.counts_of_sets: list[int] = []
         self.first_rows: list[int] = []

@@ -164,12 +164,12 @@ class ClassLabels:
         """What to say when the classes are numbered 1..K; None when they are not."""
         found = {entry.name for entry in self.values if entry.is_whole_number}
         last = len(names)
-        if len(found) < len(self.values) or not {"1", str(last)} <= found or not found <= set(map(str, range(1, last + 1))):
+        if len(found) < len(self.values) or not {"1", str(last)} <= found <= set(map(str, range(1, last + 1))):
             return None
         listed = ", ".join(f'"{number}"' for number in range(1, last + 1)) if last <= 20 else '"1", "2", ...'
         return (
             f"the labels go from 1 to {last}, and class numbers go from 0 to {last - 1} in the order of data.labels. "
-            f"Write the names into the rows or subtract 1, or let the numbers be the names: -s 'data.labels=[{listed}]'."
+            f"Write the names into the rows, or subtract 1, or let the numbers be names: -s 'data.labels=[{listed}]'."
         )
 
     def _place(self, entry: _Value, places: dict[str, int]) -> int | None:

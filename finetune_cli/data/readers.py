@@ -15,12 +15,14 @@ from finetune_cli.data.formats.files import FORMATS, file_kind, plain_stem, requ
 from finetune_cli.data.formats.json_rows import json_line_rows, read_json
 from finetune_cli.data.formats.lines import decoded_lines
 from finetune_cli.data.formats.parquet_rows import declared_names, needed_columns, parquet_features, read_parquet
-from finetune_cli.data.formats.row import BadRow, GoodRow, Row, TableForm, Values, say_once
+from finetune_cli.data.formats.row import AS_USUAL, BadRow, GoodRow, Row, TableForm, Values, say_once
 from finetune_cli.data.formats.tables import read_csv, read_tsv
 from finetune_cli.errors import DataError
 
 __all__ = [
+    "AS_USUAL",
     "FORMATS",
+    "TABLES",
     "BadRow",
     "GoodRow",
     "Row",
@@ -43,7 +45,7 @@ TABLES = {".csv": read_csv, ".tsv": read_tsv}
 TYPED = {".jsonl": read_json, ".ndjson": read_json, ".json": read_json, ".parquet": read_parquet}
 
 
-def read_rows(path: Path, columns: Sequence[str] | None = None, form: TableForm = TableForm()) -> Iterator[Row]:
+def read_rows(path: Path, columns: Sequence[str] | None = None, form: TableForm = AS_USUAL) -> Iterator[Row]:
     """The rows of a file in order: (row number from 0, values by column) or a BadRow; constant memory.
 
     columns: only these are needed; a format that can leave out the others (Parquet) does. form: of CSV and TSV, for

@@ -9,8 +9,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from finetune_cli.data.readers import (
+    AS_USUAL,
     BadRow,
     Row,
     TableForm,
@@ -35,15 +37,17 @@ class Source:
 
     where: for messages. fingerprint: equal when the rows are equal, whatever the file's name and time. open: given the
     columns needed (None: all), starts a new pass over the rows. label_names: class names that come with the data.
+    left_out: how many rows are not among these, because they have no label.
     """
 
     where: str
     fingerprint: str
     open: Callable[[Sequence[str] | None], Iterator[Row]]
     label_names: tuple[str, ...] | None = None
+    left_out: Callable[[], int] | None = None
 
 
-def file_source(path: Path, form: TableForm = TableForm(), *, label: str | None = None) -> Source:
+def file_source(path: Path, form: TableForm = AS_USUAL, *, label: str | None = None) -> Source:
     """The rows of one file, or of a folder of save_to_disk. form: of a table; see read_rows. label: the label column,
     whose class names the file may declare. Raises DataError when it is not there or cannot be read."""
     if is_saved(path):
@@ -129,9 +133,7 @@ def _saved_source(folder: Path, label: str | None) -> Source:
     info = folder / "dataset_info.json"
     features = (_read_json(info).get("features") or {}) if info.is_file() else {}
     names = declared_names(features, label) if label else None
-    return Source(
-        str(folder), f"arrow:{_digest(files)}:{names}", lambda columns: arrow_rows(files, columns), names
-    )
+    return Source(str(folder), f"arrow:{_digest(files)}:{names}", lambda columns: arrow_rows(files, columns), names)
 
 
 def arrow_rows(files: Sequence[Path], columns: Sequence[str] | None) -> Iterator[Row]:
@@ -150,7 +152,7 @@ def arrow_rows(files: Sequence[Path], columns: Sequence[str] | None) -> Iterator
             raise DataError(f"{path} is damaged: {str(err).splitlines()[0]}. Copy it again.") from err
 
 
-def _read_json(path: Path) -> dict[str, object]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:

@@ -15,7 +15,7 @@ from typing import Any
 from finetune_cli.data import hub
 from finetune_cli.data.fractions import carve
 from finetune_cli.data.label_sets import Column
-from finetune_cli.data.readers import FORMATS, TableForm, file_kind, plain_stem, refuse_form
+from finetune_cli.data.readers import AS_USUAL, FORMATS, TableForm, file_kind, plain_stem, refuse_form
 from finetune_cli.data.source_files import (
     WILDCARDS,
     Source,
@@ -25,6 +25,7 @@ from finetune_cli.data.source_files import (
     saved_splits,
     several,
 )
+from finetune_cli.data.unlabelled import labelled_only
 from finetune_cli.errors import DataError
 from finetune_cli.tasks import SAMPLES
 
@@ -55,15 +56,15 @@ def resolve_sources(
     label: Column = "label",
     kind: str = "classification",
     seed: int = 42,
-    form: TableForm = TableForm(),
-    left_out: Callable[[Any], bool] | None = None,
+    form: TableForm = AS_USUAL,
+    unlabelled: Callable[[Any], bool] | None = None,
     offline: bool = False,
 ) -> dict[str, Source]:
     """The splits that `data.path` and `data.splits` name: train, validation, and any further ones.
 
     splits: split -> file or pattern, several of these, Hub split, or the fraction of train to take. split_names: our
-    name of a split -> its name at the source, where they differ (MNLI). label, kind, seed, left_out: how fractions are
-    taken; see `carve`. form: of the tables among the files; see read_rows.
+    name of a split -> its name at the source, where they differ (MNLI). label, kind, seed: how fractions are taken; see
+    `carve`. unlabelled: says of a label cell that its row is to be left out. form: of the tables; see read_rows.
     Raises DataError for local data that are not there or lack train or validation, MissingError for the Hub.
     """
     require_present(path)
@@ -90,8 +91,13 @@ def resolve_sources(
         raise DataError(
             f"data.path: {path} has no train split, only: {', '.join(sources)}. Name it: data.splits.train."
         )
+    if unlabelled is not None:
+        sources = {
+            split: labelled_only(source, label=label, unlabelled=unlabelled, may_lack_all=split.startswith("test"))
+            for split, source in sources.items()
+        }
     if fractions:
-        sources |= carve(sources["train"], fractions, label=label, kind=kind, seed=seed, left_out=left_out)
+        sources |= carve(sources["train"], fractions, label=label, kind=kind, seed=seed)
     if "validation" not in sources:
         raise DataError(
             f"data.path: {path} has no validation split, only: {', '.join(sources)}. Name one "
@@ -244,7 +250,9 @@ def _hub(
     for theirs in dataset.splits:
         split = _own_name(theirs, dataset.splits)
         if split in own and split not in named:
-            raise DataError(f"{path}: {own[split]} and {theirs} could both be the split {split}. Set data.splits.{split}.")
+            raise DataError(
+                f"{path}: {own[split]} and {theirs} could both be the split {split}. Set data.splits.{split}."
+            )
         own[split] = theirs
     own = {split: theirs for split, theirs in own.items() if SPLIT_NAME.fullmatch(split)}
     renamed = {split: theirs for split, theirs in split_names.items() if theirs in dataset.splits}
@@ -253,13 +261,13 @@ def _hub(
     wanted = {split: theirs for split, theirs in wanted.items() if split not in skip} | {
         split: list(theirs) for split, theirs in named.items()
     }
-    for split, theirs in wanted.items():
-        if missing := [one for one in theirs if one not in dataset.splits]:
+    for split, chosen in wanted.items():
+        if missing := [one for one in chosen if one not in dataset.splits]:
             raise DataError(
                 f"data.splits.{split}: {path} has no split {missing[0]!r}, only: {', '.join(dataset.splits)}."
             )
-        if split not in named and split not in split_names and theirs != [split]:
-            _say_renamed(split, theirs[0], path)
+        if split not in named and split not in split_names and chosen != [split]:
+            _say_renamed(split, chosen[0], path)
 
     def source(theirs: str) -> Source:
         return Source(

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data import readers
+from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.readers import BadRow, Row, Values, read_rows, read_stream
 from finetune_cli.errors import DataError
 from finetune_cli.predictions.read_ahead import InterruptibleInput

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from finetune_cli.data.fractions import carve
 from finetune_cli.data.label_cells import joined_names
 from finetune_cli.data.label_sets import Column, LabelSets, named_label, set_in_words, set_numbers
-from finetune_cli.data.sources import Source, carve
+from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError
 
 

@@ -114,5 +114,3 @@ def seekable(path: Path) -> Iterator[BinaryIO | Path]:
         shutil.copyfileobj(stream, unpacked)
         unpacked.seek(0)
         yield unpacked
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
@@ -40,14 +41,30 @@ class TableForm:
 
     columns: the names of the columns of a file without a header; None: its first line has them. quoting: "csv" reads
     quotation marks as CSV does, "none" takes them as text, "auto" does the first in CSV and looks at the file in TSV.
+    header_with: a first line that has all of these is a header, although columns are named. may_lack: of `columns`,
+    those that a file of rows to label does not have.
     """
 
     columns: tuple[str, ...] | None = None
     quoting: str = "auto"
+    header_with: tuple[str, ...] = ()
+    may_lack: tuple[str, ...] = ()
+
+    def names_for(self, first: Sequence[str]) -> tuple[str, ...] | None:
+        """The names of a file's columns, given its first line; None where that line has them."""
+        if self.columns is None or tuple(first) == self.columns:
+            return None
+        if self.header_with and set(self.header_with) <= set(first):
+            return None
+        fewer = tuple(name for name in self.columns if name not in self.may_lack)
+        return fewer if len(first) == len(fewer) else self.columns
 
     @property
     def is_default(self) -> bool:
-        return self == TableForm()
+        return self.columns is None and self.quoting == "auto"
+
+
+AS_USUAL = TableForm()
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 from finetune_cli.data.formats.files import opened
 from finetune_cli.data.formats.lines import file_lines
 from finetune_cli.data.formats.quoting import quotes_are_syntax, wraps_texts
-from finetune_cli.data.formats.row import BadRow, Row, TableForm, say_once
+from finetune_cli.data.formats.row import AS_USUAL, BadRow, Row, TableForm, say_once
 from finetune_cli.errors import DataError
 
 MAX_CELL_CHARACTERS = 64 * 2**20  # the csv module refuses cells above 128 KiB unless told otherwise
@@ -25,12 +25,12 @@ SENTENCE_WORDS, SENTENCE_CHARACTERS = 6, 60
 Records = Iterator[tuple[int, "list[str] | str"]]  # (line where it starts, fields), or (line, problem)
 
 
-def read_csv(path: Path, columns: Sequence[str] | None, form: TableForm = TableForm()) -> Iterator[Row]:
+def read_csv(path: Path, columns: Sequence[str] | None, form: TableForm = AS_USUAL) -> Iterator[Row]:
     """Rows of a file with commas; see `read_rows`."""
     yield from _read_table(path, columns, form, separator=",")
 
 
-def read_tsv(path: Path, columns: Sequence[str] | None, form: TableForm = TableForm()) -> Iterator[Row]:
+def read_tsv(path: Path, columns: Sequence[str] | None, form: TableForm = AS_USUAL) -> Iterator[Row]:
     """Rows of a file with tabs; whether it has quoting is seen in its first quotation marks."""
     yield from _read_table(path, columns, form, separator="\t")
 
@@ -172,20 +172,19 @@ class _Table:
         self.needed = needed
 
     def rows(self, records: Records) -> Iterator[Row]:
-        filled = ((line, fields) for line, fields in records if fields)
+        filled: Records = ((line, fields) for line, fields in records if fields)
         first = next(filled, None)
         if first is None:
             raise DataError(f"{self.path} is empty. Expected a line of column names and at least one row.")
         line, fields = first
-        names = self.form.columns
+        names = self.form.columns if isinstance(fields, str) else self.form.names_for(fields)
         if names is None:
             below = list(islice(filled, LOOKED_AT_ROWS))
             header = self._checked_header(line, fields, below)
             filled = chain(below, filled)
         else:
             header = list(names)
-            if fields != header:  # else the names are in the file after all
-                filled = chain([first], filled)
+            filled = chain([first], filled)
         kept = [place for place, name in enumerate(header) if name.strip()]
         row = -1
         for row, (line, fields) in enumerate(filled):
@@ -198,9 +197,7 @@ class _Table:
             else:
                 yield row, {header[place]: fields[place] for place in kept}
         if row < 0:
-            raise DataError(
-                f"{self.path} has column names ({', '.join(header)}) but no rows. Expected at least one."
-            )
+            raise DataError(f"{self.path} has column names ({', '.join(header)}) but no rows. Expected at least one.")
 
     def _checked_header(self, line: int, fields: list[str] | str, below: Sequence[tuple[int, Any]]) -> list[str]:
         where = f"{self.path}, line {line}"
@@ -230,13 +227,9 @@ class _Table:
             return False
         if list(fields) == [str(place) for place in range(len(fields))]:
             return False  # pandas' names for columns that have none
-        repeated = any(
-            cell and cell == cells[place] for cells in below for place, cell in enumerate(fields)
-        )
+        repeated = any(cell and cell == cells[place] for cells in below for place, cell in enumerate(fields))
         has_number = any(NUMBER.fullmatch(cell) for cell in fields)
-        has_sentence = any(
-            len(cell.split()) >= SENTENCE_WORDS or len(cell) >= SENTENCE_CHARACTERS for cell in fields
-        )
+        has_sentence = any(len(cell.split()) >= SENTENCE_WORDS or len(cell) >= SENTENCE_CHARACTERS for cell in fields)
         if self.needed is None:
             return (repeated or has_number) and has_sentence
         return repeated or has_number or has_sentence
