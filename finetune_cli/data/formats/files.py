@@ -105,6 +105,56 @@ def _damage_explained(path: Path, compression: str) -> Iterator[None]:
 
 
 @contextmanager
+def packed(file: BinaryIO, compression: str) -> Iterator[BinaryIO]:
+    """A stream whose content is written packed to `file`, which stays open. compression: as file_kind says it."""
+    if compression == ".gz":
+        stream: Any = gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0)
+    elif compression == ".bz2":
+        stream = bz2.BZ2File(file, "wb")
+    elif compression == ".xz":
+        stream = lzma.LZMAFile(file, "wb")  # noqa: SIM115 - closed below
+    elif compression == ".zst":
+        stream = _ZstWriter(file)
+    else:
+        yield file
+        return
+    with stream:
+        yield stream
+
+
+class _ZstWriter(io.RawIOBase):
+    """Zstandard by pyarrow, which closes what it writes to; the file is kept from that."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        import pyarrow as pa
+
+        self._packer = pa.CompressedOutputStream(pa.PythonFile(_StaysOpen(file), mode="w"), "zstd")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._packer.write(content)
+        return memoryview(content).nbytes
+
+    def close(self) -> None:
+        if not self.closed:
+            self._packer.close()
+        super().close()
+
+
+class _StaysOpen(io.RawIOBase):
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        return self._file.write(content)
+
+
+@contextmanager
 def seekable(path: Path) -> Iterator[BinaryIO | Path]:
     """The content of a file whose reader jumps about in it: the file, or what it unpacks to, on disk."""
     if not file_kind(path)[1]:

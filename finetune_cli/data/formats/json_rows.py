@@ -16,6 +16,7 @@ from finetune_cli.data.formats.row import BadRow, Row, Values
 from finetune_cli.errors import DataError
 
 BLANKS = re.compile("[ \t\r\n]*")
+LONGEST_WORD = len("-Infinity")
 HALF_PAIR = "half of a surrogate pair (\\ud800 to \\udfff), which is not a character."
 
 
@@ -77,9 +78,9 @@ def _list_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
     """The objects of one list, decoded one at a time as the text arrives."""
     text = _Text(stream)
     decode = _decoder().raw_decode
-    text.skip("[")
     row = -1
     try:
+        text.skip("[")
         while not text.skip("]"):
             row += 1
             if row and not text.skip(","):
@@ -99,12 +100,17 @@ def _list_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
     except UnicodeEncodeError:
         yield BadRow(name, row, text.line, HALF_PAIR)
     except UnicodeDecodeError as err:
-        yield BadRow(name, row + 1, text.line, not_utf8(err.object[err.start], text.bytes_read + err.start))
+        yield BadRow(name, row + 1, text.line, not_utf8(err.object[err.start], text.place_of(err)))
     except json.JSONDecodeError as err:
-        what = "the end of the file inside the list" if text.ended else f"bad JSON: {err.msg}"
+        what = "the end of the file inside the list" if text.ended and _is_cut(err, margin=0) else f"bad JSON: {err.msg}"
         yield BadRow(name, max(row, 0), text.line, f"expected a list of JSON objects, found {what}.")
     except (ValueError, RecursionError) as err:
         yield BadRow(name, max(row, 0), text.line, _undecodable(err))
+
+
+def _is_cut(err: json.JSONDecodeError, *, margin: int = LONGEST_WORD) -> bool:
+    """Whether more text could have made it right: the fault is at the end, or in a text without one."""
+    return err.pos > len(err.doc.rstrip()) - margin - 1 or err.msg.startswith("Unterminated string")
 
 
 class _Text:
@@ -113,7 +119,7 @@ class _Text:
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
         self.line = 1
-        self.bytes_read = 0  # before the block that is decoded now
+        self.bytes_read = 0
         self.ended = False
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._text, self._place = "", 0
@@ -136,8 +142,8 @@ class _Text:
                 value, end = decode(self._text, self._place)
                 if end < len(self._text) or self.ended:  # a number may go on in the next block
                     break
-            except json.JSONDecodeError:
-                if self.ended:
+            except json.JSONDecodeError as err:
+                if self.ended or not _is_cut(err):
                     raise
             # Twice as much each time, so that a value of any size is tried a few times alone.
             wanted, want = len(self._text) - self._place + want, want * 2
@@ -152,6 +158,10 @@ class _Text:
         blanks = BLANKS.match(self._text, self._place)
         return self._place if blanks is None else blanks.end()
 
+    def place_of(self, err: UnicodeDecodeError) -> int:
+        """The offset in bytes of what could not be decoded."""
+        return self.bytes_read - len(err.object) + err.start
+
     def is_at_end(self) -> bool:
         self.skip("")
         return self._place == len(self._text)
@@ -163,8 +173,8 @@ class _Text:
     def _read(self) -> bool:
         block = self.stream.read(READ_BYTES)
         self.ended = not block
-        self._text, self._place = self._text[self._place :] + self._decoder.decode(block, final=not block), 0
         self.bytes_read += len(block)
+        self._text, self._place = self._text[self._place :] + self._decoder.decode(block, final=not block), 0
         return bool(block)
 
 
