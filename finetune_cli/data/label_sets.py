@@ -132,8 +132,8 @@ class LabelSets:
         if self.num_missing:
             rows = row_list([row + 1 for row in self.missing_rows], self.num_missing)
             raise self.cells.error(
-                f"expected labels in each row, found null in {rows}. Label or remove them, or leave them out: "
-                f"-s data.unlabelled=drop; a row to which no class applies has an empty list."
+                f"expected labels in each row, found null in {rows}. Label or remove them; a row to which no class "
+                f"applies has an empty list. To leave them out: -s data.unlabelled=drop"
             )
         self.sets = self.cells.resolved(self.sets, self.first_rows, names)
         places = self.cells.places(names)

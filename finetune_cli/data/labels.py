@@ -23,7 +23,7 @@ WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)
 DIGITS = re.compile(r"\d+", re.ASCII)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 UNLABELLED = "-1"  # GLUE's mark for a label that is not public
-UNLABELLED_ADVICE = "Label or remove them, or leave them out: -s data.unlabelled=drop"
+UNLABELLED_ADVICE = "Label or remove them. To leave them out: -s data.unlabelled=drop"
 
 
 @dataclass(slots=True)
@@ -107,7 +107,8 @@ class ClassLabels:
         if negative := [entry for entry in self.values if entry.is_whole_number and entry.name.startswith("-")]:
             raise self.error(
                 f"label {negative[0].value} in {_rows(negative)}; negative numbers mark rows without a label. "
-                f"If it is a class of yours, name all classes in data.labels."
+                f"If it is a class of yours, name all classes in data.labels. To leave them out: "
+                f"-s data.unlabelled=drop"
             )
         names = sorted({entry.name for entry in self.values}, key=_natural)
         if len(names) == 1:

@@ -62,7 +62,7 @@ def test_counts_are_by_class_and_by_row() -> None:
         ([["a"], ["b", 0.5]], {}, "found 0.5 in the list of row 2."),
         ([["a"], "b||c"], {}, "found '' in the list of row 2."),
         ([["a"], "[b, c"], {}, "expected class names such as a|b or"),
-        ([["a"], None, ["b"]], {}, "expected labels in each row, found null in row 2. Label or remove them, or"),
+        ([["a"], None, ["b"]], {}, "expected labels in each row, found null in row 2. Label or remove them; a row"),
         ([["a"], ["a"]], {}, "one class only ('a')"),
         ([[], [], ""], {}, "no row has a label. Is data.label the right column?"),
         ([[1, 0], [2, 0]], {"column": ("x", "y")}, "d.jsonl, column 'x': expected 0 or 1, found 2 in row 2."),

@@ -102,7 +102,9 @@ def _list_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
     except UnicodeDecodeError as err:
         yield BadRow(name, row + 1, text.line, not_utf8(err.object[err.start], text.place_of(err)))
     except json.JSONDecodeError as err:
-        what = "the end of the file inside the list" if text.ended and _is_cut(err, margin=0) else f"bad JSON: {err.msg}"
+        what = (
+            "the end of the file inside the list" if text.ended and _is_cut(err, margin=0) else f"bad JSON: {err.msg}"
+        )
         yield BadRow(name, max(row, 0), text.line, f"expected a list of JSON objects, found {what}.")
     except (ValueError, RecursionError) as err:
         yield BadRow(name, max(row, 0), text.line, _undecodable(err))
