@@ -18,7 +18,15 @@ from finetune_cli.cli import compare, evaluate, predict, prepare, train, validat
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
 from finetune_cli.cli.options import Version
 from finetune_cli.cli.start import Switches
-from finetune_cli.display.terminal import OutputClosedError, leave_quietly, show_bug, show_error
+from finetune_cli.display.terminal import (
+    OutputClosedError,
+    is_output_error,
+    leave_quietly,
+    open_streams,
+    output_error,
+    show_bug,
+    show_error,
+)
 from finetune_cli.errors import ExitCode, FinetuneError
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.system.signals import stopping_at_once
@@ -55,6 +63,7 @@ _add(compare.compare, "Which run is better, and is the difference real.", compar
 def main() -> int:
     """Run the command line; returns the exit code."""
     switches = Switches()
+    open_streams()
     try:
         with stopping_at_once():
             code = app(prog_name="finetune", standalone_mode=False, obj=switches)
@@ -68,6 +77,12 @@ def main() -> int:
     except (OutputClosedError, BrokenPipeError):
         leave_quietly()
         return CLOSED_PIPE
+    except OSError as err:
+        if not is_output_error(err):
+            show_bug()
+            return ExitCode.RUN_FAILED
+        show_error(str(output_error(err)), enabled=is_main_process())
+        return ExitCode.RUN_FAILED
     except SystemExit as err:
         if not isinstance(err.__context__, BrokenPipeError):
             raise  # shell completion ends so

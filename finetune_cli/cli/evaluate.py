@@ -39,7 +39,11 @@ Split = Annotated[str, options.option("--split", "The split to score.", metavar=
 Data = Annotated[
     Path | None,
     options.option(
-        "--data", "Score this labelled file in place of a split.", metavar="FILE", group=options.INPUT_GROUP
+        "--data",
+        "Score this labelled file in place of a split.",
+        metavar="FILE",
+        group=options.INPUT_GROUP,
+        callback=options.in_home_or_none,
     ),
 ]
 
@@ -81,6 +85,7 @@ JUnit = Annotated[
         "Write the gates as JUnit XML, for CI.",
         metavar="FILE",
         group=options.OUTPUT_GROUP,
+        callback=options.in_home_or_none,
         show_default=False,
     ),
 ]

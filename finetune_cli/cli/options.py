@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from finetune_cli import __version__
+from finetune_cli.system.places import in_home
 
 RUN_GROUP, INPUT_GROUP, OUTPUT_GROUP = "Run", "Input", "Output"  # headings of the help pages
 
 
-def argument(metavar: str, text: str) -> Any:
-    return typer.Argument(metavar=metavar, help=text, show_default=False)
+def argument(metavar: str, text: str, **more: Any) -> Any:
+    return typer.Argument(metavar=metavar, help=text, show_default=False, **more)
 
 
 def option(names: str, text: str, *, group: str | None = None, metavar: str | None = None, **more: Any) -> Any:
@@ -24,7 +25,12 @@ def repeatable(names: str, text: str, *, metavar: str, group: str) -> Any:
     return option(names, text, group=group, metavar=metavar, default_factory=list, show_default=False)
 
 
-Config = Annotated[Path, argument("CONFIG", "The YAML file that describes the run.")]
+def in_home_or_none(path: str | Path | None) -> Path | None:
+    """A path from the command line; the shell leaves the ~ of --option=~/file to us."""
+    return None if path is None else in_home(path)
+
+
+Config = Annotated[Path, argument("CONFIG", "The YAML file that describes the run.", callback=in_home_or_none)]
 Target = Annotated[
     str, argument("CONFIG|RUN|MODEL", "What was trained: a config, a run directory, or a model (directory or Hub id).")
 ]

@@ -38,6 +38,7 @@ from finetune_cli.runs.tracking import tracked
 from finetune_cli.system.allocator import give_back_freed_memory
 from finetune_cli.system.files import publish_directory, replacing
 from finetune_cli.system.launching import is_main_process, join_group
+from finetune_cli.system.places import in_home
 from finetune_cli.training.checkpointing import Checkpoints
 
 logger = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ def _open_run(
             "with --overwrite."
         )
     checkpoints = Checkpoints(run.checkpoints, keep=config.checkpointing.keep)
-    named = None if resume in ("auto", "never") else checkpoints.undamaged(Path(resume))
+    named = None if resume in ("auto", "never") else checkpoints.undamaged(in_home(resume))
     if named and overwrite:
         raise ConfigError(f"--overwrite would delete this run's checkpoints, and --resume {named} needs one. Drop one.")
     if run.holds_work() and not overwrite:

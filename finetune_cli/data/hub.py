@@ -106,9 +106,9 @@ def _cached(path: str, name: str | None, commit: str | None) -> HubDataset | Non
 def _datasets_cache() -> Path:
     """Where the datasets library keeps its files, by its own rules."""
     if cache := os.environ.get("HF_DATASETS_CACHE"):
-        return Path(cache).expanduser()
+        return Path(os.path.expanduser(cache))
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(home).expanduser() / "datasets"
+    return Path(os.path.expanduser(home)) / "datasets"
 
 
 def _snake_case(name: str) -> str:

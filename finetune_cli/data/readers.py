@@ -97,6 +97,13 @@ def read_stream(stream: BinaryIO, text_columns: Sequence[str], *, name: str = ST
     JSON Lines when the first line that is not blank starts with `{`; otherwise each line is a text, or two texts with a
     tab between them when there are two text columns. There an empty line is an empty text: answers keep their lines.
     """
+    try:
+        yield from _stream_rows(stream, text_columns, name)
+    except OSError as err:
+        raise DataError(f"{name} cannot be read: {err.strerror or err}.") from err
+
+
+def _stream_rows(stream: BinaryIO, text_columns: Sequence[str], name: str) -> Iterator[Row]:
     lines = decoded_lines(stream, name)
     blank = 0
     for first in lines:

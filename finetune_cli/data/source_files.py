@@ -25,6 +25,7 @@ from finetune_cli.data.readers import (
     require_data_file,
 )
 from finetune_cli.errors import DataError
+from finetune_cli.system.places import in_home
 
 SAVED_SPLITS = "dataset_dict.json"  # what save_to_disk writes for several splits
 SAVED_STATE = "state.json"  # ... and for each of them
@@ -97,7 +98,7 @@ def find_files(pattern: str, base: Path) -> list[Path]:
 
     base: the directory that it is relative to. Empty when there is none.
     """
-    path = base / Path(pattern).expanduser()
+    path = base / in_home(pattern)
     if path.exists() or not WILDCARDS.search(pattern):
         return [path] if path.is_file() or is_saved(path) else []
     found = [Path(name) for name in glob.glob(str(path), recursive=True)]

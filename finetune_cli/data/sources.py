@@ -27,6 +27,7 @@ from finetune_cli.data.source_files import (
 )
 from finetune_cli.data.unlabelled import labelled_only
 from finetune_cli.errors import DataError
+from finetune_cli.system.places import in_home
 from finetune_cli.tasks import SAMPLES
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ Named = Mapping[str, Sequence[str]]
 
 def require_present(path: str) -> None:
     """Raise DataError for a `data.path` that is neither here nor the name of shipped samples or of a Hub data set."""
-    place = Path(path).expanduser()
+    place = in_home(path)
     is_known = place.exists() or path.startswith(BUILTIN_PREFIX) or _may_be_hub_id(path)
     if not is_known and not find_files(path, Path()):
         raise DataError(f"data.path: {path} does not exist.{_similar(place)}")
@@ -75,7 +76,7 @@ def resolve_sources(
         for split, value in given.items()
         if not isinstance(value, float)
     }
-    place = SAMPLES / path.removeprefix(BUILTIN_PREFIX) if path.startswith(BUILTIN_PREFIX) else Path(path).expanduser()
+    place = SAMPLES / path.removeprefix(BUILTIN_PREFIX) if path.startswith(BUILTIN_PREFIX) else in_home(path)
     if path.startswith(BUILTIN_PREFIX) and not place.is_dir():
         shipped = ", ".join(f"{BUILTIN_PREFIX}{folder.name}" for folder in sorted(SAMPLES.iterdir()))
         raise DataError(f"data.path: there is no {path!r}. The samples that come with finetune are: {shipped}.")
@@ -165,7 +166,7 @@ class _Files:
             for pattern in patterns:
                 matching = find_files(pattern, base)
                 if not matching:
-                    raise DataError(f"data.splits.{split}: {_not_there(base / Path(pattern).expanduser())}")
+                    raise DataError(f"data.splits.{split}: {_not_there(base / in_home(pattern))}")
                 found += matching
             if twice := [file for place, file in enumerate(found) if file in found[:place]]:
                 raise DataError(f"data.splits.{split}: {twice[0]} is named twice, so that its rows would count twice.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import ConfigError, MissingError
+from finetune_cli.system.places import in_home
 
 PREFIX = "evaluate:"
 
@@ -27,6 +28,7 @@ def load_library_metric(name: str) -> Callable[..., float]:
             f"metric {name!r} needs the `evaluate` library. Install it: pip install finetune-cli[evaluate]"
         ) from err
     path = name.removeprefix(PREFIX)
+    path = str(in_home(path)) if path.startswith("~") else path  # a Path would lose the ./ of a folder here
     try:
         module = evaluate.load(path, keep_in_memory=True)  # else every call writes its rows to a cache file
     except ImportError as err:

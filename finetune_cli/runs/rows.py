@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_cli.config.fields import ChecksConfig
 from finetune_cli.errors import ConfigError, DataError
+from finetune_cli.system.places import in_home
 from finetune_cli.tasks import TASKS, Kind
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def labelled_file(path: Path, config: RunConfig | None, kind: Kind) -> Source:
     from finetune_cli.data.source_files import file_source
     from finetune_cli.data.unlabelled import labelled_only
 
+    path = in_home(path)
     if config is None:
         return file_source(path, label="label")
     label = config.data.label
@@ -166,8 +168,13 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
 def cache_dir() -> Path:
     """$FINETUNE_CACHE, else finetune/ in $XDG_CACHE_HOME or ~/.cache."""
     if own := os.environ.get("FINETUNE_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "finetune"
+        return in_home(own)
+    try:
+        return in_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "finetune"
+    except ConfigError as err:
+        raise ConfigError(
+            "There is no place for the prepared rows: HOME is not set. Set FINETUNE_CACHE to a directory."
+        ) from err
 
 
 def _tokenizer_source(config: RunConfig, *, offline: bool) -> tuple[Path | None, str, int]:

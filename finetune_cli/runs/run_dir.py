@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune_cli.errors import ConfigError
 from finetune_cli.system.files import remove_directory, write_json
+from finetune_cli.system.places import in_home
 
 UNFINISHED = (".writing-*", ".deleting-*", ".probe-*", ".*.[0-9]*.tmp")  # what a killed process leaves of its writing
 
@@ -19,7 +20,7 @@ class RunDir:
     """The files of one run, as DESIGN lays them out; paths only, nothing is created by asking."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = in_home(path)
         self.config = self.path / "config.yaml"
         self.record = self.path / "run.json"
         self.history = self.path / "history.jsonl"

@@ -24,6 +24,7 @@ from finetune_cli.evaluation.comparison import right_rows
 from finetune_cli.evaluation.metrics import SCORE_METRICS, Array, compute_metrics
 from finetune_cli.evaluation.set_metrics import collapsed_set
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system.places import in_home
 from finetune_cli.tasks import Kind
 
 SHOWN_IDS = 3
@@ -111,7 +112,7 @@ def read_scored_run(name: str, split: str) -> ScoredRun:
 
     Raises MissingError when there are none, DataError for a file that `finetune evaluate` did not write.
     """
-    path, config = Path(name), None
+    path, config = in_home(name), None
     if path.suffix in (".yaml", ".yml"):
         raise ConfigError(f"{name} is a config. Name the run directory that it trained, or a predictions.jsonl.")
     if path.is_dir():
