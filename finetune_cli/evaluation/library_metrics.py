@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import ConfigError, MissingError
-
-PREFIX = "evaluate:"
+from finetune_cli.tasks import EVALUATE_PREFIX
 
 
 @functools.cache
@@ -26,7 +25,7 @@ def load_library_metric(name: str) -> Callable[..., float]:
         raise MissingError(
             f"metric {name!r} needs the `evaluate` library. Install it: pip install finetune-cli[evaluate]"
         ) from err
-    path = name.removeprefix(PREFIX)
+    path = name.removeprefix(EVALUATE_PREFIX)
     try:
         module = evaluate.load(path, keep_in_memory=True)  # else every call writes its rows to a cache file
     except ImportError as err:
@@ -34,7 +33,7 @@ def load_library_metric(name: str) -> Callable[..., float]:
     except (OSError, ValueError) as err:  # connection errors and "not found" are OSErrors
         raise MissingError(
             f"metric {name!r} was not found as a local folder and could not be fetched from the Hub: {err}\n"
-            f"Offline, give the folder that holds it: {PREFIX}./my_metric"
+            f"Offline, give the folder that holds it: {EVALUATE_PREFIX}./my_metric"
         ) from err
 
     def compute(*, predictions: Any, references: Any) -> float:
