@@ -7,7 +7,7 @@ from pathlib import Path
 from finetune_cli.config.rules.finding import Finding, Get, column_list, with_choice
 from finetune_cli.tasks import TASKS
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
 
 
