@@ -6,22 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import typer
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 from typer.exceptions import TyperException
 
 import finetune_cli
 from finetune_cli.cli import app
-from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.load import load_config
-from finetune_cli.config.yaml_source import parse_value, parse_yaml
 from finetune_cli.errors import ExitCode
 from tests.unit.documents import (
     DOCUMENTS,
@@ -33,19 +27,12 @@ from tests.unit.documents import (
     blocks,
     check_command,
     command_lines,
-    completed,
     prose,
     read,
     section,
     simple_commands,
     table_rows,
 )
-
-# All that the config example has to say besides its defaults, and what a part of a config lacks.
-REQUIRED = "task: classification\nmodel: {name_or_path: distilbert-base-uncased}\ndata: {path: data, text: text}\n"
-SETTING = re.compile(r"(?<![\w/.-])(?:model|data|training|evaluation|checkpointing|hub)(?:\.[a-z_]+)+(?![\w(*])")
-FILE_ENDINGS = (".csv", ".html", ".json", ".jsonl", ".md", ".parquet", ".py", ".safetensors", ".txt", ".yaml")
-OTHERS = ("model.children",)  # Python in prose
 
 
 @pytest.mark.parametrize("line", [line for document in DOCUMENTS for line in command_lines(read(document))])
@@ -55,7 +42,8 @@ def test_commands_in_the_documents_are_accepted(line: str) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_commands_in_the_comments_of_the_configs_are_accepted(path: Path) -> None:
-    comments = re.findall(r"^#.*?(finetune [a-z]+ .*?)(?:  .*)?$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    commands = r"^#.*?(finetune [a-z]+ +(?:configs|runs)/.*?)(?:  .*)?$"
+    comments = re.findall(commands, path.read_text(encoding="utf-8"), re.MULTILINE)
     assert comments
     for line in comments:
         check_command(line)
@@ -125,110 +113,9 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
     assert set(PAGES) - {path for path, _ in LINK.findall(text)} == set()
 
 
-# Settings -------------------------------------------------------------------------------------------------------------
-
-
-def fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tuple[str, FieldInfo, bool]]:
-    """(dotted key, field, whether its section may be null) of all that can be set, in the order of the schema."""
-    for name, field in model.model_fields.items():
-        choices = (field.annotation, *get_args(field.annotation))
-        inner = next((one for one in choices if isinstance(one, type) and issubclass(one, BaseModel)), None)
-        if inner is None or inner is not field.annotation:
-            yield f"{prefix}{name}", field, "." in prefix and _is_optional(prefix)
-        if inner is not None:
-            yield from fields(inner, f"{prefix}{name}.")
-
-
-def _is_optional(prefix: str) -> bool:
-    info: Any = RunConfig
-    for name in prefix.strip(".").split("."):
-        info = info.model_fields[name].annotation
-        if get_args(info):
-            return True
-    return False
-
-
-def whole_example() -> str:
-    (example,) = blocks(section(read("docs/config.md"), "## Every setting with its default"), "yaml")
-    return example.text
-
-
-def keys(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, item in value.items():
-        if isinstance(item, dict) and item:
-            yield from keys(item, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def test_the_config_example_loads_and_shows_the_defaults(tmp_path: Path) -> None:
-    shown, least = tmp_path / "shown.yaml", tmp_path / "least.yaml"
-    shown.write_text(whole_example(), encoding="utf-8")
-    least.write_text(REQUIRED, encoding="utf-8")
-    assert load_config(shown) == load_config(least)
-
-
-def test_the_config_example_has_every_field_in_the_order_of_the_schema() -> None:
-    expected = [key for key, _, inside_optional in fields() if not inside_optional]
-    assert list(keys(parse_yaml(whole_example(), "example").data)) == expected
-
-
-def test_the_reference_has_every_field_with_its_default() -> None:
-    rows = [row for row in table_rows(section(read("docs/config.md"), "## Reference")) if row[0].startswith("`")]
-    shown = {key.strip("`"): default for key, _, default, _ in rows}
-    known = {key: field for key, field, _ in fields()}
-    assert sorted(key.strip("`") for key, *_ in rows) == sorted(known)  # none missing, none twice
-    for key, field in known.items():
-        if re.fullmatch(r"`[^`]*`", shown[key]):
-            value = parse_value(shown[key].strip("`"), key, ("value",)).data["value"]
-            default = field.get_default(call_default_factory=True)
-            assert (key, value) == (key, list(default) if isinstance(default, tuple) else default)
-        else:
-            assert field.is_required() or key == "model.name_or_path", key
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_settings_that_are_named_exist(document: str) -> None:
-    known = {key for key, _, _ in fields()}
-    known |= {key.rsplit(".", level)[0] for key in known for level in (1, 2)}
-    open_ended = ("data.splits.", "training.class_weights.", "training.trainer_args.")
-    named = {name for name in SETTING.findall(read(document)) if not name.endswith(FILE_ENDINGS)}
-    assert {name for name in named - known if not name.startswith(open_ended)} - set(OTHERS) == set()
-
-
-CONFIG_BLOCKS = [
-    (document, block.text)
-    for document in DOCUMENTS
-    for block in blocks(read(document), "yaml")
-    if not block.text.startswith("jobs:")
-]
-
-
-@pytest.mark.parametrize(("document", "text"), CONFIG_BLOCKS)
-def test_configs_and_parts_of_them_are_valid(document: str, text: str, tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_text(text if text.startswith("task:") else completed(text, REQUIRED), encoding="utf-8")
-    load_config(path)
-
-
-# Tables and examples --------------------------------------------------------------------------------------------------
-
-
 def test_the_table_of_exit_codes_is_complete() -> None:
     codes = [row[0] for row in table_rows(read("docs/exit-codes.md"))]
     assert [int(code) for code in codes if code.isdigit()] == list(ExitCode)
-
-
-def test_the_table_of_tasks_and_that_of_metrics_are_complete() -> None:
-    tasks = {name: spec for name, spec in finetune_cli.tasks.TASKS.items() if spec.path}
-    rows = {row[0].strip("`"): row for row in table_rows(section(read("docs/config.md"), "## Tasks"))[2:]}
-    assert list(rows) == list(tasks)
-    for name, spec in tasks.items():
-        metrics = [f"**{metric}**" if metric == spec.metric_for_best else metric for metric in spec.metrics]
-        assert rows[name][1:] == [", ".join(spec.text), ", ".join(spec.labels or ["a number"]), ", ".join(metrics)]
-    for kind, text in table_rows(section(read("docs/scores.md"), "## Metrics"))[2:]:
-        named = set(re.findall(r"[a-z][a-z0-9_]+", re.sub(r"\(.*?\)", "", text))) - {"and"}
-        assert named == {name for name, spec in finetune_cli.tasks.METRICS.items() if kind in spec.kinds} - {"loss"}
 
 
 def test_the_commands_of_the_program_are_all_in_the_readme() -> None:
@@ -245,23 +132,14 @@ def test_python_examples_import_what_there_is() -> None:
     assert len(examples) >= 3
     imports = [node for text in examples for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
     ours = [node for node in imports if (node.module or "").startswith("finetune_cli")]
-    assert {alias.name for node in ours if node.module == "finetune_cli" for alias in node.names} <= set(
-        finetune_cli.__all__
-    )
-    missing = [
-        (node.module, alias.name)
-        for node in ours
-        for alias in node.names
-        if not hasattr(import_module(str(node.module)), alias.name)
-    ]
-    assert missing == []
+    assert {node.module for node in ours} == {"finetune_cli", "finetune_cli.errors"}
+    for node in ours:
+        there = finetune_cli.__all__ if node.module == "finetune_cli" else dir(import_module(str(node.module)))
+        assert {alias.name for alias in node.names} - set(there) == set()
 
 
 def test_the_changelog_has_the_current_version() -> None:
     assert f"## [{finetune_cli.__version__}]" in read("CHANGELOG.md")
-
-
-# The site -------------------------------------------------------------------------------------------------------------
 
 
 def build_site(root: Path, site: Path) -> subprocess.CompletedProcess[str]:
