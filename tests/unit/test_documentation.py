@@ -113,6 +113,20 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
     assert set(PAGES) - {path for path, _ in LINK.findall(text)} == set()
 
 
+def test_the_map_of_the_house_names_every_room_and_only_files_that_exist() -> None:
+    package = ROOT / "finetune_cli"
+    text = read("CONTRIBUTING.md")
+    rows = blocks(section(text, "## The map of the house"))[0].text.splitlines()
+    rooms = [(line[:26].split(), re.findall(r"[a-z_]+\.py", line[26:])) for line in rows]
+    entries = {f"{path.name}/" if path.is_dir() else path.name for path in package.glob("[!_.]*")} - {"py.typed"}
+    assert {name for names, _ in rooms for name in names} == entries
+    for names, files in rooms:
+        assert [file for file in files if not any((package / name / file).exists() for name in names)] == []
+    short = re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", prose(text))
+    assert short
+    assert [path for path in short if not (package / path).exists() and not (ROOT / path).exists()] == []
+
+
 def test_the_table_of_exit_codes_is_complete() -> None:
     codes = [row[0] for row in table_rows(read("docs/exit-codes.md"))]
     assert [int(code) for code in codes if code.isdigit()] == list(ExitCode)
