@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,21 @@ def test_the_reader_of_commands_sees_each_way_of_writing_them() -> None:
         ["cat", "x"],
         ["finetune", "evaluate", "r", "--gate", "f1>=0.8"],
     ]
+
+
+def test_scripts_have_the_options_that_documents_show() -> None:
+    commands = {line for document in DOCUMENTS for line in re.findall(r"python (scripts/[^`#\n]+)", read(document))}
+    assert len(commands) >= 5
+    for line in commands:
+        script, *words = line.split()
+        options = {word for word in words if word.startswith("--")}
+        assert {option for option in options if f'"{option}"' not in read(script)} == set(), line
+
+
+def test_extras_that_documents_install_exist() -> None:
+    named = {name for document in DOCUMENTS for name in re.findall(r"pip install '?\.\[(\w+)\]", read(document))}
+    assert {"docs", "lora"} <= named
+    assert named - tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"].keys() == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
