@@ -16,6 +16,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,15 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import leaves
 from finetune_cli.errors import MissingError
 from finetune_cli.models.files import first_line
-from finetune_cli.records.training import EvalRecord, StepRecord
+from finetune_cli.records.training import EvalRecord, Listener, StepRecord, TrainingEvent
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import remove_directory, write_json
+from finetune_cli.system.launching import is_main_process
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
+
+    from finetune_cli.runs.context import RunContext
 
 logger = logging.getLogger(__name__)
 
@@ -46,29 +50,38 @@ def require_trackers(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def tracked(run: RunDir, config: RunConfig, *, going_on: bool, offline: bool) -> Iterator[Callable[[Any], None]]:
-    """A listener that passes records on to the trackers of the config while the block runs. For the main process.
+def tracked(context: RunContext, *, going_on: bool) -> Iterator[Listener]:
+    """The run's listener; in the main process, while the block runs, the trackers of the config hear each event first.
 
     going_on: the run continues from a checkpoint, and so do its curves: no point is sent twice. A tracker that does
     not start then is left out with a warning, so that the run is not held up; in a new run it is a MissingError.
     """
+    if not is_main_process():
+        yield context.listen
+        return
+    run = context.run
     if not going_on:
         remove_directory(run.tracking)
     feed = _Feed(sent=_last_steps(run.history) if going_on else {})
     try:
-        for name in config.tracking:
+        for name in context.config.tracking:
             try:
                 with redirect_stdout(sys.stderr):
-                    feed.trackers[name] = _start(name, run, config, offline=offline)
+                    feed.trackers[name] = _start(name, run, context.config, offline=context.offline)
             except Exception as err:  # each tracker has its own
                 reason = f"{name} does not start: {first_line(err)}"
                 if not going_on:
                     raise MissingError(f"tracking: {reason}. Log in or set it up, or take it out of tracking.") from err
                 logger.warning("%s. The run goes on without it.", reason)
-        yield feed
+        yield partial(_tell, (feed, context.listen))
     finally:
         for started in list(feed.trackers):
             feed.ask(started, lambda tracker: tracker.finish())
+
+
+def _tell(listeners: Sequence[Listener], event: TrainingEvent) -> None:
+    for listen in listeners:
+        listen(event)
 
 
 class _Feed:
@@ -78,7 +91,7 @@ class _Feed:
         self.sent = sent
         self.trackers: dict[str, GeneralTracker] = {}
 
-    def __call__(self, event: Any) -> None:
+    def __call__(self, event: TrainingEvent) -> None:
         if not isinstance(event, StepRecord | EvalRecord):
             return
         series = _series(event.to_json())
