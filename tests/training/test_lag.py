@@ -104,17 +104,19 @@ def small_monitor(directory: Path, accelerator: Any, saved: list[int], **setting
         give_up_after=lambda step: None,
     )
     schedule: Any = SimpleNamespace(optimizer=None)
+    defaults: dict[str, Any] = {
+        "cadence": Cadence(20, 20, None, None, None),
+        "best_rule": BestRule("loss", greater_is_better=False),
+        "evaluate": lambda *_: {},
+    }
     monitor = Monitor(
         accelerator,
         schedule,
-        cadence=Cadence(20, 20, None, None, settings.pop("save_every_seconds", None)),
-        best_rule=BestRule("loss", greater_is_better=False),
         checkpoints=checkpoints,
         history_path=directory / "history.jsonl",
         rows_of=lambda step: (np.arange(2), 6),
-        evaluate=lambda *_: {},
         stop=StopRequest(),
-        **settings,
+        **(defaults | settings),
     )
     monitor.start()
     return monitor
@@ -195,6 +197,6 @@ def test_all_processes_save_together_by_the_main_process_s_clock(tmp_path: Path,
         if (rank, step) == (1, 2):
             monitor.saved_at = time.monotonic() - 9000.0  # the other clocks do not count
 
-    pair = TwoProcesses(tmp_path, lag=lag, save_every_seconds=1000.0)
+    pair = TwoProcesses(tmp_path, lag=lag, cadence=Cadence(20, 20, None, None, 1000.0))
     pair.run(10, before)
     assert pair.saved == [[4 + lag], [4 + lag]]
