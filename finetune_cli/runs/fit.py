@@ -23,6 +23,7 @@ from finetune_cli.system.signals import stop_error
 from finetune_cli.tasks import METRICS
 from finetune_cli.training import accelerate_loop
 from finetune_cli.training.checkpointing import Checkpoints, Progress, step_of
+from finetune_cli.training.history import History
 from finetune_cli.training.monitor import BestRule, Monitor
 from finetune_cli.training.stopping import StopRequest
 
@@ -163,7 +164,7 @@ def _monitor(
             min_delta=stopping.min_delta if stopping else 0.0,
         ),
         checkpoints=checkpoints,
-        history_path=context.run.history,
+        history=History(context.run.history),
         rows_of=parts.rows_of,
         evaluate=parts.evaluate,
         stop=stop,

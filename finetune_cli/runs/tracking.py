@@ -16,7 +16,6 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +61,7 @@ def tracked(context: RunContext, *, going_on: bool) -> Iterator[Listener]:
     run = context.run
     if not going_on:
         remove_directory(run.tracking)
-    feed = _Feed(sent=_last_steps(run.history) if going_on else {})
+    feed = _Feed(context.listen, sent=_last_steps(run.history) if going_on else {})
     try:
         for name in context.config.tracking:
             try:
@@ -73,34 +72,36 @@ def tracked(context: RunContext, *, going_on: bool) -> Iterator[Listener]:
                 if not going_on:
                     raise MissingError(f"tracking: {reason}. Log in or set it up, or take it out of tracking.") from err
                 logger.warning("%s. The run goes on without it.", reason)
-        yield partial(_tell, (feed, context.listen))
+        yield feed
     finally:
         for started in list(feed.trackers):
             feed.ask(started, lambda tracker: tracker.finish())
 
 
-def _tell(listeners: Sequence[Listener], event: TrainingEvent) -> None:
-    for listen in listeners:
-        listen(event)
-
-
 class _Feed:
-    """Gives each record to all trackers, and drops one that fails. sent: the last step of each series they have."""
+    """Gives each record to all trackers, and drops one that fails; then tells `listen`.
 
-    def __init__(self, sent: dict[Series, int]) -> None:
+    sent: the last step of each series that the trackers have.
+    """
+
+    def __init__(self, listen: Listener, *, sent: dict[Series, int]) -> None:
+        self.listen = listen
         self.sent = sent
         self.trackers: dict[str, GeneralTracker] = {}
 
     def __call__(self, event: TrainingEvent) -> None:
-        if not isinstance(event, StepRecord | EvalRecord):
+        if isinstance(event, StepRecord | EvalRecord):
+            self._send(event)  # first: what history.jsonl has, the trackers have, too
+        self.listen(event)
+
+    def _send(self, record: StepRecord | EvalRecord) -> None:
+        series = _series(record.to_json())
+        if record.step <= self.sent.get(series, 0):
             return
-        series = _series(event.to_json())
-        if event.step <= self.sent.get(series, 0):
-            return
-        self.sent[series] = event.step
-        values = scalars(event)
+        self.sent[series] = record.step
+        values = scalars(record)
         for name in list(self.trackers):
-            self.ask(name, lambda tracker: _log(tracker, values, event.step))
+            self.ask(name, lambda tracker: _log(tracker, values, record.step))
 
     def ask(self, name: str, action: Callable[[GeneralTracker], None]) -> None:
         try:

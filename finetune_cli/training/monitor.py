@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Self
 
 import numpy as np
 from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from finetune_cli.errors import MissingError, RunFailedError
+from finetune_cli.errors import RunFailedError
 from finetune_cli.records.training import EvalRecord, Listener, StepRecord
 from finetune_cli.system.signals import stop_error
 from finetune_cli.training.checkpointing import Checkpoints, Progress
+from finetune_cli.training.history import History, or_null
 from finetune_cli.training.readings import NOTHING_READ, Reading, send_reading
 from finetune_cli.training.stopping import StopRequest
 
@@ -78,45 +76,7 @@ class _StopDuringEvaluation(Exception):
     """A signal arrived while the model was being scored; the scores are left for the continued run."""
 
 
-class History:
-    """history.jsonl, written by the main process, whole lines only."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file: BinaryIO | None = None
-
-    def require(self, keep_bytes: int) -> None:
-        """Raise MissingError when the file is shorter than what a checkpoint knows of it."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size < keep_bytes:
-            raise MissingError(
-                f"{self.path} has {size} bytes, but the checkpoint that the run continues from was written after "
-                f"{keep_bytes}. Bring the file back, or start anew with --overwrite."
-            )
-
-    def open(self, keep_bytes: int) -> None:
-        """Go on after this many bytes, and drop what came after the checkpoint that the run continues from."""
-        self.file = self.path.open("ab")
-        self.file.truncate(keep_bytes)
-
-    def append(self, record: StepRecord | EvalRecord) -> None:
-        if self.file is not None:
-            fields = {key: _or_null(value) for key, value in record.to_json().items()}
-            self.file.write(json.dumps(fields, allow_nan=False).encode() + b"\n")
-            self.file.flush()
-
-    def synced_size(self) -> int:
-        """Length in bytes, all of which outlives a power cut: a checkpoint must not know more than the file has."""
-        if self.file is None:
-            return 0
-        os.fsync(self.file.fileno())
-        return self.file.tell()
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-
-
+@dataclass(eq=False)
 class Monitor:
     """Follows one training run. The loop calls `start` once and `after_update` after each finished update.
 
@@ -132,38 +92,23 @@ class Monitor:
     so that several processes decide alike.
     """
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        schedule: LRScheduler,
-        *,
-        cadence: Cadence,
-        best_rule: BestRule,
-        checkpoints: Checkpoints,
-        history_path: Path,
-        rows_of: Callable[[int], tuple[np.ndarray, int]],
-        evaluate: Evaluate,
-        stop: StopRequest,
-        resume_from: Path | None = None,
-        add_files: Callable[[Path], None] | None = None,
-        skip_nonfinite: bool = False,
-        listen: Listener = lambda event: None,
-        lag: int = 0,
-    ) -> None:
-        self.accelerator = accelerator
-        self.schedule = schedule
-        self.cadence = cadence
-        self.best_rule = best_rule
-        self.checkpoints = checkpoints
-        self.history = History(history_path)
-        self.rows_of = rows_of
-        self.evaluate = evaluate
-        self.stop = stop
-        self.resume_from = resume_from
-        self.add_files = add_files
-        self.skip_nonfinite = skip_nonfinite
-        self.listen = listen
-        self.lag = lag
+    accelerator: Accelerator
+    schedule: LRScheduler
+    _: KW_ONLY
+    cadence: Cadence
+    best_rule: BestRule
+    checkpoints: Checkpoints
+    history: History
+    rows_of: Callable[[int], tuple[np.ndarray, int]]
+    evaluate: Evaluate
+    stop: StopRequest
+    resume_from: Path | None = None
+    add_files: Callable[[Path], None] | None = None
+    skip_nonfinite: bool = False
+    listen: Listener = lambda event: None
+    lag: int = 0
+
+    def __post_init__(self) -> None:
         self.unread: deque[_Update] = deque()
         self.last_reading = NOTHING_READ
         self.progress = Progress()
@@ -172,9 +117,7 @@ class Monitor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.history.close()
 
     def start(self) -> bool:
@@ -287,7 +230,7 @@ class Monitor:
         # The first evaluation is the best so far even when its score is undefined: a finished run has a model.
         if progress.best_step and not rule.improves(score, progress.best_score):
             return False
-        progress.best_score, progress.best_step = _or_null(score), progress.step
+        progress.best_score, progress.best_step = or_null(score), progress.step
         return True
 
     def _save_is_due(self) -> bool:
@@ -329,11 +272,6 @@ class Monitor:
     def _note(self, record: StepRecord | EvalRecord) -> None:
         self.history.append(record)
         self.listen(record)
-
-
-def _or_null(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _nonfinite_message(step: int, loss: float, grad_norm: float, rows: np.ndarray) -> str:

@@ -201,6 +201,9 @@ def test_resume_from_what_is_no_checkpoint_is_refused(tmp_path: Path, train_run:
     first = train_run(tmp_path)
     with pytest.raises(MissingError, match=r"nowhere cannot be used"):
         train(first.config, resume=str(tmp_path / "nowhere"))
+    shutil.copytree(first.run.checkpoints / "step-000006", first.run.checkpoints / "backup")
+    with pytest.raises(MissingError, match=r"backup cannot be used: its name"):
+        train(first.config, resume=str(first.run.checkpoints / "backup"))
 
 
 def test_a_run_that_died_before_its_end_is_scored_when_repeated(

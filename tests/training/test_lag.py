@@ -15,6 +15,7 @@ import torch
 from finetune_cli.errors import NotFinishedError, RunFailedError
 from finetune_cli.records.training import StepRecord
 from finetune_cli.runs.parts import Parts
+from finetune_cli.training.history import History
 from finetune_cli.training.monitor import BestRule, Cadence, Monitor
 from finetune_cli.training.readings import send_reading
 from finetune_cli.training.stopping import StopRequest
@@ -113,7 +114,7 @@ def small_monitor(directory: Path, accelerator: Any, saved: list[int], **setting
         accelerator,
         schedule,
         checkpoints=checkpoints,
-        history_path=directory / "history.jsonl",
+        history=History(directory / "history.jsonl"),
         rows_of=lambda step: (np.arange(2), 6),
         stop=StopRequest(),
         **(defaults | settings),
