@@ -19,7 +19,7 @@ from finetune_cli.commands.seeds import train_seeds
 from finetune_cli.config.fields import HubConfig, RunConfig
 from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.errors import ConfigError, ExitCode, GateFailedError
+from finetune_cli.errors import ConfigError, ExitCode
 from finetune_cli.models import building, files, lora
 from finetune_cli.records.evaluation import EvalReport, GateOutcome
 from finetune_cli.records.training import Listener, SeedsReport, TrainReport
@@ -244,14 +244,15 @@ def _score_best(context: RunContext, device: torch.device) -> list[EvalReport]:
 
 
 def _conclude(context: RunContext, hub: HubConfig | None, *, push: bool, already_finished: bool) -> TrainReport:
-    """The report, once its gates have passed and the model is where `hub` says. Raises GateFailedError."""
+    """The report with its gates, and the model where `hub` says. Raises GateFailedError, which holds the report."""
     run = context.run
-    try:
-        report = _with_gates(context.config, read_report(run, already_finished=already_finished))
-    except GateFailedError:
-        if hub:
-            logger.warning("A gate failed: nothing is uploaded to %s.", hub.repo_id)
-        raise
+    report = read_report(run, already_finished=already_finished)
+    outcomes = _gates(context.config, report.evaluations)
+    evaluations = [replace(one, gates=outcomes) if one.split == "validation" else one for one in report.evaluations]
+    report = replace(report, evaluations=evaluations)
+    if hub and not all(outcome.passed for outcome in outcomes):
+        logger.warning("A gate failed: nothing is uploaded to %s.", hub.repo_id)
+    require_passed(outcomes, "validation", report)
     if hub and (push or not is_uploaded(run, hub)):
         report = replace(report, uploaded_to=upload(run, hub))
     return report
@@ -261,12 +262,3 @@ def _gates(config: RunConfig, reports: list[EvalReport]) -> list[GateOutcome]:
     """The config's gates, which are about the split "validation"."""
     validation = next(report for report in reports if report.split == "validation")
     return check_report(parse_gates(config.evaluation.gates), validation)
-
-
-def _with_gates(config: RunConfig, report: TrainReport) -> TrainReport:
-    """The report with its gates. Raises GateFailedError, which holds it, when one fails."""
-    outcomes = _gates(config, report.evaluations)
-    evaluations = [replace(one, gates=outcomes) if one.split == "validation" else one for one in report.evaluations]
-    report = replace(report, evaluations=evaluations)
-    require_passed(outcomes, "validation", report)
-    return report
