@@ -14,7 +14,7 @@ import numpy as np
 from finetune_cli.evaluation.confusion import IntArray
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
 from finetune_cli.report.answers import Answers
-from finetune_cli.report.curves import Curves, Evaluation, best_of
+from finetune_cli.report.curves import Curves, Evaluation
 from finetune_cli.report.findings import (
     Calibration,
     Residuals,
@@ -171,10 +171,6 @@ def build_page(
     """Compute what the page shows. All rows of `answers`, `lengths` and `raw.columns` are in the order of the data."""
     suspicious = set() if selection.suspects is None else set(selection.suspects.rows.tolist())
     errors = [_shown(answers, raw, row, wrong, suspect=row in suspicious) for row, wrong in selection.errors]
-    best = None
-    if curves is not None:
-        known = METRICS.get(metric_for_best)
-        best = best_of(curves.evaluations, metric_for_best, greater_is_better=known is None or known.greater_is_better)
     return EvaluationPage(
         title=title,
         report=report,
@@ -183,7 +179,7 @@ def build_page(
         level=slice_score.level,
         facts=list(facts),
         curves=curves,
-        best=best,
+        best=None if curves is None else curves.best,
         calibration=None if answers.probabilities is None else calibration(answers),
         residuals=residuals(answers) if answers.classes is None else None,
         pairs=_pairs(report),
