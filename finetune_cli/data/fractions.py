@@ -10,16 +10,17 @@ import numpy as np
 from finetune_cli.data.label_sets import Column, label_cell, label_reader
 from finetune_cli.data.readers import BadRow, Row, good_rows
 from finetune_cli.data.source_files import Source
+from finetune_cli.tasks import KIND_SPECS, Kind
 
 
-def carve(train: Source, fractions: Mapping[str, float], *, label: Column, kind: str, seed: int) -> dict[str, Source]:
+def carve(train: Source, fractions: Mapping[str, float], *, label: Column, kind: Kind, seed: int) -> dict[str, Source]:
     """Split `train` into a smaller train and the named parts; each class gives the same share (at least one row).
 
     Of several labels a row, each set of labels does, where sets with too few rows for that count as one together. In
     regression rows are drawn whatever their label. The choice depends on the labels, the fractions and the seed alone;
     rows keep their order and their numbers.
     """
-    stratify = kind != "regression"
+    stratify = KIND_SPECS[kind].has_classes
 
     @cache
     def part_of_row() -> np.ndarray:
@@ -43,14 +44,15 @@ def carve(train: Source, fractions: Mapping[str, float], *, label: Column, kind:
     return {split: part(number, split) for number, split in enumerate(["train", *fractions])}
 
 
-def _draw_parts(train: Source, shares: Sequence[float], *, label: Column, kind: str, seed: int) -> np.ndarray:
+def _draw_parts(train: Source, shares: Sequence[float], *, label: Column, kind: Kind, seed: int) -> np.ndarray:
     """The part of each row number: 0 stays in train, 1, 2 ... go to the shares in turn."""
     labels = label_reader(kind, train.where, label)
     rows = good_rows(train.open([label] if isinstance(label, str) else label))
-    pairs = ((row, 0 if kind == "regression" else labels.add(row, label_cell(values, label))) for row, values in rows)
+    stratify = KIND_SPECS[kind].has_classes
+    pairs = ((row, labels.add(row, label_cell(values, label)) if stratify else 0) for row, values in rows)
     table = np.fromiter(pairs, dtype=[("row", np.int64), ("code", np.int32)])
     parts = np.zeros(int(table["row"].max()) + 1, np.int8)
-    if kind == "multilabel":
+    if KIND_SPECS[kind].several_labels:
         rare = np.bincount(table["code"]) < 1 / min(shares)  # of which a share is no whole row
         table["code"][rare[table["code"]]] = len(rare)
     generator = np.random.default_rng(seed)

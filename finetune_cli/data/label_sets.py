@@ -16,6 +16,7 @@ from finetune_cli.data.checks.findings import ROWS_SHOWN, row_list
 from finetune_cli.data.label_cells import FLAGS, listed_in
 from finetune_cli.data.labels import ClassLabels, NumberLabels, is_minus_one
 from finetune_cli.errors import DataError
+from finetune_cli.tasks import KIND_SPECS, Kind
 
 UNLABELLED = (-1, "-1")
 
@@ -23,30 +24,30 @@ Column = str | tuple[str, ...]
 
 
 def label_reader(
-    kind: str, where: str, column: Column, declared: Sequence[str] | None = None
+    kind: Kind, where: str, column: Column, declared: Sequence[str] | None = None
 ) -> ClassLabels | NumberLabels | LabelSets:
     """What reads the labels of one split. where: the split, for messages. column: several only for "multilabel".
     declared: class names that come with the data, in the order of their numbers there."""
-    if kind == "multilabel":
+    if KIND_SPECS[kind].several_labels:
         return LabelSets(where, column, declared)
     assert isinstance(column, str), "the config's rules refuse a list of columns here"
-    return ClassLabels(where, column, declared) if kind == "classification" else NumberLabels(where, column)
+    return ClassLabels(where, column, declared) if KIND_SPECS[kind].has_classes else NumberLabels(where, column)
 
 
-def is_unlabelled(value: Any, *, kind: str, column: Column, names: Sequence[str] | None) -> bool:
+def is_unlabelled(value: Any, *, kind: Kind, column: Column, names: Sequence[str] | None) -> bool:
     """Whether a row's label cell says that it has none. names: the classes, where the config has them: -1 may be one.
 
     Of several labels a row an empty list or cell says that no class fits, which is a label.
     """
-    if kind == "multilabel":
+    if KIND_SPECS[kind].several_labels:
         if isinstance(column, str):
             return value is None or _is_nan(value) or (isinstance(value, list) and _all_missing(value))
         return all(map(_is_missing, value))
     if value is None or value == "" or _is_nan(value):
         return True
-    return (
-        kind == "classification" and not isinstance(value, bool) and is_minus_one(value) and "-1" not in (names or ())
-    )
+    if not KIND_SPECS[kind].has_classes or isinstance(value, bool):
+        return False
+    return is_minus_one(value) and UNLABELLED[1] not in (names or ())
 
 
 def label_cell(values: Mapping[str, Any], column: Column) -> Any:

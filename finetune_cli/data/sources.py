@@ -28,7 +28,7 @@ from finetune_cli.data.source_files import (
 from finetune_cli.data.unlabelled import labelled_only
 from finetune_cli.errors import DataError
 from finetune_cli.system.places import in_home
-from finetune_cli.tasks import SAMPLES
+from finetune_cli.tasks import SAMPLES, Kind
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def resolve_sources(
     splits: Mapping[str, str | float | Sequence[str]] | None = None,
     split_names: Mapping[str, str] | None = None,
     label: Column = "label",
-    kind: str = "classification",
+    kind: Kind = "classification",
     seed: int = 42,
     form: TableForm = AS_USUAL,
     unlabelled: Callable[[Any], bool] | None = None,

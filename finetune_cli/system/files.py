@@ -15,8 +15,6 @@ from typing import IO, Any
 from finetune_cli.errors import ConfigError, RunFailedError
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
 NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -27,7 +25,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         # Of a path that is not UTF-8, Python's stand-ins for its bytes are escaped, in JSON as JSON does.
-        with aside.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        with aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -76,10 +74,10 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make a rename in `path` survive a power cut; a no-op where directories cannot be opened."""
+    """Make a rename in `path` survive a power cut; does nothing in a directory that we may write but not read."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
+    except PermissionError:
         return
     try:
         os.fsync(descriptor)
