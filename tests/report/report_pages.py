@@ -56,7 +56,7 @@ def random_page(
         answers,
         selection,
         raw,
-        curves=None if history is None else read_curves(history, "validation", list(report.metrics), best_step=1),
+        curves=None if history is None else read_curves(history, "validation", list(report.metrics), best_step=15),
         lengths=lengths,
         metric_for_best="accuracy",
         slice_score=ACCURACY,
