@@ -112,6 +112,7 @@ def _train_one(
                 give_back_freed_memory()  # activations and moments; the best model is read into memory next
                 if state.is_main_process:
                     record |= _facts(fitted, prepared, checkpoint)
+                    run.write_record(record)  # the reports say which update was the best
                     _export_best(context, fitted)
                     reports = _score_best(context, fitted.device)
                     if not all(outcome.passed for outcome in _gates(config, reports)):

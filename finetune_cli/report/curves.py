@@ -29,7 +29,7 @@ class Evaluation:
 class Curves:
     """(update, value) of each training update, thinned to means of neighbours; and the evaluations of one split.
 
-    best: the one whose model was kept, as training decided; None in a history of an earlier version, which lacks it.
+    best: the one whose model was kept, as training decided.
     """
 
     loss: list[Point]
@@ -39,22 +39,18 @@ class Curves:
     updates: int
 
 
-def read_curves(history: Path, split: str, metrics: Sequence[str]) -> Curves | None:
-    """None when there is no history of training."""
+def read_curves(history: Path, split: str, metrics: Sequence[str], *, best_step: int | None) -> Curves | None:
+    """None when there is no history of training. best_step: the update whose model was kept, from run.json."""
     if not history.is_file():
         return None
     updates: dict[int, dict[str, Any]] = {}
     evaluations: dict[int, Evaluation] = {}
-    best_step = 0
     with history.open(encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
             if record["type"] == "train":
                 updates[record["step"]] = record
-                continue
-            if record.get("best") is True:  # on a line of the split that decides, which need not be this one
-                best_step = record["step"]
-            if record["split"] == split:
+            elif record["split"] == split:
                 values = {name: record[name] for name in metrics if _is_finite(record.get(name))}
                 loss = record["loss"] if _is_finite(record["loss"]) else math.nan
                 evaluations[record["step"]] = Evaluation(record["step"], record["epoch"], loss, values)
@@ -64,7 +60,7 @@ def read_curves(history: Path, split: str, metrics: Sequence[str]) -> Curves | N
         loss=_thinned(updates, "loss"),
         learning_rate=_thinned(updates, "learning_rate"),
         evaluations=list(evaluations.values()),
-        best=evaluations.get(best_step),
+        best=evaluations.get(best_step or 0),
         updates=len(updates),
     )
 

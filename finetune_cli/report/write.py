@@ -58,7 +58,9 @@ def write_report(
         answers,
         selection,
         raw,
-        curves=read_curves(run.history, report.split, list(report.metrics)),
+        curves=read_curves(
+            run.history, report.split, list(report.metrics), best_step=run.read_record().get("best_step")
+        ),
         lengths=lengths,
         metric_for_best=evaluation.metric_for_best,
         slice_score=SliceScore(

@@ -150,7 +150,9 @@ def test_groups_are_scored_by_a_metric_that_fits_few_rows(kind: str, best: str, 
 
 
 def test_curves_are_thinned_to_means_and_name_the_best_as_training_did(tmp_path: Path):
-    curves = read_curves(write_history(tmp_path / "history.jsonl", updates=10_000), "validation", ["accuracy"])
+    curves = read_curves(
+        write_history(tmp_path / "history.jsonl", updates=10_000), "validation", ["accuracy"], best_step=5_000
+    )
     assert curves is not None
     assert len(curves.loss) <= MAX_POINTS
     assert curves.updates == 10_000
@@ -158,27 +160,24 @@ def test_curves_are_thinned_to_means_and_name_the_best_as_training_did(tmp_path:
     assert curves.learning_rate[0][1] == pytest.approx(1e-5 * (1 + width) / 2)
     assert [one.step for one in curves.evaluations] == [5_000, 10_000]
     assert curves.best == curves.evaluations[0]
-    assert read_curves(tmp_path / "none.jsonl", "validation", []) is None
+    assert read_curves(tmp_path / "none.jsonl", "validation", [], best_step=1) is None
 
 
-def test_every_split_shows_the_model_that_was_kept_and_an_older_history_none(tmp_path: Path):
-    """The split "validation" decides. `other` has its best score at another update; a metric may be called "best"."""
+def test_every_split_shows_the_model_that_was_kept(tmp_path: Path):
+    """The split "validation" decided, as run.json has it; `other` has its best score at another update."""
     scores = [(5, "validation", 0.7), (5, "other", 0.5), (10, "validation", 0.6), (10, "other", 0.9)]
-    lines: list[dict[str, Any]] = [
+    lines = [
         {"type": "train", "step": 10, "epoch": 1.0, "loss": 0.1, "learning_rate": 1e-5},
         *({"type": "eval", "step": n, "epoch": 1.0, "split": split, "loss": 0.5, "f1": f1} for n, split, f1 in scores),
     ]
     history = tmp_path / "history.jsonl"
-
-    def best_on(split: str) -> int | None:
-        history.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        curves = read_curves(history, split, ["f1"])
+    history.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    found = {}
+    for split, best_step in (("validation", 5), ("other", 5), ("test", 5), ("other", None)):
+        curves = read_curves(history, split, ["f1"], best_step=best_step)
         assert curves is not None
-        return curves.best and curves.best.step
-
-    assert [best_on("validation"), best_on("other")] == [None, None]
-    lines[1]["best"], lines[3]["best"] = True, 0.75
-    assert [best_on("validation"), best_on("other"), best_on("test")] == [5, 5, None]
+        found[split, best_step] = curves.best and curves.best.step
+    assert found == {("validation", 5): 5, ("other", 5): 5, ("test", 5): None, ("other", None): None}
 
 
 def test_ticks_are_round_and_inside():
