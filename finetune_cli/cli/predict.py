@@ -130,7 +130,8 @@ def predict(
 ) -> None:
     """Label a file, standard input or --text, in the order the rows come in.
 
-    The id of a row is the column that data.id names, else a column id or idx, else the row's number from 0.
+    The id of a row is the column that data.id names, else a column id, else idx, else the row's number from 0: the
+    same as in evaluate. An empty cell is a bad row where data.id names its column, and passed over elsewhere.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug)
     check_target(target, overrides, output_dir)

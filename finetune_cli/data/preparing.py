@@ -22,12 +22,12 @@ from finetune_cli.data.checks.split import SplitChecks
 from finetune_cli.data.label_sets import Column, LabelSets, label_cell, label_reader, named_label, set_numbers
 from finetune_cli.data.labels import NumberLabels
 from finetune_cli.data.prepared import FORMAT, SplitWriter
-from finetune_cli.data.readers import Row, Values, good_rows
+from finetune_cli.data.readers import BadRow, Values, good_rows
+from finetune_cli.data.row_ids import id_columns, row_id
 from finetune_cli.data.sources import Source
 from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder, one_ahead
 from finetune_cli.errors import DataError
 
-DEFAULT_ID = "idx"  # GLUE's own row number
 HISTOGRAM_BINS = 16
 HEAD_ROWS = 1000  # in JSON Lines a row may leave a column out
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
@@ -38,8 +38,7 @@ class TextSettings:
     """What of each row is used, and how it is encoded: everything beside data and tokenizer that decides the result.
 
     text: one or two columns. label: the label column, or the columns of several labels a row. labels: class names, or
-    None to take them from train. kind: "classification", "multilabel" or "regression". id: the id column, or None for
-    `idx` if there, else the row number.
+    None to take them from train. kind: "classification", "multilabel" or "regression". id: data.id; see `row_id`.
     max_length: tokens, special ones included. limit: rows to take of each split, or None for all.
     """
 
@@ -51,10 +50,6 @@ class TextSettings:
     max_length: int
     truncation: str
     limit: int | None
-
-    @property
-    def columns(self) -> list[str]:
-        return [*self.text, *self.label_columns, self.id or DEFAULT_ID]
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -139,10 +134,18 @@ def prepare_splits(
 def _rows(source: Source, settings: TextSettings, *, must_have_labels: bool) -> Iterator[tuple[int, Values]]:
     required = dict.fromkeys(settings.label_columns, "data.label") if must_have_labels else {}
     required |= {settings.id: "data.id"} if settings.id else {}
-    rows: Iterator[Row] = checked_rows(
-        source.open(settings.columns), where=source.where, text=settings.text, required=required
-    )
-    return islice(good_rows(rows), settings.limit)
+    rows = source.open(_columns(source, settings))
+    checked = checked_rows(rows, where=source.where, text=settings.text, required=required, id_column=settings.id)
+    return islice(good_rows(checked), settings.limit)
+
+
+def _columns(source: Source, settings: TextSettings) -> list[str]:
+    """The columns to read. One that is not there would have all of them read, and the usual ids need not be there."""
+    columns = [*settings.text, *settings.label_columns]
+    if settings.id is not None:
+        return [*columns, settings.id]
+    first = next((row for row in source.open(None) if not isinstance(row, BadRow)), (0, {}))
+    return [*columns, *(name for name in id_columns(None) if name in first[1])]
 
 
 class _SplitPass:
@@ -190,23 +193,13 @@ class _SplitPass:
         return [[values[column] for _, values in batch] for column in self.settings.text]
 
     def _append(self, batch: list[tuple[int, Values]], encoded: EncodedBatch) -> None:
-        id_column = self.settings.id or DEFAULT_ID
-        ids = [self._id(row, values.get(id_column)) for row, values in batch]
+        ids = [row_id(row, values, self.settings.id) for row, values in batch]
         labels = [self.labels.add(row, label_cell(values, self.settings.label)) for row, values in batch]
         self.writer.append(encoded, ids, labels)
         self.checks.add([row for row, _ in batch], self._columns(batch), encoded.true_lengths)
         capped = np.minimum(encoded.true_lengths, self.settings.max_length + 1)
         self.length_counts += np.bincount(capped, minlength=len(self.length_counts))
         self.longest = max(self.longest, int(encoded.true_lengths.max()))
-
-    def _id(self, row: int, value: Any) -> Any:
-        if isinstance(value, str | int) and value != "":
-            return value
-        if self.settings.id is None:
-            return row
-        raise DataError(
-            f"{self.source.where}, row {row + 1}: expected a text or whole number in data.id, found {value!r}."
-        )
 
     def _finish_labels(self, names: Sequence[str] | None) -> tuple[dict[str, int] | None, Sequence[str] | None]:
         if isinstance(self.labels, NumberLabels):

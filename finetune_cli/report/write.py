@@ -10,8 +10,8 @@ from typing import Any
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.data.preparing import DEFAULT_ID
 from finetune_cli.data.readers import good_rows
+from finetune_cli.data.row_ids import id_columns, row_id
 from finetune_cli.data.sources import Source, file_source
 from finetune_cli.errors import DataError, MissingError
 from finetune_cli.records.evaluation import EvalReport
@@ -88,11 +88,11 @@ def read_raw(
     """Texts of the wanted rows (by place) and the slice columns of all, in one pass over the source."""
     texts: dict[int, tuple[str, ...]] = {}
     columns: dict[str, list[Any]] = {name: [] for name in slices}
-    needed = [*text, *slices, id_column or DEFAULT_ID]
+    needed = [*text, *slices, *id_columns(id_column)]
     try:
         source, place = open_source(), -1
         for place, (number, values) in enumerate(islice(good_rows(source.open(needed)), limit)):
-            if place >= len(ids) or ids[place] != _id(number, values.get(id_column or DEFAULT_ID)):
+            if place >= len(ids) or ids[place] != row_id(number, values, id_column):
                 raise DataError(f"{source.where}: the rows have changed since they were scored.")
             if place in wanted:
                 texts[place] = tuple(str(values.get(column, ""))[:CLIPPED] for column in text)
@@ -103,11 +103,6 @@ def read_raw(
     except (DataError, MissingError, OSError) as err:
         return RawRows(problem=str(err))
     return RawRows(texts, columns)
-
-
-def _id(row: int, value: Any) -> Any:
-    """The id that `prepare` gave the row."""
-    return value if isinstance(value, str | int) and value != "" else row
 
 
 def _facts(run: RunDir, config: RunConfig, where: str, report: EvalReport) -> Iterator[tuple[str, str]]:

@@ -131,7 +131,7 @@ def read_scored_run(name: str, split: str) -> ScoredRun:
         twice = Counter(ids).most_common(1)[0][0]
         raise DataError(
             f"{path}: id {twice!r} is there twice, and rows are paired by id. Set data.id to a column without "
-            "repeats, or leave it out, and score the run again."
+            "repeats, and score the run again."
         )
     return _as_arrays(name, config, ids, rows)
 
