@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -25,8 +26,9 @@ from finetune_cli.data.prepared import FORMAT, SplitWriter
 from finetune_cli.data.readers import BadRow, Values, good_rows
 from finetune_cli.data.row_ids import id_columns, row_id
 from finetune_cli.data.sources import Source
-from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder, one_ahead
+from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError
+from finetune_cli.system.read_ahead import read_ahead
 
 HISTOGRAM_BINS = 16
 HEAD_ROWS = 1000  # in JSON Lines a row may leave a column out
@@ -169,9 +171,10 @@ class _SplitPass:
         """Write the split; returns its report and the class names, found here if None were given."""
         rows = _rows(self.source, self.settings, must_have_labels=not self.may_be_unlabelled)
         batches = iter(lambda: list(islice(rows, BATCH_ROWS)), [])
-        with self.writer:
-            for batch, encoded in one_ahead(self._encode, batches):
-                self._append(batch, encoded)
+        # A second thread reads and encodes the next rows while this one checks and writes.
+        with self.writer, closing(read_ahead((batch, self._encode(batch)) for batch in batches)) as encoded:
+            for batch, tokens in encoded:
+                self._append(batch, tokens)
         num_rows = int(self.length_counts.sum())
         if not num_rows:
             raise DataError(f"{self.source.where} has no rows. Expected at least one.")

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, TypeAlias
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.readers import READERS, BadRow, Row, Values, read_rows, read_stream
 from finetune_cli.errors import DataError
-from finetune_cli.predictions.read_ahead import InterruptibleInput
 from finetune_cli.runs.target import Target, text_columns
+from finetune_cli.system.read_ahead import InterruptibleInput
 
 TEXT_NAMES = ("text", "text_pair")
 PLAIN_TEXT = ".txt"
