@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.row_metrics import ECE_BINS
-from finetune_cli.report.answers import Answers
+from finetune_cli.runs.answers import Answers
 
 RESIDUAL_BINS = 25
 SCATTER_POINTS = 600

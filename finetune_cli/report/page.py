@@ -13,7 +13,6 @@ import numpy as np
 
 from finetune_cli.evaluation.confusion import IntArray
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
-from finetune_cli.report.answers import Answers
 from finetune_cli.report.curves import Curves, Evaluation, best_of
 from finetune_cli.report.findings import (
     Calibration,
@@ -26,6 +25,7 @@ from finetune_cli.report.findings import (
     worst_errors,
 )
 from finetune_cli.report.slices import SliceScore, Slicing, by_column, by_length, score_all
+from finetune_cli.runs.answers import Answers
 from finetune_cli.tasks import METRICS
 
 MAX_MATRIX_CLASSES = 20

@@ -15,11 +15,11 @@ from finetune_cli.data.row_ids import id_columns, row_id
 from finetune_cli.data.sources import Source, file_source
 from finetune_cli.errors import DataError, MissingError
 from finetune_cli.records.evaluation import EvalReport
-from finetune_cli.report.answers import read_answers
 from finetune_cli.report.curves import read_curves
 from finetune_cli.report.page import Lengths, RawRows, build_page, select_rows
 from finetune_cli.report.rendering import evaluation_html, evaluation_markdown
 from finetune_cli.report.slices import SliceScore, slice_metric
+from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.rows import data_sources
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import replacing
