@@ -12,8 +12,7 @@ import numpy as np
 
 from finetune_cli.config.fields import BootstrapConfig, RunConfig
 from finetune_cli.config.load import config_diff, to_yaml
-from finetune_cli.config.messages import did_you_mean
-from finetune_cli.errors import ConfigError, GateFailedError
+from finetune_cli.errors import ConfigError, GateFailedError, did_you_mean
 from finetune_cli.evaluation.comparison import (
     Difference,
     compare_predictions,
@@ -103,7 +102,7 @@ def _rules(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Seq
             problem = f"loss is not kept by row; use {'mse' if kind == 'regression' else 'log_loss'}"
         if problem:
             option = "--fail-if-worse" if name in fail_if_worse else "--metric" if name in metrics else "metric"
-            choice = f"Allowed: {', '.join(allowed)}{did_you_mean(name, allowed)}"
+            choice = f"Allowed: {', '.join(allowed)}{did_you_mean(name, allowed, before='. ')}"
             raise ConfigError(f"{option} {name}: {problem}. {choice}")
     bootstrap = configs[0].evaluation.bootstrap if configs else BootstrapConfig()
     samples = bootstrap.samples or BootstrapConfig().samples  # switched off for single scores, but needed here

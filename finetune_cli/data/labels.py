@@ -6,7 +6,6 @@ distinct values are judged and every code gets its class number. So one pass is 
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from finetune_cli.data.checks.findings import ROWS_SHOWN, row_list
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, did_you_mean
 
 MAX_DISTINCT = 10_000  # more are hardly classes; keeps memory constant when the wrong column is named
 WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)
@@ -224,8 +223,7 @@ def _rows(entries: Sequence[_Value]) -> str:
 
 def _described(entry: _Value, names: Sequence[str]) -> str:
     shown = ", ".join(names[:20]) + (f" ... ({len(names)} in all)" if len(names) > 20 else "")
-    close = difflib.get_close_matches(str(entry.value).strip(), names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(str(entry.value).strip(), names, shown=repr)
     return f"{entry.value!r} in {_rows([entry])}. The classes are: {shown}.{hint}"
 
 

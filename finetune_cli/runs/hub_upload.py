@@ -10,8 +10,7 @@ from typing import Any
 
 from finetune_cli.config.fields import HubConfig
 from finetune_cli.config.text import hide_secrets
-from finetune_cli.errors import ConfigError, ExitCode, MissingError, RunFailedError
-from finetune_cli.models.files import first_line
+from finetune_cli.errors import ConfigError, ExitCode, MissingError, RunFailedError, first_line
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.session import logging_to
 

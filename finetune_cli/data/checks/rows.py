@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
 from finetune_cli.data.readers import BadRow, Row, Values
 from finetune_cli.data.row_ids import is_id
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +53,7 @@ def _require_columns(values: Values, columns: Mapping[str, str], where: str) -> 
         return
     column = missing[0]
     by_lower = {name.lower(): name for name in values}
-    close = difflib.get_close_matches(column.lower(), by_lower, n=1)
-    hint = f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+    hint = did_you_mean(column.lower(), by_lower, shown=lambda name: repr(by_lower[name]))
     raise DataError(
         f"{where}: expected the {'columns' if len(missing) > 1 else 'column'} {', '.join(map(repr, missing))}; found "
         f"{', '.join(map(repr, values))}.{hint} Name yours: -s {columns[column]}=..."
