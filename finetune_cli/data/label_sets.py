@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.checks.findings import ROWS_SHOWN, row_list
+from finetune_cli.data.checks.findings import ROWS_SHOWN
 from finetune_cli.data.label_cells import split_names
 from finetune_cli.data.labels import ClassLabels, NumberLabels
 from finetune_cli.errors import DataError
+from finetune_cli.records.preparation import row_list
 
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 UNLABELLED = (-1, "-1")

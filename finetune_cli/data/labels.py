@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.checks.findings import ROWS_SHOWN, row_list
+from finetune_cli.data.checks.findings import ROWS_SHOWN
 from finetune_cli.errors import DataError, did_you_mean
+from finetune_cli.records.preparation import row_list
 
 MAX_DISTINCT = 10_000  # more are hardly classes; keeps memory constant when the wrong column is named
 WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)

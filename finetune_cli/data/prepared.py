@@ -25,6 +25,7 @@ import numpy as np
 from finetune_cli.data.tokenization import EncodedBatch
 from finetune_cli.errors import DataError, RunFailedError
 from finetune_cli.models.files import pad_token_id
+from finetune_cli.records.preparation import PrepareReport
 from finetune_cli.tasks import Kind
 
 logger = logging.getLogger(__name__)
@@ -104,14 +105,14 @@ class PreparedData:
     """The tokenised splits of a data set and what is known of them.
 
     key: equal when data, tokenizer and text settings are equal. label_names: classes in the order of their numbers, or
-    None in regression. report: what the manifest says, for people and for run.json.
+    None in regression. report: what `prepare` says of them.
     """
 
     directory: Path
     key: str
     splits: dict[str, PreparedSplit]
     label_names: tuple[str, ...] | None
-    report: dict[str, Any]
+    report: PrepareReport
 
     @property
     def kind(self) -> Kind:
@@ -141,7 +142,8 @@ def open_prepared(directory: Path) -> PreparedData | None:
         for name, size in manifest["files"].items():
             if (directory / name).stat().st_size != size:
                 raise ValueError(f"{name} is not {size} bytes long")
-        splits = {name: _open_split(directory / "splits" / name) for name in manifest["report"]["splits"]}
+        report = PrepareReport.from_json(manifest["report"])
+        splits = {name: _open_split(directory / "splits" / name) for name in report.splits}
     except FileNotFoundError as err:
         if directory.exists():
             logger.warning("%s is incomplete (%s is missing); preparing again", directory, err.filename)
@@ -150,7 +152,7 @@ def open_prepared(directory: Path) -> PreparedData | None:
         logger.warning("%s is damaged (%s); preparing again", directory, err)
         return None
     names = manifest["label_names"]
-    return PreparedData(directory, directory.name, splits, None if names is None else tuple(names), manifest["report"])
+    return PreparedData(directory, directory.name, splits, None if names is None else tuple(names), report)
 
 
 def _open_split(folder: Path) -> PreparedSplit:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.checks.findings import Finding
 from finetune_cli.data.checks.labels import balance_findings, joined_finding, spelling_finding, unseen_finding
 from finetune_cli.data.checks.repeats import TextHashes
 from finetune_cli.data.checks.rows import checked_rows
@@ -28,6 +27,7 @@ from finetune_cli.data.row_ids import id_columns, row_id
 from finetune_cli.data.sources import Source
 from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError
+from finetune_cli.records.preparation import Finding, PrepareReport, SplitReport
 from finetune_cli.system.read_ahead import read_ahead
 
 HISTOGRAM_BINS = 16
@@ -100,37 +100,31 @@ def prepare_splits(
 ) -> dict[str, Any]:
     """Tokenise every split into `directory`, train first; returns `label_names` and `report` for the manifest.
 
-    report["findings"] has what the data checks found, as Finding's fields, whatever level the config gives them: the
-    levels do not decide what is stored. Raises DataError for rows, labels and columns that do not fit.
+    The report has all that the data checks found, whatever level the config gives them. Raises DataError for rows,
+    labels and columns that do not fit.
     """
     start = time.perf_counter()
     names: Sequence[str] | None = None
     if settings.kind != "regression":
         names = settings.labels or (sources["train"].label_names if isinstance(settings.label, str) else settings.label)
-    reports: dict[str, Any] = {}
+    reports: dict[str, SplitReport] = {}
     findings: list[Finding] = []
     seen: list[TextHashes] = []
     for split, source in sources.items():
         split_pass = _SplitPass(split, source, settings, encoder, directory / "splits" / split)
         reports[split], names = split_pass.run(names)
-        in_train = reports["train"]["labels"] if "train" in reports else None
+        in_train = reports["train"].labels if "train" in reports else None
         findings += split_pass.findings(names, in_train, seen)
         seen.append(split_pass.checks.hashes)
-    counts = {split: report["labels"] for split, report in reports.items() if report["labels"]}
-    rows_of_train = reports["train"]["rows"] if "train" in reports and settings.kind == "multilabel" else None
+    counts = {split: report.labels for split, report in reports.items() if report.labels}
+    rows_of_train = reports["train"].rows if "train" in reports and settings.kind == "multilabel" else None
     findings += balance_findings(
         counts, {split: source.where for split, source in sources.items()}, rows_of_train=rows_of_train
     )
     seconds = time.perf_counter() - start
-    rows = sum(report["rows"] for report in reports.values())
-    report = {
-        "max_length": settings.max_length,
-        "splits": reports,
-        "seconds": round(seconds, 3),
-        "rows_per_second": round(rows / seconds, 1),
-        "findings": [asdict(finding) for finding in findings],
-    }
-    return {"label_names": names and list(names), "report": report}
+    rows = sum(report.rows for report in reports.values())
+    report = PrepareReport(settings.max_length, reports, round(seconds, 3), round(rows / seconds, 1), findings)
+    return {"label_names": names and list(names), "report": report.to_json()}
 
 
 def _rows(source: Source, settings: TextSettings, *, must_have_labels: bool) -> Iterator[tuple[int, Values]]:
@@ -165,9 +159,9 @@ class _SplitPass:
         self.length_counts = np.zeros(settings.max_length + 2, np.int64)
         self.longest = 0
         self.checks = SplitChecks(split, source.where, max_length=settings.max_length, folder=folder)
-        self.labels_per_row: dict[str, Any] = {}  # a part of the report, of several labels a row alone
+        self.labels_per_row: dict[str, int] | None = None
 
-    def run(self, names: Sequence[str] | None) -> tuple[dict[str, Any], Sequence[str] | None]:
+    def run(self, names: Sequence[str] | None) -> tuple[SplitReport, Sequence[str] | None]:
         """Write the split; returns its report and the class names, found here if None were given."""
         rows = _rows(self.source, self.settings, must_have_labels=not self.may_be_unlabelled)
         batches = iter(lambda: list(islice(rows, BATCH_ROWS)), [])
@@ -183,7 +177,7 @@ class _SplitPass:
                 f"{self.source.where}: the text is empty in all {num_rows} rows. Is data.text the right column?"
             )
         label_counts, names = self._finish_labels(names)
-        return self._report(num_rows, label_counts) | self.labels_per_row, names
+        return self._report(num_rows, label_counts), names
 
     def _encode(self, batch: list[tuple[int, Values]]) -> EncodedBatch:
         texts, *pairs = self._columns(batch)
@@ -216,32 +210,32 @@ class _SplitPass:
             return None, names
         self.writer.map_labels(numbers)
         if isinstance(self.labels, LabelSets):
-            self.labels_per_row = {"labels_per_row": self.labels.labels_per_row(numbers)}
+            self.labels_per_row = self.labels.labels_per_row(numbers)
         return self.labels.counts(numbers, names), names
 
-    def _report(self, num_rows: int, label_counts: dict[str, int] | None) -> dict[str, Any]:
-        """Lengths are tokens before truncation; histogram: [from, to, rows], the last one open-ended."""
+    def _report(self, num_rows: int, label_counts: dict[str, int] | None) -> SplitReport:
         ends = np.cumsum(self.length_counts)
         last = self.settings.max_length + 1
         quantiles = {name: int(np.searchsorted(ends, max(share * num_rows, 1))) for name, share in QUANTILES.items()}
         width = -(-self.settings.max_length // HISTOGRAM_BINS)
         edges = range(1, last, width)
-        histogram: list[list[int | None]] = [
-            [low, min(low + width, last) - 1, int(self.length_counts[low : min(low + width, last)].sum())]
+        histogram: list[tuple[int, int | None, int]] = [
+            (low, min(low + width, last) - 1, int(self.length_counts[low : min(low + width, last)].sum()))
             for low in edges
         ]
         num_truncated = int(self.length_counts[last])
-        return {
-            "where": self.source.where,
-            "fingerprint": self.source.fingerprint,
-            "rows": num_rows,
-            "labels": label_counts,
-            "lengths": quantiles | {"max": self.longest},
-            "histogram": [*histogram, [last, None, num_truncated]],
-            "truncated": num_truncated,
-            "truncated_share": num_truncated / num_rows,
-            "empty_texts": self.checks.scan.empty.count,
-        }
+        return SplitReport(
+            where=self.source.where,
+            fingerprint=self.source.fingerprint,
+            rows=num_rows,
+            labels=label_counts,
+            lengths=quantiles | {"max": self.longest},
+            histogram=[*histogram, (last, None, num_truncated)],
+            truncated=num_truncated,
+            truncated_share=num_truncated / num_rows,
+            empty_texts=self.checks.scan.empty.count,
+            labels_per_row=self.labels_per_row,
+        )
 
     def findings(
         self, names: Sequence[str] | None, in_train: Mapping[str, int] | None, seen: Sequence[TextHashes]

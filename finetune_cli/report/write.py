@@ -40,8 +40,8 @@ def write_report(
     folder, evaluation = run.evaluation(report.split), config.evaluation
     answers = read_answers(folder / "predictions.jsonl")
     rows = prepared.splits[report.split]
-    facts = prepared.report["splits"][report.split]
-    lengths = Lengths(rows.lengths, prepared.report["max_length"], facts["truncated"])
+    split = prepared.report.splits[report.split]
+    lengths = Lengths(rows.lengths, prepared.report.max_length, split.truncated)
     selection = select_rows(answers, lengths)
     raw = read_raw(
         lambda: data_sources(config, offline=True)[report.split] if file is None else file_source(file),
@@ -67,7 +67,7 @@ def write_report(
             evaluation.bootstrap.level,
             config.seed,
         ),
-        facts=_facts(run, config, facts["where"], report),
+        facts=_facts(run, config, split.where, report),
     )
     for name, content in (("report.html", evaluation_html(page)), ("report.md", evaluation_markdown(page))):
         with replacing(folder / name) as page_file:

@@ -249,7 +249,7 @@ def build_run_schedule(parts: Parts, optimizer: Optimizer) -> LRScheduler:
 
 def build_batches(parts: Parts) -> EpochLoader:
     train, state, chosen = parts.prepared.splits["train"], PartialState(), parts.device_settings
-    max_length: int = parts.prepared.report["max_length"]
+    max_length = parts.prepared.report.max_length
     rows = TrainingRows(
         train,
         train.known_labels(),

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from finetune_cli.data.checks.findings import ROWS_SHOWN, Finding, rows_of
+from finetune_cli.data.checks.findings import ROWS_SHOWN, rows_of
 from finetune_cli.data.checks.spilled import SpilledArray
+from finetune_cli.records.preparation import Finding
 
 IMBALANCE = 10  # times as many rows in the largest class as in the smallest: then accuracy says little
 NAMES_SHOWN = 3
