@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, ExitCode, GateFailedError
 from finetune_cli.models import building, files, lora
 from finetune_cli.records.evaluation import EvalReport, GateOutcome
+from finetune_cli.records.run import Fingerprints, RunRecord
 from finetune_cli.records.training import SeedsReport, TrainReport
 from finetune_cli.report.write import write_report
 from finetune_cli.runs.fit import Fit, fit, step_of
@@ -108,24 +109,23 @@ def _train_one(
         finished, checkpoint = decision[0]
         if not finished:
             # A continued run started from the model that its record names, whatever has become of that since.
-            known = run.read_record().get("fingerprints", {}).get("model") if checkpoint else None
-            facts = {
-                "seed": config.seed,
-                "processes": state.num_processes,
-                "devices": gather_object([_device_name(state.device)]),
-                "fingerprints": {"data": prepared.key, "model": known or _model_fingerprint(config, offline=offline)},
-            }
-            session: AbstractContextManager[dict[str, Any]] = nullcontext({})
-            with recorded(run, facts) if state.is_main_process else session as record:
+            known = run.read_record().fingerprints.model if checkpoint else None
+            started = RunRecord(
+                seed=config.seed,
+                processes=state.num_processes,
+                devices=gather_object([_device_name(state.device)]),
+                fingerprints=Fingerprints(prepared.key, known or _model_fingerprint(config, offline=offline)),
+            )
+            with recorded(run, started) if state.is_main_process else nullcontext(started) as record:
                 with _heard(run, config, listen, going_on=checkpoint is not None, offline=offline) as heard:
                     fitted = fit(run, config, prepared, rules, checkpoint=checkpoint, offline=offline, listen=heard)
                 give_back_freed_memory()  # activations and moments; the best model is read into memory next
                 if state.is_main_process:
-                    record |= _facts(fitted, prepared, checkpoint)
+                    _note_training(record, fitted, prepared, checkpoint)
                     _export_best(run, config, prepared, fitted)
                     reports = _score_best(run, config, prepared, fitted.device)
                     if not all(outcome.passed for outcome in _gates(config, reports)):
-                        record["exit_code"] = ExitCode.GATE_FAILED
+                        record.exit_code = ExitCode.GATE_FAILED
             state.wait_for_everyone()
         try:
             report = _with_gates(config, read_report(run, already_finished=finished))
@@ -170,7 +170,7 @@ def _open_run(
         raise ConfigError(f"--overwrite would delete this run's checkpoints, and --resume {named} needs one. Drop one.")
     if run.holds_work() and not overwrite:
         _require_same_run(run, config, prepared)
-        finished = run.read_record().get("status") == "finished"
+        finished = run.read_record().is_finished
         if finished and resume == "never":
             raise ConfigError(f"{run.path} holds a finished run. To train it anew from the start, say --overwrite.")
         if finished and named is None:
@@ -193,7 +193,7 @@ def _keep_config(run: RunDir, config: RunConfig) -> None:
 def _require_same_run(run: RunDir, config: RunConfig, prepared: PreparedData) -> None:
     """Refuse to mix two runs in one directory; see `run_differences`."""
     differences = run_differences(load_config(run.config), config)
-    key = run.read_record().get("fingerprints", {}).get("data")
+    key = run.read_record().fingerprints.data
     if key not in (None, prepared.key) and not differences:
         differences = ["  the rows, the tokenizer or the way that texts are encoded have changed"]
     if differences:
@@ -217,19 +217,15 @@ def _model_fingerprint(config: RunConfig, *, offline: bool) -> str | None:
     )
 
 
-def _facts(fitted: Fit, prepared: PreparedData, checkpoint: Path | None) -> dict[str, Any]:
-    """What run.json says of the training; rows per second are over the whole run, resumes and scoring included."""
+def _note_training(record: RunRecord, fitted: Fit, prepared: PreparedData, checkpoint: Path | None) -> None:
+    """Add to the record what is known once the last update is done."""
     progress, rows = fitted.progress, prepared.splits["train"].num_rows
-    return {
-        "precision": fitted.mixed_precision.replace("no", "fp32"),
-        "micro_batch_size": fitted.micro_batch_size,
-        "steps": progress.step,
-        "best_step": progress.best_step,
-        "resumed_from": step_of(checkpoint),
-        "training_seconds": progress.seconds,
-        "rows_per_second": fitted.epochs * rows / progress.seconds,
-        "torch_threads": torch.get_num_threads(),
-    }
+    record.precision = fitted.mixed_precision.replace("no", "fp32")
+    record.micro_batch_size = fitted.micro_batch_size
+    record.steps, record.best_step, record.resumed_from = progress.step, progress.best_step, step_of(checkpoint)
+    record.training_seconds = progress.seconds
+    record.rows_per_second = fitted.epochs * rows / progress.seconds
+    record.torch_threads = torch.get_num_threads()
 
 
 def _export_best(run: RunDir, config: RunConfig, prepared: PreparedData, fitted: Fit) -> None:

@@ -118,11 +118,11 @@ def _facts(run: RunDir, config: RunConfig, where: str, report: EvalReport) -> It
     if report.decision:
         rule = report.decision.rule
         yield "decision rule", f"{rule}; fitted on {rule.n} rows of {rule.split}"
-    if started := record.get("started"):
-        yield "started", str(started)
-    if devices := record.get("devices"):
-        yield "devices", ", ".join(map(str, devices))
-    if commit := record.get("git_commit"):
-        yield "git commit", str(commit)
-    if versions := record.get("versions"):
-        yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    if record.started:
+        yield "started", record.started
+    if record.devices:
+        yield "devices", ", ".join(record.devices)
+    if record.git_commit:
+        yield "git commit", record.git_commit
+    if record.versions:
+        yield "versions", ", ".join(f"{name} {version}" for name, version in record.versions.items() if version)
