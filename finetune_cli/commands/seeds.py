@@ -138,7 +138,7 @@ def _open(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
 
 def _require_same_runs(run: RunDir, config: RunConfig) -> None:
     there = load_config(run.config)
-    differences = run_differences(there, config, but=("training.seeds",))
+    differences = run_differences(there, config, ignore=("training.seeds",))
     left_out = [seed for seed in there.training.seeds or () if seed not in (config.training.seeds or ())]
     if left_out:
         differences.append(f"  training.seeds: {_listed(left_out)} left out; finished seeds are not trained again")

@@ -14,7 +14,7 @@ import numpy as np
 from finetune_cli.evaluation.confusion import IntArray
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
 from finetune_cli.report.curves import Curves, Evaluation, best_of
-from finetune_cli.report.findings import (
+from finetune_cli.report.error_analysis import (
     Calibration,
     Residuals,
     Suspects,

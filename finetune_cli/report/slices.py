@@ -17,7 +17,7 @@ from finetune_cli.evaluation.confusion import CONFUSION_METRICS, IntArray
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.uncertainty import bootstrap_intervals
 from finetune_cli.records.evaluation import MetricValue
-from finetune_cli.report.findings import wilson
+from finetune_cli.report.error_analysis import wilson
 from finetune_cli.runs.answers import Answers
 
 MAX_GROUPS = 12

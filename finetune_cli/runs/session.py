@@ -30,7 +30,7 @@ STATUS: dict[int, Status] = {
     ExitCode.NOT_FINISHED: "stopped",
     ExitCode.INTERRUPTED: "stopped",
 }
-OWN = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks")  # what no row and no weight depends on
+NO_EFFECT = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks")  # on rows and weights
 
 
 @contextmanager
@@ -71,12 +71,12 @@ def _remove_if_unused(run: RunDir) -> None:
             run.path.rmdir()
 
 
-def run_differences(there: RunConfig, now: RunConfig, *, but: tuple[str, ...] = ()) -> list[str]:
-    """The settings, a line for each, that make these two runs; those of OWN and `but` may change on one directory."""
+def run_differences(there: RunConfig, now: RunConfig, *, ignore: tuple[str, ...] = ()) -> list[str]:
+    """A line for each setting that makes these two runs; those of NO_EFFECT and `ignore` may change."""
     return [
         f"  {key}: {old!r} there, {new!r} now"
         for key, old, new in config_diff(there, now)
-        if not any(key == own or key.startswith(f"{own}.") for own in (*OWN, *but))
+        if not any(key == own or key.startswith(f"{own}.") for own in (*NO_EFFECT, *ignore))
     ]
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: every file and field that DESIGN section 4 promises, and a config that repeats the run."""
+"""What a run leaves on disk: every file and field that is promised, and a config that repeats the run."""
 
 from __future__ import annotations
 

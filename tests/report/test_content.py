@@ -16,7 +16,14 @@ from finetune_cli.records.evaluation import EvalReport, MetricValue
 from finetune_cli.report.charts import tick_label, ticks
 from finetune_cli.report.curves import MAX_POINTS, best_of, read_curves
 from finetune_cli.report.disagreement import disagreement
-from finetune_cli.report.findings import calibration, confused_pairs, label_suspects, residuals, wilson, worst_errors
+from finetune_cli.report.error_analysis import (
+    calibration,
+    confused_pairs,
+    label_suspects,
+    residuals,
+    wilson,
+    worst_errors,
+)
 from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, build_page, select_rows
 from finetune_cli.report.rendering import clean, escape_markdown, evaluation_html, evaluation_markdown, number
 from finetune_cli.report.slices import EMPTY, SliceScore, by_column, by_length, slice_metric

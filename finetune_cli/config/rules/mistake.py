@@ -10,7 +10,7 @@ from finetune_cli.tasks import METRICS
 Get = Callable[[str], Any]
 
 
-class Finding(NamedTuple):
+class Mistake(NamedTuple):
     """A mistake: where, in words, and whether the key itself is wrong rather than its value."""
 
     path: KeyPath
