@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from finetune_cli.data.label_sets import set_in_words
 from finetune_cli.errors import DataError
-from finetune_cli.evaluation.comparison import right_rows
-from finetune_cli.evaluation.metrics import Array
+from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds.base import Array, TaskKind
 from finetune_cli.tasks import Kind
 
 
@@ -41,9 +41,19 @@ class Answers:
             return "regression"
         return "multilabel" if self.labels.ndim == 2 else "classification"
 
+    @property
+    def task(self) -> TaskKind:
+        return KINDS[self.kind]
+
     def correct(self) -> NDArray[np.bool_]:
         """bool (N,): the class is right; with several labels a row, all of them are."""
-        return right_rows(self.labels, self.predictions)
+        return self.task.right(self.labels, self.predictions)
+
+    def scores(self, *, of_probabilities: bool) -> Array:
+        """What the metrics take. A predicted class counts as it was given, also where it is not the likeliest one."""
+        if of_probabilities and self.probabilities is not None:
+            return self.probabilities
+        return self.task.as_scores(self.predictions, len(self.classes or ()))
 
     def label_of(self, row: int) -> str:
         return self._in_words(self.labels[row])
