@@ -71,22 +71,22 @@ class DataError(FinetuneError):
     exit_code = ExitCode.DATA
 
 
-class GateFailedError(FinetuneError):
+class _WithReport(FinetuneError):
+    """Comes when the work is done and its report made."""
+
+    def __init__(self, message: str, report: Any):
+        super().__init__(message)
+        self.report = report
+
+
+class GateFailedError(_WithReport):
     """A score does not reach what a `--gate` asks for; `report` is the EvalReport with all scores."""
 
     exit_code = ExitCode.GATE_FAILED
 
-    def __init__(self, message: str, report: Any):
-        super().__init__(message)
-        self.report = report
 
-
-class SeedsFailedError(RunFailedError):
+class SeedsFailedError(_WithReport, RunFailedError):
     """Some of several seeds failed; `report` is the SeedsReport of the others."""
-
-    def __init__(self, message: str, report: Any):
-        super().__init__(message)
-        self.report = report
 
 
 class MissingError(FinetuneError):

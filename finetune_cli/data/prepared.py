@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 import shutil
 import tempfile
 import time
@@ -26,6 +25,7 @@ from finetune_cli.data.tokenization import EncodedBatch
 from finetune_cli.errors import DataError, RunFailedError
 from finetune_cli.models.files import pad_token_id
 from finetune_cli.records.preparation import PrepareReport
+from finetune_cli.system.files import sync_directory, sync_file
 from finetune_cli.tasks import Kind
 
 logger = logging.getLogger(__name__)
@@ -299,20 +299,13 @@ def _build_aside(directory: Path, build: Callable[[Path], dict[str, Any]]) -> Pr
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
-        _sync(path)
+        sync_file(path)
     manifest["files"] = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     path = folder / MANIFEST
     path.write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
-    for made in (path, *(entry for entry in folder.rglob("*") if entry.is_dir()), folder):
-        _sync(made)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_file(path)
+    for made in (*(entry for entry in folder.rglob("*") if entry.is_dir()), folder):
+        sync_directory(made)
 
 
 def _move_into_place(aside: Path, directory: Path) -> PreparedData:
@@ -322,7 +315,7 @@ def _move_into_place(aside: Path, directory: Path) -> PreparedData:
         shutil.rmtree(damaged, ignore_errors=True)
     try:
         aside.rename(directory)
-        _sync(directory.parent)
+        sync_directory(directory.parent)
     except OSError:
         if not directory.exists():
             raise

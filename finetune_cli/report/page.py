@@ -13,7 +13,8 @@ import numpy as np
 
 from finetune_cli.evaluation.confusion import IntArray
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
-from finetune_cli.report.curves import Curves, Evaluation
+from finetune_cli.records.training import EvalRecord
+from finetune_cli.report.curves import Curves
 from finetune_cli.report.error_analysis import (
     Calibration,
     Residuals,
@@ -99,7 +100,7 @@ class EvaluationPage:
     level: float
     facts: list[tuple[str, str]]
     curves: Curves | None
-    best: Evaluation | None
+    best: EvalRecord | None
     calibration: Calibration | None
     residuals: Residuals | None
     pairs: list[tuple[str, str, int, float]]
@@ -142,7 +143,7 @@ class EvaluationPage:
         return 0 < len(self.report.confusion) <= MAX_MATRIX_CLASSES
 
     @property
-    def evaluations_shown(self) -> list[Evaluation]:
+    def evaluations_shown(self) -> list[EvalRecord]:
         """The last ones, where there are many."""
         return [] if self.curves is None else self.curves.evaluations[-MAX_EVALUATIONS:]
 

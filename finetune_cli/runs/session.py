@@ -107,8 +107,13 @@ def recorded(run: RunDir, started: RunRecord) -> Iterator[RunRecord]:
         finally:
             record.status, record.exit_code = STATUS.get(code, "failed"), int(code)
             record.seconds, record.peak_memory_bytes = time.monotonic() - began, peak_memory_bytes()
-            with _telling_only(after_failure=STATUS.get(code) != "finished"):
+            try:
                 run.write_record(record)
+            except OSError as err:
+                if record.is_finished:
+                    raise
+                # The error under way says what is wrong.
+                logger.warning("run.json does not say how the run ended: %s", err)
 
 
 def read_report(run: RunDir, *, already_finished: bool) -> TrainReport:
@@ -148,17 +153,6 @@ def note_failed_launch(run: RunDir, exit_code: int) -> None:
             error = "A process of the group was killed or failed; its message is in the output."
             status = STATUS.get(exit_code, "failed")
             run.write_record(replace(record, status=status, exit_code=exit_code, error=error))
-
-
-@contextmanager
-def _telling_only(*, after_failure: bool) -> Iterator[None]:
-    """After a failure, a record that cannot be written is a warning: the error under way says what is wrong."""
-    try:
-        yield
-    except OSError as err:
-        if not after_failure:
-            raise
-        logger.warning("run.json does not say how the run ended: %s", err)
 
 
 class _LogFile(logging.FileHandler):

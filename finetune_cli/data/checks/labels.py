@@ -29,17 +29,12 @@ def spelling_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str
     places = _places_with(labels, [number for group in groups for number in group[1:]])
     shown = "; ".join(" and ".join(repr(names[number]) for number in group) for group in groups[:NAMES_SHOWN])
     more = f" ... ({len(groups)} such names)" if len(groups) > NAMES_SHOWN else ""
-    return Finding(
-        "label_spelling",
-        "train",
-        where,
-        len(places),
-        _first(rows, places),
+    problem = (
         f"{rows_of(len(places), len(labels), 'has', 'have')} the rarer spelling of a label: {shown}{more} are "
-        f"different classes now",
-        None,
-        "Write each label in one way.",
+        f"different classes now"
     )
+    advice = "Write each label in one way."
+    return Finding("label_spelling", "train", where, len(places), _first(rows, places), problem, None, advice)
 
 
 def joined_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str], where: str) -> Finding | None:
@@ -53,16 +48,10 @@ def joined_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str],
     if not len(places):
         return None
     verb = "looks like two labels" if len(_parts(names[joined[0]])) == 2 else "looks like several labels"
-    return Finding(
-        "label_spelling",
-        "train",
-        where,
-        len(places),
-        _first(rows, places),
-        f"{rows_of(len(places), len(labels), 'has', 'have')} a label that joins others: {names[joined[0]]!r} {verb}",
-        None,
-        "In CSV labels are joined by |, as in a|b; in JSON Lines write a list.",
-    )
+    count = rows_of(len(places), len(labels), "has", "have")
+    problem = f"{count} a label that joins others: {names[joined[0]]!r} {verb}"
+    advice = "In CSV labels are joined by |, as in a|b; in JSON Lines write a list."
+    return Finding("label_spelling", "train", where, len(places), _first(rows, places), problem, None, advice)
 
 
 def _parts(name: str) -> set[str]:
