@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finetune_cli.data.checks.findings import ROWS_SHOWN
 from finetune_cli.errors import DataError, MissingError
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 BATCH_ROWS = 2048  # rows handed to the Rust tokenizer at once: enough for its threads, little memory
-ROWS_SHOWN = 5
 
 
 @dataclass(frozen=True)

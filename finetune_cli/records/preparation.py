@@ -104,10 +104,9 @@ class PrepareReport:
 
     def to_json(self) -> dict[str, Any]:
         fields = dataclasses.asdict(self)
-        parts = [fields, *fields["splits"].values(), *fields["findings"]]
-        for part in parts:
+        for part in (fields, *fields["splits"].values(), *fields["findings"]):
             for name in ("key", "reused", "padding", "labels_per_row", "level"):
-                if name in part and part[name] is None:
+                if part.get(name, ...) is None:
                     del part[name]
         return fields
 

@@ -128,17 +128,15 @@ def _rows(file: Path) -> Iterator[tuple[int, Any]]:
     try:
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield number, _parsed(line)
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    row = None
+                yield number, row
     except (OSError, UnicodeDecodeError) as err:
         raise DataError(f"{file}: cannot be read as JSON Lines ({getattr(err, 'strerror', None) or err}).") from err
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
 
 
 def _row_problem(row: Any, first: Any) -> str | None:

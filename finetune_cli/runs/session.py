@@ -110,9 +110,8 @@ def recorded(run: RunDir, started: RunRecord) -> Iterator[RunRecord]:
             try:
                 run.write_record(record)
             except OSError as err:
-                if record.is_finished:
+                if record.is_finished:  # else the error under way says what is wrong
                     raise
-                # The error under way says what is wrong.
                 logger.warning("run.json does not say how the run ended: %s", err)
 
 

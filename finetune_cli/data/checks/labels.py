@@ -68,16 +68,10 @@ def unseen_finding(
     if not len(places):
         return None
     found = [names[number] for number in unseen if len(_places_with(labels[places], [number]))]
-    return Finding(
-        "unseen_labels",
-        split,
-        where,
-        len(places),
-        _first(rows, places),
-        f"{rows_of(len(places), len(labels), 'has', 'have')} a label that no row of train has: {_listed(found)}",
-        None,
-        "Add rows with it to train, or remove it: the model cannot learn it.",
-    )
+    count = rows_of(len(places), len(labels), "has", "have")
+    problem = f"{count} a label that no row of train has: {_listed(found)}"
+    advice = "Add rows with it to train, or remove it: the model cannot learn it."
+    return Finding("unseen_labels", split, where, len(places), _first(rows, places), problem, None, advice)
 
 
 def balance_findings(
@@ -119,18 +113,13 @@ def _uneven(counts: Mapping[str, int], where: str, rows: int | None) -> Finding 
         return None
     total = sum(present.values()) if rows is None else rows
     right = f": always answering {most!r} is right in {present[most] / total:.1%}" if rows is None else ""
-    return Finding(
-        "imbalance",
-        "train",
-        where,
-        present[least],
-        [],
-        f"{rows_of(present[least], total, 'has', 'have')} the label {least!r} and {present[most]:,} have {most!r}"
-        f"{right}",
-        None,
+    count = rows_of(present[least], total, "has", "have")
+    problem = f"{count} the label {least!r} and {present[most]:,} have {most!r}{right}"
+    advice = (
         f"Judge by f1_macro{' or matthews' if rows is None else ''} rather than by accuracy; training.class_weights: "
-        "balanced gives rare classes more weight.",
+        "balanced gives rare classes more weight."
     )
+    return Finding("imbalance", "train", where, present[least], [], problem, None, advice)
 
 
 def _places_with(labels: np.ndarray, numbers: Sequence[int]) -> np.ndarray:

@@ -69,8 +69,5 @@ def _problem(values: Values, text: Sequence[str], columns: Mapping[str, str]) ->
         if not isinstance(value, str):
             found = "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
             return f"expected text in column {column!r}, found {found}. Write a text there, or leave the row out."
-    return next((_id_problem(values[name]) for name, key in columns.items() if key == "data.id"), None)
-
-
-def _id_problem(cell: object) -> str | None:
-    return None if is_id(cell) else f"expected a text or whole number in data.id, found {cell!r}."
+    no_ids = [values[name] for name, key in columns.items() if key == "data.id" and not is_id(values[name])]
+    return f"expected a text or whole number in data.id, found {no_ids[0]!r}." if no_ids else None
