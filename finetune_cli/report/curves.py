@@ -9,20 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune_cli.records.training import EvalRecord
+
 Point = tuple[float, float]
 
 SMOOTHING = 20
 MAX_POINTS = 240  # more than a chart of this width can show
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The scores after one update."""
-
-    step: int
-    epoch: float
-    loss: float
-    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -34,8 +26,8 @@ class Curves:
 
     loss: list[Point]
     learning_rate: list[Point]
-    evaluations: list[Evaluation]
-    best: Evaluation | None
+    evaluations: list[EvalRecord]
+    best: EvalRecord | None
     updates: int
 
 
@@ -44,7 +36,7 @@ def read_curves(history: Path, split: str, metrics: Sequence[str], *, best_step:
     if not history.is_file():
         return None
     updates: dict[int, dict[str, Any]] = {}
-    evaluations: dict[int, Evaluation] = {}
+    evaluations: dict[int, EvalRecord] = {}
     with history.open(encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
@@ -53,7 +45,7 @@ def read_curves(history: Path, split: str, metrics: Sequence[str], *, best_step:
             elif record["split"] == split:
                 values = {name: record[name] for name in metrics if _is_finite(record.get(name))}
                 loss = record["loss"] if _is_finite(record["loss"]) else math.nan
-                evaluations[record["step"]] = Evaluation(record["step"], record["epoch"], loss, values)
+                evaluations[record["step"]] = EvalRecord(record["step"], record["epoch"], split, loss, values)
     if not updates:
         return None
     return Curves(

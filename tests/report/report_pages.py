@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
-from finetune_cli.report.answers import Answers
 from finetune_cli.report.curves import read_curves
 from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, build_page, select_rows
 from finetune_cli.report.slices import SliceScore
+from finetune_cli.runs.answers import Answers
 
 HOSTILE = (
     "<script>alert(1)</script><img src=https://example.invalid/x onerror=alert(2)>\" style='x' `| [a](b) \u202e\x00"
@@ -25,7 +25,7 @@ def answers_of(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...])
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     ids = list(range(len(labels)))
-    return Answers("classification", ids, classes, labels, probabilities.argmax(axis=1), probabilities)
+    return Answers(ids, classes, labels, probabilities.argmax(axis=1), probabilities)
 
 
 def random_page(
