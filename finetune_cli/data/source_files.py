@@ -24,7 +24,7 @@ from finetune_cli.data.readers import (
     refuse_form,
     require_data_file,
 )
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, first_line
 from finetune_cli.system.places import in_home
 
 SAVED_SPLITS = "dataset_dict.json"  # what save_to_disk writes for several splits
@@ -150,7 +150,7 @@ def arrow_rows(files: Sequence[Path], columns: Sequence[str] | None) -> Iterator
                     yield from enumerate(batch.select(wanted).to_pylist(), start=row)
                     row += batch.num_rows
         except pa.ArrowException as err:
-            raise DataError(f"{path} is damaged: {str(err).splitlines()[0]}. Copy it again.") from err
+            raise DataError(f"{path} is damaged: {first_line(err)}. Copy it again.") from err
 
 
 def _read_json(path: Path) -> dict[str, Any]:

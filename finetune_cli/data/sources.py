@@ -5,7 +5,6 @@ A source can be read again and again, and knows a fingerprint of its content wit
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,7 +25,7 @@ from finetune_cli.data.source_files import (
     several,
 )
 from finetune_cli.data.unlabelled import labelled_only
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.system.places import in_home
 from finetune_cli.tasks import SAMPLES, Kind
 
@@ -234,8 +233,7 @@ def _similar(path: Path) -> str:
     if not path.parent.is_dir():
         return f" There is no directory {path.parent} either."
     names = [entry.name for entry in path.parent.iterdir()]
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f" Did you mean {path.parent / close[0]}?" if close else " Check the path."
+    return did_you_mean(path.name, names, shown=path.parent.joinpath) or " Check the path."
 
 
 def _may_be_hub_id(path: str) -> bool:

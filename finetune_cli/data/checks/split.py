@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.checks.findings import ROWS_SHOWN, Finding, Tally, excerpt, rows_of
+from finetune_cli.data.checks.findings import ROWS_SHOWN, Tally, excerpt, rows_of
 from finetune_cli.data.checks.repeats import TextHashes, repeated_hashes
 from finetune_cli.data.checks.spilled import SpilledArray
 from finetune_cli.data.checks.texts import TextScan
+from finetune_cli.records.preparation import Finding
 
 BLOCK_ROWS = 256  # looked at together: enough to be fast, little memory when texts are long
 TRUNCATED_SHARE = 0.01  # of rows that are cut; a few long ones are in most data

@@ -10,7 +10,7 @@ from typing import Any
 
 from finetune_cli.data.formats.files import seekable
 from finetune_cli.data.formats.row import Row
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, first_line
 
 BATCH_ROWS = 2048
 FEATURES_KEY = b"huggingface"  # where `datasets` writes the features of a table
@@ -60,5 +60,4 @@ def _opened(path: Path) -> Iterator[Any]:
         with seekable(path) as source, parquet.ParquetFile(source) as file:
             yield file
     except (pa.ArrowException, OSError) as err:
-        first_line = str(err).strip().splitlines()[0]
-        raise DataError(f"{path} is not a Parquet file or is damaged: {first_line}. Write it again.") from err
+        raise DataError(f"{path} is not a Parquet file or is damaged: {first_line(err)}. Write it again.") from err
