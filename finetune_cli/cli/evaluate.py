@@ -34,6 +34,12 @@ class Fitted(StrEnum):
     none = "none"
 
 
+class KeptProbabilities(StrEnum):
+    """Which probabilities evaluate keeps of many classes."""
+
+    all = "all"
+
+
 Split = Annotated[str, options.input_option("--split", "The split to score.", metavar="NAME")]
 
 Data = Annotated[
@@ -114,6 +120,20 @@ ScoredConfidence = Annotated[
 ]
 
 
+# `all` makes it the flag below; any other value is refused with what is allowed.
+Kept = Annotated[
+    KeptProbabilities | None,
+    options.output_option(
+        "--probabilities",
+        "Of more than 100 classes, keep the probability of each in every row, not of the likeliest alone.",
+        metavar="all",
+        show_default=False,
+    ),
+]
+
+AllProbabilities = Annotated[bool, options.output_option(options.ALL_PROBABILITIES, "", hidden=True)]
+
+
 def evaluate(
     ctx: typer.Context,
     *,
@@ -129,6 +149,8 @@ def evaluate(
     fit: Fit,
     fit_for: FitFor = None,
     min_confidence: ScoredConfidence = None,
+    probabilities: Kept = None,
+    all_probabilities: AllProbabilities = False,
     junit: JUnit = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -166,6 +188,7 @@ def evaluate(
                 fit=[kind.value for kind in fit],
                 fit_for=fit_for,
                 min_confidence=min_confidence,
+                all_probabilities=all_probabilities or probabilities is not None,
                 offline=offline,
             )
         )

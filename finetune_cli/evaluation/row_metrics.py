@@ -10,6 +10,7 @@ Dimensions: N rows, R resamples, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,8 @@ def brier(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
     errors = probabilities.copy()
     errors[np.arange(len(labels)), labels] -= 1.0
     summed = errors[:, 1:] if errors.shape[1] == 2 else errors
-    return mean_over_rows((summed**2).sum(axis=1))
+    np.square(summed, out=summed)
+    return mean_over_rows(summed.sum(axis=1))
 
 
 def expected_calibration_error(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
@@ -84,8 +86,20 @@ def auroc(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
     num_classes = probabilities.shape[1]
     if num_classes == 2:
         return two_class_auroc(labels == 1, probabilities[:, 1])
-    areas = [two_class_auroc(labels == c, probabilities[:, c]) for c in range(num_classes)]
-    return lambda weights: np.mean([area(weights) for area in areas], axis=0)
+    rows_of = sums_by_class(labels, num_classes)
+
+    @cache
+    def areas() -> list[WeightedMetric]:
+        return [two_class_auroc(labels == c, probabilities[:, c]) for c in range(num_classes)]
+
+    def mean(weights: FloatArray) -> FloatArray:
+        means = np.full(len(weights), np.nan)
+        defined = (rows_of(weights) > 0).all(axis=1)  # of thousands of classes most resamples lack one
+        if defined.any():
+            means[defined] = np.mean([area(weights[defined]) for area in areas()], axis=0)
+        return means
+
+    return mean
 
 
 ROW_METRICS: dict[str, Callable[..., WeightedMetric]] = {
