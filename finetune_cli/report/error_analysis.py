@@ -139,9 +139,19 @@ def label_suspects(answers: Answers) -> Suspects:
 
 
 def confused_pairs(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], limit: int
+) -> list[tuple[str, str, int, float]]:
+    """(label, prediction, rows, share of the label's rows) of the most frequent confusions of a matrix."""
+    cells = (
+        (label, said, count) for label, counts in enumerate(confusion) for said, count in enumerate(counts) if count
+    )
+    return pairs_of_cells(cells, classes, limit)
+
+
+def pairs_of_cells(
     cells: Iterable[tuple[int, int, int]], classes: Sequence[str], limit: int
 ) -> list[tuple[str, str, int, float]]:
-    """(label, prediction, rows, share of the label's rows) of the most frequent confusions.
+    """The same of the cells alone, as with many classes.
 
     cells: (label, prediction, rows) of the confusion matrix, by class numbers, those without rows left out.
     """

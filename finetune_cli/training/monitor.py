@@ -247,8 +247,8 @@ class Monitor:
             progress.step,
             self.best_rule.metric,
         )
-        lowest = progress.best_loss is None or loss < progress.best_loss
-        if progress.best_score is not None or not (lowest or not progress.best_step):
+        is_lower = not math.isnan(loss) and (progress.best_loss is None or loss < progress.best_loss)
+        if progress.best_score is not None or (progress.best_step and not is_lower):
             return False
         progress.best_loss, progress.best_step = or_null(loss), progress.step
         return True
