@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SPECIAL_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 DROPOUT_FIELDS = (
     "hidden_dropout_prob",
     "dropout",
@@ -49,32 +48,6 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
     if not getattr(tokenizer, "is_fast", False):
         raise MissingError(f"The tokenizer in {directory} has no fast version. Convert it to a tokenizer.json first.")
     return tokenizer
-
-
-def train_wordpiece(texts: Iterable[str], *, vocab_size: int, max_length: int, directory: Path) -> None:
-    """Train a lower-casing WordPiece vocabulary on `texts` and save it as a BERT tokenizer in `directory`."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    pieces = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk"]))
-    pieces.normalizer = normalizers.BertNormalizer(lowercase=True)
-    pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    pieces.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS.values()), show_progress=False
-    )
-    pieces.train_from_iterator(texts, trainer=trainer)
-    number = {name: pieces.get_vocab()[token] for name, token in SPECIAL_TOKENS.items()}
-    pieces.post_processor = processors.BertProcessing(
-        (SPECIAL_TOKENS["sep"], number["sep"]), (SPECIAL_TOKENS["cls"], number["cls"])
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=pieces,
-        model_max_length=max_length,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **{f"{name}_token": token for name, token in SPECIAL_TOKENS.items()},
-    )
-    tokenizer.save_pretrained(directory)
 
 
 def build_classifier(

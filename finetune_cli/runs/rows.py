@@ -124,7 +124,7 @@ def _tokenizer_source(config: RunConfig, *, offline: bool) -> tuple[Path | None,
     from finetune_cli.models.files import model_max_length, resolve_model, tokenizer_fingerprint
 
     if scratch := config.model.from_scratch:
-        return None, f"wordpiece:{scratch.vocab_size}", scratch.max_position_embeddings
+        return None, f"ordered wordpiece:{scratch.vocab_size}", scratch.max_position_embeddings
     if config.model.name_or_path is None:
         raise ConfigError("model: name_or_path or from_scratch is needed.")
     name, revision = config.model.name_or_path, config.model.revision
@@ -164,13 +164,17 @@ def _build(
     from finetune_cli.data.prepared import TOKENIZER, publish
     from finetune_cli.data.preparing import prepare_splits, train_texts
     from finetune_cli.data.tokenization import TextEncoder
-    from finetune_cli.models.building import load_tokenizer, train_wordpiece
+    from finetune_cli.models.building import load_tokenizer
+    from finetune_cli.models.vocabulary import train_wordpiece
 
     def build(folder: Path) -> dict[str, Any]:
         if scratch is not None:
-            texts = train_texts(sources["train"], settings)
-            limit = scratch.max_position_embeddings
-            train_wordpiece(texts, vocab_size=scratch.vocab_size, max_length=limit, directory=folder / TOKENIZER)
+            train_wordpiece(
+                lambda: train_texts(sources["train"], settings),
+                vocab_size=scratch.vocab_size,
+                max_length=scratch.max_position_embeddings,
+                directory=folder / TOKENIZER,
+            )
         tokenizer = load_tokenizer(model_dir or folder / TOKENIZER)
         tokenizer.save_pretrained(folder / TOKENIZER)
         encoder = TextEncoder(tokenizer, max_length=settings.max_length, truncation=settings.truncation)

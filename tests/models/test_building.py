@@ -133,16 +133,6 @@ def test_the_fingerprint_of_a_tokenizer_follows_its_files_and_its_limit(model_co
     assert files.tokenizer_fingerprint(model_copy) != before
 
 
-def test_a_vocabulary_is_learned_from_texts(tmp_path: Path) -> None:
-    building.train_wordpiece(["The film was good"] * 20, vocab_size=100, max_length=16, directory=tmp_path)
-    tokenizer = building.load_tokenizer(tmp_path)
-    encoded = tokenizer("the FILM", "good")
-    assert tokenizer.convert_ids_to_tokens(encoded["input_ids"]) == ["[CLS]", "the", "film", "[SEP]", "good", "[SEP]"]
-    assert encoded["token_type_ids"] == [0, 0, 0, 0, 1, 1]
-    assert files.pad_token_id(tmp_path) == tokenizer.pad_token_id
-    assert files.vocabulary_size(tmp_path) == len(tokenizer) <= 100
-
-
 def test_a_tokenizer_without_padding_says_what_to_do(tmp_path: Path, tiny_bert: Path) -> None:
     with pytest.raises(MissingError, match="has no tokenizer"):
         building.load_tokenizer(tmp_path)
