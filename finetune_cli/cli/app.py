@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from finetune_cli.cli import compare, evaluate, predict, prepare, train, validate
+from finetune_cli.cli import compare, evaluate, init, predict, prepare, schema, train, validate
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
 from finetune_cli.cli.options import Version
 from finetune_cli.cli.start import Switches
@@ -50,6 +50,8 @@ _add(evaluate.evaluate, "Score a split or a file; can be a gate for CI.", evalua
 _add(predict.predict, "Label a file, standard input or --text.", predict.EXAMPLES)
 _add(validate.validate, "Show every mistake in a config at once.", validate.EXAMPLES)
 _add(compare.compare, "Which run is better, and is the difference real.", compare.EXAMPLES)
+_add(init.init, "From your data to a commented config.", init.EXAMPLES)
+_add(schema.schema, "The config's fields, for editors and readers.", schema.EXAMPLES)
 
 
 def main() -> int:

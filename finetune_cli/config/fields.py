@@ -24,7 +24,7 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _one_or_more(value: Any) -> Any:
+def as_one_or_more(value: Any) -> Any:
     """A single column name as a tuple of one."""
     return (value,) if isinstance(value, str) else _as_tuple(value)
 
@@ -148,7 +148,7 @@ class DataConfig(Section):
     )
     text: Annotated[
         tuple[Text, ...],
-        BeforeValidator(_one_or_more),
+        BeforeValidator(as_one_or_more),
         Field(min_length=1, max_length=2),
         Allowed("one column name, or a list of two that are encoded as a pair"),
     ] = Field(description="The text column, or two columns that are encoded as a pair.")

@@ -3,20 +3,20 @@
 Light on purpose (pydantic and PyYAML): `finetune validate` answers before torch is imported.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from finetune_cli.config.dump import config_diff, leaves, to_yaml
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed, did_you_mean, field_at, unknown_key, wrong_value
 from finetune_cli.config.rules import RULES
 from finetune_cli.config.rules.finding import Finding, Unusable
 from finetune_cli.config.text import hide_secrets, read_text, shorten
-from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, is_plain_text, parse_value, parse_yaml
+from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, parse_value, parse_yaml
 from finetune_cli.errors import ConfigError, Problem
 from finetune_cli.tasks import TASKS, TaskSpec
 
@@ -32,16 +32,21 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises ConfigError: one line for each mistake, in the order of the file, `problems` holding the same as data.
     """
     path = Path(path)
-    document = parse_yaml(read_text(path), str(path))
+    return check_text(read_text(path), str(path), overrides)
+
+
+def check_text(text: str, source: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The same for a config's text. source: its name, for messages."""
+    document = parse_yaml(text, source)
     for argument in overrides:
         apply_override(document, argument)
     _fill_in_preset(document.data)
-    config, problems = _validate(document, str(path))
+    config, problems = _validate(document, source)
     problems += document.problems
     if problems or config is None:
-        ordered = _in_order(problems, [str(path), *map(_set_source, overrides)])
+        ordered = _in_order(problems, [source, *map(_set_source, overrides)])
         count = "1 mistake" if len(ordered) == 1 else f"{len(ordered)} mistakes"
-        raise ConfigError("\n".join([f"{path}: {count}", *map(str, ordered)]), ordered)
+        raise ConfigError("\n".join([f"{source}: {count}", *map(str, ordered)]), ordered)
     return config
 
 
@@ -223,41 +228,3 @@ def _in_order(problems: list[Problem], sources: list[str]) -> tuple[Problem, ...
     """The file's problems by line, then those of `--set` in the order of the arguments; none twice."""
     unique = dict.fromkeys(problems)
     return tuple(sorted(unique, key=lambda one: (sources.index(one.source), one.line or 0, one.column or 0)))
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what `yaml_source` reads back: no anchors, and quotes around a text that would be read as a number."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if is_plain_text(text) else "'")
-
-
-_Dumper.add_representer(str, _represent_text)
-
-
-def to_yaml(config: RunConfig) -> str:
-    """The whole config, defaults and preset included; `load_config` reads it back as an equal object."""
-    data = config.model_dump(mode="json")
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
-
-
-def config_diff(first: RunConfig, second: RunConfig) -> list[tuple[str, Any, Any]]:
-    """The keys whose values differ, each with both values; None stands for a key that one of them lacks."""
-    left, right = dict(leaves(first)), dict(leaves(second))
-    keys = dict.fromkeys([*left, *right])
-    return [(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)]
-
-
-def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a config with its dotted key; a list is one value."""
-    if isinstance(value, BaseModel):
-        value = {name: getattr(value, name) for name in type(value).model_fields}
-    if isinstance(value, dict) and (value or not key):
-        for name, inner in value.items():
-            yield from leaves(inner, f"{key}.{name}" if key else name)
-    else:
-        yield key, value
