@@ -67,9 +67,7 @@ From = Annotated[
         group="Input",
     ),
 ]  # fmt: skip
-Sample = Annotated[
-    bool, options.option("--sample", "Take the sample rows of the quickstart as data.", group="Input")
-]
+Sample = Annotated[bool, options.option("--sample", "Take the sample rows of the quickstart as data.", group="Input")]
 
 
 def init(

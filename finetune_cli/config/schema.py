@@ -72,7 +72,7 @@ def schema() -> dict[str, Any]:
 
 
 def _inlined(node: Any, definitions: Mapping[str, Any]) -> Any:
-    """Without references (some readers drop what stands beside one), titles, and lengths of lists under text's names."""
+    """Without references (some readers drop what stands beside one) and titles; lists have items, not lengths."""
     if isinstance(node, list):
         return [_inlined(item, definitions) for item in node]
     if not isinstance(node, dict):

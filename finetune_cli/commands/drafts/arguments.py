@@ -16,7 +16,7 @@ from finetune_cli.tasks import METRICS, TASKS
 # run_glue.py: huggingface/transformers, examples/pytorch/text-classification; its defaults where they differ from ours.
 DEFAULT_MAX_LENGTH, DEFAULT_STEPS = 128, 500
 SECRETS = ("token", "hub_token", "use_auth_token")
-NOTHING = (None, False, "", "no", "none", -1, [], {})
+NOTHING: tuple[Any, ...] = (None, False, "", "no", "none", -1, [], {})
 
 RENAMED = {  # flags whose value is ours as it stands
     "model_name_or_path": "model.name_or_path",
@@ -122,7 +122,10 @@ def _task(flags: Mapping[str, Any], result: Translation) -> set[str]:
     elif flags.get("do_regression"):
         result.put("task", "regression", "do_regression")
     else:
-        result.values["task"] = ("classification", "task_name is not given, so the labels are classes or numbers of yours")
+        result.values["task"] = (
+            "classification",
+            "task_name is not given, so the labels are classes or numbers of yours",
+        )
         result.questions["task"] = "are the labels numbers to predict? Then write regression"
     return {"task_name", "do_regression"}
 
@@ -173,7 +176,7 @@ def _training(flags: Mapping[str, Any], result: Translation) -> set[str]:
     if schedule in SCHEDULES:
         result.put("training.lr_scheduler", schedule, "lr_scheduler_type")
     elif schedule:
-        result.left["lr_scheduler_type"] = f"{schedule} is not known here; training.lr_scheduler takes {', '.join(SCHEDULES)}"
+        result.left["lr_scheduler_type"] = f"{schedule}: training.lr_scheduler takes {', '.join(SCHEDULES)}"
     for flag in ("bf16", "fp16"):
         if flags.get(flag):
             result.put("training.precision", flag, flag)

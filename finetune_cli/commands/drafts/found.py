@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 class Found:
     """The data as the config will name them.
 
-    path, name, splits: of the section `data`. present: the splits that there are. label_names: the class names that come
-    with a column. notes: what was done to get here, a line each. written: files that were made. ask: a question about
-    the way the file is read.
+    path, name, splits: of the section `data`. present: the splits that there are. label_names: the class names that
+    come with a column. notes: what was done to get here, a line each. written: files that were made. ask: a question
+    about the way the file is read.
     """
 
     path: str
@@ -38,8 +38,8 @@ class Found:
 
 
 def find_data(data: str, *, name: str | None, beside: Path, encoding: str | None, offline: bool) -> Found:
-    """data: a file, a directory, builtin:NAME or a Hub id. name: configuration of a Hub data set. beside: the folder for
-    files that have to be converted. encoding: of files of text, given by the user."""
+    """data: a file, a directory, builtin:NAME or a Hub id. name: configuration of a Hub data set. beside: the folder
+    for files that have to be converted. encoding: of files of text, given by the user."""
     place = Path(data).expanduser()
     if data.startswith(BUILTIN_PREFIX):
         place = SAMPLES / data.removeprefix(BUILTIN_PREFIX)
@@ -54,8 +54,10 @@ def find_data(data: str, *, name: str | None, beside: Path, encoding: str | None
             continue
         if writing is None:
             raise DataError(f"{file}: cannot tell its format. Expected a table, JSON Lines or Parquet.")
-        target = beside / f"{file.stem}.jsonl"
-        require_new(target, what=f"{file.name} is {writing.described}; its rows would be written as JSON Lines in UTF-8")
+        target = beside / f"{file.stem}.utf8.jsonl"
+        require_new(
+            target, what=f"{file.name} is {writing.described}; its rows would be written as JSON Lines in UTF-8"
+        )
         rows = convert(file, writing, target)
         logger.info("%s is %s: its %d rows are now in %s", file, writing.described, rows, target)
         notes.append(f"{target.name} holds the {rows:,} rows of {file.name} ({writing.described}), as UTF-8.")
@@ -70,8 +72,15 @@ def find_data(data: str, *, name: str | None, beside: Path, encoding: str | None
     if local.others:
         notes.append(f"Not used: {', '.join(local.others[:10])}.")
     return Found(
-        path, None, splits, tuple(files), file_source(files["train"]), described, notes=tuple(notes),
-        written=tuple(written), ask=ask
+        path,
+        None,
+        splits,
+        tuple(files),
+        file_source(files["train"]),
+        described,
+        notes=tuple(notes),
+        written=tuple(written),
+        ask=ask,
     )
 
 

@@ -47,7 +47,9 @@ def _share(rows: int) -> float:
 
 def data_section(draft: Draft, found: Found, roles: Roles, proof: Proof, lengths: Lengths) -> None:
     draft.section("data")
-    draft.put("path", found.path, f"{proof.rows:,} rows{' to train on' if len(found.present) > 1 else ''}", ask=found.ask)
+    draft.put(
+        "path", found.path, f"{proof.rows:,} rows{' to train on' if len(found.present) > 1 else ''}", ask=found.ask
+    )
     if found.name:
         draft.put("name", found.name, "as --name says")
     _put_splits(draft, found, proof)
@@ -121,9 +123,7 @@ def training_section(draft: Draft, roles: Roles, proof: Proof, *, rows: int) -> 
     if _ratio(proof.classes) >= IMBALANCE and roles.kind != "regression":
         draft.note("class_weights: balanced # rare classes weigh as much as frequent ones")
     if epochs >= 5:
-        draft.put(
-            "early_stopping", {"patience": 3}, "three evaluations without a better score end the run", told=False
-        )
+        draft.put("early_stopping", {"patience": 3}, "three evaluations without a better score end the run", told=False)
     if updates > 2 * UPDATES_BETWEEN:
         draft.section("checkpointing")
         draft.put("every", UPDATES_BETWEEN, "updates; an interrupted run goes on from there", told=False)

@@ -23,7 +23,9 @@ BLOCK_ROWS = 1024
 MAX_DISTINCT = 2000  # more different values are no classes
 SAMPLE_ROWS = 2000  # kept whole, evenly spaced, to measure lengths on
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
-ID_NAME = re.compile(r"(?:.*[_\W])?(?:id|idx|index|uuid|guid|key|nr|no|row)\d*|.*[a-z](?:Id|ID)|unnamed.*|column_1", re.I)
+ID_NAME = re.compile(
+    r"(?:.*[_\W])?(?:id|idx|index|uuid|guid|key|nr|no|row)\d*|.*[a-z](?:Id|ID)|unnamed.*|column_1", re.I
+)
 
 
 @dataclass

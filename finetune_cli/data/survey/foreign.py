@@ -1,7 +1,7 @@
 """Tables that the readers refuse on purpose, because they would have to guess: made into JSON Lines, once and openly.
 
-The readers take commas in .csv, tabs in .tsv, and UTF-8. What spreadsheets and older programs write besides (semicolons,
-UTF-16, Windows-1252, no line of column names) is recognised here, and the guess is told to the user.
+The readers take commas in .csv, tabs in .tsv, and UTF-8. What spreadsheets and older programs write besides
+(semicolons, UTF-16, Windows-1252, no line of column names) is recognised here, and the guess is told to the user.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def _first_records(head: str, separator: str) -> list[list[str]]:
 
 
 def _has_names(head: str, separator: str) -> bool:
-    """Whether the first record names columns: no numbers, no long texts, nothing that is below in its column as well."""
+    """Whether the first record names columns: no numbers, no long texts, nothing that stands below as well."""
     first, *rest = _first_records(head, separator)
     if not rest:
         return True

@@ -1,4 +1,4 @@
-"""A second pass over the chosen columns, by the rules that training will apply: what it would refuse is refused here."""
+"""A second pass over the chosen columns, by the rules of training: what it would refuse is refused here."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ PAIRS = (
 NOT_TEXT = re.compile(r"\s*(?:https?://\S+|\S+@\S+\.\w+|\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?:[T ][\d:.+Z-]*)?)\s*")
 MANY_NUMBERS = 20  # different whole numbers: more are values to predict rather than classes
 MANY_CLASSES = 200  # different texts: more are hardly classes, unless the column is called label
-SHORT_TEXT = 12  # characters on average: shorter cells without blanks are codes
+ID_CHARACTERS = 64  # on average, at most
 
 
 @dataclass
@@ -82,20 +82,19 @@ def choose_roles(
     why: dict[str, str] = {}
     questions: dict[str, str] = {}
     label_guess = tuple(label) or _surest_label(columns)
-    texts = tuple(text) or _choose_text({n: c for n, c in columns.items() if n not in label_guess}, where, why, questions)
+    others = {name: column for name, column in columns.items() if name not in label_guess}
+    texts = tuple(text) or _choose_text(others, where, why, questions)
     if text:
         why["text"] = "as --text says"
     rest = {name: column for name, column in columns.items() if name not in texts}
-    labels = tuple(label) or _choose_label(rest, found, where, why, questions)
+    labels = tuple(label) or _choose_label(rest, where, why, questions)
     if label:
         why["label"] = "as --label says"
     roles = Roles(texts, labels[0] if len(labels) == 1 else labels, "classification", why=why, questions=questions)
     _settle_kind(roles, columns, kind)
-    for name in (n for n in rest if n not in labels):
-        if rest[name].is_unique and found.rows > 1 and (rest[name].is_whole or rest[name].is_text):
-            if rest[name].mean_characters <= 64 and _looks_like_id(rest[name]):
-                roles.id, why["id"] = name, "a different value in each row"
-                break
+    roles.id = next((name for name, column in rest.items() if name not in labels and _is_id(column)), None)
+    if roles.id:
+        why["id"] = "a different value in each row"
     return roles
 
 
@@ -107,8 +106,9 @@ def _require(names: Sequence[str], columns: Mapping[str, Column], where: str, op
             raise DataError(f"{option} {name}: {where} has the columns {', '.join(columns)}.{hint}")
 
 
-def _looks_like_id(column: Column) -> bool:
-    return bool(ID_NAME.fullmatch(column.name))
+def _is_id(column: Column) -> bool:
+    able = column.is_whole or (column.is_text and column.mean_characters <= ID_CHARACTERS)
+    return bool(ID_NAME.fullmatch(column.name)) and able and column.rows > 1 and column.is_unique
 
 
 def _surest_label(columns: Mapping[str, Column]) -> tuple[str, ...]:
@@ -161,9 +161,7 @@ def _named_pair(columns: Mapping[str, Column]) -> tuple[str, str] | None:
 def _can_be_text(column: Column) -> bool:
     if not column.is_text or column.is_number or column.is_flag:
         return False
-    if column.counts is not None and all(NOT_TEXT.fullmatch(value) for value in list(column.counts)[:50]):
-        return False
-    return True
+    return column.counts is None or not all(NOT_TEXT.fullmatch(value) for value in list(column.counts)[:50])
 
 
 def _is_prose(column: Column) -> bool:
@@ -185,7 +183,7 @@ def _can_be_label(column: Column) -> bool:
 
 
 def _choose_label(
-    columns: Mapping[str, Column], found: Survey, where: str, why: dict[str, str], questions: dict[str, str]
+    columns: Mapping[str, Column], where: str, why: dict[str, str], questions: dict[str, str]
 ) -> tuple[str, ...]:
     able = {name: column for name, column in columns.items() if _can_be_label(column) and not _is_counter(column)}
     named = [name for name in able if LABEL_NAMES.fullmatch(name)]
@@ -222,7 +220,7 @@ def _choose_label(
 
 def _is_counter(column: Column) -> bool:
     """A number for each row is an id."""
-    return column.is_unique and (_looks_like_id(column) or (column.is_whole and not LABEL_NAMES.fullmatch(column.name)))
+    return column.is_unique and (_is_id(column) or (column.is_whole and not LABEL_NAMES.fullmatch(column.name)))
 
 
 def _has_joined_names(column: Column) -> bool:
