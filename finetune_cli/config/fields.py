@@ -4,10 +4,11 @@ Values are strict: text is not turned into numbers, nor `true` into 1. `config.l
 knows before these models see the values, so a field without a default is never None here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from finetune_cli.tasks import TASKS, TaskSpec
 
@@ -314,6 +315,17 @@ class RunConfig(Section):
     seed: Seed = Field(
         42, description="Decides the new head, the order of rows, dropout and the splits taken from train."
     )
+
+    # Key path -> the value, and what a saved config has in its place: the reference to a variable that holds a secret.
+    _references: dict[tuple[str | int, ...], tuple[Any, str]] = PrivateAttr(default_factory=dict)
+
+    def keep_references(self, references: Mapping[tuple[str | int, ...], tuple[Any, str]]) -> None:
+        """Remember which values came from variables that hold secrets; config.dump writes these references instead."""
+        self._references.update(references)
+
+    @property
+    def references(self) -> Mapping[tuple[str | int, ...], tuple[Any, str]]:
+        return self._references
 
     @property
     def spec(self) -> TaskSpec:

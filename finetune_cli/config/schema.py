@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 from finetune_cli import __version__
 from finetune_cli.config import trainer_args as arguments
 from finetune_cli.config.fields import RunConfig, Section, as_one_or_more
-from finetune_cli.config.messages import section_classes
+from finetune_cli.config.messages import allowed, section_classes
 from finetune_cli.tasks import EVALUATE_PREFIX, METRICS, TASKS
 
 DIALECT = "http://json-schema.org/draft-07/schema#"  # what the YAML language server reads best
@@ -29,6 +29,7 @@ BASE = {
     "type": "string",
     "minLength": 1,
 }
+VARIABLE = {"type": "string", "pattern": r"\$\{"}
 ARGUMENT_TYPES: dict[int, dict[str, Any]] = {
     id(arguments.FLAG): {"type": "boolean"},
     id(arguments.TEXT): {"type": "string", "minLength": 1},
@@ -59,6 +60,7 @@ def schema() -> dict[str, Any]:
     properties = root["properties"]
     _names(properties)
     _may_be_left_out(root)
+    _take_variables(root)
     return {
         "$schema": DIALECT,
         "title": "finetune config",
@@ -138,6 +140,26 @@ def _may_be_left_out(root: dict[str, Any]) -> None:
         node.pop("required", None)
         for key in keys:
             node["properties"][key] = _or_null(node["properties"][key])
+
+
+def _take_variables(root: dict[str, Any]) -> None:
+    """Numbers, flags and choices may come from the environment as well, as any text may."""
+    for node, section in _sections(root, RunConfig):
+        for name, info in section.model_fields.items():
+            field = node["properties"][name]
+            variable = {
+                **VARIABLE,
+                "patternErrorMessage": f"Expected {allowed(info)}; or ${{NAME}}, from the environment.",
+            }
+            kinds = field["type"] if isinstance(field.get("type"), list) else [field.get("type")]
+            choices = field.get("anyOf", ())
+            if "enum" in field and name != "task":
+                about = {key: field.pop(key) for key in ("description", "default") if key in field}
+                node["properties"][name] = {**about, "anyOf": [field, variable]}
+            elif set(kinds) & {"integer", "number", "boolean"}:
+                node["properties"][name] = {**field, **variable, "type": [*kinds, "string"]}
+            elif choices and not any(one.get("type") in ("array", "object") for one in choices):
+                field["anyOf"] = [*choices, variable]
 
 
 def _or_null(node: dict[str, Any]) -> dict[str, Any]:

@@ -144,3 +144,10 @@ def test_the_reference_has_every_field_task_and_metric() -> None:
     for name in (*RunConfig.model_fields, "patience", "samples", "unseen_labels", "vocab_size", *TASKS, *METRICS):
         assert f"| `{name}` |" in text
     assert "| `learning_rate` | a number above 0 | `5e-5` |" in text
+
+
+@pytest.mark.parametrize("field", ["batch_size: ${B}", "precision: ${P:-auto}", "packing: ${P}", "warmup_steps: ${W}"])
+def test_takes_variables_of_the_environment(field: str) -> None:
+    text = f"{LEAST}training:\n  {field}\n"
+    check({"task": "classification", "training": dict([field.split(": ")])})
+    assert accepted(text.replace("${P:-auto}", "auto").replace("${P}", "true").replace("${B}", "1").replace("${W}", "1"))
