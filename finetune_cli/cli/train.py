@@ -23,7 +23,7 @@ from finetune_cli.cli.start import (
 from finetune_cli.display.terminal import silence_model_loading
 from finetune_cli.errors import ExitCode
 from finetune_cli.system.allocator import keep_freed_memory
-from finetune_cli.system.lean_imports import lean_imports, without_collections
+from finetune_cli.system.lean_imports import lean_imports, without_garbage_collection
 from finetune_cli.system.signals import end_if_stopped
 
 if TYPE_CHECKING:
@@ -164,5 +164,5 @@ def train(
 def _imports_for(config: RunConfig) -> AbstractContextManager[None]:
     """Lean, unless settings hand the run to parts of Trainer, or to code, that may ask for any library."""
     if config.training.trainer_args or config.model.trust_remote_code:
-        return without_collections()
+        return without_garbage_collection()
     return lean_imports(adapters=config.model.lora is not None, compiler=bool(config.training.compile))

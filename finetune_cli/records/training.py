@@ -171,7 +171,7 @@ class DryRunReport:
     evaluations: int
     seconds_per_evaluation: float
     estimated_seconds: float
-    peak_memory_bytes: int | None
+    peak_memory_bytes: int
     device_memory_bytes: int | None
     device_memory_total_bytes: int | None
 

@@ -26,7 +26,7 @@ from finetune_cli.report.findings import (
     worst_errors,
 )
 from finetune_cli.report.slices import SliceScore, Slicing, by_column, by_length, score_all
-from finetune_cli.tasks import METRICS
+from finetune_cli.tasks import KIND_SPECS, METRICS
 
 MAX_MATRIX_CLASSES = 20
 MAX_PAIRS = 15
@@ -149,7 +149,8 @@ class EvaluationPage:
 
 def select_rows(answers: Answers, lengths: Lengths | None) -> Selection:
     """Which rows the page shows: known before their texts are read."""
-    suspects = label_suspects(answers) if answers.kind == "classification" else None
+    one_class = answers.classes is not None and not KIND_SPECS[answers.kind].several_labels
+    suspects = label_suspects(answers) if one_class else None
     cut = [] if lengths is None else lengths.cut_rows()[:MAX_CUT_ROWS].tolist()
     return Selection(worst_errors(answers, MAX_ERRORS), suspects, cut)
 
@@ -184,7 +185,7 @@ def build_page(
         curves=curves,
         best=best,
         calibration=None if answers.probabilities is None else calibration(answers),
-        residuals=residuals(answers) if answers.kind == "regression" else None,
+        residuals=residuals(answers) if answers.classes is None else None,
         pairs=_pairs(report),
         classes_shown=_classes_shown(report.per_class),
         slicings=_slicings(answers, lengths, raw, slice_score),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
 from finetune_cli.records.evaluation import EvalReport, MetricValue
 from finetune_cli.report.answers import Answers, read_answers
@@ -20,7 +21,7 @@ from finetune_cli.report.disagreement import disagreement, in_order_of
 from finetune_cli.report.findings import calibration, confused_pairs, label_suspects, residuals, wilson, worst_errors
 from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, build_page, select_rows
 from finetune_cli.report.rendering import clean, escape_markdown, evaluation_html, evaluation_markdown, number
-from finetune_cli.report.slices import EMPTY, SliceScore, by_column, by_length, slice_metric
+from finetune_cli.report.slices import EMPTY, SliceScore, by_column, by_length
 from tests.report.report_pages import ACCURACY, Tags, answers_of, hostile_page, random_page, write_history
 
 
@@ -145,7 +146,7 @@ def test_rows_of_one_length_are_one_group():
     ],
 )
 def test_groups_are_scored_by_a_metric_that_fits_few_rows(kind: str, best: str, metric: str):
-    assert slice_metric(kind, best) == metric
+    assert KINDS[kind].metric_of_few_rows(best) == metric
 
 
 def test_curves_are_thinned_to_means_and_name_the_first_best(tmp_path: Path):
@@ -368,7 +369,7 @@ def test_several_labels_a_row_have_a_page():
         curves=None,
         lengths=None,
         metric_for_best="f1_macro",
-        slice_score=SliceScore(slice_metric("multilabel", "f1_macro"), samples=100, level=0.95, seed=0),
+        slice_score=SliceScore("exact_match", samples=100, level=0.95, seed=0),
         facts=[],
     )
     assert sum(one.n for one in calibration(answers).bins) == 600

@@ -18,7 +18,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
 from finetune_cli.data.order import RowOrder, micro_batches_per_update
 from finetune_cli.evaluation.inference import predict_logits
-from finetune_cli.evaluation.scoring import mean_loss
+from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.records.training import EvalRecord
 from finetune_cli.training import accelerate_loop, optimization, trainer_loop
 from finetune_cli.training.checkpointing import Checkpoints
@@ -195,7 +195,7 @@ class Run:
             if self.during_evaluation is not None:
                 self.during_evaluation()
             logits = predict_logits(self.model, self.rows, pad_token_id=0, device=torch.device("cpu"), check=check)
-            loss = mean_loss(logits, self.rows.labels, self.kind)
+            loss = KINDS[self.kind].loss(logits, self.rows.labels)
             if self.loss_of is not None:
                 loss = self.loss_of()
             return [EvalRecord(step, epoch, "validation", loss, {})]
