@@ -144,8 +144,8 @@ class DataConfig(Section):
     name: Text | None = Field(None, description="Configuration of a Hub data set that has several.")
     splits: dict[str, Text | float] | None = Field(
         None,
-        description="Split -> file (inside data.path when that is a directory) or split of the Hub; for validation and "
-        "test also a fraction, taken from train (stratified, seeded).",
+        description="For each split its file (inside data.path when that is a directory) or its name on the Hub; for "
+        "validation and test also a fraction, taken from train (stratified, seeded).",
     )
     text: Annotated[
         tuple[Text, ...],
@@ -170,7 +170,9 @@ class DataConfig(Section):
         ]
         | None
     ) = Field(None, description="Class names in the order of their numbers; null: as the data say.")
-    id: Text | None = Field(None, description="A column that names each row in the predictions; null: row numbers.")
+    id: Text | None = Field(
+        None, description="Column with each row's id in the predictions; null: id, else idx, else the number."
+    )
     max_length: Annotated[int, Field(ge=4), Allowed("a whole number from 4")] | None = Field(
         None, description="Longest input in tokens, special tokens included; null: the model's own limit."
     )
@@ -264,9 +266,9 @@ class EvaluationConfig(Section):
     """How the model is scored."""
 
     every: Literal["epoch"] | Count = Field("epoch", description="Evaluate after each epoch, or each N updates.")
-    metrics: Annotated[TextList, Field(min_length=1)] = Field(description="Metrics by name; null: the task's own.")
+    metrics: Annotated[TextList, Field(min_length=1)] = Field(description="Metrics by name.")
     metric_for_best: Text = Field(
-        description="The metric that picks the best model, or loss; null: the task's. Its direction is known."
+        description="The metric that picks the best model, or loss. Whether more is better is known."
     )
     bootstrap: BootstrapConfig = Field(BootstrapConfig(), description="Confidence intervals of the scores.")
     slices: TextList = Field((), description="Columns of the data: the report scores each of their values apart.")
@@ -311,7 +313,7 @@ class RunConfig(Section):
         Allowed("a list of tensorboard, wandb, mlflow and trackio"),
     ] = Field((), description="What gets the lines of history.jsonl as well, while the model trains.")
     hub: HubConfig | None = Field(None, description="Upload the best model to the Hub after training.")
-    output_dir: Text = Field(description="The run directory; default runs/<task>.")
+    output_dir: Text = Field(description="The run directory.")
     seed: Seed = Field(
         42, description="Decides the new head, the order of rows, dropout and the splits taken from train."
     )

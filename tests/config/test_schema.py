@@ -12,7 +12,7 @@ import pytest
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
-from finetune_cli.config.reference import reference_text
+from finetune_cli.config.reference import END, START, reference_text
 from finetune_cli.config.schema import schema, schema_text
 from finetune_cli.config.yaml_source import parse_yaml
 from finetune_cli.errors import ConfigError
@@ -139,15 +139,23 @@ def test_the_schema_has_every_field_and_its_default() -> None:
     assert list(schema()["properties"])[1:] == list(RunConfig.model_fields)
 
 
-def test_the_reference_has_every_field_task_and_metric() -> None:
+def test_the_reference_names_tasks_metrics_and_defaults() -> None:
     text = reference_text()
-    for name in (*RunConfig.model_fields, "patience", "samples", "unseen_labels", "vocab_size", *TASKS, *METRICS):
-        assert f"| `{name}` |" in text
-    assert "| `learning_rate` | a number above 0 | `5e-5` |" in text
+    for name in (*TASKS, *METRICS, "training.early_stopping.patience", "data.checks.unseen_labels"):
+        assert f"`{name}`" in text
+    assert "| `training.learning_rate` | a number above 0 | `5e-5` |" in text
 
 
 @pytest.mark.parametrize("field", ["batch_size: ${B}", "precision: ${P:-auto}", "packing: ${P}", "warmup_steps: ${W}"])
 def test_takes_variables_of_the_environment(field: str) -> None:
     text = f"{LEAST}training:\n  {field}\n"
     check({"task": "classification", "training": dict([field.split(": ")])})
-    assert accepted(text.replace("${P:-auto}", "auto").replace("${P}", "true").replace("${B}", "1").replace("${W}", "1"))
+    assert accepted(
+        text.replace("${P:-auto}", "auto").replace("${P}", "true").replace("${B}", "1").replace("${W}", "1")
+    )
+
+
+def test_the_page_about_the_config_holds_the_reference() -> None:
+    page = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    written = page.partition(f"{START}\n\n")[2].partition(f"\n{END}\n")[0]
+    assert written == reference_text(), "run: finetune schema --markdown, between the two comments of docs/config.md"
