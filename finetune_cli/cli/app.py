@@ -6,6 +6,7 @@ answer at once.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from finetune_cli.cli import compare, evaluate, init, predict, prepare, schema, train, validate
+from finetune_cli.cli.completion import rejoin_words
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
 from finetune_cli.cli.options import Version
 from finetune_cli.cli.start import Switches
@@ -29,7 +31,6 @@ app = typer.Typer(
     help="Fine-tune text classifiers from one YAML file, with scores you can trust.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -57,6 +58,7 @@ _add(schema.schema, "The config's fields, for editors and readers.", schema.EXAM
 def main() -> int:
     """Run the command line; returns the exit code."""
     switches = Switches()
+    rejoin_words(os.environ)
     try:
         with stopping_at_once():
             code = app(prog_name="finetune", standalone_mode=False, obj=switches)
