@@ -16,9 +16,9 @@ from finetune_cli.tasks import METRICS, TASKS
 Completer = Callable[[Any, str], list[str]]
 
 VARIABLE = "_FINETUNE_COMPLETE"  # set by the scripts that --install-completion writes
+YAML_ENDINGS = (".yaml", ".yml")
 MARKS = ("=", ":")  # among the characters at which bash breaks words
 MAX_RUNS = 200
-YAML_ENDINGS = (".yaml", ".yml")
 
 
 _typed = ""  # of the word at the cursor, the part that bash takes for words of its own

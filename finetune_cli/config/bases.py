@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from finetune_cli.config.shipped import PREFIX, config_file
 from finetune_cli.config.text import read_text
 from finetune_cli.config.yaml_source import Document, KeyPath, parse_yaml
 from finetune_cli.errors import ConfigError, Problem
@@ -47,12 +48,12 @@ def _base_of(document: Document, source: str, environ: Mapping[str, str], chain:
     if not isinstance(name, str) or not name:
         refuse("expected one file. Allowed: the path of a YAML file, relative to this one")
         return None
-    path = os.path.normpath(Path(source).parent / Path(name).expanduser())
+    path = name if name.startswith(PREFIX) else os.path.normpath(Path(source).parent / Path(name).expanduser())
     if any(_is_same(path, other) for other in chain):
         refuse(f"builds on itself: {' -> '.join([*chain, path])}. Take one of these out")
         return None
     try:
-        text = read_text(Path(path))
+        text = read_text(config_file(path))
     except ConfigError as err:
         found = err.problems[0]
         refuse(f"{found.source}: {found.message}")

@@ -17,6 +17,7 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed, did_you_mean, field_at, unknown_key, wrong_value
 from finetune_cli.config.rules import RULES
 from finetune_cli.config.rules.finding import Finding, Unusable
+from finetune_cli.config.shipped import config_file
 from finetune_cli.config.text import hide_secrets, read_text, shorten
 from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, parse_value
 from finetune_cli.errors import ConfigError, Problem
@@ -31,11 +32,11 @@ SECTIONS = ("model", "data", "training", "evaluation", "checkpointing")
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """The config of a run, with the task's preset filled in and `--set` values on top.
 
-    overrides: `key=value` each, the value as YAML (`training.batch_size=16`, `data.text=[a, b]`); the last one wins.
+    path: a YAML file, or builtin:NAME. overrides: `key=value` each, the value as YAML (`training.batch_size=16`,
+    `data.text=[a, b]`); the last one wins.
     Raises ConfigError: one line for each mistake, in the order of the file, `problems` holding the same as data.
     """
-    path = Path(path)
-    return check_text(read_text(path), str(path), overrides)
+    return check_text(read_text(config_file(path)), str(path), overrides)
 
 
 def check_text(
