@@ -21,7 +21,7 @@ def test_is_the_config_of_the_checkout(name: str) -> None:
 
 
 def test_an_unknown_one_is_met_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="no such config. Allowed: builtin:quickstart, builtin:smoke"):
+    with pytest.raises(ConfigError, match=r"no such config\. Allowed: builtin:quickstart, builtin:smoke"):
         load_config("builtin:mrpc")
 
 
