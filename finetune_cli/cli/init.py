@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,54 +21,38 @@ finetune init --task mrpc -o mrpc.yaml
 finetune init --from run_glue_args.json"""
 
 SAMPLE = ("builtin:sst2-mini", "sst2")
-CHOICE_GROUP = "What you know already"
+known_option = partial(options.option, group="What you know already")
+known_list = partial(options.repeatable, group="What you know already")
 
 Data = Annotated[
     str | None, options.argument("[DATA]", "A file, a directory, builtin:NAME, or a data set's id on the Hub.")
 ]
 ConfigFile = Annotated[
     Path,
-    options.option("--output -o", "Write the config here; nothing is overwritten.", metavar="FILE", group="Output"),
+    options.output_option("--output -o", "Write the config here; nothing is overwritten.", metavar="FILE"),
 ]
-Texts = Annotated[
-    list[str],
-    options.repeatable("--text", "The text column; twice for a pair.", metavar="COLUMN", group=CHOICE_GROUP),
-]
+Texts = Annotated[list[str], known_list("--text", "The text column; twice for a pair.", metavar="COLUMN")]
 Labels = Annotated[
     list[str],
-    options.repeatable(
-        "--label", "The label column; several with 0 and 1 for several labels a row.", metavar="COLUMN",
-        group=CHOICE_GROUP,
-    ),
-]  # fmt: skip
-Model = Annotated[
-    str | None,
-    options.option("--model", "Hub id, directory or package:NAME/FOLDER.", metavar="MODEL", group=CHOICE_GROUP),
+    known_list("--label", "The label column; several with 0 and 1 for several labels a row.", metavar="COLUMN"),
 ]
+Model = Annotated[str | None, known_option("--model", "Hub id, directory or package:NAME/FOLDER.", metavar="MODEL")]
 Task = Annotated[
     str | None,
-    options.option(
-        "--task", "A GLUE task, or classification, multilabel, regression.", metavar="TASK", group=CHOICE_GROUP
-    ),
+    known_option("--task", "A GLUE task, or classification, multilabel, regression.", metavar="TASK"),
 ]
-Name = Annotated[
-    str | None,
-    options.option("--name", "The configuration of a data set of the Hub.", metavar="NAME", group=CHOICE_GROUP),
-]
+Name = Annotated[str | None, known_option("--name", "The configuration of a data set of the Hub.", metavar="NAME")]
 Encoding = Annotated[
     str | None,
-    options.option(
-        "--encoding", "How the file's characters are written, such as windows-1252.", metavar="NAME", group=CHOICE_GROUP
-    ),
+    known_option("--encoding", "How the file's characters are written, such as windows-1252.", metavar="NAME"),
 ]
 From = Annotated[
     Path | None,
-    options.option(
-        "--from", "Translate the arguments of run_glue.py (a JSON file) in place of looking at data.", metavar="FILE",
-        group="Input",
+    options.input_option(
+        "--from", "Translate the arguments of run_glue.py, a JSON file, in place of looking at data.", metavar="FILE"
     ),
-]  # fmt: skip
-Sample = Annotated[bool, options.option("--sample", "Take the sample rows of the quickstart as data.", group="Input")]
+]
+Sample = Annotated[bool, options.input_option("--sample", "Take the sample rows of the quickstart as data.")]
 
 
 def init(
@@ -146,10 +131,10 @@ def _require_one_source(
 
 
 def _require_task(task: str | None) -> None:
-    from finetune_cli.config.messages import did_you_mean
+    from finetune_cli.errors import did_you_mean
     from finetune_cli.tasks import TASKS
 
     if task is not None and task not in TASKS:
         raise ConfigError(
-            f"--task {task}: no such task. Allowed: {', '.join(TASKS)}{did_you_mean(task.lower(), TASKS)}"
+            f"--task {task}: no such task. Allowed: {', '.join(TASKS)}{did_you_mean(task.lower(), TASKS, before='. ')}"
         )

@@ -16,12 +16,9 @@ finetune schema -o finetune.schema.json
 finetune schema --markdown"""
 
 OutputFile = Annotated[
-    Path | None,
-    options.option("--output -o", "Write here, not to standard output.", metavar="FILE", group=options.OUTPUT_GROUP),
+    Path | None, options.output_option("--output -o", "Write here, not to standard output.", metavar="FILE")
 ]
-Markdown = Annotated[
-    bool, options.option("--markdown", "The reference of all fields, in Markdown.", group=options.OUTPUT_GROUP)
-]
+Markdown = Annotated[bool, options.output_option("--markdown", "The reference of all fields, in Markdown.")]
 
 
 def schema(

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_cli.data import hub
-from finetune_cli.data.sources import BUILTIN_PREFIX, SAMPLES, Source, file_source, require_present
+from finetune_cli.data.sources import BUILTIN_PREFIX, Source, file_source, require_present
 from finetune_cli.data.survey.foreign import convert, is_for_the_readers, writing_of
 from finetune_cli.data.survey.places import hub_splits, local_data
 from finetune_cli.errors import ConfigError, DataError
+from finetune_cli.tasks import SAMPLES
 
 logger = logging.getLogger(__name__)
 

@@ -6,14 +6,13 @@ to settle; nothing is decided in silence.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from finetune_cli.data.label_cells import SEPARATOR, split_names
 from finetune_cli.data.survey.columns import ID_NAME, Column, Survey
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.tasks import TASKS, Kind
 
 TEXT_NAMES = re.compile(
@@ -101,8 +100,7 @@ def choose_roles(
 def _require(names: Sequence[str], columns: Mapping[str, Column], where: str, option: str) -> None:
     for name in names:
         if name not in columns:
-            close = difflib.get_close_matches(name, columns, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, columns, shown=repr)
             raise DataError(f"{option} {name}: {where} has the columns {', '.join(columns)}.{hint}")
 
 
