@@ -6,6 +6,7 @@ answer at once.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from finetune_cli.cli import compare, evaluate, predict, prepare, train, validate
+from finetune_cli.cli import compare, evaluate, init, predict, prepare, schema, train, validate
+from finetune_cli.cli.completion import rejoin_words
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
 from finetune_cli.cli.options import Version
 from finetune_cli.cli.start import Switches
@@ -29,7 +31,6 @@ app = typer.Typer(
     help="Fine-tune text classifiers from one YAML file, with scores you can trust.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -50,11 +51,14 @@ _add(evaluate.evaluate, "Score a split or a file; can be a gate for CI.", evalua
 _add(predict.predict, "Label a file, standard input or --text.", predict.EXAMPLES)
 _add(validate.validate, "Show every mistake in a config at once.", validate.EXAMPLES)
 _add(compare.compare, "Which run is better, and is the difference real.", compare.EXAMPLES)
+_add(init.init, "From your data to a commented config.", init.EXAMPLES)
+_add(schema.schema, "The config's fields, for editors and readers.", schema.EXAMPLES)
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
     switches = Switches()
+    rejoin_words(os.environ)
     try:
         with stopping_at_once():
             code = app(prog_name="finetune", standalone_mode=False, obj=switches)

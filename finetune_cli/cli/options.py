@@ -9,14 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from finetune_cli import __version__
+from finetune_cli.cli.completion import completer_for
 
 
 def argument(metavar: str, text: str) -> Any:
-    return typer.Argument(metavar=metavar, help=text, show_default=False)
+    return typer.Argument(metavar=metavar, help=text, show_default=False, autocompletion=completer_for(metavar))
 
 
 def option(names: str, text: str, *, group: str | None = None, metavar: str | None = None, **more: Any) -> Any:
-    return typer.Option(*names.split(), metavar=metavar, help=text, rich_help_panel=group, **more)
+    words = names.split()
+    more.setdefault("autocompletion", completer_for(*words))
+    return typer.Option(*words, metavar=metavar, help=text, rich_help_panel=group, **more)
 
 
 def repeatable(names: str, text: str, **more: Any) -> Any:

@@ -95,10 +95,10 @@ def refuse_with_dry_run(*, resume: str, overwrite: bool, push: bool, num_process
 
 def check_target(target: str, overrides: list[str], output_dir: str | None) -> None:
     """Find the run, model or config that an argument names, so that mistakes show before the heavy imports."""
+    from finetune_cli.config.shipped import names_a_config
     from finetune_cli.runs.target import is_local, open_target
 
-    path = Path(target)
-    if output_dir is not None and not (path.suffix in (".yaml", ".yml") or path.is_file()):
+    if output_dir is not None and not names_a_config(target):
         raise ConfigError(f"--output-dir goes with a config, and {target} is a run or a model. Name that run instead.")
     if is_local(target):
         open_target(target, overrides, output_dir=output_dir)

@@ -4,10 +4,11 @@ Values are strict: text is not turned into numbers, nor `true` into 1. `config.l
 knows before these models see the values, so a field without a default is never None here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from finetune_cli.tasks import TASKS, TaskSpec
 
@@ -24,7 +25,7 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _one_or_more(value: Any) -> Any:
+def as_one_or_more(value: Any) -> Any:
     """A single column name as a tuple of one."""
     return (value,) if isinstance(value, str) else _as_tuple(value)
 
@@ -143,12 +144,12 @@ class DataConfig(Section):
     name: Text | None = Field(None, description="Configuration of a Hub data set that has several.")
     splits: dict[str, Text | float] | None = Field(
         None,
-        description="Split -> file (inside data.path when that is a directory) or split of the Hub; for validation and "
-        "test also a fraction, taken from train (stratified, seeded).",
+        description="For each split its file (inside data.path when that is a directory) or its name on the Hub; for "
+        "validation and test also a fraction, taken from train (stratified, seeded).",
     )
     text: Annotated[
         tuple[Text, ...],
-        BeforeValidator(_one_or_more),
+        BeforeValidator(as_one_or_more),
         Field(min_length=1, max_length=2),
         Allowed("one column name, or a list of two that are encoded as a pair"),
     ] = Field(description="The text column, or two columns that are encoded as a pair.")
@@ -265,9 +266,9 @@ class EvaluationConfig(Section):
     """How the model is scored."""
 
     every: Literal["epoch"] | Count = Field("epoch", description="Evaluate after each epoch, or each N updates.")
-    metrics: Annotated[TextList, Field(min_length=1)] = Field(description="Metrics by name; null: the task's own.")
+    metrics: Annotated[TextList, Field(min_length=1)] = Field(description="Metrics by name.")
     metric_for_best: Text = Field(
-        description="The metric that picks the best model, or loss; null: the task's. Its direction is known."
+        description="The metric that picks the best model, or loss. Whether more is better is known."
     )
     bootstrap: BootstrapConfig = Field(BootstrapConfig(), description="Confidence intervals of the scores.")
     slices: TextList = Field((), description="Columns of the data: the report scores each of their values apart.")
@@ -312,10 +313,21 @@ class RunConfig(Section):
         Allowed("a list of tensorboard, wandb, mlflow and trackio"),
     ] = Field((), description="What gets the lines of history.jsonl as well, while the model trains.")
     hub: HubConfig | None = Field(None, description="Upload the best model to the Hub after training.")
-    output_dir: Text = Field(description="The run directory; default runs/<task>.")
+    output_dir: Text = Field(description="The run directory.")
     seed: Seed = Field(
         42, description="Decides the new head, the order of rows, dropout and the splits taken from train."
     )
+
+    # Key path -> the value, and what a saved config has in its place: the reference to a variable that holds a secret.
+    _references: dict[tuple[str | int, ...], tuple[Any, str]] = PrivateAttr(default_factory=dict)
+
+    def keep_references(self, references: Mapping[tuple[str | int, ...], tuple[Any, str]]) -> None:
+        """Remember which values came from variables that hold secrets; config.dump writes these references instead."""
+        self._references.update(references)
+
+    @property
+    def references(self) -> Mapping[tuple[str | int, ...], tuple[Any, str]]:
+        return self._references
 
     @property
     def spec(self) -> TaskSpec:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
+from finetune_cli.config.shipped import names_a_config
 from finetune_cli.errors import ConfigError, MissingError, did_you_mean
 from finetune_cli.models import files
 from finetune_cli.runs.run_dir import RunDir
@@ -44,7 +45,7 @@ def open_target(
     Raises MissingError when the run has not been trained, ConfigError for settings that need a config.
     """
     path, name = Path(name), str(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+    if names_a_config(name):
         arguments = [*overrides, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
         config = load_config(path, arguments)
         return _run_target(RunDir(config.output_dir), config, f"finetune train {name}")
@@ -66,7 +67,7 @@ def open_target(
 def is_local(name: str) -> bool:
     """Whether a target can be judged without the Hub: it is here, or it names a place that is."""
     path = Path(name)
-    return path.suffix in (".yaml", ".yml") or path.exists() or (path.name != name and path.parent.is_dir())
+    return names_a_config(name) or path.exists() or (path.name != name and path.parent.is_dir())
 
 
 def _similar(path: Path) -> str:
