@@ -20,7 +20,15 @@ from finetune_cli.cli.completion import rejoin_words
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
 from finetune_cli.cli.options import Version
 from finetune_cli.cli.start import Switches
-from finetune_cli.display.terminal import OutputClosedError, leave_quietly, show_bug, show_error
+from finetune_cli.display.terminal import (
+    OutputClosedError,
+    is_output_error,
+    leave_quietly,
+    open_streams,
+    output_error,
+    show_bug,
+    show_error,
+)
 from finetune_cli.errors import ExitCode, FinetuneError
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.system.signals import stopping_at_once
@@ -59,6 +67,7 @@ def main() -> int:
     """Run the command line; returns the exit code."""
     switches = Switches()
     rejoin_words(os.environ)
+    open_streams()
     try:
         with stopping_at_once():
             code = app(prog_name="finetune", standalone_mode=False, obj=switches)
@@ -72,6 +81,12 @@ def main() -> int:
     except (OutputClosedError, BrokenPipeError):
         leave_quietly()
         return CLOSED_PIPE
+    except OSError as err:
+        if not is_output_error(err):
+            show_bug()
+            return ExitCode.RUN_FAILED
+        show_error(str(output_error(err)), enabled=is_main_process())
+        return ExitCode.RUN_FAILED
     except SystemExit as err:
         if not isinstance(err.__context__, BrokenPipeError):
             raise  # shell completion ends so

@@ -37,7 +37,13 @@ class Fitted(StrEnum):
 Split = Annotated[str, options.input_option("--split", "The split to score.", metavar="NAME")]
 
 Data = Annotated[
-    Path | None, options.input_option("--data", "Score this labelled file in place of a split.", metavar="FILE")
+    Path | None,
+    options.input_option(
+        "--data",
+        "Score this labelled file in place of a split.",
+        metavar="FILE",
+        callback=options.in_home_or_none,
+    ),
 ]
 
 Gates = Annotated[
@@ -68,7 +74,13 @@ MaxDrops = Annotated[
 
 JUnit = Annotated[
     Path | None,
-    options.output_option("--junit", "Write the gates as JUnit XML, for CI.", metavar="FILE", show_default=False),
+    options.output_option(
+        "--junit",
+        "Write the gates as JUnit XML, for CI.",
+        metavar="FILE",
+        callback=options.in_home_or_none,
+        show_default=False,
+    ),
 ]
 
 Fit = Annotated[

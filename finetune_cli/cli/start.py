@@ -14,7 +14,9 @@ import typer
 
 from finetune_cli.display.terminal import Output, start_logging
 from finetune_cli.errors import ConfigError, GateFailedError, SeedsFailedError
+from finetune_cli.system.cpus import limit_threads
 from finetune_cli.system.launching import is_main_process
+from finetune_cli.system.places import in_home
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
@@ -38,6 +40,7 @@ def start(
     if not (every_process or is_main_process()):
         raise typer.Exit
     ctx.ensure_object(Switches).debug = debug
+    limit_threads()
     start_logging(quiet=quiet, verbose=verbose, enabled=is_main_process())
     return Output(as_json=as_json, enabled=is_main_process())
 
@@ -110,7 +113,7 @@ def check_places(config: RunConfig) -> None:
     from finetune_cli.system.files import require_writable
 
     if is_main_process():
-        require_writable(Path(config.output_dir))
+        require_writable(in_home(config.output_dir))
     require_present(config.data.path)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from finetune_cli.data.checks.texts import is_empty
 from finetune_cli.data.readers import BadRow, GoodRow, Row, Values
 from finetune_cli.data.row_ids import row_id
 from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
@@ -87,7 +88,7 @@ class _EmptyTexts:
         self.first = ""
 
     def look_at(self, row: int, values: Values, columns: Iterable[str]) -> None:
-        if all(values[column].strip() for column in columns):
+        if not any(is_empty(values[column]) for column in columns):
             return
         self.count += 1
         self.first = self.first or f"row {row + 1}, id {row_id(row, values, self.id_column)}"

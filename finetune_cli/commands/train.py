@@ -40,6 +40,7 @@ from finetune_cli.runs.tracking import tracked
 from finetune_cli.system.allocator import give_back_freed_memory
 from finetune_cli.system.files import publish_directory, replacing
 from finetune_cli.system.launching import is_main_process, join_group
+from finetune_cli.system.places import in_home
 from finetune_cli.training.checkpointing import step_of
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ def _open_run(context: RunContext, *, resume: str, overwrite: bool) -> tuple[boo
             f"{run.path} holds runs of several seeds. Choose another directory with --output-dir, or delete those runs "
             "with --overwrite."
         )
-    named = None if resume in ("auto", "never") else checkpoints.undamaged(Path(resume))
+    named = None if resume in ("auto", "never") else checkpoints.undamaged(in_home(resume))
     if named and overwrite:
         raise ConfigError(f"--overwrite would delete this run's checkpoints, and --resume {named} needs one. Drop one.")
     if run.holds_work() and not overwrite:

@@ -7,7 +7,6 @@ N examples, T tokens of all examples together.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import shutil
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from finetune_cli.data.tokenization import EncodedBatch
 from finetune_cli.errors import DataError, RunFailedError
 from finetune_cli.models.files import pad_token_id
 from finetune_cli.records.preparation import PrepareReport
+from finetune_cli.system import locking
 from finetune_cli.system.files import sync_directory, sync_file
 from finetune_cli.tasks import Kind
 
@@ -264,8 +264,8 @@ def publish(directory: Path, build: Callable[[Path], dict[str, Any]]) -> Prepare
         _remove_abandoned(directory.parent)
         locks = directory.parent.with_name("locks")
         locks.mkdir(exist_ok=True)
-        with (locks / directory.name).open("w") as lock:
-            if not _taken_at_once(lock) and (published := open_prepared(directory)) is not None:
+        with (locks / directory.name).open("a+") as lock:
+            if not locking.take(lock, wait=True) and (published := open_prepared(directory)) is not None:
                 return published
             return _build_aside(directory, build)
     except OSError as err:
@@ -273,17 +273,6 @@ def publish(directory: Path, build: Callable[[Path], dict[str, Any]]) -> Prepare
             f"The prepared data cannot be written to {directory.parent}: {err.strerror or err}. Make room, or set "
             f"FINETUNE_CACHE to another directory."
         ) from err
-
-
-def _taken_at_once(lock: IO[str]) -> bool:
-    """Take the lock; False when another process had it first and there was a wait. A crash releases it."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logger.info("Another process is preparing the same data; waiting for it")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return False
-    return True
 
 
 def _build_aside(directory: Path, build: Callable[[Path], dict[str, Any]]) -> PreparedData:

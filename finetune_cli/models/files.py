@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import ConfigError, MissingError, first_line
 from finetune_cli.records.decision_rule import DECISION_FILE
+from finetune_cli.system.places import in_home
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -59,6 +60,8 @@ def resolve_model(
     code: also fetch the Python files of a Hub model. key: what names the model, for messages.
     Raises MissingError when something is not there, with what to type next.
     """
+    if name_or_path.startswith("~"):
+        name_or_path = str(in_home(name_or_path))
     is_local = name_or_path.startswith(PACKAGE_PREFIX) or Path(name_or_path).is_dir()
     if is_local and revision is not None:
         raise ConfigError(f"model.revision: {name_or_path} is a directory, which has no revisions. Take it out.")

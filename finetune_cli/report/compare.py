@@ -18,6 +18,7 @@ from finetune_cli.runs.answers import Answers, in_order_of, read_answers
 from finetune_cli.runs.rows import data_sources
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import replacing
+from finetune_cli.system.places import in_home
 
 MAX_ROWS = 12  # for each side of each pair
 
@@ -101,12 +102,12 @@ def _rows(answers: tuple[Answers, Answers], rows: Iterable[int], raw: RawRows) -
 
 def _title(runs: Sequence[str]) -> str:
     """The directory's name; of several seeds that of the directory which holds them."""
-    path = Path(runs[0]).resolve()
+    path = in_home(runs[0]).resolve()
     return path.name if len(runs) == 1 else path.parent.name
 
 
 def _predictions(name: str, split: str) -> Path:
-    path = Path(name)
+    path = in_home(name)
     return RunDir(path).evaluation(split) / "predictions.jsonl" if path.is_dir() else path
 
 

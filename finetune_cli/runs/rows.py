@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.config.fields import ChecksConfig
 from finetune_cli.errors import ConfigError, DataError
-from finetune_cli.records.preparation import Padding
+from finetune_cli.records.preparation import Padding, SplitReport
+from finetune_cli.system.places import in_home
 from finetune_cli.tasks import TASKS, Kind
 
 if TYPE_CHECKING:
-    from finetune_cli.config.fields import FromScratchConfig, RunConfig
+    from finetune_cli.config.fields import DataConfig, FromScratchConfig, RunConfig
     from finetune_cli.data.prepared import PreparedData
     from finetune_cli.data.preparing import TextSettings
-    from finetune_cli.data.sources import Source
+    from finetune_cli.data.readers import TableForm
+    from finetune_cli.data.source_files import Source
     from finetune_cli.runs.target import Target
 
 logger = logging.getLogger(__name__)
@@ -49,9 +53,17 @@ def prepare_rows(config: RunConfig, *, offline: bool = False, quiet: bool = Fals
     if not quiet:
         rows = sum(split.num_rows for split in prepared.splits.values())
         logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
+        _say_left_out(prepared.report.splits)
     prepared = _judged(prepared, config.data.checks, quiet=quiet)
     padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
     return replace(prepared, report=replace(prepared.report, key=prepared.key, reused=reused, padding=padding))
+
+
+def _say_left_out(splits: Mapping[str, SplitReport]) -> None:
+    for split in splits.values():
+        if split.unlabelled:
+            total = split.rows + split.unlabelled
+            logger.warning("%s: %d of %d rows have no label and are left out", split.where, split.unlabelled, total)
 
 
 def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Source]:
@@ -66,8 +78,32 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
         label=config.data.label,
         kind=config.spec.kind,
         seed=config.seed if config.data.split_seed is None else config.data.split_seed,
+        form=table_form(config.data),
+        unlabelled=unlabelled_test(config.data, config.spec.kind),
         offline=offline,
     )
+
+
+def table_form(data: DataConfig, other: Path | None = None, *, labelled: bool = True) -> TableForm:
+    """How the config says that its tables are to be read; `other`: a file that is none of these, which may have a
+    header although they have none, or be no table. labelled: whether its rows have labels."""
+    from finetune_cli.data.readers import AS_USUAL, TABLES, TableForm, file_kind
+
+    if other is None:
+        return TableForm(data.columns, data.quoting)
+    if file_kind(other)[0] not in TABLES:
+        return AS_USUAL
+    label = (data.label,) if isinstance(data.label, str) else data.label
+    return TableForm(data.columns, data.quoting, header_with=data.text, may_lack=() if labelled else label)
+
+
+def unlabelled_test(data: DataConfig, kind: Kind) -> Callable[[Any], bool] | None:
+    """Says of a label cell that its row is left out; None where no row is."""
+    from finetune_cli.data.label_sets import is_unlabelled
+
+    if data.unlabelled == "error":
+        return None
+    return partial(is_unlabelled, kind=kind, column=data.label, names=data.labels)
 
 
 def require_slices(source: Source, config: RunConfig) -> None:
@@ -75,6 +111,20 @@ def require_slices(source: Source, config: RunConfig) -> None:
     from finetune_cli.data.preparing import require_columns
 
     require_columns(source, config.evaluation.slices, key="evaluation.slices")
+
+
+def labelled_file(path: Path, config: RunConfig | None, kind: Kind) -> Source:
+    """The rows of one labelled file, read as the config of the run says."""
+    from finetune_cli.data.source_files import file_source
+    from finetune_cli.data.unlabelled import labelled_only
+
+    path = in_home(path)
+    if config is None:
+        return file_source(path, label="label")
+    label = config.data.label
+    source = file_source(path, table_form(config.data, path), label=label if isinstance(label, str) else None)
+    unlabelled = unlabelled_test(config.data, kind)
+    return source if unlabelled is None else labelled_only(source, label=label, unlabelled=unlabelled)
 
 
 def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None, kind: Kind) -> PreparedData:
@@ -85,17 +135,17 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
     """
     from finetune_cli.data.prepared import open_prepared
     from finetune_cli.data.preparing import TextSettings, column_names, content_key
-    from finetune_cli.data.sources import file_source
     from finetune_cli.models.files import model_max_length, tokenizer_fingerprint
     from finetune_cli.runs.target import text_columns
 
-    source = file_source(path)
     data = target.config.data if target.config else None
+    label = data.label if data else "label"
+    source = labelled_file(path, target.config, kind)
     if target.config:
         require_slices(source, target.config)
     settings = TextSettings(
         text=text_columns(target, column_names(source)),
-        label=data.label if data else "label",
+        label=label,
         labels=label_names,
         kind=kind,
         id=data.id if data else None,
@@ -115,8 +165,13 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
 def cache_dir() -> Path:
     """$FINETUNE_CACHE, else finetune/ in $XDG_CACHE_HOME or ~/.cache."""
     if own := os.environ.get("FINETUNE_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "finetune"
+        return in_home(own)
+    try:
+        return in_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "finetune"
+    except ConfigError as err:
+        raise ConfigError(
+            "There is no place for the prepared rows: HOME is not set. Set FINETUNE_CACHE to a directory."
+        ) from err
 
 
 def _tokenizer_source(config: RunConfig, *, offline: bool) -> tuple[Path | None, str, int]:

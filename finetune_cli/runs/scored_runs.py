@@ -9,7 +9,6 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.metrics import compute_metrics, metric_parts
 from finetune_cli.runs.answers import Answers, in_order_of, read_answers
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system.places import in_home
 from finetune_cli.tasks import KIND_SPECS
 
 SHOWN_IDS = 3
@@ -74,7 +74,7 @@ def read_scored_run(name: str, split: str) -> ScoredRun:
 
     Raises MissingError when there are none, DataError for a file that `finetune evaluate` did not write.
     """
-    path, config = Path(name), None
+    path, config = in_home(name), None
     if path.suffix in (".yaml", ".yml"):
         raise ConfigError(f"{name} is a config. Name the run directory that it trained, or a predictions.jsonl.")
     if path.is_dir():

@@ -14,6 +14,7 @@ from finetune_cli.config.shipped import names_a_config
 from finetune_cli.errors import ConfigError, MissingError, did_you_mean
 from finetune_cli.models import files
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system.places import in_home
 from finetune_cli.tasks import KIND_SPECS, TASKS, Kind
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def open_target(
     overrides: `--set` values on top of the config, the run's own when `name` is a run.
     Raises MissingError when the run has not been trained, ConfigError for settings that need a config.
     """
-    path, name = Path(name), str(name)
+    path, name = in_home(name), str(name)
     if names_a_config(name):
         arguments = [*overrides, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
         config = load_config(path, arguments)
@@ -66,7 +67,7 @@ def open_target(
 
 def is_local(name: str) -> bool:
     """Whether a target can be judged without the Hub: it is here, or it names a place that is."""
-    path = Path(name)
+    path = in_home(name)
     return names_a_config(name) or path.exists() or (path.name != name and path.parent.is_dir())
 
 

@@ -24,7 +24,8 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with aside.open("w", encoding="utf-8") as file:
+        # Of a path that is not UTF-8, Python's stand-ins for its bytes are escaped, in JSON as JSON does.
+        with aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -100,6 +101,25 @@ def require_writable(path: Path) -> None:
         raise ConfigError(
             f"output_dir: cannot write in {path}: {err.strerror or err}. Choose another directory with --output-dir."
         ) from err
+
+
+def is_full_or_read_only(err: OSError) -> bool:
+    """Whether a file could not be written for want of room or of the right to."""
+    return err.errno in DISK_FULL | NOT_WRITABLE
+
+
+def why_not_writable(directory: Path) -> str | None:
+    """Why no file can be written in a directory, or below where it will be made; None when one can."""
+    place = directory
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    probe = place / f".probe-{os.getpid()}"
+    try:
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as err:
+        return err.strerror or str(err)
+    return None
 
 
 def disk_error(err: OSError, path: Path) -> RunFailedError:

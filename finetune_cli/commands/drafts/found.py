@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_cli.data import hub
-from finetune_cli.data.sources import BUILTIN_PREFIX, Source, file_source, require_present
+from finetune_cli.data.source_files import Source, file_source
+from finetune_cli.data.sources import BUILTIN_PREFIX, require_present
 from finetune_cli.data.survey.foreign import convert, is_for_the_readers, writing_of
 from finetune_cli.data.survey.places import hub_splits, local_data
 from finetune_cli.errors import ConfigError, DataError

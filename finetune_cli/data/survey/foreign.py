@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.readers import MAX_CELL_CHARACTERS, READERS
+from finetune_cli.data.formats.tables import MAX_CELL_CHARACTERS
+from finetune_cli.data.readers import FORMATS
 from finetune_cli.errors import DataError
 from finetune_cli.system.files import replacing
 
@@ -61,8 +62,8 @@ class Writing:
 def is_for_the_readers(path: Path, writing: Writing | None) -> bool:
     """Whether the readers take a file as it stands. writing: None for a form that is no plain text."""
     ending = path.suffix.lower()
-    if writing is None or ending not in READERS:
-        return ending in READERS
+    if writing is None or ending not in FORMATS:
+        return ending in FORMATS
     separator = {".csv": ",", ".tsv": "\t"}.get(ending)
     return writing.encoding in ("utf-8", "utf-8-sig") and writing.has_names and writing.separator == separator
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.readers import READERS
+from finetune_cli.data.readers import FORMATS
 from finetune_cli.data.survey.foreign import LINES_ENDINGS, TABLE_ENDINGS
 from finetune_cli.errors import DataError
 
@@ -16,7 +16,7 @@ SPLIT_WORDS = {
     "validation": ("validation", "valid", "val", "dev", "eval", "development"),
     "test": ("test", "testing"),
 }
-DATA_ENDINGS = tuple(dict.fromkeys([*READERS, *LINES_ENDINGS, *(ending for ending in TABLE_ENDINGS if ending)]))
+DATA_ENDINGS = tuple(dict.fromkeys([*FORMATS, *LINES_ENDINGS, *(ending for ending in TABLE_ENDINGS if ending)]))
 
 
 @dataclass(frozen=True)

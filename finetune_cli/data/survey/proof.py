@@ -17,7 +17,7 @@ from finetune_cli.data.checks.texts import TextScan
 from finetune_cli.data.label_sets import label_cell, label_reader
 from finetune_cli.data.labels import NumberLabels
 from finetune_cli.data.readers import good_rows
-from finetune_cli.data.sources import Source
+from finetune_cli.data.source_files import Source
 from finetune_cli.data.survey.roles import Roles
 
 BLOCK_ROWS = 256
