@@ -22,10 +22,10 @@ from finetune_cli.evaluation.comparison import (
     mcnemar,
     summarise_seeds,
 )
+from finetune_cli.evaluation.intervals import scored_metrics
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.base import Array
 from finetune_cli.evaluation.metrics import metric_parts
-from finetune_cli.evaluation.uncertainty import bootstrap_intervals
 from finetune_cli.records.comparison import ComparedSide, CompareReport, Comparison, ConfigDifference
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows, read_scored_runs
@@ -141,7 +141,7 @@ def _seeds(side: Side) -> list[int]:
 
 
 def _side(name: str, side: Side, rules: Rules) -> ComparedSide:
-    """A run's scores with their bootstrap intervals; of several seeds the means, with Student's t intervals."""
+    """A run's scores with their intervals; of several seeds the means, with Student's t intervals."""
     if len(side) == 1:
         return ComparedSide(
             name, [side[0].name], _seeds(side), _with_intervals(side[0], rules), collapsed=_collapsed(side)
@@ -165,10 +165,10 @@ def _collapsed(side: Side) -> dict[str, str]:
 
 
 def _with_intervals(run: ScoredRun, rules: Rules) -> dict[str, MetricValue]:
-    """The intervals are those that `finetune evaluate` printed: the bootstrap has the run's own seed."""
-    intervals: dict[str, tuple[float, float]] = {}
+    """The intervals are those that `finetune evaluate` printed: drawn with the run's own seed."""
+    found: dict[str, MetricValue] = {}
     for names, of_probabilities in metric_parts(rules.metrics):
-        intervals |= bootstrap_intervals(
+        found |= scored_metrics(
             names,
             labels=run.labels,
             scores=run.scores(of_probabilities=of_probabilities),
@@ -177,8 +177,7 @@ def _with_intervals(run: ScoredRun, rules: Rules) -> dict[str, MetricValue]:
             level=rules.level,
             seed=run.config.seed if run.config is not None else 0,
         )
-    values = metric_values(run, rules.metrics)
-    return {name: _metric_value(values[name], *intervals[name]) for name in rules.metrics}
+    return {name: found[name] for name in rules.metrics}
 
 
 def _metric_value(value: float, low: float, high: float) -> MetricValue:

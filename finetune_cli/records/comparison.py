@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.records.evaluation import MetricValue, as_json
 
 
 @dataclass(frozen=True)
 class ComparedSide:
     """One side of a comparison: a run, or the runs of one setting with several seeds.
 
-    metrics: bootstrap intervals over rows; of several seeds the means, with Student's t intervals over seeds.
+    metrics: intervals over rows; of several seeds the means, with Student's t intervals over seeds.
     sd: standard deviation over seeds; empty for one run. seeds: empty for a predictions file.
     collapsed: run -> the one class that it gave to every row, for runs that did.
     """
@@ -77,7 +76,7 @@ class CompareReport:
     comparisons: list[Comparison]
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return as_json(self)
 
 
 def _setting(value: Any) -> str:
