@@ -1,7 +1,7 @@
 """How often do 95 % intervals hold the true score? A table over sizes, accuracies, tasks and metrics.
 
-  python scripts/simulations/coverage.py                       2,000 test sets a cell; about an hour
-  python scripts/simulations/coverage.py --sets 200 --rows 10 50
+  python -m scripts.simulations.coverage                       2,000 test sets a cell; about an hour
+  python -m scripts.simulations.coverage --sets 200 --rows 10 50
 
 Each cell: per cent of the intervals that hold the truth, their mean width, the width of the percentile bootstrap that
 earlier versions had, and in brackets per cent of the test sets that have no interval: too few rows.
