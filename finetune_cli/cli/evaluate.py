@@ -31,6 +31,7 @@ class Fitted(StrEnum):
 
     temperature = "temperature"
     threshold = "threshold"
+    abstain = "abstain"
     none = "none"
 
 
@@ -91,7 +92,7 @@ Fit = Annotated[
         "--fit",
         "Fit on the validation split how probabilities become answers, and store it beside the model, where evaluate "
         "and predict obey it; none removes it. Repeatable.",
-        metavar="temperature|threshold|none",
+        metavar="temperature|threshold|abstain|none",
         group=options.RUN_GROUP,
     ),
 ]
@@ -102,6 +103,28 @@ FitFor = Annotated[
         "--for",
         "The metric that --fit threshold is to be best for; by default evaluation.metric_for_best.",
         metavar="METRIC",
+        group=options.RUN_GROUP,
+        show_default=False,
+    ),
+]
+
+MaxError = Annotated[
+    float | None,
+    options.option(
+        "--max-error",
+        "For --fit abstain: the share of the answers that may be wrong. Rows that are too unsure are not answered.",
+        metavar="SHARE",
+        group=options.RUN_GROUP,
+        show_default=False,
+    ),
+]
+
+Confidence = Annotated[
+    float | None,
+    options.option(
+        "--confidence",
+        "For --fit abstain: how sure it has to be that --max-error holds; by default 0.9.",
+        metavar="P",
         group=options.RUN_GROUP,
         show_default=False,
     ),
@@ -133,6 +156,8 @@ def evaluate(
     max_drops: MaxDrops,
     fit: Fit,
     fit_for: FitFor = None,
+    max_error: MaxError = None,
+    confidence: Confidence = None,
     min_confidence: ScoredConfidence = None,
     junit: JUnit = None,
     json: options.Json = False,
@@ -170,6 +195,8 @@ def evaluate(
                 max_drops=max_drops,
                 fit=[kind.value for kind in fit],
                 fit_for=fit_for,
+                max_error=max_error,
+                confidence=confidence,
                 min_confidence=min_confidence,
                 offline=offline,
             )

@@ -22,7 +22,6 @@ from finetune_cli.evaluation.proportions import Interval
 PRIOR_ROWS = 0.5
 MOST_CLASSES_WITH_A_PRIOR = 5  # half a row for each of very many classes would weigh more than the rows
 MIN_ROWS = 10
-MIN_ROWS_PER_CLASS = 5  # for macro averages, on average: with fewer, the classes of few rows decide
 BLOCK_CELLS = 2_000_000
 
 # For a prior, the Dirichlet's parameters (K,), and a function from drawn weights of the cells (S, K) to the counts.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray
-from finetune_cli.evaluation.drawn_intervals import MIN_ROWS, MIN_ROWS_PER_CLASS, drawn_intervals
+from finetune_cli.evaluation.drawn_intervals import MIN_ROWS, drawn_intervals
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.base import Array
 from finetune_cli.evaluation.metrics import check_names, check_scored_rows, compute_metrics
@@ -78,7 +78,7 @@ def _drawn(
     enough = [
         name
         for name in names
-        if n >= (MIN_ROWS_PER_CLASS * num_classes if name.endswith("_macro") else 0) and n >= MIN_ROWS
+        if n >= (task.rows_per_class * num_classes if name.endswith("_macro") else 0) and n >= MIN_ROWS
     ]
     if not enough:
         return dict.fromkeys(names)

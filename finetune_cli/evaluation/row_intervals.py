@@ -22,9 +22,9 @@ Moments = tuple[FloatArray, FloatArray]
 
 MIN_ROWS = 10
 MIN_ROWS_OF_MEAN = 20
-MIN_SHARING = 3.0  # rows that share a mean's sum; below, the interval of a mean holds the truth in less than 92 %
+MIN_SHARING = 4.0  # rows that share a mean's sum; below, the interval of a mean holds the truth in less than 92 %
 RANKS_TRUSTED = 10  # rows out of order of which the variance that they show counts as much as the formula's
-MIN_POSITIVE = 10  # of average precision, which fewer positive rows overrate by more than the interval is wide
+MIN_POSITIVE = 20  # of average precision, which fewer positive rows overrate by more than the interval is wide
 CALIBRATION_DRAWS = 400
 HALVINGS = 12
 EQUAL = 1e-9  # sums nearer than this are the same number, rounded differently
@@ -196,15 +196,21 @@ def _of_mean(parts: Sequence[tuple[float, Interval, FloatArray]]) -> Interval:
 
 
 def calibration_interval(confidence: FloatArray, right: np.ndarray, level: float, seed: int) -> Interval | None:
-    """Of the expected calibration error, of decisions with a confidence (N,) that were right or not.
+    """Of the expected calibration error, of decisions with a confidence, (N,) or several a row (N, C), right or not.
 
     Chance alone makes one, so that resampling cannot say what is behind it. Here it is asked which true errors could
     have given the error found: bins are as far from calibrated as these, times a factor, or all too sure by one factor.
     How many of a bin's rows are right is drawn from the binomial distribution, as the rounded normal one. 0 is inside
-    where a calibrated model would show an error as large.
+    where a calibrated model would show an error as large. Decisions of a row are alike: what is drawn varies by as much
+    more as the sums of rows do.
     """
     if len(confidence) < MIN_ROWS:
         return None
+    alike = 1.0
+    if confidence.ndim == 2:
+        surplus = right - confidence
+        alike = max(1.0, float((surplus.sum(axis=1) ** 2).sum() / (surplus**2).sum()))
+        confidence, right = confidence.ravel(), right.ravel()
     bins = np.digitize(confidence, np.linspace(0, 1, ECE_BINS + 1)[1:-1], right=True)
     counts = np.bincount(bins, minlength=ECE_BINS)
     counts, used = counts[counts > 0], counts > 0
@@ -219,7 +225,7 @@ def calibration_interval(confidence: FloatArray, right: np.ndarray, level: float
 
     def errors(direction: FloatArray, factor: float) -> FloatArray:
         of_bins = accuracy(direction, factor)
-        drawn = np.rint(counts * of_bins + np.sqrt(counts * of_bins * (1 - of_bins)) * noise)
+        drawn = np.rint(counts * of_bins + np.sqrt(alike * counts * of_bins * (1 - of_bins)) * noise)
         return np.abs(np.clip(drawn, 0, counts) - expected).sum(axis=1)
 
     def true_error(direction: FloatArray, factor: float) -> float:

@@ -146,7 +146,8 @@ def predictions(
 
     Label and prediction are the class's name; with several labels a row, lists of names, and each probability stands
     for itself; in regression (label_names None) numbers, and there are no probabilities. decision: of a model that has
-    a rule. min_confidence: an answer with a lower probability, of one class, becomes null.
+    a rule. min_confidence: an answer with a lower probability, of one class, becomes null; a rule's own bound is the
+    caller's to hand on.
     """
     scores = KINDS[kind].scores(calibrated(logits, decision))
     answers = answers_of(scores, decision, label_names or (), kind)

@@ -41,6 +41,8 @@ class TaskKind(ABC):
     share_intervals: ClassVar[Mapping[str, ShareInterval]] = {}
     score_intervals: ClassVar[Mapping[str, ScoreInterval]]
 
+    rows_per_class: ClassVar[int] = 5  # on average, that the interval of a mean over classes takes
+
     # Words of the report.
     baseline_words: ClassVar[str]  # what `baseline` answers
     decision_words: ClassVar[str] = "rows"  # what has one confidence each

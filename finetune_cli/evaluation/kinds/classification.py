@@ -16,7 +16,6 @@ from finetune_cli.evaluation.confusion import (
     confusion_matrix,
     per_class_report,
 )
-from finetune_cli.evaluation.drawn_intervals import MIN_ROWS_PER_CLASS
 from finetune_cli.evaluation.kinds.base import Array, BoolArray, Counter, TaskKind
 from finetune_cli.evaluation.proportions import Interval, f1_interval, share_interval
 from finetune_cli.evaluation.row_intervals import area_interval, calibration_interval, mean_interval
@@ -66,7 +65,7 @@ def _mean(labels: Array, scores: FloatArray, of_class: FloatArray, level: float)
 
 def _auroc(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
     num_classes = scores.shape[1]
-    if num_classes > 2 and len(labels) < MIN_ROWS_PER_CLASS * num_classes:
+    if num_classes > 2 and len(labels) < Classification.rows_per_class * num_classes:
         return None
     classes = [1] if num_classes == 2 else range(num_classes)
     return area_interval([labels == c for c in classes], [scores[:, c] for c in classes], level)

@@ -10,7 +10,6 @@ import numpy as np
 from finetune_cli.data.label_sets import set_in_words, set_numbers
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.confusion import FloatArray, IntArray, per_class_report
-from finetune_cli.evaluation.drawn_intervals import MIN_ROWS_PER_CLASS
 from finetune_cli.evaluation.kinds.base import Array, BoolArray, Counter, TaskKind
 from finetune_cli.evaluation.proportions import Interval, f1_interval, share_interval
 from finetune_cli.evaluation.row_intervals import area_interval, calibration_interval, mean_interval, precision_interval
@@ -76,7 +75,7 @@ def _mean(labels: Array, scores: FloatArray, has: FloatArray, has_not: FloatArra
 
 
 def _auroc(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    if len(labels) < MIN_ROWS_PER_CLASS * labels.shape[1]:
+    if len(labels) < Multilabel.rows_per_class * labels.shape[1]:
         return None
     return area_interval(list(labels.T == 1), list(scores.T), level)
 
@@ -86,7 +85,7 @@ def _average_precision(labels: Array, scores: FloatArray, level: float, seed: in
 
 
 def _ece(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    return calibration_interval(scores.ravel(), labels.ravel() == 1, level, seed)
+    return calibration_interval(scores, labels == 1, level, seed)
 
 
 def _with_class(mean: FloatArray, of_cells: FloatArray, values: tuple[int, int, int]) -> FloatArray:
@@ -114,6 +113,7 @@ class Multilabel(TaskKind):
         "brier": _brier,
         "ece": _ece,
     }
+    rows_per_class = 10
     baseline_words = "always the commonest set of labels of training"
     decision_words = "decisions"
     confidence_words = "the probability of every class and row"
