@@ -31,6 +31,7 @@ class Fitted(StrEnum):
 
     temperature = "temperature"
     threshold = "threshold"
+    abstain = "abstain"
     none = "none"
 
 
@@ -89,7 +90,7 @@ Fit = Annotated[
         "--fit",
         "Fit on the validation split how probabilities become answers, and store it beside the model, where evaluate "
         "and predict obey it; none removes it. Repeatable.",
-        metavar="temperature|threshold|none",
+        metavar="temperature|threshold|abstain|none",
     ),
 ]
 
@@ -99,6 +100,26 @@ FitFor = Annotated[
         "--for",
         "The metric that --fit threshold is to be best for; by default evaluation.metric_for_best.",
         metavar="METRIC",
+        show_default=False,
+    ),
+]
+
+MaxError = Annotated[
+    float | None,
+    options.run_option(
+        "--max-error",
+        "For --fit abstain: the share of the answers that may be wrong. Rows that are too unsure are not answered.",
+        metavar="SHARE",
+        show_default=False,
+    ),
+]
+
+Confidence = Annotated[
+    float | None,
+    options.run_option(
+        "--confidence",
+        "For --fit abstain: how sure it has to be that --max-error holds; by default 0.9.",
+        metavar="P",
         show_default=False,
     ),
 ]
@@ -128,6 +149,8 @@ def evaluate(
     max_drops: MaxDrops,
     fit: Fit,
     fit_for: FitFor = None,
+    max_error: MaxError = None,
+    confidence: Confidence = None,
     min_confidence: ScoredConfidence = None,
     junit: JUnit = None,
     json: options.Json = False,
@@ -165,6 +188,8 @@ def evaluate(
                 max_drops=max_drops,
                 fit=[kind.value for kind in fit],
                 fit_for=fit_for,
+                max_error=max_error,
+                confidence=confidence,
                 min_confidence=min_confidence,
                 offline=offline,
             )

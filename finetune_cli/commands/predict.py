@@ -52,9 +52,9 @@ def predict(
     texts, each a tuple of two for a pair; of a pipe nothing may have been read before. keep_columns: the row's own
     columns come first in each object; see with_own_columns. on_bad_row: "error" raises DataError at the first row that
     cannot be used, "skip" leaves it out, "null" yields it with a null prediction and an "error"; each message also goes
-    to `report_bad_row`. min_confidence: an answer with a lower probability becomes null. The model's decision
-    rule, where it has one, is obeyed. While a window is labelled, a second thread reads and tokenises the next; it ends
-    with the iterator. The model is loaded before the first row is read.
+    to `report_bad_row`. min_confidence: an answer with a lower probability becomes null. The model's decision rule is
+    obeyed where it has one, its own bound on the confidence where `min_confidence` is None. While a window is labelled,
+    a second thread reads and tokenises the next; it ends with the iterator. The model is loaded before the first row.
     """
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
     predictor = _Predictor(found, probabilities=probabilities, min_confidence=min_confidence)
@@ -135,7 +135,8 @@ class _Predictor:
         self.kind = task_kind(self.model)
         require_possible(None, min_confidence, self.names, self.kind)
         self.decision = read_rule(target.model_dir, self.names, self.kind)
-        self.min_confidence = min_confidence
+        own = self.decision.abstention if self.decision else None
+        self.min_confidence = own.below if min_confidence is None and own is not None else min_confidence
         self.probabilities = probabilities
         self.pad_token_id = files.pad_token_id(target.model_dir)
         data = target.config.data if target.config else None

@@ -9,18 +9,37 @@ from typing import Any
 
 from finetune_cli.records.decision_rule import DecisionRule
 
+TOO_FEW_ROWS = "too few rows for an interval"
+
 
 @dataclass(frozen=True)
 class MetricValue:
-    """A metric with its bootstrap interval; low and high are None when intervals are switched off or undefined."""
+    """A metric with its interval; low and high are None when intervals are switched off or there is none.
+
+    note: why there is none.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
+    note: str | None = None
+
+    @classmethod
+    def of(cls, value: float, interval: tuple[float, float] | None) -> MetricValue:
+        """With an interval that was asked for; None: these rows are too few for one."""
+        if interval is None:
+            return cls(value, note=TOO_FEW_ROWS if math.isfinite(value) else None)
+        return cls(value, *interval)
 
     def __str__(self) -> str:
-        interval = f" [{self.low:.3f}, {self.high:.3f}]" if self.low is not None and self.high is not None else ""
-        return f"{self.value:.3f}{interval}"
+        if self.low is not None and self.high is not None:
+            return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:.3f}{f' ({self.note})' if self.note else ''}"
+
+
+def as_json(record: Any) -> dict[str, Any]:
+    """A record's fields, and those of the records in it; without the note of a metric that has none."""
+    return dataclasses.asdict(record, dict_factory=lambda fields: {k: v for k, v in fields if (k, v) != ("note", None)})
 
 
 @dataclass(frozen=True)
@@ -69,7 +88,7 @@ class DecisionEffect:
     cross_validated: dict[str, MetricValue] | None
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "rule": self.rule.to_json()}
+        return {**as_json(self), "rule": self.rule.to_json()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DecisionEffect:
@@ -123,7 +142,7 @@ class EvalReport:
 
     def to_json(self) -> dict[str, Any]:
         """A metric that is not defined on these rows (NaN) has the value null: JSON has no NaN."""
-        fields = dataclasses.asdict(self)
+        fields = as_json(self)
         for metric in fields["metrics"].values():
             metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
         if self.decision:

@@ -103,7 +103,8 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class SeedScore:
-    """One metric of one split over seeds: Student's t interval of the mean, sd with n - 1; values by seed."""
+    """One metric of one split over seeds: sd with n - 1, values by seed, and Student's t interval of the mean, which
+    covers the choice of rows too."""
 
     mean: float
     sd: float

@@ -86,7 +86,8 @@ def check_gates(gates: Sequence[Gate], metrics: Mapping[str, MetricValue], loss:
     outcomes = []
     for gate in gates:
         found = _value(gate, metrics, loss)
-        outcomes.append(GateOutcome(gate.text, gate.holds(found), found))
+        note = metrics[gate.metric].note if gate.end else None
+        outcomes.append(GateOutcome(gate.text, gate.holds(found), found, note=note or ""))
     return outcomes
 
 
@@ -95,7 +96,7 @@ def check_report(gates: Sequence[Gate], report: EvalReport) -> list[GateOutcome]
     fair = {} if report.decision is None else report.decision.cross_validated or {}
     outcomes = check_gates(gates, {**report.metrics, **fair}, report.loss)
     return [
-        replace(outcome, note="cross-validated" if gate.metric in fair else fit_note(report))
+        replace(outcome, note=outcome.note or ("cross-validated" if gate.metric in fair else fit_note(report)))
         for gate, outcome in zip(gates, outcomes, strict=True)
     ]
 

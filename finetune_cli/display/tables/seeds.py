@@ -55,7 +55,7 @@ def _scores(out: Output, report: SeedsReport, split: SplitSummary) -> None:
         decision = next(one.decision for one in run.evaluations if one.split == split.split)
         if decision is not None:
             out.line(f"  Seed {seed} is scored with its decision rule{_optimistic(decision, split)}.")
-    out.line(f"  {100 * report.level:g} % intervals of the mean, by Student's t: the luck of the seed on these rows.")
+    out.line(f"  {100 * report.level:g} % intervals of the mean, by Student's t: the luck of seeds and of rows.")
     out.line()
 
 
