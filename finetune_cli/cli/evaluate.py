@@ -27,7 +27,7 @@ finetune evaluate runs/mrpc --data new_rows.csv --json"""
 
 
 class Fitted(StrEnum):
-    """What evaluate fits to the validation split."""
+    """What evaluate fits on the validation split."""
 
     temperature = "temperature"
     threshold = "threshold"

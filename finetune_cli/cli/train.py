@@ -162,7 +162,7 @@ def train(
 
 
 def _imports_for(config: RunConfig) -> AbstractContextManager[None]:
-    """Lean, unless settings hand the run to parts of Trainer, or to code, that may ask for any library."""
+    """Lean imports; all of torch and transformers when a setting runs code that may need any part of them."""
     if config.training.trainer_args or config.model.trust_remote_code:
         return without_garbage_collection()
     return lean_imports(adapters=config.model.lora is not None, compiler=bool(config.training.compile))

@@ -1,4 +1,4 @@
-"""Every field of the config, its type, its default and one line about it (DESIGN section 2). Imports pydantic alone.
+"""Every field of the config, its type, its default and one line about it. Imports pydantic alone.
 
 Values are strict: text is not turned into numbers, nor `true` into 1. `config.load_config` fills in what the task
 knows before these models see the values, so a field without a default is never None here.

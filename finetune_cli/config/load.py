@@ -1,6 +1,6 @@
-"""Reading a config: the task's preset, then the file, then `--set`; every mistake at once, with line and column.
+"""Reads a config: the task's preset, then the file, then `--set`; shows every mistake at once, with line and column.
 
-Light on purpose (pydantic and PyYAML): `finetune validate` answers before torch is imported.
+It imports only pydantic and PyYAML, so that `finetune validate` answers before torch is imported.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed, did_you_mean, field_at, unknown_key, wrong_value
 from finetune_cli.config.rules import RULES
-from finetune_cli.config.rules.finding import Finding, Unusable
+from finetune_cli.config.rules.mistake import Mistake, UnusableValue
 from finetune_cli.config.text import hide_secrets, read_text, shorten
 from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, is_plain_text, parse_value, parse_yaml
 from finetune_cli.errors import ConfigError, Problem
@@ -46,7 +46,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def apply_override(document: Document, argument: str) -> None:
-    """Put one `--set key=value` into `document`; what is wrong with it joins the document's problems."""
+    """Put one `--set key=value` into `document`; its mistakes are added to `document.problems`."""
     source = _set_source(argument)
     key, equals, text = argument.partition("=")
     path: KeyPath = tuple(key.strip().split("."))
@@ -77,13 +77,13 @@ def _set_source(argument: str) -> str:
 
 
 def _fill_in_preset(data: dict[str, Any]) -> None:
-    """What the task knows, where the file is silent or says null."""
+    """Fill in the values of the task's preset where the file has none, or null."""
     for section in SECTIONS:
         if data.get(section) is None:
             data[section] = {}
     task = data.get("task")
     if not isinstance(task, str) or task not in TASKS:
-        task = "mrpc"  # any will do: the task is reported, and what it would have filled in should not be
+        task = "mrpc"  # the task is reported; any preset avoids further mistakes that only follow from it
     preset = TASKS[task]
     if isinstance(data["data"], dict):
         _fill_in_data(data["data"], preset)
@@ -109,7 +109,7 @@ def _fill_in_data(section: dict[str, Any], preset: TaskSpec) -> None:
 
 
 def _default(section: dict[str, Any], key: str, value: Any) -> Any:
-    """Set `key` where it is absent or null; the value it has afterwards."""
+    """Set `key` when it is absent or null. Returns the value that it has afterwards."""
     if section.get(key) is None and value is not None:
         section[key] = value
     elif section.get(key, value) is None:
@@ -118,31 +118,31 @@ def _default(section: dict[str, Any], key: str, value: Any) -> Any:
 
 
 def _validate(document: Document, source: str) -> tuple[RunConfig | None, list[Problem]]:
-    """The config where it is right; the problems of types, ranges and names, then those of the rules."""
-    findings: list[Finding] = []
+    """The config, or None when a type, range or name is wrong; and all problems, those of the rules last."""
+    mistakes: list[Mistake] = []
     config = None
     try:
         config = RunConfig.model_validate(document.data)
     except ValidationError as error:
-        findings += _schema_findings(error, document)
+        mistakes += _schema_mistakes(error, document)
     task = document.data.get("task")
     if isinstance(task, str) and task and task not in TASKS:
-        findings.append(Finding(("task",), _unknown_task(task)))
-    bad = document.unusable | {finding.path for finding in findings}
+        mistakes.append(Mistake(("task",), _unknown_task(task)))
+    bad = document.unusable | {mistake.path for mistake in mistakes}
 
     def get(key: str) -> Any:
         path = tuple(key.split("."))
         if any(_within(path, other) or _within(other, path) for other in bad):
-            raise Unusable
+            raise UnusableValue
         return _value_or_default(document.data, path)
 
     for rule in RULES:
-        with suppress(Unusable):
-            findings.extend(rule(get))
+        with suppress(UnusableValue):
+            mistakes.extend(rule(get))
     problems = [
-        _problem_at(document, finding, source)
-        for finding in findings
-        if not any(_within(finding.path, other) for other in document.unusable)
+        _problem_at(document, mistake, source)
+        for mistake in mistakes
+        if not any(_within(mistake.path, other) for other in document.unusable)
     ]
     return config, problems
 
@@ -166,21 +166,21 @@ def _unknown_task(task: str) -> str:
     return f"{shorten(task)!r} is not a task. Allowed: {', '.join(TASKS)}{did_you_mean(task.lower(), TASKS)}"
 
 
-def _schema_findings(error: ValidationError, document: Document) -> list[Finding]:
-    """One finding for each key that pydantic complains about; the branches of a union are one complaint."""
+def _schema_mistakes(error: ValidationError, document: Document) -> list[Mistake]:
+    """One mistake for each key that pydantic refuses; it has an error for each branch of a union."""
     kinds: dict[KeyPath, set[str]] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         kinds.setdefault(_key_path(detail["loc"], document.data, detail["type"]), set()).add(detail["type"])
     outer = {path for path in kinds for other in kinds if other != path and _within(other, path)}
     return [
-        Finding(path, _schema_message(path, kinds[path], document), at_key="extra_forbidden" in kinds[path])
+        Mistake(path, _schema_message(path, kinds[path], document), at_key="extra_forbidden" in kinds[path])
         for path in kinds
         if path not in outer
     ]
 
 
 def _key_path(loc: tuple[int | str, ...], data: Any, kind: str) -> KeyPath:
-    """pydantic's location without the names of union branches, which are no keys."""
+    """pydantic's location as keys: it has the names of a union's branches in it, too."""
     path: list[str | int] = []
     value = data
     for part in loc:
@@ -207,26 +207,28 @@ def _schema_message(path: KeyPath, kinds: set[str], document: Document) -> str:
     return wrong_value(value, spot.text if spot else None, kinds, info)
 
 
-def _problem_at(document: Document, finding: Finding, source: str) -> Problem:
-    """The finding with its position: of the value or the key, or else of the section that it would be in."""
-    path = finding.path
-    key, message = hide_secrets(".".join(map(str, path))), hide_secrets(finding.message)
+def _problem_at(document: Document, mistake: Mistake, source: str) -> Problem:
+    """The mistake with its position: of the value or of the key; when it has none, of its section."""
+    path = mistake.path
+    key, message = hide_secrets(".".join(map(str, path))), hide_secrets(mistake.message)
     for length in range(len(path), 0, -1):
         spot = document.spots.get(path[:length])
         if spot is not None:
-            place = spot.value if length == len(path) and not finding.at_key else spot.key
+            place = spot.value if length == len(path) and not mistake.at_key else spot.key
             return Problem(place.source, place.line, place.column, key, message)
     return Problem(source, 1, 1, key, message)
 
 
 def _in_order(problems: list[Problem], sources: list[str]) -> tuple[Problem, ...]:
-    """The file's problems by line, then those of `--set` in the order of the arguments; none twice."""
+    """The problems of the file by line, then those of `--set` in the order of the arguments, each once."""
     unique = dict.fromkeys(problems)
-    return tuple(sorted(unique, key=lambda one: (sources.index(one.source), one.line or 0, one.column or 0)))
+    return tuple(
+        sorted(unique, key=lambda problem: (sources.index(problem.source), problem.line or 0, problem.column or 0))
+    )
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what `yaml_source` reads back: no anchors, and quotes around a text that would be read as a number."""
+    """Writes YAML that `yaml_source` reads back: no anchors, and quotes where a text looks like a number."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
