@@ -151,7 +151,7 @@ def train(
     end_if_stopped()
     silence_model_loading()
     keep_freed_memory()
-    display = training_display(run_config.evaluation.metric_for_best, shown=out.enabled and not quiet)
+    display = training_display(shown=out.enabled and not quiet)
     with shown_when_failed(show):
         with display as listen:
             report = run_train(

@@ -20,15 +20,16 @@ from finetune_cli.evaluation.comparison import (
     compare_seeds,
     describe,
     mcnemar,
-    right_rows,
     summarise_seeds,
 )
-from finetune_cli.evaluation.metrics import Array
+from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds.base import Array
+from finetune_cli.evaluation.metrics import metric_parts
 from finetune_cli.evaluation.uncertainty import bootstrap_intervals
 from finetune_cli.records.comparison import ComparedSide, CompareReport, Comparison, ConfigDifference
 from finetune_cli.records.evaluation import MetricValue
-from finetune_cli.runs.scored_runs import ScoredRun, metric_parts, metric_values, pair_rows, read_scored_runs
-from finetune_cli.tasks import METRICS, TASKS, Kind, metric_problem, metrics_for
+from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows, read_scored_runs
+from finetune_cli.tasks import KIND_SPECS, METRICS, TASKS, Kind, metric_problem, metrics_for
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Side = list[ScoredRun]  # one run, or the runs of one setting with different seeds
@@ -100,7 +101,7 @@ def _rules(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Seq
     for name in names:
         problem = metric_problem(name, kind, num_classes)
         if name == "loss":
-            problem = f"loss is not kept by row; use {'mse' if kind == 'regression' else 'log_loss'}"
+            problem = f"loss is not kept by row; use {KIND_SPECS[kind].metric_of_loss}"
         if problem:
             option = "--fail-if-worse" if name in fail_if_worse else "--metric" if name in metrics else "metric"
             choice = f"Allowed: {', '.join(allowed)}{did_you_mean(name, allowed)}"
@@ -166,7 +167,7 @@ def _collapsed(side: Side) -> dict[str, str]:
 def _with_intervals(run: ScoredRun, rules: Rules) -> dict[str, MetricValue]:
     """The intervals are those that `finetune evaluate` printed: the bootstrap has the run's own seed."""
     intervals: dict[str, tuple[float, float]] = {}
-    for names, of_probabilities in metric_parts(rules.metrics, rules.kind):
+    for names, of_probabilities in metric_parts(rules.metrics):
         intervals |= bootstrap_intervals(
             names,
             labels=run.labels,
@@ -187,7 +188,7 @@ def _metric_value(value: float, low: float, high: float) -> MetricValue:
 def _comparisons(first: Side, other: Side, a: str, b: str, rules: Rules) -> list[Comparison]:
     """Side `b` against side `a`, one metric after the other."""
     differences: dict[str, Difference] = {}
-    for names, of_probabilities in metric_parts(rules.metrics, rules.kind):
+    for names, of_probabilities in metric_parts(rules.metrics):
         runs_a, runs_b = ([run.scores(of_probabilities=of_probabilities) for run in side] for side in (first, other))
         common: dict[str, Any] = {
             "labels": first[0].labels,
@@ -215,7 +216,7 @@ def _comparison(found: Difference, first: ScoredRun, other: ScoredRun, a: str, b
     greater_is_better = found.metric not in METRICS or METRICS[found.metric].greater_is_better
     only_a = only_b = None
     if found.method == "mcnemar":
-        right_a, right_b = (right_rows(run.labels, run.predictions) for run in (first, other))
+        right_a, right_b = (KINDS[run.kind].right(run.labels, run.predictions) for run in (first, other))
         counts = mcnemar(right_a, right_b)
         only_a, only_b = counts.only_a, counts.only_b
     sentence = describe(found, greater_is_better=greater_is_better, level=level, a=a, b=b)

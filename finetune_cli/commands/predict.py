@@ -130,10 +130,9 @@ class _Predictor:
             target.model_dir, available_device(), trust_remote_code=target.trust_remote_code
         )
         self.names = class_names(self.model)
-        kind = task_kind(self.model)
-        self.multilabel = kind == "multilabel"
-        require_possible(None, min_confidence, self.names, kind)
-        self.decision = read_rule(target.model_dir, self.names, kind)
+        self.kind = task_kind(self.model)
+        require_possible(None, min_confidence, self.names, self.kind)
+        self.decision = read_rule(target.model_dir, self.names, self.kind)
         self.min_confidence = min_confidence
         self.probabilities = probabilities
         self.pad_token_id = files.pad_token_id(target.model_dir)
@@ -156,8 +155,8 @@ class _Predictor:
         return predictions(
             ids,
             logits,
+            kind=self.kind,
             label_names=self.names,
-            multilabel=self.multilabel,
             probabilities=self.probabilities,
             decision=self.decision,
             min_confidence=self.min_confidence,

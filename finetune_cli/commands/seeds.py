@@ -16,7 +16,7 @@ from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, RunFailedError, SeedsFailedError
 from finetune_cli.evaluation.comparison import summarise_seeds
 from finetune_cli.records.evaluation import EvalReport, MetricValue
-from finetune_cli.records.training import SeedScore, SeedsReport, SeedStarted, SplitSummary, TrainReport
+from finetune_cli.records.training import Listener, SeedScore, SeedsReport, SeedStarted, SplitSummary, TrainReport
 from finetune_cli.runs.gates import check_gates, parse_gates, require_passed
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.session import locked, recorded, run_differences
@@ -31,7 +31,7 @@ def train_seeds(
     train_one: Callable[[RunConfig], TrainReport],
     *,
     overwrite: bool = False,
-    listen: Callable[[Any], None] = lambda event: None,
+    listen: Listener = lambda event: None,
 ) -> SeedsReport:
     """Train once with each of `training.seeds`, into `seed-N` of the run directory; write and return the summary.
 
@@ -150,7 +150,7 @@ def _require_same_runs(run: RunDir, config: RunConfig) -> None:
 
 
 def _train_all(
-    config: RunConfig, train_one: Callable[[RunConfig], TrainReport], listen: Callable[[Any], None]
+    config: RunConfig, train_one: Callable[[RunConfig], TrainReport], listen: Listener
 ) -> tuple[dict[int, TrainReport], dict[int, str]]:
     """The reports of the seeds that finished, and the errors of those that failed."""
     runs: dict[int, TrainReport] = {}

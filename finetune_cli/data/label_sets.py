@@ -16,6 +16,7 @@ from finetune_cli.data.checks.findings import ROWS_SHOWN, row_list
 from finetune_cli.data.label_cells import split_names
 from finetune_cli.data.labels import ClassLabels, NumberLabels
 from finetune_cli.errors import DataError
+from finetune_cli.tasks import KIND_SPECS, Kind
 
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 UNLABELLED = (-1, "-1")
@@ -23,12 +24,12 @@ UNLABELLED = (-1, "-1")
 Column = str | tuple[str, ...]
 
 
-def label_reader(kind: str, where: str, column: Column) -> ClassLabels | NumberLabels | LabelSets:
+def label_reader(kind: Kind, where: str, column: Column) -> ClassLabels | NumberLabels | LabelSets:
     """What reads the labels of one split. where: the split, for messages. column: several only for "multilabel"."""
-    if kind == "multilabel":
+    if KIND_SPECS[kind].several_labels:
         return LabelSets(where, column)
     assert isinstance(column, str), "the config's rules refuse a list of columns here"
-    return (ClassLabels if kind == "classification" else NumberLabels)(where, column)
+    return (ClassLabels if KIND_SPECS[kind].has_classes else NumberLabels)(where, column)
 
 
 def label_cell(values: Mapping[str, Any], column: Column) -> Any:

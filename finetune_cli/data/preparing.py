@@ -26,6 +26,7 @@ from finetune_cli.data.readers import Row, Values, good_rows
 from finetune_cli.data.sources import Source
 from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder, one_ahead
 from finetune_cli.errors import DataError
+from finetune_cli.tasks import KIND_SPECS, Kind
 
 DEFAULT_ID = "idx"  # GLUE's own row number
 HISTOGRAM_BINS = 16
@@ -46,7 +47,7 @@ class TextSettings:
     text: tuple[str, ...]
     label: Column
     labels: tuple[str, ...] | None
-    kind: str
+    kind: Kind
     id: str | None
     max_length: int
     truncation: str
@@ -108,7 +109,7 @@ def prepare_splits(
     """
     start = time.perf_counter()
     names: Sequence[str] | None = None
-    if settings.kind != "regression":
+    if KIND_SPECS[settings.kind].has_classes:
         names = settings.labels or (sources["train"].label_names if isinstance(settings.label, str) else settings.label)
     reports: dict[str, Any] = {}
     findings: list[Finding] = []
@@ -120,7 +121,8 @@ def prepare_splits(
         findings += split_pass.findings(names, in_train, seen)
         seen.append(split_pass.checks.hashes)
     counts = {split: report["labels"] for split, report in reports.items() if report["labels"]}
-    rows_of_train = reports["train"]["rows"] if "train" in reports and settings.kind == "multilabel" else None
+    several = KIND_SPECS[settings.kind].several_labels
+    rows_of_train = reports["train"]["rows"] if "train" in reports and several else None
     findings += balance_findings(
         counts, {split: source.where for split, source in sources.items()}, rows_of_train=rows_of_train
     )

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import ConfigError, MissingError
-
-PREFIX = "evaluate:"
+from finetune_cli.tasks import EVALUATE_PREFIX
 
 
 @functools.cache
@@ -20,7 +19,7 @@ def load_library_metric(name: str) -> Callable[..., float]:
     `evaluate` is imported here alone: that takes seconds. MissingError if the metric can neither be found nor fetched,
     or needs a library that is not installed; ConfigError if it does not give one number or refuses the predictions.
     """
-    path = name.removeprefix(PREFIX)
+    path = name.removeprefix(EVALUATE_PREFIX)
     try:
         import evaluate
 
@@ -30,7 +29,7 @@ def load_library_metric(name: str) -> Callable[..., float]:
     except (OSError, ValueError) as err:  # connection errors and "not found" are OSErrors
         raise MissingError(
             f"metric {name!r} was not found as a local folder and could not be fetched from the Hub: {err}\n"
-            f"Offline, give the folder that holds it: {PREFIX}./my_metric"
+            f"Offline, give the folder that holds it: {EVALUATE_PREFIX}./my_metric"
         ) from err
 
     def compute(*, predictions: Any, references: Any) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,26 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class EvalRecord:
-    """One evaluation during training; a line of history.jsonl, metrics beside the fixed fields."""
+    """One evaluation during training; a line of history.jsonl, metrics beside the fixed fields.
+
+    best: this is the best model so far, over all resumes. On the split "validation" alone, which decides; such a line
+    of history.jsonl has `"best": true`, the others (and files of earlier versions) have no such field.
+    """
 
     step: int
     epoch: float
     split: str
     loss: float
     metrics: dict[str, float]
+    best: bool = False
 
     def to_json(self) -> dict[str, Any]:
         fixed = {"step": self.step, "epoch": self.epoch, "split": self.split, "loss": self.loss}
-        return {"type": "eval", **fixed, **self.metrics}
+        return {"type": "eval", **fixed, **self.metrics, **({"best": True} if self.best else {})}
+
+
+TrainingEvent = SeedStarted | TrainingStarted | StepRecord | EvalRecord
+Listener = Callable[[TrainingEvent], None]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import FloatArray
+from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds.base import TaskKind
 from finetune_cli.tasks import Kind
 
 Array = NDArray[Any]
@@ -34,10 +36,21 @@ class Answers:
     predictions: Array
     probabilities: FloatArray | None
 
+    @property
+    def task(self) -> TaskKind:
+        return KINDS[self.kind]
+
     def correct(self) -> NDArray[np.bool_]:
         """bool (N,): the class is right; with several labels a row, all of them are."""
-        equal = np.equal(self.labels, self.predictions)
-        return np.asarray(equal.all(axis=1) if equal.ndim == 2 else equal)
+        return self.task.right(self.labels, self.predictions)
+
+    def scores(self) -> FloatArray:
+        """The probabilities, or in regression the predictions."""
+        return self.predictions if self.probabilities is None else self.probabilities
+
+    def as_scores(self) -> FloatArray:
+        """What the metrics take: a predicted class counts as it was given, also where it is not the likeliest one."""
+        return self.task.as_scores(self.predictions, len(self.classes or ()))
 
     def label_of(self, row: int) -> str:
         return self._said(self.labels[row])

@@ -64,7 +64,7 @@ def write_comparison(path: Path, report: CompareReport) -> None:
         report=report,
         titles=[_title(side.runs) for side in report.sides],
         pairs=pairs,
-        regression=first.kind == "regression",
+        regression=first.classes is None,
         problem=raw.problem,
         whisker=whisker,
     )

@@ -27,11 +27,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Curves:
-    """(update, value) of each training update, thinned to means of neighbours; and the evaluations of one split."""
+    """(update, value) of each training update, thinned to means of neighbours; and the evaluations of one split.
+
+    best: the one whose model was kept, as training decided; None in a history of an earlier version, which lacks it.
+    """
 
     loss: list[Point]
     learning_rate: list[Point]
     evaluations: list[Evaluation]
+    best: Evaluation | None
     updates: int
 
 
@@ -41,29 +45,28 @@ def read_curves(history: Path, split: str, metrics: Sequence[str]) -> Curves | N
         return None
     updates: dict[int, dict[str, Any]] = {}
     evaluations: dict[int, Evaluation] = {}
+    best_step = 0
     with history.open(encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
             if record["type"] == "train":
                 updates[record["step"]] = record
-            elif record["split"] == split:
+                continue
+            if record.get("best") is True:  # on a line of the split that decides, which need not be this one
+                best_step = record["step"]
+            if record["split"] == split:
                 values = {name: record[name] for name in metrics if _is_finite(record.get(name))}
                 loss = record["loss"] if _is_finite(record["loss"]) else math.nan
                 evaluations[record["step"]] = Evaluation(record["step"], record["epoch"], loss, values)
     if not updates:
         return None
     return Curves(
-        _thinned(updates, "loss"), _thinned(updates, "learning_rate"), list(evaluations.values()), len(updates)
+        loss=_thinned(updates, "loss"),
+        learning_rate=_thinned(updates, "learning_rate"),
+        evaluations=list(evaluations.values()),
+        best=evaluations.get(best_step),
+        updates=len(updates),
     )
-
-
-def best_of(evaluations: Sequence[Evaluation], metric: str, *, greater_is_better: bool) -> Evaluation | None:
-    """The evaluation that picked the model: the best one, the earliest of equals."""
-    values = [(one.loss if metric == "loss" else one.metrics.get(metric, math.nan), one) for one in evaluations]
-    known = [(value, one) for value, one in values if not math.isnan(value)]
-    if not known:
-        return None
-    return (max if greater_is_better else min)(known, key=lambda pair: pair[0])[1]
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:

@@ -45,7 +45,7 @@ def in_order_of(first: Answers, other: Answers) -> Answers:
 def disagreement(a: Answers, b: Answers) -> Disagreement:
     """Where one is right and the other wrong; in regression where one is nearer. Rows of a and b are the same."""
     change = _quality(b) - _quality(a)
-    if a.kind == "regression":
+    if a.classes is None:
         order = np.argsort(change, kind="stable")
         return Disagreement(order[change[order] < 0], order[change[order] > 0][::-1], None, None)
     right_a, right_b = a.correct(), b.correct()
@@ -60,8 +60,4 @@ def disagreement(a: Answers, b: Answers) -> Disagreement:
 
 def _quality(answers: Answers) -> FloatArray:
     """The higher the better: the probability of the truth, or in regression the distance from it, negated."""
-    if answers.probabilities is None:
-        return -np.abs(answers.predictions - answers.labels)
-    if answers.kind == "multilabel":
-        return np.asarray(np.where(answers.labels, answers.probabilities, 1 - answers.probabilities).mean(axis=1))
-    return np.asarray(answers.probabilities[np.arange(len(answers.labels)), answers.labels])
+    return answers.task.probability_of_truth(answers.labels, answers.scores())

@@ -14,7 +14,7 @@ import numpy as np
 from finetune_cli.evaluation.confusion import IntArray
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
 from finetune_cli.report.answers import Answers
-from finetune_cli.report.curves import Curves, Evaluation, best_of
+from finetune_cli.report.curves import Curves, Evaluation
 from finetune_cli.report.findings import (
     Calibration,
     Residuals,
@@ -26,7 +26,7 @@ from finetune_cli.report.findings import (
     worst_errors,
 )
 from finetune_cli.report.slices import SliceScore, Slicing, by_column, by_length, score_all
-from finetune_cli.tasks import METRICS
+from finetune_cli.tasks import KIND_SPECS, METRICS
 
 MAX_MATRIX_CLASSES = 20
 MAX_PAIRS = 15
@@ -149,7 +149,8 @@ class EvaluationPage:
 
 def select_rows(answers: Answers, lengths: Lengths | None) -> Selection:
     """Which rows the page shows: known before their texts are read."""
-    suspects = label_suspects(answers) if answers.kind == "classification" else None
+    one_class = answers.classes is not None and not KIND_SPECS[answers.kind].several_labels
+    suspects = label_suspects(answers) if one_class else None
     cut = [] if lengths is None else lengths.cut_rows()[:MAX_CUT_ROWS].tolist()
     return Selection(worst_errors(answers, MAX_ERRORS), suspects, cut)
 
@@ -170,10 +171,6 @@ def build_page(
     """Compute what the page shows. All rows of `answers`, `lengths` and `raw.columns` are in the order of the data."""
     suspicious = set() if selection.suspects is None else set(selection.suspects.rows.tolist())
     errors = [_shown(answers, raw, row, wrong, suspect=row in suspicious) for row, wrong in selection.errors]
-    best = None
-    if curves is not None:
-        known = METRICS.get(metric_for_best)
-        best = best_of(curves.evaluations, metric_for_best, greater_is_better=known is None or known.greater_is_better)
     return EvaluationPage(
         title=title,
         report=report,
@@ -182,9 +179,9 @@ def build_page(
         level=slice_score.level,
         facts=list(facts),
         curves=curves,
-        best=best,
+        best=None if curves is None else curves.best,
         calibration=None if answers.probabilities is None else calibration(answers),
-        residuals=residuals(answers) if answers.kind == "regression" else None,
+        residuals=residuals(answers) if answers.classes is None else None,
         pairs=_pairs(report),
         classes_shown=_classes_shown(report.per_class),
         slicings=_slicings(answers, lengths, raw, slice_score),

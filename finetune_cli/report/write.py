@@ -19,7 +19,7 @@ from finetune_cli.report.answers import read_answers
 from finetune_cli.report.curves import read_curves
 from finetune_cli.report.page import Lengths, RawRows, build_page, select_rows
 from finetune_cli.report.rendering import evaluation_html, evaluation_markdown
-from finetune_cli.report.slices import SliceScore, slice_metric
+from finetune_cli.report.slices import SliceScore
 from finetune_cli.runs.rows import data_sources
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import replacing
@@ -62,7 +62,7 @@ def write_report(
         lengths=lengths,
         metric_for_best=evaluation.metric_for_best,
         slice_score=SliceScore(
-            slice_metric(answers.kind, evaluation.metric_for_best),
+            answers.task.metric_of_few_rows(evaluation.metric_for_best),
             evaluation.bootstrap.samples,
             evaluation.bootstrap.level,
             config.seed,

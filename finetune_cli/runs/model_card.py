@@ -14,6 +14,7 @@ from finetune_cli.config.load import leaves
 from finetune_cli.data.hub import HUB_ID
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.tasks import KIND_SPECS
 
 USE = """```python
 from transformers import pipeline
@@ -41,7 +42,7 @@ def model_card(config: RunConfig, label_names: Sequence[str] | None, reports: Se
         "## Use\n\n"
         + USE.format(
             example='{"text": "...", "text_pair": "..."}' if len(config.data.text) == 2 else '"..."',
-            options=", top_k=None" if config.spec.kind == "multilabel" else "",
+            options=", top_k=None" if KIND_SPECS[config.spec.kind].several_labels else "",
         ),
         "## Training\n\n" + _settings_table(config),
     ]
@@ -72,7 +73,7 @@ def _purpose(config: RunConfig, label_names: Sequence[str] | None) -> str:
     if label_names is None:
         return f"Predicts the number `{config.data.label}` from {text}. Trained on `{_shown(config.data.path)}`."
     names = ", ".join(f"`{name}`" for name in label_names)
-    if config.spec.kind == "multilabel":
+    if KIND_SPECS[config.spec.kind].several_labels:
         return (
             f"Tells from {text} which of these classes a row has, any number of them: {names}. A class is given from a "
             f"probability of 0.5 on. Trained on `{_shown(config.data.path)}`."

@@ -17,14 +17,13 @@ import numpy as np
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
-from finetune_cli.data.label_sets import named_label, set_in_words
+from finetune_cli.data.label_sets import named_label
 from finetune_cli.errors import ConfigError, DataError, MissingError
-from finetune_cli.evaluation.baseline import collapsed_class
-from finetune_cli.evaluation.comparison import right_rows
-from finetune_cli.evaluation.metrics import SCORE_METRICS, Array, compute_metrics
-from finetune_cli.evaluation.set_metrics import collapsed_set
+from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds.base import Array
+from finetune_cli.evaluation.metrics import compute_metrics, metric_parts
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.tasks import Kind
+from finetune_cli.tasks import KIND_SPECS, Kind
 
 SHOWN_IDS = 3
 
@@ -55,37 +54,23 @@ class ScoredRun:
     def answers_in_words(self) -> str:
         if self.classes is None:
             return "numbers"
-        return f"{list(self.classes)}{', several to a row' if self.kind == 'multilabel' else ''}"
+        return f"{list(self.classes)}{', several to a row' if KIND_SPECS[self.kind].several_labels else ''}"
 
     @property
     def collapsed(self) -> str | None:
         """The class, or set of them, that every row was given although the labels differ; None for a healthy run."""
-        if self.kind == "multilabel":
-            same = collapsed_set(self.labels, self.predictions)
-            return None if same is None else set_in_words(same, self.classes or ())
-        number = None if self.classes is None else collapsed_class(self.labels, self.predictions)
-        return None if number is None or self.classes is None else self.classes[number]
+        return KINDS[self.kind].collapsed(self.labels, self.predictions, self.classes or ())
 
     def scores(self, *, of_probabilities: bool) -> Array:
         """What the metrics take. A predicted class counts as it was written, also where it is not the likeliest one."""
-        if self.probabilities is None:
-            return self.predictions
-        if of_probabilities:
+        if of_probabilities and self.probabilities is not None:
             return self.probabilities
-        several = self.predictions.ndim == 2
-        return self.predictions.astype(float) if several else np.eye(self.probabilities.shape[1])[self.predictions]
-
-
-def metric_parts(names: Sequence[str], kind: Kind) -> list[tuple[list[str], bool]]:
-    """(metrics, whether they are computed from probabilities): the rest look at the predicted class alone."""
-    of_probabilities = [name for name in names if name in SCORE_METRICS[kind]]
-    rest = [name for name in names if name not in of_probabilities]
-    return [part for part in ((rest, False), (of_probabilities, True)) if part[0]]
+        return KINDS[self.kind].as_scores(self.predictions, len(self.classes or ()))
 
 
 def metric_values(run: ScoredRun, names: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for part, of_probabilities in metric_parts(names, run.kind):
+    for part, of_probabilities in metric_parts(names):
         scores = run.scores(of_probabilities=of_probabilities)
         found |= compute_metrics(part, labels=run.labels, scores=scores, kind=run.kind)
     return found
@@ -160,7 +145,7 @@ def pair_rows(first: ScoredRun, other: ScoredRun) -> ScoredRun:
     if first.classes is not None and other.classes is not None and other.probabilities is not None:
         number = np.array([first.classes.index(name) for name in other.classes])
         column = [other.classes.index(name) for name in first.classes]
-        several = first.kind == "multilabel"
+        several = KIND_SPECS[first.kind].several_labels
         paired = replace(
             paired,
             classes=first.classes,
@@ -173,7 +158,7 @@ def pair_rows(first: ScoredRun, other: ScoredRun) -> ScoredRun:
 
 
 def _require_same_labels(first: ScoredRun, other: ScoredRun) -> None:
-    rows = np.flatnonzero(~right_rows(first.labels, other.labels))
+    rows = np.flatnonzero(~KINDS[first.kind].right(first.labels, other.labels))
     if len(rows):
         row = rows[0]
         a, b = (named_label(run.labels[row], run.classes) for run in (first, other))

@@ -14,7 +14,7 @@ from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, MissingError
 from finetune_cli.models import files
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.tasks import TASKS, Kind
+from finetune_cli.tasks import KIND_SPECS, TASKS, Kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -99,7 +99,8 @@ def task_kind(model: PreTrainedModel) -> Kind:
     """What the model answers: one class for each row, any number of them, or a number."""
     if class_names(model) is None:
         return "regression"
-    return "multilabel" if model.config.problem_type == "multi_label_classification" else "classification"
+    named = (kind for kind, spec in KIND_SPECS.items() if spec.problem_type == model.config.problem_type)
+    return next(named, "classification")
 
 
 def text_columns(target: Target, present: Sequence[str]) -> tuple[str, ...]:

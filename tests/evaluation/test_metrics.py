@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_cli.errors import ConfigError, DataError, MissingError, RunFailedError
-from finetune_cli.evaluation.baseline import collapsed_class, majority_baseline
-from finetune_cli.evaluation.confusion import confusion_matrix, per_class_report
-from finetune_cli.evaluation.metrics import compute_metrics, softmax
+from finetune_cli.evaluation.baseline import majority_baseline
+from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds.classification import softmax
+from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.records.evaluation import ClassScore
 from finetune_cli.tasks import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,16 +212,17 @@ def test_no_rows_are_refused():
 def test_confusion_matrix_and_per_class_report_equal_scikit_learn():
     labels, scores = random_rows(4, 200, 4)
     predictions = scores.argmax(axis=1)
-    assert np.array_equal(confusion_matrix(labels, predictions, 4), reference.confusion_matrix(labels, predictions))
+    task = KINDS["classification"]
+    assert task.confusion(labels, predictions, 4) == reference.confusion_matrix(labels, predictions).tolist()
     expected = reference.classification_report(labels, predictions, output_dict=True)
-    for c, found in enumerate(per_class_report(labels, predictions, 4)):
-        wanted = {key.replace("f1-score", "f1"): value for key, value in expected[str(c)].items()}
-        assert found == pytest.approx(wanted, **CLOSE)
+    for found in task.per_class(labels, predictions, "0123"):
+        wanted = {key.replace("f1-score", "f1"): value for key, value in expected[found.label].items()}
+        assert {key: getattr(found, key) for key in wanted} == pytest.approx(wanted, **CLOSE)
 
 
 def test_a_class_without_rows_has_a_line_of_zeros():
-    report = per_class_report(np.array([0, 1]), np.array([0, 1]), 3)
-    assert report[2] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0.0}
+    report = KINDS["classification"].per_class(np.array([0, 1]), np.array([0, 1]), ["a", "b", "c"])
+    assert report[2] == ClassScore("c", 0.0, 0.0, 0.0, 0)
 
 
 def test_majority_baseline_predicts_the_most_frequent_training_class():
@@ -243,9 +246,10 @@ def test_baseline_of_a_regression_is_the_training_mean():
 
 
 def test_only_one_predicted_class_among_several_labels_is_a_collapse():
-    assert collapsed_class(np.array([0, 1, 1]), np.array([1, 1, 1])) == 1
-    assert collapsed_class(np.array([0, 1, 1]), np.array([1, 0, 1])) is None
-    assert collapsed_class(np.array([1, 1]), np.array([1, 1])) is None
+    collapsed = KINDS["classification"].collapsed
+    assert collapsed(np.array([0, 1, 1]), np.array([1, 1, 1]), ["a", "b"]) == "b"
+    assert collapsed(np.array([0, 1, 1]), np.array([1, 0, 1]), ["a", "b"]) is None
+    assert collapsed(np.array([1, 1]), np.array([1, 1]), ["a", "b"]) is None
 
 
 LOCAL_METRIC = """

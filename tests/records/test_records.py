@@ -45,6 +45,8 @@ def test_lines_of_the_history_have_the_promised_fields_in_order() -> None:
     assert next(iter(step)) == "type"
     evaluation = EvalRecord(6, 1.0, "validation", 0.6, {"f1": 0.9}).to_json()
     assert evaluation == {"type": "eval", "step": 6, "epoch": 1.0, "split": "validation", "loss": 0.6, "f1": 0.9}
+    best = EvalRecord(6, 1.0, "validation", 0.6, {"f1": 0.9}, best=True).to_json()
+    assert best == {**evaluation, "best": True}
 
 
 def test_a_metric_reads_as_a_value_with_its_interval() -> None:

@@ -74,6 +74,7 @@ def write_history(file: Path, *, updates: int) -> Path:
         for step, score in ((updates // 2, 0.7), (updates, 0.7))
         for split in ("validation", "validation_other")
     ]
+    evaluations[0]["best"] = True
     file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *evaluations]), encoding="utf-8")
     return file
 

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
 from finetune_cli.records.evaluation import EvalReport, MetricValue
 from finetune_cli.report.answers import Answers, read_answers
 from finetune_cli.report.charts import tick_label, ticks
-from finetune_cli.report.curves import MAX_POINTS, best_of, read_curves
+from finetune_cli.report.curves import MAX_POINTS, read_curves
 from finetune_cli.report.disagreement import disagreement, in_order_of
 from finetune_cli.report.findings import calibration, confused_pairs, label_suspects, residuals, wilson, worst_errors
 from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, build_page, select_rows
 from finetune_cli.report.rendering import clean, escape_markdown, evaluation_html, evaluation_markdown, number
-from finetune_cli.report.slices import EMPTY, SliceScore, by_column, by_length, slice_metric
+from finetune_cli.report.slices import EMPTY, SliceScore, by_column, by_length
 from tests.report.report_pages import ACCURACY, Tags, answers_of, hostile_page, random_page, write_history
 
 
@@ -145,10 +146,10 @@ def test_rows_of_one_length_are_one_group():
     ],
 )
 def test_groups_are_scored_by_a_metric_that_fits_few_rows(kind: str, best: str, metric: str):
-    assert slice_metric(kind, best) == metric
+    assert KINDS[kind].metric_of_few_rows(best) == metric
 
 
-def test_curves_are_thinned_to_means_and_name_the_first_best(tmp_path: Path):
+def test_curves_are_thinned_to_means_and_name_the_best_as_training_did(tmp_path: Path):
     curves = read_curves(write_history(tmp_path / "history.jsonl", updates=10_000), "validation", ["accuracy"])
     assert curves is not None
     assert len(curves.loss) <= MAX_POINTS
@@ -156,10 +157,28 @@ def test_curves_are_thinned_to_means_and_name_the_first_best(tmp_path: Path):
     width = -(-10_000 // MAX_POINTS)
     assert curves.learning_rate[0][1] == pytest.approx(1e-5 * (1 + width) / 2)
     assert [one.step for one in curves.evaluations] == [5_000, 10_000]
-    best = best_of(curves.evaluations, "accuracy", greater_is_better=True)
-    assert best is not None
-    assert best.step == 5_000
+    assert curves.best == curves.evaluations[0]
     assert read_curves(tmp_path / "none.jsonl", "validation", []) is None
+
+
+def test_every_split_shows_the_model_that_was_kept_and_an_older_history_none(tmp_path: Path):
+    """The split "validation" decides. `other` has its best score at another update; a metric may be called "best"."""
+    scores = [(5, "validation", 0.7), (5, "other", 0.5), (10, "validation", 0.6), (10, "other", 0.9)]
+    lines: list[dict[str, Any]] = [
+        {"type": "train", "step": 10, "epoch": 1.0, "loss": 0.1, "learning_rate": 1e-5},
+        *({"type": "eval", "step": n, "epoch": 1.0, "split": split, "loss": 0.5, "f1": f1} for n, split, f1 in scores),
+    ]
+    history = tmp_path / "history.jsonl"
+
+    def best_on(split: str) -> int | None:
+        history.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        curves = read_curves(history, split, ["f1"])
+        assert curves is not None
+        return curves.best and curves.best.step
+
+    assert [best_on("validation"), best_on("other")] == [None, None]
+    lines[1]["best"], lines[3]["best"] = True, 0.75
+    assert [best_on("validation"), best_on("other"), best_on("test")] == [5, 5, None]
 
 
 def test_ticks_are_round_and_inside():
@@ -368,7 +387,7 @@ def test_several_labels_a_row_have_a_page():
         curves=None,
         lengths=None,
         metric_for_best="f1_macro",
-        slice_score=SliceScore(slice_metric("multilabel", "f1_macro"), samples=100, level=0.95, seed=0),
+        slice_score=SliceScore("exact_match", samples=100, level=0.95, seed=0),
         facts=[],
     )
     assert sum(one.n for one in calibration(answers).bins) == 600

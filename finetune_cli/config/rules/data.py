@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from finetune_cli.config.rules.mistake import Get, Mistake, column_list, with_choice
-from finetune_cli.tasks import SAMPLES, TASKS
+from finetune_cli.tasks import KIND_SPECS, SAMPLES, TASKS
 
 SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
 
@@ -13,7 +13,7 @@ def label_columns_fit_task(get: Get) -> Iterator[Mistake]:
     kind, columns, path = TASKS[get("task")].kind, get("data.label"), ("data", "label")
     if isinstance(columns, str):
         return
-    if kind != "multilabel":
+    if not KIND_SPECS[kind].several_labels:
         yield Mistake(path, f"a list of columns is for task: multilabel, and this task is {kind}. Name one column")
     for index, name in enumerate(columns):
         if name in columns[:index]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from finetune_cli.config.rules.mistake import Get, Mistake
 from finetune_cli.config.trainer_args import PASSED, argument_problem
-from finetune_cli.tasks import TASKS
+from finetune_cli.tasks import KIND_SPECS, TASKS
 
 
 def micro_batch_fits(get: Get) -> Iterator[Mistake]:
@@ -64,7 +64,7 @@ def trainer_args_are_right(get: Get) -> Iterator[Mistake]:
 
 
 def loss_fits_task(get: Get) -> Iterator[Mistake]:
-    if TASKS[get("task")].kind != "regression":
+    if KIND_SPECS[TASKS[get("task")].kind].has_classes:
         if get("training.focal_gamma") and get("training.label_smoothing"):
             message = "does not go with training.focal_gamma, which is about one true class. Keep one of the two"
             yield Mistake(("training", "label_smoothing"), message)
