@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from finetune_cli.cli import compare, evaluate, predict, prepare, train, validate
+from finetune_cli.cli import compare, doctor, evaluate, predict, prepare, train, validate
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
 from finetune_cli.cli.options import Version
 from finetune_cli.cli.start import Switches
@@ -49,6 +49,7 @@ _add(evaluate.evaluate, "Score a split or a file; can be a gate for CI.", evalua
 _add(predict.predict, "Label a file, standard input or --text.", predict.EXAMPLES)
 _add(validate.validate, "Show every mistake in a config at once.", validate.EXAMPLES)
 _add(compare.compare, "Which run is better, and is the difference real.", compare.EXAMPLES)
+_add(doctor.doctor, "Check this machine: versions, devices, disk, the Hub.", doctor.EXAMPLES)
 
 
 def main() -> int:
