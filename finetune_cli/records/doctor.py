@@ -77,7 +77,7 @@ class Torch:
 
 @dataclass(frozen=True)
 class Hub:
-    """state: "reachable", "not reachable", "offline" or "not asked". login: the token's state, in words; never the token."""
+    """state: "reachable", "not reachable", "offline" or "not asked". login: what is known of the token, in words."""
 
     endpoint: str
     state: str
