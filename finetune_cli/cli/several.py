@@ -53,7 +53,7 @@ def train_seeds_on_several(config: RunConfig, num_processes: int, *, overwrite: 
 
     def train_one(config_of_seed: RunConfig) -> TrainReport:
         run = RunDir(config_of_seed.output_dir)
-        finished = run.read_record().get("status") == "finished"
+        finished = run.read_record().is_finished
         changes = [f"--set={key}={json.dumps(value)}" for key, _, value in config_diff(config, config_of_seed)]
         code = launch(
             [argument for argument in arguments if argument != "--overwrite"] + changes,

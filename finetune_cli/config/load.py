@@ -12,12 +12,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.messages import allowed, did_you_mean, field_at, unknown_key, wrong_value
+from finetune_cli.config.messages import allowed, field_at, unknown_key, wrong_value
 from finetune_cli.config.rules import RULES
 from finetune_cli.config.rules.mistake import Mistake, UnusableValue
 from finetune_cli.config.text import hide_secrets, read_text, shorten
 from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, is_plain_text, parse_value, parse_yaml
-from finetune_cli.errors import ConfigError, Problem
+from finetune_cli.errors import ConfigError, Problem, did_you_mean
 from finetune_cli.tasks import TASKS, TaskSpec
 
 __all__ = ["RunConfig", "config_diff", "leaves", "load_config", "to_yaml"]
@@ -163,7 +163,9 @@ def _value_or_default(data: dict[str, Any], path: KeyPath) -> Any:
 
 
 def _unknown_task(task: str) -> str:
-    return f"{shorten(task)!r} is not a task. Allowed: {', '.join(TASKS)}{did_you_mean(task.lower(), TASKS)}"
+    return (
+        f"{shorten(task)!r} is not a task. Allowed: {', '.join(TASKS)}{did_you_mean(task.lower(), TASKS, before='. ')}"
+    )
 
 
 def _schema_mistakes(error: ValidationError, document: Document) -> list[Mistake]:

@@ -17,8 +17,8 @@ from finetune_cli.evaluation.confusion import IntArray
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.uncertainty import bootstrap_intervals
 from finetune_cli.records.evaluation import MetricValue
-from finetune_cli.report.answers import Answers
-from finetune_cli.report.findings import wilson
+from finetune_cli.report.error_analysis import wilson
+from finetune_cli.runs.answers import Answers
 
 MAX_GROUPS = 12
 LENGTH_GROUPS = 5
@@ -129,7 +129,7 @@ def _scored(answers: Answers, groups: Sequence[tuple[str, IntArray]], how: Slice
 def _value(answers: Answers, rows: IntArray, how: SliceScore) -> float:
     if how.metric in ("accuracy", "exact_match"):
         return float(answers.correct()[rows].mean())
-    labels, scores = answers.labels[rows], answers.as_scores()[rows]
+    labels, scores = answers.labels[rows], answers.scores(of_probabilities=False)[rows]
     return compute_metrics([how.metric], labels=labels, scores=scores, kind=answers.kind)[how.metric]
 
 
@@ -140,7 +140,7 @@ def _interval(answers: Answers, rows: IntArray, how: SliceScore) -> tuple[float,
     return bootstrap_intervals(
         [how.metric],
         labels=answers.labels[rows],
-        scores=answers.as_scores()[rows],
+        scores=answers.scores(of_probabilities=False)[rows],
         kind=answers.kind,
         samples=min(how.samples or DEFAULT_SAMPLES, max(MIN_SAMPLES, DRAWS // drawn)),
         level=how.level,

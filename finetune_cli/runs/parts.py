@@ -105,7 +105,7 @@ class Parts:
     @cached_property
     def rows(self) -> TrainingRows:
         prepared, chosen = self.context.prepared, self.device_settings
-        train, max_length = prepared.splits["train"], prepared.report["max_length"]
+        train, max_length = prepared.splits["train"], prepared.report.max_length
         return TrainingRows(
             train,
             train.known_labels(),

@@ -167,7 +167,7 @@ def weights_shrink(changed: Trained, plain: Trained) -> None:
 
 def computed_in_bf16(changed: Trained, plain: Trained) -> None:
     """Eight bits of precision: near the losses in fp32, and not equal to them."""
-    assert changed.run.read_record()["precision"] == "bf16"
+    assert changed.run.read_record().precision == "bf16"
     assert updates("loss", changed)[0] == pytest.approx(updates("loss", plain)[0], rel=2**-5)
     assert updates("loss", changed)[0] != pytest.approx(updates("loss", plain)[0], rel=1e-6)
 
