@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from finetune_cli.errors import ConfigError, ExitCode, error_of
+from finetune_cli.system.devices import require_a_device_for_each
 from finetune_cli.system.launching import launched_processes
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) ->
     When another run uses the run directory, the error comes here, before any process is started.
     """
     _refuse_under_a_launcher()
+    require_a_device_for_each(num_processes)
     from finetune_cli.runs.rows import prepare_rows
     from finetune_cli.runs.run_dir import RunDir
     from finetune_cli.runs.session import locked, note_failed_launch
@@ -38,6 +40,7 @@ def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) ->
 def train_seeds_on_several(config: RunConfig, num_processes: int, *, overwrite: bool, offline: bool) -> SeedsReport:
     """Train each of `training.seeds` in new processes, so that the failure of one seed does not stop the others."""
     _refuse_under_a_launcher()
+    require_a_device_for_each(num_processes)
     import subprocess
 
     from finetune_cli.commands.seeds import seed_config, train_seeds

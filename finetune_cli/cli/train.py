@@ -23,6 +23,7 @@ from finetune_cli.cli.start import (
 from finetune_cli.display.terminal import silence_model_loading
 from finetune_cli.errors import ExitCode
 from finetune_cli.system.allocator import keep_freed_memory
+from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports, without_garbage_collection
 from finetune_cli.system.signals import end_if_stopped
 
@@ -137,7 +138,7 @@ def train(
     silence_model_loading()
     keep_freed_memory()
     display = training_display(shown=out.enabled and not quiet)
-    with shown_when_failed(show):
+    with leaving_group(), shown_when_failed(show):
         with display as listen:
             report = run_train(
                 run_config, resume=resume, overwrite=overwrite, push=push, offline=offline, listen=listen

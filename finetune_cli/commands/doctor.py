@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.models.files import first_line
+from finetune_cli.errors import first_line
 from finetune_cli.records.doctor import Advice, Cpu, Device, DoctorReport, Hub, Place, Torch, Trial
 from finetune_cli.runs.hub_status import hub_status
 from finetune_cli.runs.rows import cache_dir

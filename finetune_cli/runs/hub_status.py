@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finetune_cli.config.text import hide_secrets
-from finetune_cli.models.files import first_line
+from finetune_cli.errors import first_line
 from finetune_cli.records.doctor import Hub
 
 TIMEOUT_SECONDS = 5
@@ -12,7 +12,7 @@ TIMEOUT_SECONDS = 5
 def hub_status(*, offline: bool) -> Hub:
     """Ask the Hub once who the token's owner is, or without a token for its first page. Nothing is asked offline."""
     from huggingface_hub import constants, get_token
-    from huggingface_hub.utils import build_hf_headers, get_session
+    from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]  # lazy exports
 
     endpoint = constants.ENDPOINT
     try:

@@ -12,10 +12,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import ConfigError, ExitCode
+from finetune_cli.system.devices import require_a_device_for_each
 from finetune_cli.system.signals import STOP_SIGNALS, stop_error
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
+GROUP_TIMEOUT_SECONDS = 1800.0  # the default of TrainingArguments; NCCL itself gives up after 600
 GRACE_SECONDS = 10.0  # for the other processes to end by themselves once one has failed
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
@@ -42,20 +45,31 @@ def is_main_process() -> bool:
     return process_index() == 0
 
 
-def join_group() -> PartialState:
+def local_processes() -> int:
+    """How many processes of the group run on this machine, as far as the launcher says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or int(os.environ.get("LOCAL_RANK") or 0) + 1)
+
+
+def join_group(*, timeout_seconds: float = GROUP_TIMEOUT_SECONDS) -> PartialState:
     """Join the process group that the launcher asked for (without a launcher, a group of one), and return its state.
 
     On a machine without GPU, Accelerate forms the group only when it is told to use the CPU. Otherwise each process
-    would train alone, as process 0. Raises ConfigError when the group is not as large as the launcher said.
+    would train alone, as process 0. timeout_seconds: how long a process waits for the others before it gives up.
+    Raises ConfigError when a process would have no GPU of its own, or when the group is not as large as the launcher
+    said.
     """
     import torch
     from accelerate import PartialState
 
     launched = launched_processes()
+    if launched > 1:
+        require_a_device_for_each(local_processes())
     on_cpu = launched > 1 and not torch.accelerator.is_available()
     if on_cpu:
         os.environ["ACCELERATE_USE_CPU"] = "true"  # read by the Accelerator and by Trainer later on
-    state = PartialState(cpu=on_cpu)
+    # A group of one, or one that exists, takes no timeout.
+    options = {"timeout": timedelta(seconds=timeout_seconds)} if launched > 1 or "LOCAL_RANK" in os.environ else {}
+    state = PartialState(cpu=on_cpu, **options)
     if state.num_processes != launched:
         raise ConfigError(
             f"{launched} processes were launched, but their group has {state.num_processes}. "
