@@ -128,7 +128,7 @@ class Checkpoints:
             sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
             with _failing_together(accelerator, at_once=sharded), disk_errors_explained(self.directory):
                 _save_state(accelerator, aside)
-                if accelerator.device.type == "mps":
+                if _on_mps(accelerator):
                     torch.save(torch.mps.get_rng_state(), aside / MPS_GENERATOR)
             with _failing_together(accelerator), disk_errors_explained(self.directory):
                 if main:
@@ -174,7 +174,7 @@ class Checkpoints:
                 f"The checkpoint {path} cannot be used: a file in it was not written by a training run, and loading it "
                 f"could run code. Take another checkpoint with --resume PATH, or start anew with --overwrite."
             ) from err
-        if accelerator.device.type == "mps" and (path / MPS_GENERATOR).is_file():
+        if _on_mps(accelerator) and (path / MPS_GENERATOR).is_file():
             torch.mps.set_rng_state(torch.load(path / MPS_GENERATOR, weights_only=True))
         state = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
         schedule.load_state_dict(state["schedule"])
@@ -254,6 +254,10 @@ class Checkpoints:
         for path in found:
             if path not in kept:
                 remove_directory(path)
+
+
+def _on_mps(accelerator: Accelerator) -> bool:
+    return accelerator.device.type == "mps"
 
 
 def _least_bytes(optimizer: Optimizer) -> int:
