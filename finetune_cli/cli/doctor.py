@@ -18,11 +18,10 @@ finetune doctor --offline --json"""
 
 Processes = Annotated[
     int,
-    options.option(
+    options.input_option(
         "--processes",
         "Train two updates on N processes, too: their curve must be that of one process.",
         metavar="N",
-        group=options.INPUT_GROUP,
         min=1,
     ),
 ]
