@@ -38,6 +38,8 @@ class GroupedCommand(TyperCommand):
         groups[REST] = groups.pop(REST)  # as the last group
         width = max(len(names) for records in groups.values() for names, _ in records)
         for name, records in groups.items():
+            if not records:  # a command without arguments
+                continue
             with formatter.section(name):
                 formatter.write_dl([(names.ljust(width), text) for names, text in records], col_max=width)
 
