@@ -107,15 +107,15 @@ def compare(
     end_if_stopped()
     show = partial(compare_markdown if markdown else compare_result, out)
     if html is not None:
-        show = partial(_show_comparison_twice, html, show)
+        show = partial(_print_and_write_page, html, show)
     with shown_when_failed(show):
         show(
             run_compare(runs, split=split, metrics=metrics, fail_if_worse=fail_if_worse, all_pairs=all_pairs, plan=plan)
         )
 
 
-def _show_comparison_twice(html: Path, show: Callable[[Any], None], report: Any) -> None:
-    """On stdout, and as a page."""
+def _print_and_write_page(html: Path, show: Callable[[Any], None], report: Any) -> None:
+    """Print the comparison and write it as a page."""
     from finetune_cli.report.compare import write_comparison
 
     show(report)

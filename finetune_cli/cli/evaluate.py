@@ -12,6 +12,7 @@ from finetune_cli.cli import options
 from finetune_cli.cli.start import check_data_file, check_target, shown_when_failed, start
 from finetune_cli.display.terminal import silence_model_loading
 from finetune_cli.system.allocator import keep_freed_memory
+from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports
 from finetune_cli.system.signals import end_if_stopped
 
@@ -27,7 +28,7 @@ finetune evaluate runs/mrpc --data new_rows.csv --json"""
 
 
 class Fitted(StrEnum):
-    """What evaluate fits to the validation split."""
+    """What evaluate fits on the validation split."""
 
     temperature = "temperature"
     threshold = "threshold"
@@ -175,7 +176,7 @@ def evaluate(
     end_if_stopped()
     silence_model_loading()
     keep_freed_memory()
-    with shown_when_failed(show):
+    with leaving_group(), shown_when_failed(show):
         show(
             run_evaluate(
                 target,

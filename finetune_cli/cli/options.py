@@ -1,4 +1,4 @@
-"""The options and arguments of the commands: one flat list of what each is called, takes and says in `--help`."""
+"""The options and arguments that several commands share: name, value, and the text in `--help`."""
 
 from __future__ import annotations
 

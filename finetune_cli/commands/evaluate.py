@@ -31,6 +31,7 @@ from finetune_cli.runs.rows import data_sources, prepare_file, prepare_rows, req
 from finetune_cli.runs.scored_runs import read_scored_run
 from finetune_cli.runs.scoring import score_logits, split_logits
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
+from finetune_cli.system.group import wait_for_main_process
 from finetune_cli.system.launching import is_main_process, join_group
 
 
@@ -100,7 +101,7 @@ def evaluate(
         write_report(found.run, found.config, prepared, report, file=None if data is None else Path(data))
     outcomes = check_report(parsed, report)
     if baseline is not None and found.run is not None:
-        state.wait_for_everyone()  # the main process writes the predictions
+        wait_for_main_process(state)  # it writes the predictions
         new = read_scored_run(str(found.run.path), split)
         dropped = check_drops(drops, new, read_scored_run(baseline, split))
         outcomes += [replace(outcome, note=fit_note(report)) for outcome in dropped]

@@ -22,10 +22,11 @@ from finetune_cli.evaluation.scoring import predictions
 from finetune_cli.models import building, files
 from finetune_cli.predictions.input import Input, open_rows, with_own_columns
 from finetune_cli.records.decision_rule import read_rule
+from finetune_cli.runs.answering import prepare_to_answer
 from finetune_cli.runs.decisions import require_possible
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
 from finetune_cli.system.read_ahead import read_ahead
-from finetune_cli.training.precision import available_device, inference_dtype
+from finetune_cli.training.precision import available_device
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +146,7 @@ class _Predictor:
             max_length=(data.max_length if data else None) or files.model_max_length(target.model_dir),
             truncation=data.truncation if data else "longest_first",
         )
-        requested = target.config.training.precision if target.config else "fp32"
-        self.autocast = inference_dtype(requested, self.model.device.type)
+        self.autocast = prepare_to_answer(target.config, self.model.device)
 
     def label(self, ids: Sequence[Any], encoded: EncodedBatch | None) -> Iterator[dict[str, Any]]:
         """One answer for each encoded row, in order."""

@@ -36,10 +36,13 @@ from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import score_prepared, scoring_rules
 from finetune_cli.runs.session import locked, read_report, recorded, run_differences
+from finetune_cli.runs.sharding import require_supported_launch
 from finetune_cli.runs.tracking import tracked
 from finetune_cli.system.allocator import give_back_freed_memory
+from finetune_cli.system.devices import mention_idle_gpus
 from finetune_cli.system.files import publish_directory, replacing
-from finetune_cli.system.launching import is_main_process, join_group
+from finetune_cli.system.group import wait_for_main_process
+from finetune_cli.system.launching import GROUP_TIMEOUT_SECONDS, is_main_process, join_group, launched_processes
 from finetune_cli.system.places import in_home
 from finetune_cli.training.checkpointing import step_of
 
@@ -103,7 +106,10 @@ def _train_one(
         prepared = prepare_rows(config, offline=offline, quiet=data_known)
         context = RunContext(run, config, prepared, scoring_rules(config, prepared), offline, listen)
         opened = _open_run(context, resume=resume, overwrite=overwrite) if is_main_process() else None
-        state = join_group()
+        require_supported_launch(config)
+        state = join_group(timeout_seconds=config.training.trainer_args.get("ddp_timeout") or GROUP_TIMEOUT_SECONDS)
+        if launched_processes() == 1:
+            mention_idle_gpus()
         finished, checkpoint = _same_everywhere(opened)
         if not finished:
             started = _facts_at_start(context, checkpoint)
@@ -118,7 +124,7 @@ def _train_one(
                     reports = _score_best(context, fitted.device)
                     if not all(outcome.passed for outcome in _gates(config, reports)):
                         record.exit_code = ExitCode.GATE_FAILED
-            state.wait_for_everyone()
+            wait_for_main_process(state)
         return _conclude(context, hub, push=push, already_finished=finished)
 
 
@@ -211,6 +217,7 @@ def _note_training(record: RunRecord, fitted: Fit, prepared: PreparedData, check
     record.precision = fitted.mixed_precision.replace("no", "fp32")
     record.micro_batch_size = fitted.micro_batch_size
     record.steps, record.best_step, record.resumed_from = progress.step, progress.best_step, step_of(checkpoint)
+    record.skipped_updates = progress.skipped_updates
     record.training_seconds = progress.seconds
     record.rows_per_second = fitted.epochs * rows / progress.seconds
     record.torch_threads = torch.get_num_threads()

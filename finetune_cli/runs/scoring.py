@@ -23,11 +23,11 @@ from finetune_cli.evaluation.scoring import (
 )
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.runs.answering import prepare_to_answer
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.target import class_names, task_kind
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.tasks import TASKS, metric_problem
-from finetune_cli.training.precision import inference_dtype
 
 
 def scoring_rules(config: RunConfig | None, prepared: PreparedData) -> ScoringRules:
@@ -82,7 +82,7 @@ def split_logits(
         pad_token_id=prepared.pad_token_id,
         device=model.device,
         accelerator=Accelerator() if share_work else None,
-        autocast=inference_dtype(config.training.precision if config else "fp32", model.device.type),
+        autocast=prepare_to_answer(config, model.device),
     )
 
 

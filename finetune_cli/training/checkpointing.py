@@ -38,6 +38,7 @@ from finetune_cli.training.manifest import PROGRESS, files_below, find_damage, s
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
+MPS_GENERATOR = "mps_generator.bin"  # of Apple's GPU, which Accelerate leaves out; there is one process
 STEP_NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -46,6 +47,7 @@ class Progress:
     """What a continued run needs beside weights, optimizer and generators.
 
     evaluated_step: the last update after which the model was scored. history_bytes: length of history.jsonl.
+    skipped_updates: those that were not finite and left the weights as they were.
     """
 
     step: int = 0
@@ -55,6 +57,7 @@ class Progress:
     best_step: int = 0
     best_score: float | None = None
     evaluations_without_gain: int = 0
+    skipped_updates: int = 0
 
 
 def use_bare_weight_names(accelerator: Accelerator) -> None:
@@ -125,6 +128,8 @@ class Checkpoints:
             sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
             with _failing_together(accelerator, at_once=sharded), disk_errors_explained(self.directory):
                 _save_state(accelerator, aside)
+                if _on_mps(accelerator):
+                    torch.save(torch.mps.get_rng_state(), aside / MPS_GENERATOR)
             with _failing_together(accelerator), disk_errors_explained(self.directory):
                 if main:
                     self._complete(aside, target, accelerator, schedule, progress, add_files)
@@ -169,6 +174,8 @@ class Checkpoints:
                 f"The checkpoint {path} cannot be used: a file in it was not written by a training run, and loading it "
                 f"could run code. Take another checkpoint with --resume PATH, or start anew with --overwrite."
             ) from err
+        if _on_mps(accelerator) and (path / MPS_GENERATOR).is_file():
+            torch.mps.set_rng_state(torch.load(path / MPS_GENERATOR, weights_only=True))
         state = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
         schedule.load_state_dict(state["schedule"])
         self.current = path
@@ -247,6 +254,10 @@ class Checkpoints:
         for path in found:
             if path not in kept:
                 remove_directory(path)
+
+
+def _on_mps(accelerator: Accelerator) -> bool:
+    return accelerator.device.type == "mps"
 
 
 def _least_bytes(optimizer: Optimizer) -> int:

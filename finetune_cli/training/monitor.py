@@ -178,8 +178,10 @@ class Monitor:
         while len(self.unread) > leave:
             update = self.unread.popleft()
             reading = self.last_reading = update.read()
-            if not (self.skip_nonfinite or self._is_finite(reading)):
-                raise RunFailedError(_nonfinite_message(update.step, reading.loss, reading.grad_norm, update.rows))
+            if not (math.isfinite(reading.loss) and math.isfinite(reading.grad_norm)):
+                if not (self.skip_nonfinite or self._is_left_to_scaler(reading)):
+                    raise RunFailedError(_nonfinite_message(update.step, reading.loss, reading.grad_norm, update.rows))
+                self.progress.skipped_updates += 1
             self._note(
                 StepRecord(
                     update.step,
@@ -193,9 +195,9 @@ class Monitor:
                 )
             )
 
-    def _is_finite(self, reading: Reading) -> bool:
+    def _is_left_to_scaler(self, reading: Reading) -> bool:
         """With fp16 an infinite gradient is how the scaler finds its scale: it leaves that step out by itself."""
-        return math.isfinite(reading.loss) and (math.isfinite(reading.grad_norm) or self.accelerator.scaler is not None)
+        return math.isfinite(reading.loss) and self.accelerator.scaler is not None
 
     def _signal(self) -> int:
         """The stop signal that any process got, as last read, the same answer on every process; 0 for none."""

@@ -47,7 +47,7 @@ def gates_are_right(get: Get) -> Iterator[Mistake]:
             yield Mistake(path, f"{text!r}: there is no interval, because evaluation.bootstrap.samples is 0")
 
 
-def slices_are_columns_to_group_by(get: Get) -> Iterator[Mistake]:
+def slices_are_columns_with_groups(get: Get) -> Iterator[Mistake]:
     names, texts = get("evaluation.slices"), column_list(get("data.text"))
     for index, name in enumerate(names):
         if name in texts:

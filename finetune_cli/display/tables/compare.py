@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def compare_result(out: Output, report: CompareReport) -> None:
-    """Who is compared, what differs in the configs, the scores side by side, and a sentence for each difference."""
+    """The runs, the settings that differ, the scores side by side, and a sentence for each comparison."""
     if out.as_json:
         out.json(report.to_json())
         return
@@ -23,7 +23,9 @@ def compare_result(out: Output, report: CompareReport) -> None:
         out.line(f"  {side.name}  {', '.join(side.runs)}")
     if report.config_differences:
         out.line()
-        rows = [[one.key, *(one.shown(name, absent="-") for name in names)] for one in report.config_differences]
+        rows = [
+            [setting.key, *(setting.shown(name, absent="-") for name in names)] for setting in report.config_differences
+        ]
         out.table(["config", *names], rows)
     out.line()
     metrics = report.sides[0].metrics
@@ -47,9 +49,9 @@ def compare_markdown(out: Output, report: CompareReport) -> None:
     out.line()
     out.line(f"| | {' | '.join(names)} |")
     out.line(f"| --- |{' ---: |' * len(names)}")
-    for one in report.config_differences:
-        values = [_code(one.shown(name, absent="-")) for name in names]
-        out.line(f"| {_code(one.key)} | {' | '.join(values)} |")
+    for setting in report.config_differences:
+        values = [_code(setting.shown(name, absent="-")) for name in names]
+        out.line(f"| {_code(setting.key)} | {' | '.join(values)} |")
     for metric in report.sides[0].metrics:
         out.line(f"| **{metric}** | {' | '.join(_side_score(side, metric) for side in report.sides)} |")
     out.line()
@@ -101,6 +103,6 @@ def _comparison_method(report: CompareReport) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as a code span that no character of it can break out of, nor out of a table's cell."""
+    """Text as Markdown code. Characters that would end the code or the cell of a table are replaced."""
     plain = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
     return f"`{plain}`"

@@ -1,4 +1,4 @@
-"""The scores of one split and the gates on them, as more than one command prints them."""
+"""The scores of one split and its gates, as several commands print them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def scores(out: Output, report: EvalReport) -> None:
     header = ["score", baseline] if report.baseline else ["score"]
     rows = []
     for name, metric in report.metrics.items():
-        beside = [f"{report.baseline[name]:.3f}" if name in report.baseline else "-"] if report.baseline else []
-        rows.append([f"{name} {metric} n={report.n}", *beside])
+        baseline_cell = [f"{report.baseline[name]:.3f}" if name in report.baseline else "-"] if report.baseline else []
+        rows.append([f"{name} {metric} n={report.n}", *baseline_cell])
     out.table(header, rows)
     if report.collapsed is not None:
         out.line(f"  {collapsed_line(report.collapsed)}")
@@ -32,6 +32,6 @@ def collapsed_line(name: str) -> str:
 
 
 def gate_lines(out: Output, gates: Sequence[GateOutcome]) -> None:
-    """A line for each gate, passed or not."""
+    """A line for each gate: passed or failed, and why."""
     for gate in gates:
         out.line(f"gate {gate.gate}: {'passed' if gate.passed else 'FAILED'}, {gate.finding}")
