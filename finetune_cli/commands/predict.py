@@ -17,7 +17,9 @@ from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import predictions
-from finetune_cli.models import building, files
+from finetune_cli.models import building
+from finetune_cli.models.facts import text_facts
+from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.predictions.input import Input, open_rows, row_id, with_own_columns
 from finetune_cli.predictions.read_ahead import read_ahead
 from finetune_cli.records.decision_rule import read_rule
@@ -136,12 +138,16 @@ class _Predictor:
         self.decision = read_rule(target.model_dir, self.names, kind)
         self.min_confidence = min_confidence
         self.probabilities = probabilities
-        self.pad_token_id = files.pad_token_id(target.model_dir)
+        facts = text_facts(target.model_dir, trust_remote_code=target.trust_remote_code)
+        tokenizer = load_tokenizer(target.model_dir)
+        self.pad_token_id: int = tokenizer.pad_token_id
         data = target.config.data if target.config else None
         self.encoder = TextEncoder(
-            building.load_tokenizer(target.model_dir),
-            max_length=(data.max_length if data else None) or files.model_max_length(target.model_dir),
+            tokenizer,
+            max_length=(data.max_length if data else None) or facts.max_length,
             truncation=data.truncation if data else "longest_first",
+            token_types=facts.token_types,
+            vocabulary=facts.vocabulary,
         )
         requested = target.config.training.precision if target.config else "fp32"
         self.autocast = inference_dtype(requested, self.model.device.type)

@@ -29,6 +29,8 @@ class EncodedRows(Protocol):
     def offsets(self) -> np.ndarray: ...
     @property
     def token_type_ids(self) -> np.ndarray | None: ...
+    @property
+    def padding_side(self) -> str: ...
 
 
 class UpdateSampler(Sampler[MicroBatch]):
@@ -68,7 +70,7 @@ def pad_rows(
     multiple_of: int = 1,
     length: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Model inputs for some rows, padded on the right: int64 (M, T) `input_ids`, `attention_mask`, `token_type_ids`.
+    """Model inputs for some rows, padded on their side: int64 (M, T) `input_ids`, `attention_mask`, `token_type_ids`.
 
     T is the longest of the rows rounded up to `multiple_of`, or `length` when given (static shapes).
     """
@@ -77,8 +79,10 @@ def pad_rows(
     lengths = encoded.offsets[rows + 1] - starts
     width = length or -(-int(lengths.max()) // multiple_of) * multiple_of
     columns = np.arange(width)
-    is_token = columns < lengths[:, None]
-    source = (starts[:, None] + columns)[is_token]
+    firsts = width - lengths if encoded.padding_side == "left" else np.zeros_like(lengths)
+    places = columns - firsts[:, None]
+    is_token = (places >= 0) & (places < lengths[:, None])
+    source = (starts[:, None] + places)[is_token]
     inputs = {"input_ids": np.full(is_token.shape, pad_token_id, np.int64), "attention_mask": is_token.astype(np.int64)}
     inputs["input_ids"][is_token] = encoded.input_ids[source]
     if encoded.token_type_ids is not None:

@@ -24,12 +24,12 @@ import numpy as np
 
 from finetune_cli.data.tokenization import EncodedBatch
 from finetune_cli.errors import DataError, RunFailedError
-from finetune_cli.models.files import pad_token_id
+from finetune_cli.models.files import pad_token_id, padding_side
 from finetune_cli.tasks import Kind
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3  # to be raised when files or report change, and when the data checks find other things
+FORMAT = 4  # to be raised when files or report change, and when the data checks find other things
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
 NPY_HEADER_BYTES = 128
@@ -66,7 +66,7 @@ class PreparedSplit:
 
     input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
     labels: int64 class numbers or float32 values (N,), of several labels a row int8 0 and 1 (N, C); None for a split
-    without labels. ids: N ids, text or number.
+    without labels. ids: N ids, text or number. padding_side: where a batch of them is filled up.
     """
 
     name: str
@@ -75,6 +75,7 @@ class PreparedSplit:
     token_type_ids: np.ndarray | None
     labels: np.ndarray | None
     ids: Sequence[Any]
+    padding_side: str = "right"
 
     @property
     def num_rows(self) -> int:
@@ -141,7 +142,8 @@ def open_prepared(directory: Path) -> PreparedData | None:
         for name, size in manifest["files"].items():
             if (directory / name).stat().st_size != size:
                 raise ValueError(f"{name} is not {size} bytes long")
-        splits = {name: _open_split(directory / "splits" / name) for name in manifest["report"]["splits"]}
+        side = padding_side(directory / TOKENIZER)
+        splits = {name: _open_split(directory / "splits" / name, side) for name in manifest["report"]["splits"]}
     except FileNotFoundError as err:
         if directory.exists():
             logger.warning("%s is incomplete (%s is missing); preparing again", directory, err.filename)
@@ -153,7 +155,7 @@ def open_prepared(directory: Path) -> PreparedData | None:
     return PreparedData(directory, directory.name, splits, None if names is None else tuple(names), manifest["report"])
 
 
-def _open_split(folder: Path) -> PreparedSplit:
+def _open_split(folder: Path, side: str) -> PreparedSplit:
     def array(name: str) -> np.ndarray:
         return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
@@ -162,7 +164,7 @@ def _open_split(folder: Path) -> PreparedSplit:
 
     ids = RowIds(array("ids"), array("id_offsets"))
     return PreparedSplit(
-        folder.name, array("input_ids"), array("offsets"), optional("token_type_ids"), optional("labels"), ids
+        folder.name, array("input_ids"), array("offsets"), optional("token_type_ids"), optional("labels"), ids, side
     )
 
 

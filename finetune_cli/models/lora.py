@@ -30,12 +30,12 @@ QUERY_AND_VALUE = (
 DOWN, UP, BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
 
 
-def require_peft() -> None:
+def require_peft(what: str = "model.lora") -> None:
     """Raise MissingError, which says what to install, when the library that makes the adapters is not there."""
     if importlib.util.find_spec("peft") is None:
         raise MissingError(
-            "model.lora needs the library peft. Install it: pip install 'finetune-cli[lora]', or pip install '.[lora]' "
-            "in a checkout."
+            f"{what} needs the library peft. Install it: pip install 'finetune-cli[lora]', or pip install '.[lora]' "
+            f"in a checkout."
         )
 
 

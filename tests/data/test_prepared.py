@@ -16,7 +16,7 @@ from finetune_cli.commands.show import show_examples
 from finetune_cli.config.load import load_config
 from finetune_cli.data.prepared import ArrayWriter, open_prepared, publish
 from finetune_cli.errors import ConfigError, DataError, MissingError, RunFailedError
-from finetune_cli.models.building import load_tokenizer
+from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.runs.rows import prepare_file
 from finetune_cli.runs.target import Target
 

@@ -4,7 +4,7 @@ import pytest
 
 from finetune_cli.data.tokenization import TextEncoder, one_ahead
 from finetune_cli.errors import DataError, MissingError
-from finetune_cli.models.building import load_tokenizer, train_wordpiece
+from finetune_cli.models.tokenizer import load_tokenizer, train_wordpiece
 
 TEXTS = [
     "a good film",
