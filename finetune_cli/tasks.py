@@ -5,11 +5,13 @@ class names and splits are those of the data set `nyu-mll/glue` on the Hub.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 Kind = Literal["classification", "multilabel", "regression"]
 
 GLUE = "nyu-mll/glue"
+SAMPLES = Path(__file__).with_name("samples")  # what `data.path: builtin:NAME` names
 EVALUATE_PREFIX = "evaluate:"  # a metric of the `evaluate` library: evaluate:NAME, or evaluate:./folder
 
 

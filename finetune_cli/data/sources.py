@@ -19,9 +19,9 @@ from finetune_cli.data import hub
 from finetune_cli.data.label_sets import Column, label_cell, label_reader
 from finetune_cli.data.readers import READERS, BadRow, Row, good_rows, read_rows
 from finetune_cli.errors import DataError
+from finetune_cli.tasks import SAMPLES
 
 BUILTIN_PREFIX = "builtin:"
-SAMPLES = Path(__file__).parent.parent / "samples"
 SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
 
 

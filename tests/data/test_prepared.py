@@ -79,7 +79,8 @@ def test_finding_prepared_data_again_imports_nothing_heavy(tmp_path, write_confi
     path = write_config(tmp_path)
     prepare(load_config(path))
     script = (
-        "import sys; from finetune_cli.config.load import load_config; from finetune_cli.commands.prepare import prepare\n"
+        "import sys; from finetune_cli.config.load import load_config\n"
+        "from finetune_cli.commands.prepare import prepare\n"
         f"assert prepare(load_config({str(path)!r})).report['reused']\n"
         "print([name for name in ('torch', 'transformers', 'datasets', 'pandas', 'pyarrow') if name in sys.modules])"
     )

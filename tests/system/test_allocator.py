@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from finetune_cli.allocator import keep_freed_memory
+from finetune_cli.system.allocator import keep_freed_memory
 
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune_cli.allocator import give_back_freed_memory, keep_freed_memory
+from finetune_cli.system.allocator import give_back_freed_memory, keep_freed_memory
 
 
 def resident():

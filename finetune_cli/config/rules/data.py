@@ -2,12 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from finetune_cli.config.rules.finding import Finding, Get, column_list, with_choice
-from finetune_cli.tasks import TASKS
+from finetune_cli.tasks import SAMPLES, TASKS
 
-SAMPLES = Path(__file__).parent.parent / "samples"
 SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
 
 
