@@ -237,7 +237,9 @@ def _export_best(run: RunDir, config: RunConfig, prepared: PreparedData, fitted:
     checkpoints = Checkpoints(run.checkpoints, keep=config.checkpointing.keep)
     weights = load_file(checkpoints.best_weights(fitted.progress.best_step))
     if adapters := config.model.lora:
-        weights = lora.merge_lora(weights, r=adapters.r, lora_alpha=adapters.lora_alpha)
+        weights = lora.merge_lora(
+            weights, r=adapters.r, lora_alpha=adapters.lora_alpha, transposed=lora.transposed_layers(fitted.model)
+        )
     aside = run.path / ".writing-model"
     shutil.rmtree(aside, ignore_errors=True)
     fitted.model.save_pretrained(aside, state_dict=weights)

@@ -29,8 +29,6 @@ class EncodedRows(Protocol):
     def offsets(self) -> np.ndarray: ...
     @property
     def token_type_ids(self) -> np.ndarray | None: ...
-    @property
-    def padding_side(self) -> str: ...
 
 
 class UpdateSampler(Sampler[MicroBatch]):
@@ -79,7 +77,8 @@ def pad_rows(
     lengths = encoded.offsets[rows + 1] - starts
     width = length or -(-int(lengths.max()) // multiple_of) * multiple_of
     columns = np.arange(width)
-    firsts = width - lengths if encoded.padding_side == "left" else np.zeros_like(lengths)
+    on_the_left = getattr(encoded, "padding_side", "right") == "left"  # rows of no tokenizer have no side
+    firsts = width - lengths if on_the_left else np.zeros_like(lengths)
     places = columns - firsts[:, None]
     is_token = (places >= 0) & (places < lengths[:, None])
     source = (starts[:, None] + places)[is_token]

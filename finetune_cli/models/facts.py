@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import ConfigError, MissingError
-from finetune_cli.models.files import as_written, first_line
+from finetune_cli.models.files import as_written, first_line, read_json
 from finetune_cli.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.files import write_json
@@ -87,6 +87,7 @@ def read_config(directory: Path, *, trust_remote_code: bool = False, **fields: A
     of its own without being trusted, MissingError for what cannot be read."""
     from transformers import AutoConfig
 
+    read_json(directory / "config.json")  # says where a damaged file is damaged
     try:
         return AutoConfig.from_pretrained(
             directory, trust_remote_code=trust_remote_code, local_files_only=True, **fields

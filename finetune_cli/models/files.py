@@ -87,7 +87,7 @@ def _inner_model(directory: Path) -> Path:
     """Where the model itself is: old folders of sentence-transformers keep it in one of their own."""
     if (directory / "config.json").is_file() or not (directory / "modules.json").is_file():
         return directory
-    modules = _read_json(directory / "modules.json", kind=list)
+    modules = read_json(directory / "modules.json", kind=list)
     inner = [directory / str(module.get("path", "")) for module in modules if isinstance(module, dict)]
     return next((folder for folder in inner if (folder / "config.json").is_file()), directory)
 
@@ -199,7 +199,11 @@ def weights_fingerprint(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_json(path: Path, kind: type = dict) -> Any:
+def read_json(path: Path, kind: type = dict) -> Any:
+    """What a JSON file of a model holds, an object or a list; an empty one for a file that is not there.
+
+    Raises MissingError, which says where it is damaged.
+    """
     if not path.is_file():
         return kind()
     try:
@@ -214,7 +218,7 @@ def _read_json(path: Path, kind: type = dict) -> Any:
 
 def pad_token_id(directory: Path) -> int:
     """The number of the padding token of a tokenizer that `save_tokenizer` wrote to `directory`."""
-    token = _read_json(directory / "tokenizer_config.json").get("pad_token")
+    token = read_json(directory / "tokenizer_config.json").get("pad_token")
     content = token.get("content") if isinstance(token, dict) else token
     number = _open_vocabulary(directory).token_to_id(content) if content else None
     if number is None:
@@ -224,7 +228,7 @@ def pad_token_id(directory: Path) -> int:
 
 def padding_side(directory: Path) -> str:
     """On which side rows are padded, by a tokenizer that `save_tokenizer` wrote: "right" or "left"."""
-    return str(_read_json(directory / "tokenizer_config.json").get("padding_side", "right"))
+    return str(read_json(directory / "tokenizer_config.json").get("padding_side", "right"))
 
 
 def vocabulary_size(directory: Path) -> int:

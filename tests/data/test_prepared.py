@@ -66,7 +66,7 @@ def test_a_second_prepare_tokenises_nothing_and_says_so(tmp_path, write_config, 
     config = config_of(write_config, tmp_path)
     first = prepare(config)
     monkeypatch.setattr(
-        "finetune_cli.models.building.load_tokenizer", lambda directory: pytest.fail("loaded a tokenizer")
+        "finetune_cli.models.tokenizer.load_tokenizer", lambda directory: pytest.fail("loaded a tokenizer")
     )
     with caplog.at_level(logging.INFO, "finetune_cli"):
         second = prepare(config)

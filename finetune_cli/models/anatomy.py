@@ -1,0 +1,103 @@
+"""Where the embeddings and the layers of a model are, whatever its family calls them: seen in what runs, in order.
+
+A short row is sent through. What has weights and runs before the first layer are embeddings (tables, their norm, their
+projection); the lists of modules that run one after the other are layers, in the order in which they run: an encoder's
+before a decoder's. Lists that take turns (XLM keeps attention and feed-forward parts apart) are parts of one layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from finetune_cli.models.trial import trial_logits
+
+
+@dataclass
+class Anatomy:
+    """embeddings: modules. layers: from the lowest up, each with its modules. layers_are_shared: some run twice."""
+
+    embeddings: list[nn.Module] = field(default_factory=list)
+    layers: list[list[nn.Module]] = field(default_factory=list)
+    layers_are_shared: bool = False
+
+
+def dissect(model: PreTrainedModel) -> Anatomy:
+    """The parts of the body of a classifier."""
+    ran = _in_order(model)
+    lists = _lists_that_run(model.base_model, ran)
+    members = {id(module) for modules in lists for module in modules}
+    places = [place for place, module in enumerate(ran) if id(module) in members]
+    inside = {id(part) for modules in lists for module in modules for part in module.modules()}
+    body = {id(module) for module in model.base_model.modules()}
+    first = places[0] if places else len(ran)
+    embeddings = {id(module): module for module in ran[:first] if id(module) in body and _has_weights(module)}
+    tables = [module for module in model.base_model.modules() if isinstance(module, nn.Embedding)]
+    embeddings |= {id(table): table for table in tables if id(table) not in inside}
+    return Anatomy(
+        list(embeddings.values()), _layers(lists, ran), len(places) > len({id(ran[place]) for place in places})
+    )
+
+
+def _in_order(model: PreTrainedModel) -> list[nn.Module]:
+    """The modules as they begin to run, each as often as it does."""
+    ran: list[nn.Module] = []
+
+    def note(module: nn.Module, *_: Any) -> None:
+        ran.append(module)
+
+    hooks = [module.register_forward_pre_hook(note) for module in model.modules()]
+    try:
+        trial_logits(model)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ran
+
+
+def _lists_that_run(body: nn.Module, ran: list[nn.Module]) -> list[list[nn.Module]]:
+    """Lists whose members run, outside of each other, and are more than tables."""
+    seen = {id(module) for module in ran}
+    found: list[list[nn.Module]] = []
+
+    def look(module: nn.Module) -> None:
+        for child in module.children():
+            if not isinstance(child, nn.ModuleList):
+                look(child)
+            elif any(isinstance(member, nn.ModuleList) for member in child):
+                look(child)
+            elif len(child) and all(id(member) in seen and _is_layer(member) for member in child):
+                found.append(list(child))
+
+    look(body)
+    return found
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return not isinstance(module, nn.Embedding) and any(True for _ in module.parameters())
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False))
+
+
+def _layers(lists: list[list[nn.Module]], ran: list[nn.Module]) -> list[list[nn.Module]]:
+    """Lists that take turns zipped, others one after the other."""
+    places: dict[int, list[int]] = {}
+    for place, module in enumerate(ran):
+        places.setdefault(id(module), []).append(place)
+    start: Callable[[list[nn.Module]], int] = lambda modules: places[id(modules[0])][0]  # noqa: E731
+    layers: list[list[nn.Module]] = []
+    end = -1
+    for modules in sorted(lists, key=start):
+        if layers and start(modules) < end and len(modules) <= len(layers):
+            for layer, module in zip(layers[-len(modules) :], modules, strict=True):
+                layer.append(module)
+        else:
+            layers += [[module] for module in modules]
+        end = max(end, places[id(modules[-1])][-1])
+    return layers
