@@ -66,9 +66,7 @@ def _lists_that_run(body: nn.Module, ran: list[nn.Module]) -> list[list[nn.Modul
 
     def look(module: nn.Module) -> None:
         for child in module.children():
-            if not isinstance(child, nn.ModuleList):
-                look(child)
-            elif any(isinstance(member, nn.ModuleList) for member in child):
+            if not isinstance(child, nn.ModuleList) or any(isinstance(member, nn.ModuleList) for member in child):
                 look(child)
             elif len(child) and all(id(member) in seen and _is_layer(member) for member in child):
                 found.append(list(child))

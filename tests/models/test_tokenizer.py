@@ -42,9 +42,7 @@ def test_a_folder_without_a_tokenizer_says_what_is_expected(tmp_path: Path) -> N
         load_tokenizer(tmp_path)
 
 
-def test_a_tokenizer_without_padding_pads_with_its_end_token(
-    model_copy: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_padding_token_the_end_token_pads(model_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings_of(model_copy, tokenizer_class="PreTrainedTokenizerFast", pad_token=None, eos_token="[SEP]")
     with caplog.at_level("INFO", logger="finetune_cli"):
         loaded = load_tokenizer(model_copy)

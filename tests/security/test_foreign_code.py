@@ -71,9 +71,7 @@ def test_weights_that_would_run_code_are_refused_unread(tiny_bert: Path, trap: T
     shutil.copytree(tiny_bert, directory)
     (directory / "model.safetensors").unlink()
     (directory / "pytorch_model.bin").write_bytes(trap.pickled())
-    with pytest.raises(
-        MissingError, match=r"damaged or holds more than tensors\. Loading such a file could run code, so it was not"
-    ):
+    with pytest.raises(MissingError, match=r"holds more than tensors\. Loading such a file could run code, so it"):
         build_classifier(directory, kind="classification", label_names=("no", "yes"))
     assert not trap.sprung()
 
