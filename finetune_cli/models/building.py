@@ -156,8 +156,8 @@ def load_plain(auto_class: Any, directory: Path, *, config: Any, **options: Any)
     except pickle.UnpicklingError as err:
         raise MissingError(
             f"The weights of {as_written(directory)} are a .bin file that is damaged or holds more than tensors. "
-            f"Loading such a file could run code, so it was not. Take a copy with model.safetensors, or convert it where you "
-            f"trust it, with save_pretrained."
+            f"Loading such a file could run code, so it was not. Take a copy with model.safetensors, or convert it where "
+            f"you trust it, with save_pretrained."
         ) from err
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, SafetensorError) as err:
         raise MissingError(
