@@ -7,21 +7,20 @@ before a decoder's. Lists that take turns (XLM keeps attention and feed-forward 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from finetune_cli.models.trial import trial_logits
+from finetune_cli.models.trial import run_a_row
 
 
 @dataclass
 class Anatomy:
-    """embeddings: modules. layers: from the lowest up, each with its modules. layers_are_shared: some run twice."""
+    """embeddings: their weights. layers: from the lowest up, the modules of each. layers_are_shared: some run twice."""
 
-    embeddings: list[nn.Module] = field(default_factory=list)
+    embeddings: list[nn.Parameter] = field(default_factory=list)
     layers: list[list[nn.Module]] = field(default_factory=list)
     layers_are_shared: bool = False
 
@@ -35,12 +34,12 @@ def dissect(model: PreTrainedModel) -> Anatomy:
     inside = {id(part) for modules in lists for module in modules for part in module.modules()}
     body = {id(module) for module in model.base_model.modules()}
     first = places[0] if places else len(ran)
-    embeddings = {id(module): module for module in ran[:first] if id(module) in body and _has_weights(module)}
+    before = [module for module in ran[:first] if id(module) in body]
     tables = [module for module in model.base_model.modules() if isinstance(module, nn.Embedding)]
-    embeddings |= {id(table): table for table in tables if id(table) not in inside}
-    return Anatomy(
-        list(embeddings.values()), _layers(lists, ran), len(places) > len({id(ran[place]) for place in places})
-    )
+    owners = [*before, *(table for table in tables if id(table) not in inside)]
+    weights = {id(weight): weight for module in owners for weight in module.parameters(recurse=False)}
+    runs_twice = len(places) > len({id(ran[place]) for place in places})
+    return Anatomy(list(weights.values()), _layers(lists, ran), runs_twice)
 
 
 def _in_order(model: PreTrainedModel) -> list[nn.Module]:
@@ -52,7 +51,7 @@ def _in_order(model: PreTrainedModel) -> list[nn.Module]:
 
     hooks = [module.register_forward_pre_hook(note) for module in model.modules()]
     try:
-        trial_logits(model)
+        run_a_row(model)
     finally:
         for hook in hooks:
             hook.remove()
@@ -79,16 +78,15 @@ def _is_layer(module: nn.Module) -> bool:
     return not isinstance(module, nn.Embedding) and any(True for _ in module.parameters())
 
 
-def _has_weights(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters(recurse=False))
-
-
 def _layers(lists: list[list[nn.Module]], ran: list[nn.Module]) -> list[list[nn.Module]]:
     """Lists that take turns zipped, others one after the other."""
     places: dict[int, list[int]] = {}
     for place, module in enumerate(ran):
         places.setdefault(id(module), []).append(place)
-    start: Callable[[list[nn.Module]], int] = lambda modules: places[id(modules[0])][0]  # noqa: E731
+
+    def start(modules: list[nn.Module]) -> int:
+        return places[id(modules[0])][0]
+
     layers: list[list[nn.Module]] = []
     end = -1
     for modules in sorted(lists, key=start):

@@ -96,7 +96,7 @@ def recompute_activations(model: PreTrainedModel) -> None:
     try:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     except ValueError as err:
-        raise ConfigError(f"training.gradient_checkpointing: {first_line(err)} Set it to false.") from err
+        raise ConfigError(f"training.gradient_checkpointing: {first_line(err)}. Set it to false.") from err
 
 
 def load_trained(directory: Path, device: torch.device, *, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -156,8 +156,8 @@ def load_plain(auto_class: Any, directory: Path, *, config: Any, **options: Any)
     except pickle.UnpicklingError as err:
         raise MissingError(
             f"The weights of {as_written(directory)} are a .bin file that is damaged or holds more than tensors. "
-            f"Loading such a file could run code, so it was not. Take a copy with model.safetensors, or convert it where "
-            f"you trust it, with save_pretrained."
+            f"Loading such a file could run code, so it was not. Take a copy with model.safetensors, or convert it "
+            f"where you trust it, with save_pretrained."
         ) from err
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, SafetensorError) as err:
         raise MissingError(

@@ -34,7 +34,18 @@ def set_dropout(config: Any, dropouts: Dropouts) -> None:
         if "layerdrop" in name or "drop_path" in name:
             value = 0.0 if dropouts.hidden == 0 else None  # leaves out whole layers: chance, too, of another kind
         if value is not None:
-            setattr(part, name, value)
+            _set(part, name, value, model_type=config.model_type)
+
+
+def _set(part: Any, name: str, value: float, *, model_type: str) -> None:
+    whole = type(getattr(part, name)) is int  # some families check the type: a 0 has to stay one
+    if whole and not float(value).is_integer():
+        key = "model.attention_dropout" if _is_of_attention(name) else "model.dropout"
+        raise ConfigError(
+            f"{key}: {value} is not possible for a model of type {model_type!r}, whose configuration takes 0 or 1 "
+            f"as {name}. Set it to 0, or remove the setting."
+        )
+    setattr(part, name, int(value) if whole else value)
 
 
 def require_dropout(model: Any, dropouts: Dropouts) -> None:
@@ -87,7 +98,7 @@ def _places(config: Any) -> dict[tuple[str, str], float]:
 
     marked = copy.deepcopy(config)
     for part, name in _fields(marked):
-        setattr(part, name, ATTENTION_MARK if _is_of_attention(name) else HIDDEN_MARK)
+        vars(part)[name] = ATTENTION_MARK if _is_of_attention(name) else HIDDEN_MARK  # unchecked
     try:
         model = without_weights(marked)
     except Exception:  # a family that checks its numbers against each other: its fields have been set all the same

@@ -26,8 +26,8 @@ def freeze(model: PreTrainedModel, part: str | int) -> None:
     if part == "body":
         freeze_body(model)
     else:
-        for module in _lowest(model, 0 if part == "embeddings" else int(part)):
-            module.requires_grad_(False)
+        for parameter in _lowest(model, 0 if part == "embeddings" else int(part)):
+            parameter.requires_grad_(False)
     logger.info("Frozen (model.freeze: %s): %s", part, describe_trained(model))
 
 
@@ -48,8 +48,8 @@ def describe_trained(model: nn.Module) -> str:
     return f"{trained:,} of {everything:,} parameters are trained"
 
 
-def _lowest(model: PreTrainedModel, num_layers: int) -> list[nn.Module]:
-    """The embeddings (with their projection, where there is one) and the lowest layers."""
+def _lowest(model: PreTrainedModel, num_layers: int) -> list[nn.Parameter]:
+    """The weights of the embeddings (with their projection, where there is one) and of the lowest layers."""
     from finetune_cli.models.anatomy import dissect
 
     anatomy = dissect(model)
@@ -66,7 +66,8 @@ def _lowest(model: PreTrainedModel, num_layers: int) -> list[nn.Module]:
             f"model.freeze: {num_layers}, but this model has {len(anatomy.layers)} layers. "
             f"Set it to {len(anatomy.layers)} or less, or to body."
         )
-    return [*anatomy.embeddings, *(module for layer in anatomy.layers[:num_layers] for module in layer)]
+    layers = [module for layer in anatomy.layers[:num_layers] for module in layer]
+    return [*anatomy.embeddings, *(weight for module in layers for weight in module.parameters())]
 
 
 def encoder_layers(model: PreTrainedModel) -> list[nn.Module] | None:

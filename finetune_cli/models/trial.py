@@ -25,6 +25,12 @@ def trial_logits(model: PreTrainedModel) -> Tensor:
         return _logits(model, rows, pad_token_id=0 if pad is None else pad, padding_side="right")
 
 
+def run_a_row(model: PreTrainedModel) -> None:
+    """Send one row through, dropout off."""
+    with _answering(model):
+        _logits(model, _rows(model)[:1], pad_token_id=0, padding_side="right")
+
+
 def agrees(model: PreTrainedModel, expected: Tensor) -> bool:
     """Whether the model runs and its trial gives these logits, to rounding."""
     try:

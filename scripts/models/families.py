@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-WORDS = (
-    "the a this was is very and it with some really quite then we film meal book song room game talk trip "
-    "good great lovely delighted superb happy bad poor awful sad dreadful angry"
-).split()
+FILLERS = ["the", "a", "this", "was", "is", "very", "and", "it", "with", "some", "really", "quite", "film", "meal"]
+GOOD = ["good", "great", "lovely", "delighted", "superb", "happy"]
+BAD = ["bad", "poor", "awful", "sad", "dreadful", "angry"]
+WORDS = [*FILLERS, *GOOD, *BAD]
 TEXTS = [" ".join(WORDS[(start + 7 * step) % len(WORDS)] for step in range(3 + start % 9)) for start in range(120)]
-VOCABULARY = 160  # rows of the models' tables; the tokenizers have fewer
+VOCABULARY = 320  # rows of the models' tables; the tokenizers have fewer
 POSITIONS = 64
 
 SIZES: dict[str, Any] = {
@@ -38,7 +38,7 @@ SIZES: dict[str, Any] = {
 class Family:
     """tokenizer: bert (WordPiece), roberta (bytes, <s> </s>), gpt (bytes, end token alone), sentencepiece (<s> </s>),
     t5 (a </s> at the end), xlnet (on the left) or qwen (bytes, a padding token that the config does not know).
-    settings: of its configuration. first_offset: positions that its table has more than tokens."""
+    settings: of its configuration. more_positions: that its table has beyond those of the tokens."""
 
     name: str
     tokenizer: str
@@ -61,6 +61,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 8},
     "nystromformer": {"segment_means_seq_len": 64, "num_landmarks": 8},
+    "lilt": {"hidden_size": 48},
     "markuplm": {"max_depth": 4, "xpath_unit_hidden_size": 8, "max_xpath_tag_unit_embeddings": 8},
     "mpt": {"max_seq_len": 64},
     "squeezebert": {"embedding_size": 32},
@@ -70,8 +71,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"num_experts_per_tok": 2},
     "qwen3_next": {"num_experts_per_tok": 2, "shared_expert_intermediate_size": 32},
     "minicpm3": {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16},
-    "t5gemma": {},
-    "reformer": {},
+    "roc_bert": {"pronunciation_vocab_size": 8, "shape_vocab_size": 8},
+    "modernbert-decoder": {"global_attn_every_n_layers": 2, "local_attention": 8},
 }
 
 FAMILIES: dict[str, Family] = {
@@ -86,7 +87,7 @@ FAMILIES: dict[str, Family] = {
         *_kind("roberta", "roberta camembert xlm-roberta ibert data2vec-text roberta-prelayernorm xmod", 2),
         *_kind("roberta", "longformer", 2, attention_window=8),
         *_kind("roberta", "xlm-roberta-xl yoso mra markuplm", 2),
-        *_kind("roberta", "deberta eurobert gte jina_embeddings_v3 bart mvp"),
+        *_kind("roberta", "deberta eurobert gte jina_embeddings_v3 bart mvp modernbert-decoder"),
         *_kind("sentencepiece", "mbart plbart bigbird_pegasus"),
         *_kind("t5", "t5 mt5 umt5"),
         *_kind("xlnet", "xlnet"),
@@ -94,12 +95,12 @@ FAMILIES: dict[str, Family] = {
         *_kind(
             "gpt",
             "gpt2 gpt-sw3 gpt_bigcode gpt_neo gpt_neox gptj openai-gpt opt biogpt bloom ctrl falcon mpt phi stablelm "
-            "starcoder2 persimmon modernbert-decoder",
+            "starcoder2 persimmon",
         ),
         *_kind(
             "qwen",
-            "qwen2 qwen3 qwen2_moe qwen3_moe qwen3_next qwen3_5_text olmo olmo2 olmo3 smollm3 seed_oss exaone4 glm glm4 "
-            "hunyuan_v1_dense minicpm3",
+            "qwen2 qwen3 qwen2_moe qwen3_moe qwen3_next qwen3_5_text olmo olmo2 olmo3 smollm3 seed_oss exaone4 glm "
+            "glm4 hunyuan_v1_dense minicpm3",
         ),
         *_kind(
             "sentencepiece",
