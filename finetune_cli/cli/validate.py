@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import typer
 
 from finetune_cli.cli import options
 from finetune_cli.cli.start import start
-from finetune_cli.errors import ConfigError
+from finetune_cli.errors import ConfigError, MissingError
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """\
 finetune validate configs/mrpc.yaml
@@ -35,3 +39,15 @@ def validate(
             validate_result(out, config, None, err.problems)
         raise
     validate_result(out, config, checked, ())
+    if checked.model.name_or_path is not None:
+        _warn_of_model(checked.model.name_or_path)
+
+
+def _warn_of_model(name: str) -> None:
+    """Say what a glance at the model's files shows: the config is right all the same, perhaps for another machine."""
+    from finetune_cli.models.files import require_present
+
+    try:
+        require_present(name)
+    except MissingError as err:
+        logger.warning("%s", err)

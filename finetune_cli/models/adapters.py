@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ def _merge(directory: Path, base_dir: Path, target: Path, *, name: str, key: str
 
     try:
         model, untrained = _base_classifier(base_dir, directory)
-        merged = PeftModel.from_pretrained(model, str(directory)).merge_and_unload()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of names between the two libraries
+            merged = PeftModel.from_pretrained(model, str(directory)).merge_and_unload()
     except (RuntimeError, ValueError, TypeError, KeyError, OSError) as err:
         raise MissingError(
             f"{key}: the adapter {name} cannot be merged into {as_written(base_dir)}: {first_line(err)}. Merge it "

@@ -57,30 +57,55 @@ def resolve_model(
     saves it) is merged into its base model once, and the result's directory in the cache is given back.
     Raises MissingError when something is not there, with what to type next.
     """
-    is_local = name_or_path.startswith(PACKAGE_PREFIX) or Path(name_or_path).is_dir()
-    if is_local and revision is not None:
+    directory = _directory_here(name_or_path, key)
+    if directory is not None and revision is not None:
         raise ConfigError(f"model.revision: {name_or_path} is a directory, which has no revisions. Take it out.")
-    if name_or_path.startswith(PACKAGE_PREFIX):
-        directory = _package_folder(name_or_path, key)
-    elif Path(name_or_path).is_dir():
-        directory = Path(name_or_path)
-    elif Path(name_or_path).is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
-        raise MissingError(f"{key}: there is no directory {name_or_path!r}. Check the path.")
-    else:
+    if directory is None:
         directory = _download(name_or_path, key, revision=revision, offline=offline, weights=weights, code=code)
+        if not weights and (directory / ADAPTER_CONFIG).is_file():  # its own weights are needed to merge it
+            directory = _download(name_or_path, key, revision=revision, offline=offline, weights=True, code=code)
     directory = _inner_model(directory)
     if (directory / ADAPTER_CONFIG).is_file():
         from finetune_cli.models.adapters import merged_adapter
 
-        if not is_local and not weights:  # the adapter's own are needed to merge it
-            directory = _download(name_or_path, key, revision=revision, offline=offline, weights=True, code=code)
         directory = merged_adapter(directory, name_or_path, offline=offline, key=key)
     _written[directory] = name_or_path
+    _require_files(directory, key, weights=weights)
+    return directory
+
+
+def require_present(name_or_path: str, *, key: str = "model.name_or_path") -> None:
+    """Raise MissingError for a model that is here, or should be, and lacks a file; one of the Hub is not looked for."""
+    directory = _directory_here(name_or_path, key)
+    if directory is None:
+        return
+    directory = _inner_model(directory)
+    _written[directory] = name_or_path
+    if not (directory / ADAPTER_CONFIG).is_file():
+        _require_files(directory, key, weights=True)
+
+
+def looks_like_model(directory: Path) -> bool:
+    """Whether a directory has one of the files that a model, or an adapter, has."""
+    return any((directory / name).is_file() for name in ("config.json", "modules.json", ADAPTER_CONFIG))
+
+
+def _directory_here(name: str, key: str) -> Path | None:
+    """The directory that a name stands for; None for a Hub id. Raises MissingError for a place that is not there."""
+    if name.startswith(PACKAGE_PREFIX):
+        return _package_folder(name, key)
+    if Path(name).is_dir():
+        return Path(name)
+    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise MissingError(f"{key}: there is no directory {name!r}. Check the path.")
+    return None
+
+
+def _require_files(directory: Path, key: str, *, weights: bool) -> None:
     if not (directory / "config.json").is_file():
-        raise MissingError(f"{key}: {_without_config(directory, name_or_path)}")
+        raise MissingError(f"{key}: {_without_config(directory, as_written(directory))}")
     if weights:
         require_weights(directory)
-    return directory
 
 
 def _inner_model(directory: Path) -> Path:

@@ -60,7 +60,6 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "funnel": {"block_sizes": [1, 1], "num_decoder_layers": 1, "d_head": 16},
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 8},
-    "nystromformer": {"segment_means_seq_len": 64, "num_landmarks": 8},
     "lilt": {"hidden_size": 48},
     "markuplm": {"max_depth": 4, "xpath_unit_hidden_size": 8, "max_xpath_tag_unit_embeddings": 8},
     "mpt": {"max_seq_len": 64},

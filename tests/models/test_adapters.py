@@ -18,6 +18,8 @@ from finetune_cli.models.files import resolve_model
 from finetune_cli.models.lora import add_lora, merge_lora, transposed_layers
 from finetune_cli.models.tokenizer import load_tokenizer
 
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # peft, of a name of transformers
+
 SIZES: dict[str, Any] = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": None}
 TEXTS = [("good",), ("the film was awful",)]
 
