@@ -16,17 +16,40 @@ EVALUATE_PREFIX = "evaluate:"  # a metric of the `evaluate` library: evaluate:NA
 
 
 @dataclass(frozen=True, slots=True)
+class KindSpec:
+    """What reading, checking and building have to know of a kind of task; how it is scored is `evaluation.kinds`.
+
+    several_labels: a row has any number of the classes. problem_type: transformers' name in a model's config.
+    metric_of_loss: the metric that is the training loss without weights and smoothing.
+    """
+
+    has_classes: bool
+    several_labels: bool
+    problem_type: str
+    metric_of_loss: str
+
+
+KIND_SPECS: dict[Kind, KindSpec] = {
+    "classification": KindSpec(True, False, "single_label_classification", "log_loss"),
+    "multilabel": KindSpec(True, True, "multi_label_classification", "log_loss"),
+    "regression": KindSpec(False, False, "regression", "mse"),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class MetricSpec:
     """A metric by its name in `evaluation.metrics`.
 
     binary_only: defined for two classes alone; for more, the averaged forms (`f1_macro` ...) have names of their own,
-    so that no average is chosen in silence. span: from where to where it goes; None: without end.
+    so that no average is chosen in silence. of_scores: it looks at probabilities, and a threshold changes nothing; the
+    rest of the classes' metrics look at the answers alone. span: from where to where it goes; None: without end.
     """
 
     name: str
     kinds: frozenset[Kind]
     greater_is_better: bool = True
     binary_only: bool = False
+    of_scores: bool = False
     span: tuple[float, float] | None = (0.0, 1.0)
 
 
@@ -74,15 +97,15 @@ METRICS: dict[str, MetricSpec] = {
         MetricSpec("recall_macro", _CLASSES | _SETS),
         MetricSpec("recall_micro", _SETS),
         MetricSpec("hamming_loss", _SETS, greater_is_better=False),
-        MetricSpec("auroc", _CLASSES | _SETS),
-        MetricSpec("average_precision", _SETS),
-        MetricSpec("log_loss", _CLASSES | _SETS, greater_is_better=False, span=None),
-        MetricSpec("brier", _CLASSES | _SETS, greater_is_better=False, span=(0.0, 2.0)),
-        MetricSpec("ece", _CLASSES | _SETS, greater_is_better=False),
-        MetricSpec("pearson", _NUMBERS, span=(-1.0, 1.0)),
-        MetricSpec("spearman", _NUMBERS, span=(-1.0, 1.0)),
-        MetricSpec("mse", _NUMBERS, greater_is_better=False, span=None),
-        MetricSpec("loss", _ANY, greater_is_better=False, span=None),
+        MetricSpec("auroc", _CLASSES | _SETS, of_scores=True),
+        MetricSpec("average_precision", _SETS, of_scores=True),
+        MetricSpec("log_loss", _CLASSES | _SETS, greater_is_better=False, of_scores=True, span=None),
+        MetricSpec("brier", _CLASSES | _SETS, greater_is_better=False, of_scores=True, span=(0.0, 2.0)),
+        MetricSpec("ece", _CLASSES | _SETS, greater_is_better=False, of_scores=True),
+        MetricSpec("pearson", _NUMBERS, of_scores=True, span=(-1.0, 1.0)),
+        MetricSpec("spearman", _NUMBERS, of_scores=True, span=(-1.0, 1.0)),
+        MetricSpec("mse", _NUMBERS, greater_is_better=False, of_scores=True, span=None),
+        MetricSpec("loss", _ANY, greater_is_better=False, of_scores=True, span=None),
     )
 }
 
@@ -145,7 +168,7 @@ def metric_problem(name: str, kind: Kind, num_classes: int | None = None) -> str
     Asked twice: when the config is read (the number of classes may be unknown), and again once the data are known.
     """
     if name.startswith(EVALUATE_PREFIX) and name != EVALUATE_PREFIX:
-        if kind == "multilabel":
+        if KIND_SPECS[kind].several_labels:
             return f"{name} is handed one label for each row, and this task is multilabel"
         return None  # the library alone knows what it takes
     metric = METRICS.get(name)

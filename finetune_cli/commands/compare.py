@@ -12,30 +12,30 @@ import numpy as np
 
 from finetune_cli.config.fields import BootstrapConfig, RunConfig
 from finetune_cli.config.load import config_diff, to_yaml
-from finetune_cli.config.messages import did_you_mean
-from finetune_cli.errors import ConfigError, GateFailedError
+from finetune_cli.errors import ConfigError, GateFailedError, did_you_mean
 from finetune_cli.evaluation.comparison import (
     Difference,
     compare_predictions,
     compare_seeds,
     describe,
     mcnemar,
-    right_rows,
     summarise_seeds,
 )
-from finetune_cli.evaluation.metrics import Array
+from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds.base import Array
+from finetune_cli.evaluation.metrics import metric_parts
 from finetune_cli.evaluation.uncertainty import bootstrap_intervals
 from finetune_cli.records.comparison import ComparedSide, CompareReport, Comparison, ConfigDifference
 from finetune_cli.records.evaluation import MetricValue
-from finetune_cli.runs.scored_runs import ScoredRun, metric_parts, metric_values, pair_rows, read_scored_runs
-from finetune_cli.tasks import METRICS, TASKS, Kind, metric_problem, metrics_for
+from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows, read_scored_runs
+from finetune_cli.tasks import KIND_SPECS, METRICS, TASKS, Kind, metric_problem, metrics_for
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Side = list[ScoredRun]  # one run, or the runs of one setting with different seeds
 
 
 @dataclass(frozen=True)
-class Rules:
+class Scoring:
     """How all sides are scored, and the size, level and seed of the bootstrap that compares them."""
 
     metrics: tuple[str, ...]
@@ -68,28 +68,28 @@ def compare(
     first = groups[0][0]
     groups = [[run if run is first else pair_rows(first, run) for run in group] for group in groups]
     scored = [run for group in groups for run in group]
-    rules = _rules(scored, metrics, fail_if_worse)
+    scoring = _scoring(scored, metrics, fail_if_worse)
     sides = _sides(scored) if len(scored) == len(runs) else _seed_sides(groups)
-    shown = [_side(LETTERS[n] if n < len(LETTERS) else f"R{n + 1}", side, rules) for n, side in enumerate(sides)]
+    shown = [_side(LETTERS[n] if n < len(LETTERS) else f"R{n + 1}", side, scoring) for n, side in enumerate(sides)]
     report = CompareReport(
         split=split if any(run.config for run in scored) else None,
         n=len(first.ids),
-        level=rules.level,
-        samples=rules.samples,
+        level=scoring.level,
+        samples=scoring.samples,
         seeds=len(sides[0]) > 1,
         sides=shown,
         config_differences=_config_differences(sides, [side.name for side in shown]),
         comparisons=[
             comparison
             for name, side in zip([side.name for side in shown[1:]], sides[1:], strict=True)
-            for comparison in _comparisons(sides[0], side, shown[0].name, name, rules)
+            for comparison in _comparisons(sides[0], side, shown[0].name, name, scoring)
         ],
     )
     _require_none_worse(report, fail_if_worse)
     return report
 
 
-def _rules(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Sequence[str]) -> Rules:
+def _scoring(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Sequence[str]) -> Scoring:
     """The user's metrics, else those of the runs' configs, else the usual ones; the bootstrap of the first config."""
     kind, classes = runs[0].kind, runs[0].classes
     configs = [run.config for run in runs if run.config is not None]
@@ -100,14 +100,14 @@ def _rules(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Seq
     for name in names:
         problem = metric_problem(name, kind, num_classes)
         if name == "loss":
-            problem = f"loss is not kept by row; use {'mse' if kind == 'regression' else 'log_loss'}"
+            problem = f"loss is not kept by row; use {KIND_SPECS[kind].metric_of_loss}"
         if problem:
             option = "--fail-if-worse" if name in fail_if_worse else "--metric" if name in metrics else "metric"
-            choice = f"Allowed: {', '.join(allowed)}{did_you_mean(name, allowed)}"
+            choice = f"Allowed: {', '.join(allowed)}{did_you_mean(name, allowed, before='. ')}"
             raise ConfigError(f"{option} {name}: {problem}. {choice}")
     bootstrap = configs[0].evaluation.bootstrap if configs else BootstrapConfig()
     samples = bootstrap.samples or BootstrapConfig().samples  # switched off for single scores, but needed here
-    return Rules(tuple(names), kind, samples, bootstrap.level, configs[0].seed if configs else 0)
+    return Scoring(tuple(names), kind, samples, bootstrap.level, configs[0].seed if configs else 0)
 
 
 def _sides(runs: Sequence[ScoredRun]) -> list[Side]:
@@ -139,15 +139,16 @@ def _seeds(side: Side) -> list[int]:
     return [run.config.seed for run in side if run.config is not None]
 
 
-def _side(name: str, side: Side, rules: Rules) -> ComparedSide:
+def _side(name: str, side: Side, scoring: Scoring) -> ComparedSide:
     """A run's scores with their bootstrap intervals; of several seeds the means, with Student's t intervals."""
     if len(side) == 1:
         return ComparedSide(
-            name, [side[0].name], _seeds(side), _with_intervals(side[0], rules), collapsed=_collapsed(side)
+            name, [side[0].name], _seeds(side), _with_intervals(side[0], scoring), collapsed=_collapsed(side)
         )
-    values = [metric_values(run, rules.metrics) for run in side]
+    values = [metric_values(run, scoring.metrics) for run in side]
     summaries = {
-        metric: summarise_seeds([of_run[metric] for of_run in values], level=rules.level) for metric in rules.metrics
+        metric: summarise_seeds([of_run[metric] for of_run in values], level=scoring.level)
+        for metric in scoring.metrics
     }
     return ComparedSide(
         name,
@@ -163,38 +164,38 @@ def _collapsed(side: Side) -> dict[str, str]:
     return {run.name: run.collapsed for run in side if run.collapsed is not None}
 
 
-def _with_intervals(run: ScoredRun, rules: Rules) -> dict[str, MetricValue]:
+def _with_intervals(run: ScoredRun, scoring: Scoring) -> dict[str, MetricValue]:
     """The intervals are those that `finetune evaluate` printed: the bootstrap has the run's own seed."""
     intervals: dict[str, tuple[float, float]] = {}
-    for names, of_probabilities in metric_parts(rules.metrics, rules.kind):
+    for names, of_probabilities in metric_parts(scoring.metrics):
         intervals |= bootstrap_intervals(
             names,
             labels=run.labels,
             scores=run.scores(of_probabilities=of_probabilities),
-            kind=rules.kind,
-            samples=rules.samples,
-            level=rules.level,
+            kind=scoring.kind,
+            samples=scoring.samples,
+            level=scoring.level,
             seed=run.config.seed if run.config is not None else 0,
         )
-    values = metric_values(run, rules.metrics)
-    return {name: _metric_value(values[name], *intervals[name]) for name in rules.metrics}
+    values = metric_values(run, scoring.metrics)
+    return {name: _metric_value(values[name], *intervals[name]) for name in scoring.metrics}
 
 
 def _metric_value(value: float, low: float, high: float) -> MetricValue:
     return MetricValue(value) if math.isnan(low) else MetricValue(value, low, high)
 
 
-def _comparisons(first: Side, other: Side, a: str, b: str, rules: Rules) -> list[Comparison]:
+def _comparisons(first: Side, other: Side, a: str, b: str, scoring: Scoring) -> list[Comparison]:
     """Side `b` against side `a`, one metric after the other."""
     differences: dict[str, Difference] = {}
-    for names, of_probabilities in metric_parts(rules.metrics, rules.kind):
+    for names, of_probabilities in metric_parts(scoring.metrics):
         runs_a, runs_b = ([run.scores(of_probabilities=of_probabilities) for run in side] for side in (first, other))
         common: dict[str, Any] = {
             "labels": first[0].labels,
-            "kind": rules.kind,
-            "samples": rules.samples,
-            "level": rules.level,
-            "seed": rules.seed,
+            "kind": scoring.kind,
+            "samples": scoring.samples,
+            "level": scoring.level,
+            "seed": scoring.seed,
         }
         if len(first) == 1:
             differences |= compare_predictions(names, scores_a=runs_a[0], scores_b=runs_b[0], **common)
@@ -203,7 +204,7 @@ def _comparisons(first: Side, other: Side, a: str, b: str, rules: Rules) -> list
         if paired:
             runs_a, runs_b = _by_seed(first, runs_a), _by_seed(other, runs_b)
         differences |= compare_seeds(names, runs_a=runs_a, runs_b=runs_b, paired=paired, **common)
-    return [_comparison(differences[name], first[0], other[0], a, b, rules.level) for name in rules.metrics]
+    return [_comparison(differences[name], first[0], other[0], a, b, scoring.level) for name in scoring.metrics]
 
 
 def _by_seed(side: Side, scores: list[Array]) -> list[Array]:
@@ -215,7 +216,7 @@ def _comparison(found: Difference, first: ScoredRun, other: ScoredRun, a: str, b
     greater_is_better = found.metric not in METRICS or METRICS[found.metric].greater_is_better
     only_a = only_b = None
     if found.method == "mcnemar":
-        right_a, right_b = (right_rows(run.labels, run.predictions) for run in (first, other))
+        right_a, right_b = (KINDS[run.kind].right(run.labels, run.predictions) for run in (first, other))
         counts = mcnemar(right_a, right_b)
         only_a, only_b = counts.only_a, counts.only_b
     sentence = describe(found, greater_is_better=greater_is_better, level=level, a=a, b=b)

@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from finetune_cli.data.readers import BadRow, GoodRow, Row, Values
+from finetune_cli.data.row_ids import row_id
 from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
@@ -20,11 +21,11 @@ from finetune_cli.evaluation.scoring import predictions
 from finetune_cli.models import building
 from finetune_cli.models.facts import text_facts
 from finetune_cli.models.tokenizer import load_tokenizer
-from finetune_cli.predictions.input import Input, open_rows, row_id, with_own_columns
-from finetune_cli.predictions.read_ahead import read_ahead
+from finetune_cli.predictions.input import Input, open_rows, with_own_columns
 from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.runs.decisions import require_possible
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
+from finetune_cli.system.read_ahead import read_ahead
 from finetune_cli.training.precision import available_device, inference_dtype
 
 logger = logging.getLogger(__name__)
@@ -132,10 +133,9 @@ class _Predictor:
             target.model_dir, available_device(), trust_remote_code=target.trust_remote_code
         )
         self.names = class_names(self.model)
-        kind = task_kind(self.model)
-        self.multilabel = kind == "multilabel"
-        require_possible(None, min_confidence, self.names, kind)
-        self.decision = read_rule(target.model_dir, self.names, kind)
+        self.kind = task_kind(self.model)
+        require_possible(None, min_confidence, self.names, self.kind)
+        self.decision = read_rule(target.model_dir, self.names, self.kind)
         self.min_confidence = min_confidence
         self.probabilities = probabilities
         facts = text_facts(target.model_dir, trust_remote_code=target.trust_remote_code)
@@ -162,8 +162,8 @@ class _Predictor:
         return predictions(
             ids,
             logits,
+            kind=self.kind,
             label_names=self.names,
-            multilabel=self.multilabel,
             probabilities=self.probabilities,
             decision=self.decision,
             min_confidence=self.min_confidence,

@@ -5,7 +5,6 @@ A source can be read again and again, and knows a fingerprint of its content wit
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,8 +17,8 @@ import numpy as np
 from finetune_cli.data import hub
 from finetune_cli.data.label_sets import Column, label_cell, label_reader
 from finetune_cli.data.readers import READERS, BadRow, Row, good_rows, read_rows
-from finetune_cli.errors import DataError
-from finetune_cli.tasks import SAMPLES
+from finetune_cli.errors import DataError, did_you_mean
+from finetune_cli.tasks import KIND_SPECS, SAMPLES, Kind
 
 BUILTIN_PREFIX = "builtin:"
 SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
@@ -67,7 +66,7 @@ def resolve_sources(
     splits: Mapping[str, str | float] | None = None,
     split_names: Mapping[str, str] | None = None,
     label: Column = "label",
-    kind: str = "classification",
+    kind: Kind = "classification",
     seed: int = 42,
     offline: bool = False,
 ) -> dict[str, Source]:
@@ -152,8 +151,7 @@ def _similar(path: Path) -> str:
     if not path.parent.is_dir():
         return f" There is no directory {path.parent} either."
     names = [entry.name for entry in path.parent.iterdir()]
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f" Did you mean {path.parent / close[0]}?" if close else " Check the path."
+    return did_you_mean(path.name, names, shown=path.parent.joinpath) or " Check the path."
 
 
 def _may_be_hub_id(path: str) -> bool:
@@ -191,14 +189,14 @@ def _hub(
     return {split: source(theirs) for split, theirs in wanted.items()}
 
 
-def carve(train: Source, fractions: Mapping[str, float], *, label: Column, kind: str, seed: int) -> dict[str, Source]:
+def carve(train: Source, fractions: Mapping[str, float], *, label: Column, kind: Kind, seed: int) -> dict[str, Source]:
     """Split `train` into a smaller train and the named parts; each class gives the same share (at least one row).
 
     Of several labels a row, each set of labels does, where sets with too few rows for that count as one together. In
     regression rows are drawn whatever their label. The choice depends on the labels, the fractions and the seed alone;
     rows keep their order and their numbers.
     """
-    stratify = kind != "regression"
+    stratify = KIND_SPECS[kind].has_classes
 
     @cache
     def part_of_row() -> np.ndarray:
@@ -218,13 +216,14 @@ def carve(train: Source, fractions: Mapping[str, float], *, label: Column, kind:
     return {split: part(number, split) for number, split in enumerate(["train", *fractions])}
 
 
-def _draw_parts(train: Source, shares: Sequence[float], *, label: Column, kind: str, seed: int) -> np.ndarray:
+def _draw_parts(train: Source, shares: Sequence[float], *, label: Column, kind: Kind, seed: int) -> np.ndarray:
     """The part of each row number: 0 stays in train, 1, 2 ... go to the shares in turn."""
     labels = label_reader(kind, train.where, label)
     rows = good_rows(train.open([label] if isinstance(label, str) else label))
-    pairs = ((row, 0 if kind == "regression" else labels.add(row, label_cell(values, label))) for row, values in rows)
+    stratify = KIND_SPECS[kind].has_classes
+    pairs = ((row, labels.add(row, label_cell(values, label)) if stratify else 0) for row, values in rows)
     table = np.fromiter(pairs, dtype=[("row", np.int64), ("code", np.int32)])
-    if kind == "multilabel":
+    if KIND_SPECS[kind].several_labels:
         rare = np.bincount(table["code"]) < 1 / min(shares)  # of which a share is no whole row
         table["code"][rare[table["code"]]] = len(rare)
     parts = np.zeros(int(table["row"].max()) + 1, np.int8)

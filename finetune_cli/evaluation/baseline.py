@@ -1,4 +1,4 @@
-"""What a model scores that has learned nothing, and the sign that a run is such a model."""
+"""What a model scores that has learned nothing."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finetune_cli.data.label_sets import set_numbers
 from finetune_cli.errors import DataError
-from finetune_cli.evaluation.metrics import COUNT_METRICS, Array, compute_metrics
+from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds.base import Array
+from finetune_cli.evaluation.metrics import compute_metrics, metric_parts
+from finetune_cli.tasks import Kind
 
 
 def majority_baseline(
-    names: Sequence[str], *, train_labels: Array, labels: Array, kind: str, num_classes: int | None = None
+    names: Sequence[str], *, train_labels: Array, labels: Array, kind: Kind, num_classes: int = 0
 ) -> dict[str, float]:
     """The metrics on `labels` (N,) of a predictor that knows nothing of a row but how common each label is in training.
 
@@ -22,28 +24,10 @@ def majority_baseline(
     """
     if len(train_labels) == 0:
         raise DataError("there are no training rows to take a baseline from.")
-    if kind == "multilabel":
-        return _commonest_set(names, train_labels, labels)
-    if kind == "regression":
-        scores = np.full(len(labels), np.mean(train_labels, dtype=np.float64))
-    else:
-        frequencies = np.bincount(train_labels, minlength=num_classes or 0) / len(train_labels)
-        scores = np.tile(frequencies, (len(labels), 1))
-    return compute_metrics(names, labels=labels, scores=scores, kind=kind)
-
-
-def _commonest_set(names: Sequence[str], train_labels: Array, labels: Array) -> dict[str, float]:
-    firsts, _, counts = set_numbers(train_labels)
-    answers = {True: train_labels[firsts[counts.argmax()]], False: train_labels.mean(axis=0)}
+    answer, score = KINDS[kind].baseline(train_labels, num_classes)
     values: dict[str, float] = {}
-    for by_count, answer in answers.items():
-        part = [name for name in names if (name in COUNT_METRICS["multilabel"]) is by_count]
-        values |= compute_metrics(part, labels=labels, scores=np.tile(answer, (len(labels), 1)), kind="multilabel")
+    for part, of_scores in metric_parts(names):
+        of_row = score if of_scores else answer
+        scores = np.broadcast_to(of_row, (len(labels), *np.shape(of_row)))
+        values |= compute_metrics(part, labels=labels, scores=scores, kind=kind)
     return {name: values[name] for name in names}
-
-
-def collapsed_class(labels: Array, predictions: Array) -> int | None:
-    """The class that is predicted on every row although the labels have others; None for a healthy run."""
-    if len(np.unique(predictions)) == 1 and len(np.unique(labels)) > 1:
-        return int(predictions[0])
-    return None

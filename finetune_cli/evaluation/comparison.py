@@ -14,9 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_cli.evaluation.metrics import Array, compute_metrics, predicted
+from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds.base import Array
+from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.student_t import t_quantile, t_two_sided_p
 from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_interval
+from finetune_cli.tasks import Kind
 
 EXACT_DISAGREEMENTS = 1000  # up to here the binomial sum is exact and takes under a millisecond
 MAX_FREEDOM = 1000  # where t is the normal distribution to three digits
@@ -86,7 +89,7 @@ def compare_predictions(
     labels: Array,
     scores_a: Array,
     scores_b: Array,
-    kind: str,
+    kind: Kind,
     samples: int,
     level: float,
     seed: int,
@@ -112,7 +115,8 @@ def compare_predictions(
         low, high = percentile_interval(resampled, level)
         p_value, method = _bootstrap_p(resampled), "bootstrap"
         if name == "accuracy":
-            right_a, right_b = (right_rows(labels, predicted(scores, kind)) for scores in (scores_a, scores_b))
+            task = KINDS[kind]
+            right_a, right_b = (task.right(labels, task.answers(scores)) for scores in (scores_a, scores_b))
             p_value, method = mcnemar(right_a, right_b).p_value, "mcnemar"
         differences[name] = Difference(
             name, a[name], b[name], b[name] - a[name], low, high, p_value, len(labels), method
@@ -126,7 +130,7 @@ def compare_seeds(
     labels: Array,
     runs_a: Sequence[Array],
     runs_b: Sequence[Array],
-    kind: str,
+    kind: Kind,
     samples: int,
     level: float,
     seed: int,
@@ -203,12 +207,6 @@ def describe(difference: Difference, *, greater_is_better: bool, level: float, a
         f"{winner} is better than {loser} on {d.metric}{direction} by "
         f"{abs(d.difference):.3f} [{low:.3f}, {high:.3f}], {_p_text(d)}."
     )
-
-
-def right_rows(labels: Array, predictions: Array) -> NDArray[np.bool_]:
-    """bool (N,): the row's answer is right; with several labels a row (N, C), all of them are."""
-    equal = np.asarray(labels == predictions)
-    return np.asarray(equal.all(axis=1)) if equal.ndim == 2 else equal
 
 
 def _bootstrap_p(differences: NDArray[np.float64]) -> float:

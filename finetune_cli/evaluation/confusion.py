@@ -8,11 +8,13 @@ Dimensions: N rows, R resamples, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from finetune_cli.records.evaluation import ClassScore
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -52,41 +54,25 @@ def class_counter(labels: IntArray, predictions: IntArray, num_classes: int) -> 
     )
 
 
-def _count_sets(labels: IntArray, predictions: IntArray) -> ClassCounts:
-    """The counts (C,) of rows with several labels, both arrays (N, C) of 0 and 1."""
-    columns = (labels * predictions, labels, predictions)
-    return ClassCounts(*(column.sum(axis=0).astype(np.float64) for column in columns))
-
-
-def count_classes(labels: IntArray, predictions: IntArray, num_classes: int) -> ClassCounts:
-    """The counts (C,) of the rows as they are."""
-    return ClassCounts(
-        correct=np.bincount(labels[labels == predictions], minlength=num_classes).astype(np.float64),
-        labelled=np.bincount(labels, minlength=num_classes).astype(np.float64),
-        predicted=np.bincount(predictions, minlength=num_classes).astype(np.float64),
-    )
-
-
 def confusion_matrix(labels: IntArray, predictions: IntArray, num_classes: int) -> IntArray:
     """int64 (C, C): row = label, column = prediction."""
     cells = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes).astype(np.int64)
 
 
-def per_class_report(labels: IntArray, predictions: IntArray, num_classes: int) -> list[dict[str, float]]:
+def per_class_report(
+    counter: Callable[[FloatArray], ClassCounts], num_rows: int, names: Sequence[str]
+) -> list[ClassScore]:
     """For each class in order: precision, recall, f1 (0.0 where there is nothing to divide by) and support.
 
-    labels, predictions: class numbers (N,), of several labels a row 0 and 1 (N, C).
+    counter: from row weights (R, N) to counts (R, C), see `class_counter`.
     """
-    several = labels.ndim == 2
-    counts = _count_sets(labels, predictions) if several else count_classes(labels, predictions, num_classes)
-    columns = {
-        "precision": precision(counts),
-        "recall": recall(counts),
-        "f1": f1(counts),
-        "support": counts.labelled,
-    }
-    return [{name: float(column[c]) for name, column in columns.items()} for c in range(num_classes)]
+    counts = counter(np.ones((1, num_rows)))
+    columns = precision(counts), recall(counts), f1(counts), counts.labelled
+    return [
+        ClassScore(name, float(of_answers), float(of_labels), float(of_both), int(support))
+        for name, of_answers, of_labels, of_both, support in zip(names, *(column[0] for column in columns), strict=True)
+    ]
 
 
 def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
@@ -153,4 +139,3 @@ CONFUSION_METRICS: dict[str, PerClass] = {
     "recall_macro": _macro(recall),
     "matthews": _matthews,
 }
-TWO_CLASS_METRICS = frozenset({"f1", "precision", "recall"})

@@ -88,14 +88,16 @@ def auroc(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
     return lambda weights: np.mean([area(weights) for area in areas], axis=0)
 
 
-ROW_METRICS: dict[str, dict[str, Callable[..., WeightedMetric]]] = {
-    "classification": {
-        "auroc": auroc,
-        "log_loss": log_loss,
-        "brier": brier,
-        "ece": expected_calibration_error,
-    },
-    "regression": {"pearson": pearson, "spearman": spearman, "mse": mean_squared_error},
+ROW_METRICS: dict[str, Callable[..., WeightedMetric]] = {
+    "auroc": auroc,
+    "log_loss": log_loss,
+    "brier": brier,
+    "ece": expected_calibration_error,
+}
+NUMBER_METRICS: dict[str, Callable[..., WeightedMetric]] = {
+    "pearson": pearson,
+    "spearman": spearman,
+    "mse": mean_squared_error,
 }
 
 

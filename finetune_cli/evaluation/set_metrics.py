@@ -1,4 +1,4 @@
-"""The metrics of tasks with several labels a row, equal to scikit-learn's; a class is predicted from 0.5 on.
+"""The metrics of tasks with several labels a row, equal to scikit-learn's.
 
 Forms are those of `confusion` (functions of counts, for a block of resamples at once) and of `row_metrics` (functions
 of row weights). Averages are over all classes; micro counts every class of every row as a decision of its own.
@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from finetune_cli.evaluation.confusion import ClassCounts, FloatArray, IntArray, divide, f1, precision, recall
 from finetune_cli.evaluation.row_metrics import ECE_BINS, WeightedMetric, mean_over_rows, two_class_auroc
 
-THRESHOLD = 0.5
-
 BoolArray = NDArray[np.bool_]
 
 
@@ -28,11 +26,6 @@ class SetCounts(ClassCounts):
 
     exact: FloatArray
     rows: FloatArray
-
-
-def chosen_sets(probabilities: FloatArray) -> BoolArray:
-    """bool (N, C): the classes that are predicted."""
-    return probabilities >= THRESHOLD
 
 
 def set_counter(labels: IntArray, predictions: BoolArray) -> Callable[[FloatArray], SetCounts]:
@@ -46,17 +39,6 @@ def set_counter(labels: IntArray, predictions: BoolArray) -> Callable[[FloatArra
         exact=weights @ exact,
         rows=weights.sum(axis=-1),
     )
-
-
-def count_sets(labels: IntArray, predictions: BoolArray) -> SetCounts:
-    """The counts (C,) of the rows as they are."""
-    return set_counter(labels, predictions)(np.ones(len(labels)))
-
-
-def collapsed_set(labels: IntArray, predictions: BoolArray) -> BoolArray | None:
-    """The set (C,) that is predicted on every row although the labels have others; None for a healthy run."""
-    alike, varied = (predictions == predictions[0]).all(), (labels != labels[0]).any()
-    return predictions[0] if alike and varied else None
 
 
 def _micro(counts: SetCounts) -> ClassCounts:

@@ -10,22 +10,15 @@ Dimensions: N rows, R resamples in a block, S resamples in all, M sets of scores
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from finetune_cli.data.label_sets import set_numbers
-from finetune_cli.evaluation.confusion import ClassCounts, FloatArray, class_counter
-from finetune_cli.evaluation.metrics import (
-    COUNT_METRICS,
-    Array,
-    check_names,
-    check_scored_rows,
-    compute_metrics,
-    predicted,
-    weighted_metric,
-)
-from finetune_cli.evaluation.set_metrics import set_counter
+from finetune_cli.evaluation.confusion import FloatArray
+from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds.base import Array
+from finetune_cli.evaluation.metrics import check_names, check_scored_rows, compute_metrics, weighted_metric
+from finetune_cli.tasks import Kind
 
 BLOCK_CELLS = 200_000  # counts in a block, 1.6 MB: twice as fast as blocks that leave the processor's cache
 
@@ -33,7 +26,7 @@ Block = tuple[slice, FloatArray]
 
 
 def bootstrap_intervals(
-    names: Sequence[str], *, labels: Array, scores: Array, kind: str, samples: int, level: float, seed: int
+    names: Sequence[str], *, labels: Array, scores: Array, kind: Kind, samples: int, level: float, seed: int
 ) -> dict[str, tuple[float, float]]:
     """The interval (low, high) of each metric at this level, 0.95 for 95 %.
 
@@ -54,7 +47,7 @@ def bootstrap_intervals(
 
 
 def bootstrap_values(
-    names: Sequence[str], *, labels: Array, score_sets: Sequence[Array], kind: str, samples: int, seed: int
+    names: Sequence[str], *, labels: Array, score_sets: Sequence[Array], kind: Kind, samples: int, seed: int
 ) -> dict[str, FloatArray]:
     """Each metric of M sets of scores, float64 (M, S): column s of every set and metric family is one resample of rows.
 
@@ -65,8 +58,8 @@ def bootstrap_values(
     for scores in sets:
         check_names(names, scores, kind=kind)
     values = {name: np.empty((len(sets), samples)) for name in names}
-    by_cell = [name for name in names if name in COUNT_METRICS[kind]]
-    by_row = [name for name in names if name not in COUNT_METRICS[kind]]
+    by_cell = [name for name in names if name in KINDS[kind].count_metrics]
+    by_row = [name for name in names if name not in KINDS[kind].count_metrics]
     if by_cell:
         _score_by_cell({name: values[name] for name in by_cell}, labels, sets, kind, seed)
     if by_row:
@@ -101,29 +94,23 @@ def _reflect(interval: tuple[float, float], point: float) -> tuple[float, float]
 
 
 def _score_by_cell(
-    values: dict[str, FloatArray], labels: Array, sets: Sequence[FloatArray], kind: str, seed: int
+    values: dict[str, FloatArray], labels: Array, sets: Sequence[FloatArray], kind: Kind, seed: int
 ) -> None:
     """Fill in the metrics of the confusion matrix. A cell is one combination of label and every set's prediction; with
     several labels a row, of the sets of labels."""
-    answers = [predicted(scores, kind) for scores in sets]
-    counters: Sequence[Callable[[FloatArray], ClassCounts]]
-    if kind == "multilabel":
-        firsts, _, cell_counts = set_numbers(np.concatenate([labels, *answers], axis=1))
-        counters = [set_counter(labels[firsts], answer[firsts]) for answer in answers]
-    else:
-        _, firsts, cell_counts = np.unique(
-            np.stack([labels, *answers], axis=1), axis=0, return_index=True, return_counts=True
-        )
-        counters = [
-            class_counter(labels[firsts], answer[firsts], scores.shape[1])
-            for answer, scores in zip(answers, sets, strict=True)
-        ]
+    task = KINDS[kind]
+    answers = [task.answers(scores) for scores in sets]
+    firsts, cell_counts = task.cells(labels, answers)
+    counters = [
+        task.counter(labels[firsts], of_set[firsts], scores.shape[1])
+        for of_set, scores in zip(answers, sets, strict=True)
+    ]
     samples = next(iter(values.values())).shape[1]
     for block, counts in _cell_counts(cell_counts, samples, np.random.default_rng([seed, 0])):
         for m, counter in enumerate(counters):
             class_counts = counter(counts)
             for name, target in values.items():
-                target[m, block] = COUNT_METRICS[kind][name](class_counts)
+                target[m, block] = task.count_metrics[name](class_counts)
 
 
 def _blocks(width: int, samples: int) -> Iterator[slice]:

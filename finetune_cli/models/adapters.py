@@ -11,12 +11,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.errors import MissingError
+from finetune_cli.errors import MissingError, first_line
 from finetune_cli.models.files import (
     ADAPTER_CONFIG,
     TOKENIZER_PATTERNS,
     as_written,
-    first_line,
     resolve_model,
     tokenizer_files,
     weight_format,

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_cli.errors import ConfigError, MissingError
+from finetune_cli.errors import ConfigError, MissingError, first_line
 from finetune_cli.models.dropout import Dropouts, require_dropout, set_dropout
 from finetune_cli.models.facts import read_config
-from finetune_cli.models.files import as_written, first_line, require_weights, weight_format
+from finetune_cli.models.files import as_written, require_weights, weight_format
 from finetune_cli.models.freezing import belongs_to_body
+from finetune_cli.tasks import KIND_SPECS, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 def build_classifier(
     directory: Path,
     *,
-    kind: str,
+    kind: Kind,
     label_names: Sequence[str] | None,
     dropout: float | None = None,
     attention_dropout: float | None = None,
@@ -73,7 +74,7 @@ def build_from_scratch(
     *,
     vocab_size: int,
     pad_token_id: int,
-    kind: str,
+    kind: Kind,
     label_names: Sequence[str] | None,
     **dropouts: Any,
 ) -> PreTrainedModel:
@@ -207,12 +208,13 @@ def _mismatched(info: Mapping[str, Any]) -> list[str]:
     return [entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]]
 
 
-def _label_fields(kind: str, label_names: Sequence[str] | None) -> dict[str, Any]:
-    if kind == "regression":
-        return {"num_labels": 1, "problem_type": "regression"}
+def _label_fields(kind: Kind, label_names: Sequence[str] | None) -> dict[str, Any]:
+    problem_type = {"problem_type": KIND_SPECS[kind].problem_type}
+    if not KIND_SPECS[kind].has_classes:
+        return {"num_labels": 1, **problem_type}
     names = list(label_names or ())
     return {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
-        "problem_type": "multi_label_classification" if kind == "multilabel" else "single_label_classification",
+        **problem_type,
     }

@@ -14,8 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.errors import ConfigError, MissingError
-from finetune_cli.models.files import as_written, first_line, read_json
+from finetune_cli.errors import ConfigError, MissingError, first_line
+from finetune_cli.models.files import as_written, read_json
 from finetune_cli.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.files import write_json

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_cli.errors import MissingError
-from finetune_cli.models.files import as_written, first_line, tokenizer_files
+from finetune_cli.errors import MissingError, first_line
+from finetune_cli.models.files import as_written, tokenizer_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

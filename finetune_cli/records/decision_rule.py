@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import MissingError
-from finetune_cli.tasks import Kind, metrics_for
+from finetune_cli.tasks import KIND_SPECS, METRICS, Kind, metrics_for
 
 DECISION_FILE = "decision.json"
-OF_PROBABILITIES = frozenset({"loss", "log_loss", "brier", "ece", "auroc"})  # no threshold changes these
 
 # What a threshold can be fitted for; of several labels a row, what the classes contribute to one by one.
 THRESHOLD_METRICS: dict[Kind, tuple[str, ...]] = {
-    "classification": tuple(name for name in metrics_for("classification", 2) if name not in OF_PROBABILITIES),
+    "classification": tuple(name for name in metrics_for("classification", 2) if not METRICS[name].of_scores),
     "multilabel": ("f1_macro", "hamming_loss"),
     "regression": (),
 }
@@ -119,7 +118,7 @@ def _threshold_problem(thresholds: Any, classes: Sequence[str], kind: Kind) -> s
         return None
     if not isinstance(thresholds, dict) or not thresholds:
         return f"thresholds is {thresholds!r}, expected a class with its probability"
-    if kind == "classification" and (len(classes) != 2 or len(thresholds) != 1):
+    if not KIND_SPECS[kind].several_labels and (len(classes) != 2 or len(thresholds) != 1):
         return f"one threshold is for two classes; there are {len(thresholds)} of them and {len(classes)} classes"
     for name, value in thresholds.items():
         if name not in classes:

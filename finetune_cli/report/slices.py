@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.evaluation.confusion import CONFUSION_METRICS, IntArray
+from finetune_cli.evaluation.confusion import IntArray
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.uncertainty import bootstrap_intervals
 from finetune_cli.records.evaluation import MetricValue
-from finetune_cli.report.answers import Answers
-from finetune_cli.report.findings import wilson
+from finetune_cli.report.error_analysis import wilson
+from finetune_cli.runs.answers import Answers
 
 MAX_GROUPS = 12
 LENGTH_GROUPS = 5
@@ -63,15 +63,6 @@ class SliceScore:
     @property
     def title(self) -> str:
         return "exact match" if self.metric == "exact_match" else self.metric
-
-
-def slice_metric(kind: str, metric_for_best: str) -> str:
-    """A metric that means something for a few rows: correlations, and what needs every class, do not."""
-    if kind == "regression":
-        return "mse"
-    if kind == "multilabel":
-        return "exact_match"
-    return metric_for_best if metric_for_best in CONFUSION_METRICS else "accuracy"
 
 
 def by_length(answers: Answers, lengths: IntArray, how: SliceScore) -> Slicing:
@@ -135,19 +126,11 @@ def _scored(answers: Answers, groups: Sequence[tuple[str, IntArray]], how: Slice
     return scored
 
 
-def _scores(answers: Answers, rows: IntArray) -> np.ndarray:
-    """What the metrics take: a predicted class counts as it was given, also where it is not the likeliest one."""
-    if answers.classes is None:
-        return np.asarray(answers.predictions[rows])
-    return np.eye(len(answers.classes))[answers.predictions[rows]]
-
-
 def _value(answers: Answers, rows: IntArray, how: SliceScore) -> float:
     if how.metric in ("accuracy", "exact_match"):
         return float(answers.correct()[rows].mean())
-    return compute_metrics([how.metric], labels=answers.labels[rows], scores=_scores(answers, rows), kind=answers.kind)[
-        how.metric
-    ]
+    labels, scores = answers.labels[rows], answers.scores(of_probabilities=False)[rows]
+    return compute_metrics([how.metric], labels=labels, scores=scores, kind=answers.kind)[how.metric]
 
 
 def _interval(answers: Answers, rows: IntArray, how: SliceScore) -> tuple[float, float]:
@@ -157,7 +140,7 @@ def _interval(answers: Answers, rows: IntArray, how: SliceScore) -> tuple[float,
     return bootstrap_intervals(
         [how.metric],
         labels=answers.labels[rows],
-        scores=_scores(answers, rows),
+        scores=answers.scores(of_probabilities=False)[rows],
         kind=answers.kind,
         samples=min(how.samples or DEFAULT_SAMPLES, max(MIN_SAMPLES, DRAWS // drawn)),
         level=how.level,

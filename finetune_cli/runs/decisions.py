@@ -11,7 +11,7 @@ from finetune_cli.errors import ConfigError
 from finetune_cli.records.decision_rule import DECISION_FILE, THRESHOLD_METRICS, DecisionRule
 from finetune_cli.runs.target import Target
 from finetune_cli.system.files import replacing, write_json
-from finetune_cli.tasks import Kind
+from finetune_cli.tasks import KIND_SPECS, Kind
 
 FITS = ("temperature", "threshold", "none")
 CARD_HEADING = "## Decision rule\n"
@@ -50,7 +50,7 @@ def parse_fit(fit: Sequence[str], metric: str | None, found: Target, data: Path 
     if "none" in fit:
         return FitRequest(temperature=False, metric=None)
     kind = found.config.spec.kind
-    if kind == "regression":
+    if not KIND_SPECS[kind].has_classes:
         raise ConfigError("--fit is for tasks with classes, and this task is regression. Leave it out.")
     if data is not None:
         raise ConfigError("--fit takes the validation split, --data scores a file. Fit first, then score the file.")
@@ -71,10 +71,11 @@ def require_possible(
     request: FitRequest | None, min_confidence: float | None, classes: Sequence[str] | None, kind: Kind
 ) -> None:
     """Raise ConfigError for a threshold, or a `--min-confidence`, that a model with these classes cannot have."""
-    if kind == "multilabel" and min_confidence is not None:
+    several = KIND_SPECS[kind].several_labels
+    if several and min_confidence is not None:
         raise ConfigError("--min-confidence is for one class a row, and this model gives several. Leave it out.")
     thresholds = request is not None and request.metric is not None
-    if thresholds and kind == "classification" and len(classes or ()) != 2:
+    if thresholds and not several and len(classes or ()) != 2:
         raise ConfigError(
             f"--fit threshold is for two classes, where one number decides; this model has {len(classes or ())}. "
             "--fit temperature works for any number."

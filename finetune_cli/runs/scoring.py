@@ -12,7 +12,7 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.evaluation.inference import predict_logits
-from finetune_cli.evaluation.metrics import COUNT_METRICS
+from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.scoring import (
     ScoringRules,
     decision_effect,
@@ -103,12 +103,12 @@ def score_logits(
     known = labels if train is None or train.labels is None else train.labels  # a file alone is its own baseline
     report = score_split(split, logits, labels, rules, train_labels=known)
     if rule is not None:
-        metric = rule.metric or next((name for name in rules.metrics if name in COUNT_METRICS[rules.kind]), "accuracy")
+        of_answers = KINDS[rules.kind].count_metrics
+        metric = rule.metric or next((name for name in rules.metrics if name in of_answers), "accuracy")
         report = replace(report, decision=decision_effect(split, logits, labels, rules, metric=metric))
     if run is not None and is_main_process():
-        several = prepared.kind == "multilabel"
         scored = predictions(
-            rows.ids, logits, label_names=prepared.label_names, multilabel=several, labels=labels, decision=rule
+            rows.ids, logits, kind=prepared.kind, label_names=prepared.label_names, labels=labels, decision=rule
         )
         write_evaluation(run.evaluation(split), report, scored)
     if min_confidence is not None:

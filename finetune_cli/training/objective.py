@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from finetune_cli.tasks import Kind
+
 RowLosses = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -23,7 +25,7 @@ class EpochBatches(Protocol):
 
 
 def row_losses(
-    kind: str, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None, focal_gamma: float = 0.0
+    kind: Kind, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None, focal_gamma: float = 0.0
 ) -> RowLosses:
     """The loss of each row: (logits (M, C) float32, labels (M,) or, of 0 and 1, (M, C)) -> (M,).
 

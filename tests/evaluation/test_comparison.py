@@ -14,7 +14,7 @@ from finetune_cli.evaluation.comparison import (
     mcnemar,
     summarise_seeds,
 )
-from finetune_cli.evaluation.metrics import softmax
+from finetune_cli.evaluation.kinds.classification import softmax
 from finetune_cli.evaluation.student_t import t_quantile, t_two_sided_p
 
 

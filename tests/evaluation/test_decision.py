@@ -14,16 +14,16 @@ from scipy.special import expit, log_softmax, softmax
 from finetune_cli.errors import ConfigError, DataError, MissingError, RunFailedError
 from finetune_cli.evaluation.confusion import CONFUSION_METRICS
 from finetune_cli.evaluation.decision import (
-    OF_ONE_CLASS,
     answers_of,
     calibrated,
     cross_validate,
     fit_rule,
     fit_temperature,
-    fit_threshold,
 )
+from finetune_cli.evaluation.kinds.multilabel import OF_ONE_CLASS
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.scoring import ScoringRules, decision_effect, predictions, score_answered, score_split
+from finetune_cli.evaluation.thresholds import fit_threshold
 from finetune_cli.records.decision_rule import DECISION_FILE, THRESHOLD_METRICS, DecisionRule, read_rule
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.runs.decisions import FitRequest, parse_fit, require_possible, store_rule
@@ -143,7 +143,7 @@ def test_all_scores_of_a_report_are_those_under_the_rule() -> None:
     assert report.metrics["brier"].value == pytest.approx(np.mean((probabilities[:, 1] - labels) ** 2))
     assert report.loss == pytest.approx(-np.log(probabilities[np.arange(4), labels]).mean())
     assert report.confusion == [[1, 0], [0, 3]]
-    rows = list(predictions(range(4), logits, label_names=NAMES, decision=RULE, min_confidence=0.5))
+    rows = list(predictions(range(4), logits, kind=ONE, label_names=NAMES, decision=RULE, min_confidence=0.5))
     assert [row["prediction"] for row in rows] == ["no", None, "yes", "yes"]
     assert rows[1]["probabilities"]["yes"] == pytest.approx(probabilities[1, 1])
     answered = score_answered(logits, labels, rules, min_confidence=0.5)
@@ -191,7 +191,7 @@ def test_thresholds_of_several_labels_decide_and_a_class_without_rows_has_none()
         ]
     )
     assert np.array_equal(answers_of(probabilities, rule, ("a", "b", "c"), SEVERAL), expected)
-    rows = predictions(range(60), logits, label_names=("a", "b", "c"), multilabel=True, decision=rule)
+    rows = predictions(range(60), logits, label_names=("a", "b", "c"), kind="multilabel", decision=rule)
     assert [["abc".index(name) for name in row["prediction"]] for row in rows] == [
         list(*np.nonzero(x)) for x in expected
     ]

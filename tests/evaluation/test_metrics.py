@@ -1,8 +1,10 @@
 """Metrics against scikit-learn and SciPy, on random rows, on edges, and on rows worked by hand."""
 
 import math
-import sys
+import re
+import tomllib
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_cli.errors import ConfigError, DataError, MissingError, RunFailedError
-from finetune_cli.evaluation.baseline import collapsed_class, majority_baseline
-from finetune_cli.evaluation.confusion import confusion_matrix, per_class_report
-from finetune_cli.evaluation.metrics import compute_metrics, softmax
+from finetune_cli.evaluation.baseline import majority_baseline
+from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds.classification import softmax
+from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.records.evaluation import ClassScore
 from finetune_cli.tasks import METRICS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # float64 sums in another order: the largest difference seen is 4e-15
 CLOSE = {"rel": 1e-12, "abs": 1e-12}
@@ -206,16 +212,17 @@ def test_no_rows_are_refused():
 def test_confusion_matrix_and_per_class_report_equal_scikit_learn():
     labels, scores = random_rows(4, 200, 4)
     predictions = scores.argmax(axis=1)
-    assert np.array_equal(confusion_matrix(labels, predictions, 4), reference.confusion_matrix(labels, predictions))
+    task = KINDS["classification"]
+    assert task.confusion(labels, predictions, 4) == reference.confusion_matrix(labels, predictions).tolist()
     expected = reference.classification_report(labels, predictions, output_dict=True)
-    for c, found in enumerate(per_class_report(labels, predictions, 4)):
-        wanted = {key.replace("f1-score", "f1"): value for key, value in expected[str(c)].items()}
-        assert found == pytest.approx(wanted, **CLOSE)
+    for found in task.per_class(labels, predictions, "0123"):
+        wanted = {key.replace("f1-score", "f1"): value for key, value in expected[found.label].items()}
+        assert {key: getattr(found, key) for key in wanted} == pytest.approx(wanted, **CLOSE)
 
 
 def test_a_class_without_rows_has_a_line_of_zeros():
-    report = per_class_report(np.array([0, 1]), np.array([0, 1]), 3)
-    assert report[2] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0.0}
+    report = KINDS["classification"].per_class(np.array([0, 1]), np.array([0, 1]), ["a", "b", "c"])
+    assert report[2] == ClassScore("c", 0.0, 0.0, 0.0, 0)
 
 
 def test_majority_baseline_predicts_the_most_frequent_training_class():
@@ -239,9 +246,10 @@ def test_baseline_of_a_regression_is_the_training_mean():
 
 
 def test_only_one_predicted_class_among_several_labels_is_a_collapse():
-    assert collapsed_class(np.array([0, 1, 1]), np.array([1, 1, 1])) == 1
-    assert collapsed_class(np.array([0, 1, 1]), np.array([1, 0, 1])) is None
-    assert collapsed_class(np.array([1, 1]), np.array([1, 1])) is None
+    collapsed = KINDS["classification"].collapsed
+    assert collapsed(np.array([0, 1, 1]), np.array([1, 1, 1]), ["a", "b"]) == "b"
+    assert collapsed(np.array([0, 1, 1]), np.array([1, 0, 1]), ["a", "b"]) is None
+    assert collapsed(np.array([1, 1]), np.array([1, 1]), ["a", "b"]) is None
 
 
 LOCAL_METRIC = """
@@ -269,7 +277,8 @@ def write_metric(folder, result):
 @pytest.fixture(scope="module")
 def evaluate_library(tmp_path_factory):
     """The library, offline and with its cache in a folder of this module; it takes that folder from the first load."""
-    library = pytest.importorskip("evaluate")
+    import evaluate as library
+
     cache = tmp_path_factory.mktemp("evaluate")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(library.config, "HF_MODULES_CACHE", str(cache / "modules"))
@@ -296,7 +305,16 @@ def test_a_library_metric_that_cannot_be_fetched_is_missing(evaluate_library):
         classify(["evaluate:./no_such_metric"], [0], [[0.5, 0.5]])
 
 
-def test_without_the_evaluate_library_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "evaluate", None)  # what Python does for a failed import
-    with pytest.raises(MissingError, match=r"pip install finetune-cli\[evaluate\]"):
-        classify(["evaluate:anything"], [0], [[0.5, 0.5]])
+def test_a_library_metric_whose_own_library_is_not_installed_is_missing(tmp_path, evaluate_library):
+    """As many metrics of the Hub need scikit-learn."""
+    name = write_metric(tmp_path / "needs_more", "0")
+    script = tmp_path / "needs_more" / "needs_more.py"
+    script.write_text("import no_such_library\n" + script.read_text())
+    with pytest.raises(MissingError, match="no_such_library"):
+        classify([name], [0], [[0.5, 0.5]])
+
+
+def test_the_evaluate_library_comes_with_a_plain_install():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert any(re.match(r"evaluate\b", line) for line in project["dependencies"])
+    assert "evaluate" not in project["optional-dependencies"]

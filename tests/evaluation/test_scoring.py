@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from finetune_cli.evaluation.inference import predict_logits, token_batches
+from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.scoring import (
     ScoringRules,
-    mean_loss,
     plain_scores,
     predictions,
     score_split,
@@ -32,9 +32,9 @@ def test_one_class_for_every_row_is_a_collapsed_model() -> None:
 
 def test_the_loss_is_that_of_torch() -> None:
     expected = torch.nn.functional.cross_entropy(torch.tensor(LOGITS), torch.tensor(LABELS)).item()
-    assert mean_loss(LOGITS, LABELS, "classification") == pytest.approx(expected)
-    assert mean_loss(np.array([[1.0], [4.0]]), np.array([0.0, 2.0]), "regression") == 2.5
-    assert mean_loss(np.array([[1e4, -1e4]]), np.array([1]), "classification") == pytest.approx(2e4)
+    assert KINDS["classification"].loss(LOGITS, LABELS) == pytest.approx(expected)
+    assert KINDS["regression"].loss(np.array([[1.0], [4.0]]), np.array([0.0, 2.0])) == 2.5
+    assert KINDS["classification"].loss(np.array([[1e4, -1e4]]), np.array([1])) == pytest.approx(2e4)
 
 
 def test_a_report_counts_what_is_there() -> None:
@@ -61,23 +61,24 @@ def test_intervals_are_the_same_for_one_seed_and_left_out_for_no_samples() -> No
 
 
 def test_predictions_have_names_in_the_order_of_the_rows() -> None:
-    rows = list(predictions(["a", "b"], LOGITS[:2], label_names=NAMES, labels=np.array([1, 1])))
+    rows = list(predictions(["a", "b"], LOGITS[:2], kind="classification", label_names=NAMES, labels=np.array([1, 1])))
     assert [(row["id"], row["label"], row["prediction"]) for row in rows] == [("a", "yes", "no"), ("b", "yes", "yes")]
     assert rows[0]["probabilities"]["no"] == pytest.approx(np.exp(2) / (1 + np.exp(2)))
-    [row] = predictions([7], LOGITS[:1], label_names=NAMES, probabilities=False)
+    [row] = predictions([7], LOGITS[:1], kind="classification", label_names=NAMES, probabilities=False)
     assert row == {"id": 7, "prediction": "no"}
-    [row] = predictions([7], np.array([[1.5]]), label_names=None, labels=np.array([2.0]))
+    [row] = predictions([7], np.array([[1.5]]), kind="regression", label_names=None, labels=np.array([2.0]))
     assert row == {"id": 7, "label": 2.0, "prediction": 1.5}
 
 
 def test_equal_probabilities_go_to_the_first_class() -> None:
-    [row] = predictions([0], np.zeros((1, 2)), label_names=NAMES)
+    [row] = predictions([0], np.zeros((1, 2)), kind="classification", label_names=NAMES)
     assert row["prediction"] == "no"
 
 
 def test_an_evaluation_is_written_as_json(tmp_path: Path) -> None:
     report = score_split("validation", LOGITS, LABELS, RULES, train_labels=LABELS)
-    write_evaluation(tmp_path, report, predictions(range(4), LOGITS, label_names=NAMES, labels=LABELS))
+    rows = predictions(range(4), LOGITS, kind="classification", label_names=NAMES, labels=LABELS)
+    write_evaluation(tmp_path, report, rows)
     assert json.loads((tmp_path / "metrics.json").read_text()) == report.to_json()
     lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == [0, 1, 2, 3]

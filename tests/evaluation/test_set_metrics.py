@@ -9,8 +9,10 @@ import sklearn.metrics as reference
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.evaluation.baseline import majority_baseline
 from finetune_cli.evaluation.comparison import compare_predictions, mcnemar
-from finetune_cli.evaluation.metrics import compute_metrics, sigmoid
-from finetune_cli.evaluation.scoring import ScoringRules, mean_loss, predictions, score_split
+from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds.multilabel import sigmoid
+from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.scoring import ScoringRules, predictions, score_split
 from finetune_cli.evaluation.uncertainty import bootstrap_intervals, bootstrap_values
 from finetune_cli.tasks import METRICS, metrics_for
 
@@ -119,7 +121,7 @@ def test_a_report_and_predictions_of_several_labels() -> None:
         ("c", 1, 1),
     ]
     assert (report.confusion, report.collapsed, report.baseline_answer) == ([], None, "the commonest set of labels")
-    rows = list(predictions(range(3), logits, label_names=("a", "b", "c"), multilabel=True, labels=labels))
+    rows = list(predictions(range(3), logits, label_names=("a", "b", "c"), kind="multilabel", labels=labels))
     assert [row["prediction"] for row in rows] == [["a", "c"], [], ["b"]]
     assert [row["label"] for row in rows] == [["a", "c"], ["b"], ["b"]]
     assert rows[0]["probabilities"] == pytest.approx({"a": 1 / (1 + math.exp(-2)), "b": 1 / (1 + math.e), "c": 0.5})
@@ -138,8 +140,8 @@ def test_the_loss_is_the_mean_of_log_losses_and_does_not_overflow() -> None:
     labels, scores = random_sets(4, 50, 3)
     logits = np.log(scores / (1 - scores))
     expected = compute_metrics(["log_loss"], labels=labels, scores=scores, kind="multilabel")["log_loss"]
-    assert mean_loss(logits, labels, "multilabel") == pytest.approx(expected)
-    assert mean_loss(np.array([[1e4, -1e4]]), np.array([[0, 1]]), "multilabel") == pytest.approx(1e4)
+    assert KINDS["multilabel"].loss(logits, labels) == pytest.approx(expected)
+    assert KINDS["multilabel"].loss(np.array([[1e4, -1e4]]), np.array([[0, 1]])) == pytest.approx(1e4)
 
 
 def test_mcnemar_is_about_rows_that_are_right_altogether() -> None:

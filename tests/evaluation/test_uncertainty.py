@@ -8,7 +8,8 @@ import pytest
 import scipy.stats
 
 from finetune_cli.evaluation import uncertainty
-from finetune_cli.evaluation.metrics import compute_metrics, softmax
+from finetune_cli.evaluation.kinds.classification import softmax
+from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.uncertainty import bootstrap_intervals, bootstrap_values
 
 BINARY = ["accuracy", "f1", "f1_macro", "f1_weighted", "matthews", "precision", "recall"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.row_metrics import ECE_BINS
-from finetune_cli.report.answers import Answers
+from finetune_cli.runs.answers import Answers
 
 RESIDUAL_BINS = 25
 SCATTER_POINTS = 600
@@ -80,10 +80,7 @@ def calibration(answers: Answers) -> Calibration:
     """Bins as those of the metric `ece`: of the top probability; with several labels a row, of each class's own."""
     probabilities = answers.probabilities
     assert probabilities is not None, "a regression has no probabilities"
-    if answers.kind == "multilabel":
-        confidence, right = probabilities.ravel(), answers.labels.ravel()
-    else:
-        confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == answers.labels
+    confidence, right = answers.task.decisions(answers.labels, probabilities)
     edges = np.linspace(0, 1, ECE_BINS + 1)
     places = np.digitize(confidence, edges[1:-1], right=True)
     counts = np.bincount(places, minlength=ECE_BINS)
@@ -107,14 +104,7 @@ def worst_errors(answers: Answers, limit: int) -> list[tuple[int, float]]:
 
     How wrong: the probability of the wrong answer (of several, the highest), or the absolute difference.
     """
-    if answers.probabilities is None:
-        wrongness = np.abs(answers.predictions - answers.labels)
-    elif answers.kind == "multilabel":
-        of_answer = np.where(answers.predictions, answers.probabilities, 1 - answers.probabilities)
-        wrongness = np.where(answers.predictions != answers.labels, of_answer, 0.0).max(axis=1)
-    else:
-        of_answer = answers.probabilities[np.arange(len(answers.labels)), answers.predictions]
-        wrongness = np.where(answers.predictions != answers.labels, of_answer, 0.0)
+    wrongness = answers.task.wrongness(answers.labels, answers.predictions, answers.scores(of_probabilities=True))
     order = np.argsort(-wrongness, kind="stable")[:limit]
     return [(int(row), float(wrongness[row])) for row in order if wrongness[row] > 0]
 

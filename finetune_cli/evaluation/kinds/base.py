@@ -1,0 +1,120 @@
+"""The face of a kind of task: all that its kind decides when it is scored.
+
+Dimensions: N rows, C classes, R resamples, K cells.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune_cli.evaluation.confusion import ClassCounts, FloatArray, IntArray
+from finetune_cli.evaluation.row_metrics import WeightedMetric
+from finetune_cli.records.evaluation import ClassScore
+from finetune_cli.tasks import Kind
+
+Array = NDArray[Any]
+BoolArray = NDArray[np.bool_]
+Counter = Callable[[FloatArray], ClassCounts]
+
+
+class TaskKind(ABC):
+    """One object for each kind of task; labels, scores and answers are arrays in the form of the kind.
+
+    Scores are what metrics take: probabilities (N, C), or in regression the numbers (N,). Answers are what the model
+    says of a row. count_metrics: of the counts of labels and answers; score_metrics: of labels and scores. The names
+    are those that `tasks.METRICS` has for the kind.
+    """
+
+    name: ClassVar[Kind]
+    label_type: ClassVar[type[np.generic]] = np.int64
+    count_metrics: ClassVar[Mapping[str, Callable[[Any], FloatArray]]] = {}
+    score_metrics: ClassVar[Mapping[str, Callable[..., WeightedMetric]]]
+
+    # Words of the report.
+    baseline_words: ClassVar[str]  # what `baseline` answers
+    decision_words: ClassVar[str] = "rows"  # what has one confidence each
+    confidence_words: ClassVar[str] = ""  # what the calibration is of
+
+    @abstractmethod
+    def scores(self, logits: Array) -> FloatArray:
+        """The scores of logits (N, C) of any float type."""
+
+    @abstractmethod
+    def loss(self, logits: Array, labels: Array) -> float:
+        """The mean over the rows in float64: without class weights, label smoothing or focus."""
+
+    @abstractmethod
+    def answers(self, scores: FloatArray) -> Array:
+        """What the model says of each row, without a decision rule."""
+
+    @abstractmethod
+    def as_scores(self, answers: Array, num_classes: int) -> FloatArray:
+        """Scores that have these answers, for metrics of the answers alone."""
+
+    @abstractmethod
+    def belong_together(self, labels: Array, scores: FloatArray) -> bool:
+        """Whether the shapes fit."""
+
+    @abstractmethod
+    def unknown_labels(self, labels: Array, scores: FloatArray) -> tuple[BoolArray, str]:
+        """Which rows (N,) have no label that can be scored, and what was expected of a label."""
+
+    def right(self, labels: Array, answers: Array) -> BoolArray:
+        """bool (N,): the answer is the label."""
+        return np.asarray(labels == answers)
+
+    @abstractmethod
+    def baseline(self, train_labels: Array, num_classes: int) -> tuple[Array, Array]:
+        """The scores of one row, from a predictor that knows of a row only how common each label is in training: those
+        for metrics of the answers, and those for metrics of the scores."""
+
+    @abstractmethod
+    def probability_of_truth(self, labels: Array, scores: FloatArray) -> FloatArray:
+        """How good each row's scores are, (N,), higher is better; in regression the negated distance."""
+
+    @abstractmethod
+    def wrongness(self, labels: Array, answers: Array, scores: FloatArray) -> FloatArray:
+        """How sure the model was of a wrong answer, (N,), 0 for a right one; in regression how far off it is."""
+
+    @abstractmethod
+    def metric_of_few_rows(self, metric_for_best: str) -> str:
+        """A metric that means something for a few rows: correlations, and what needs every class, do not."""
+
+    def counter(self, labels: Array, answers: Array, num_classes: int) -> Counter:
+        """A function from row weights (R, N) to what `count_metrics` take, of the rows so weighted."""
+        raise NotImplementedError(f"{self.name} has no metrics of counts")
+
+    def cells(self, labels: Array, sets: Sequence[Array]) -> tuple[IntArray, IntArray]:
+        """Rows with the same label and the same answer in every set, by their first row (K,), and how many they are."""
+        raise NotImplementedError(f"{self.name} has no metrics of counts")
+
+    def decisions(self, labels: Array, scores: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """Confidence and whether it was right, of each decision; both flat."""
+        raise NotImplementedError(f"{self.name} has no confidence")
+
+    def collapsed(self, labels: Array, answers: Array, names: Sequence[str]) -> str | None:
+        """What every row was answered although the labels differ, in words; None for a healthy model."""
+        return None
+
+    def per_class(self, labels: Array, answers: Array, names: Sequence[str]) -> list[ClassScore]:
+        """How each class was recognised."""
+        return []
+
+    def confusion(self, labels: Array, answers: Array, num_classes: int) -> list[list[int]]:
+        """Rows are labels, columns answers; empty where a row has not one class."""
+        return []
+
+    def with_threshold(self, answers: Array, number: int, above: BoolArray) -> Array:
+        """The answers when the class of this number is given where its probability is `above` its threshold."""
+        raise NotImplementedError(f"{self.name} has no thresholds")
+
+    def fit_thresholds(
+        self, probabilities: FloatArray, labels: IntArray, classes: Sequence[str], metric: str
+    ) -> dict[str, float]:
+        """The thresholds that are best for the metric. Raises DataError when the rows cannot tell."""
+        raise NotImplementedError(f"{self.name} has no thresholds")

@@ -1,0 +1,104 @@
+"""One class a row: labels and answers are class numbers int64 (N,), scores probabilities (N, C)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from finetune_cli.evaluation.confusion import (
+    CONFUSION_METRICS,
+    FloatArray,
+    IntArray,
+    class_counter,
+    confusion_matrix,
+    per_class_report,
+)
+from finetune_cli.evaluation.kinds.base import Array, BoolArray, Counter, TaskKind
+from finetune_cli.evaluation.row_metrics import ROW_METRICS
+from finetune_cli.evaluation.thresholds import fit_threshold
+from finetune_cli.records.evaluation import ClassScore
+
+
+def softmax(logits: Array) -> FloatArray:
+    """Probabilities float64 (..., C) of logits of any float type, without overflow."""
+    shifted = np.asarray(logits, dtype=np.float64)
+    exponentials = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+class Classification(TaskKind):
+    name = "classification"
+    count_metrics = CONFUSION_METRICS
+    score_metrics = ROW_METRICS
+    baseline_words = "always the commonest class of training"
+    confidence_words = "the highest probability of each row"
+
+    def scores(self, logits: Array) -> FloatArray:
+        return softmax(logits)
+
+    def loss(self, logits: Array, labels: Array) -> float:
+        """Cross-entropy."""
+        values = logits.astype(np.float64)
+        shifted = values - values.max(axis=1, keepdims=True)
+        log_normaliser = np.log(np.exp(shifted).sum(axis=1))
+        return float(np.mean(log_normaliser - self.probability_of_truth(labels, shifted)))
+
+    def answers(self, scores: FloatArray) -> IntArray:
+        """The class of the highest probability, the first of equals."""
+        return np.asarray(scores.argmax(axis=1))
+
+    def as_scores(self, answers: Array, num_classes: int) -> FloatArray:
+        return np.eye(num_classes)[answers]
+
+    def belong_together(self, labels: Array, scores: FloatArray) -> bool:
+        return labels.ndim == 1 and scores.ndim == 2 and len(scores) == len(labels)
+
+    def unknown_labels(self, labels: Array, scores: FloatArray) -> tuple[BoolArray, str]:
+        num_classes = scores.shape[1]
+        return (labels < 0) | (labels >= num_classes), f"one of 0..{num_classes - 1}"
+
+    def baseline(self, train_labels: Array, num_classes: int) -> tuple[Array, Array]:
+        """The commonest class, with the classes' frequencies as probabilities."""
+        frequencies = np.bincount(train_labels, minlength=num_classes) / len(train_labels)
+        return frequencies, frequencies
+
+    def probability_of_truth(self, labels: Array, scores: FloatArray) -> FloatArray:
+        return np.asarray(scores[np.arange(len(labels)), labels])
+
+    def wrongness(self, labels: Array, answers: Array, scores: FloatArray) -> FloatArray:
+        return np.where(answers != labels, self.probability_of_truth(answers, scores), 0.0)
+
+    def metric_of_few_rows(self, metric_for_best: str) -> str:
+        return metric_for_best if metric_for_best in CONFUSION_METRICS else "accuracy"
+
+    def counter(self, labels: Array, answers: Array, num_classes: int) -> Counter:
+        return class_counter(labels, answers, num_classes)
+
+    def cells(self, labels: Array, sets: Sequence[Array]) -> tuple[IntArray, IntArray]:
+        together = np.stack([labels, *sets], axis=1)
+        _, firsts, rows = np.unique(together, axis=0, return_index=True, return_counts=True)
+        return firsts, rows
+
+    def decisions(self, labels: Array, scores: FloatArray) -> tuple[FloatArray, BoolArray]:
+        return scores.max(axis=1), self.answers(scores) == labels
+
+    def collapsed(self, labels: Array, answers: Array, names: Sequence[str]) -> str | None:
+        alike, varied = (answers == answers[0]).all(), (labels != labels[0]).any()
+        return names[answers[0]] if alike and varied else None
+
+    def per_class(self, labels: Array, answers: Array, names: Sequence[str]) -> list[ClassScore]:
+        return per_class_report(class_counter(labels, answers, len(names)), len(labels), names)
+
+    def confusion(self, labels: Array, answers: Array, num_classes: int) -> list[list[int]]:
+        found: list[list[int]] = confusion_matrix(labels, answers, num_classes).tolist()
+        return found
+
+    def with_threshold(self, answers: Array, number: int, above: BoolArray) -> Array:
+        """Of two classes; the other one is answered else."""
+        return np.where(above, number, 1 - number)
+
+    def fit_thresholds(
+        self, probabilities: FloatArray, labels: IntArray, classes: Sequence[str], metric: str
+    ) -> dict[str, float]:
+        return {classes[1]: fit_threshold(probabilities[:, 1], labels, metric)}
