@@ -30,16 +30,15 @@ def dissect(model: PreTrainedModel) -> Anatomy:
     ran = _in_order(model)
     lists = _lists_that_run(model.base_model, ran)
     members = {id(module) for modules in lists for module in modules}
-    places = [place for place, module in enumerate(ran) if id(module) in members]
     inside = {id(part) for modules in lists for module in modules for part in module.modules()}
     body = {id(module) for module in model.base_model.modules()}
-    first = places[0] if places else len(ran)
+    first = next((place for place, module in enumerate(ran) if id(module) in inside), len(ran))
     before = [module for module in ran[:first] if id(module) in body]
     tables = [module for module in model.base_model.modules() if isinstance(module, nn.Embedding)]
     owners = [*before, *(table for table in tables if id(table) not in inside)]
     weights = {id(weight): weight for module in owners for weight in module.parameters(recurse=False)}
-    runs_twice = len(places) > len({id(ran[place]) for place in places})
-    return Anatomy(list(weights.values()), _layers(lists, ran), runs_twice)
+    calls = [id(module) for module in ran if id(module) in members]
+    return Anatomy(list(weights.values()), _layers(lists, ran), len(calls) > len(set(calls)))
 
 
 def _in_order(model: PreTrainedModel) -> list[nn.Module]:
@@ -67,11 +66,16 @@ def _lists_that_run(body: nn.Module, ran: list[nn.Module]) -> list[list[nn.Modul
         for child in module.children():
             if not isinstance(child, nn.ModuleList) or any(isinstance(member, nn.ModuleList) for member in child):
                 look(child)
-            elif len(child) and all(id(member) in seen and _is_layer(member) for member in child):
+            elif len(child) and all(_is_layer(member) and _ran(member, seen) for member in child):
                 found.append(list(child))
 
     look(body)
     return found
+
+
+def _ran(module: nn.Module, seen: set[int]) -> bool:
+    """Whether a module ran, or a part of it: SqueezeBERT calls the forward of its layers by name."""
+    return any(id(part) in seen for part in module.modules())
 
 
 def _is_layer(module: nn.Module) -> bool:
@@ -80,20 +84,21 @@ def _is_layer(module: nn.Module) -> bool:
 
 def _layers(lists: list[list[nn.Module]], ran: list[nn.Module]) -> list[list[nn.Module]]:
     """Lists that take turns zipped, others one after the other."""
-    places: dict[int, list[int]] = {}
-    for place, module in enumerate(ran):
-        places.setdefault(id(module), []).append(place)
+    places = {id(module): place for place, module in reversed(list(enumerate(ran)))}  # the first of each
 
     def start(modules: list[nn.Module]) -> int:
-        return places[id(modules[0])][0]
+        return min(places[id(part)] for part in modules[0].modules() if id(part) in places)
+
+    def end(modules: list[nn.Module]) -> int:
+        return max(places[id(part)] for part in modules[-1].modules() if id(part) in places)
 
     layers: list[list[nn.Module]] = []
-    end = -1
+    until = -1
     for modules in sorted(lists, key=start):
-        if layers and start(modules) < end and len(modules) <= len(layers):
+        if layers and start(modules) < until and len(modules) <= len(layers):
             for layer, module in zip(layers[-len(modules) :], modules, strict=True):
                 layer.append(module)
         else:
             layers += [[module] for module in modules]
-        end = max(end, places[id(modules[-1])][-1])
+        until = max(until, end(modules))
     return layers

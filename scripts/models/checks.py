@@ -25,7 +25,7 @@ from finetune_cli.commands.predict import predict
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import FinetuneError, RunFailedError
-from scripts.models.families import BAD, FILLERS, GOOD, WORDS, build
+from scripts.models.families import BAD, FILLERS, GOOD, POSITIONS, WORDS, build
 
 CLOSE = 2e-5  # of a probability, and of a loss of about 0.7: float32, another order of sums
 TRAINING = {"num_epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "precision": "fp32"}
@@ -146,7 +146,8 @@ def _answers_agree(run: Path, rows: list[tuple[str, ...]]) -> Verdict:
     with torch.no_grad():
         plain = []
         for row in rows:
-            encoded = {key: value for key, value in tokenizer(*row, return_tensors="pt").items() if key not in takes}
+            inputs = tokenizer(*row, truncation=True, max_length=POSITIONS, return_tensors="pt")
+            encoded = {key: value for key, value in inputs.items() if key not in takes}
             plain.append(model(**encoded).logits.softmax(-1).squeeze(0).tolist())
     difference = max(float(np.abs(together - alone).max()), float(np.abs(together - np.array(plain)).max()))
     return Verdict(difference < CLOSE, difference)

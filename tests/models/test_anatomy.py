@@ -23,6 +23,7 @@ def classifier(directory: Path) -> Any:
     [
         ("bert", 2), ("gpt2", 2), ("qwen3", 2), ("t5", 4), ("bart", 4), ("xlnet", 2), ("xlm", 2), ("funnel", 2),
         ("fnet", 2), ("mobilebert", 2), ("modernbert", 2), ("t5gemma", 4), ("gpt_neox", 2), ("nomic_bert", 2),
+        ("squeezebert", 2), ("deberta-v2", 2),
     ],
 )  # fmt: skip
 def test_layers_are_counted_from_the_lowest(family: Callable[[str], Path], name: str, layers: int) -> None:
