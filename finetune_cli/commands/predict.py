@@ -19,7 +19,9 @@ from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import predictions
-from finetune_cli.models import building, files
+from finetune_cli.models import building
+from finetune_cli.models.facts import text_facts
+from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.predictions.input import Input, open_rows, with_own_columns
 from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.runs.answering import prepare_to_answer
@@ -139,12 +141,16 @@ class _Predictor:
         own = self.decision.abstention if self.decision else None
         self.min_confidence = own.below if min_confidence is None and own is not None else min_confidence
         self.probabilities = probabilities
-        self.pad_token_id = files.pad_token_id(target.model_dir)
+        facts = text_facts(target.model_dir, trust_remote_code=target.trust_remote_code)
+        tokenizer = load_tokenizer(target.model_dir)
+        self.pad_token_id: int = tokenizer.pad_token_id
         data = target.config.data if target.config else None
         self.encoder = TextEncoder(
-            building.load_tokenizer(target.model_dir),
-            max_length=(data.max_length if data else None) or files.model_max_length(target.model_dir),
+            tokenizer,
+            max_length=(data.max_length if data else None) or facts.max_length,
             truncation=data.truncation if data else "longest_first",
+            token_types=facts.token_types,
+            vocabulary=facts.vocabulary,
         )
         self.autocast = prepare_to_answer(target.config, self.model.device)
 

@@ -228,7 +228,9 @@ def _export_best(context: RunContext, fitted: Fit) -> None:
     run = context.run
     weights = load_file(context.checkpoints().best_weights(fitted.progress.best_step))
     if adapters := context.config.model.lora:
-        weights = lora.merge_lora(weights, r=adapters.r, lora_alpha=adapters.lora_alpha)
+        weights = lora.merge_lora(
+            weights, r=adapters.r, lora_alpha=adapters.lora_alpha, transposed=lora.transposed_layers(fitted.model)
+        )
     aside = run.path / ".writing-model"
     shutil.rmtree(aside, ignore_errors=True)
     fitted.model.save_pretrained(aside, state_dict=weights)

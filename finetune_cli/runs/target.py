@@ -55,7 +55,7 @@ def open_target(
         return _run_target(run, load_config(run.config, overrides), f"finetune train {run.config}")
     if overrides:
         raise ConfigError(f"--set changes a config, and {name} is a model without one. Leave it out, or name a run.")
-    if path.is_dir() and not (path / "config.json").is_file():
+    if path.is_dir() and not files.looks_like_model(path):
         raise MissingError(f"{name} is neither a run (no config.yaml) nor a model (no config.json). Name one of these.")
     if not path.exists() and path.name != str(path) and path.parent.is_dir():
         raise MissingError(f"{name} does not exist.{_similar(path)} Expected a run or a model in {path.parent}/.")

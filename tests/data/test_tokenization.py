@@ -4,7 +4,7 @@ import pytest
 
 from finetune_cli.data.tokenization import TextEncoder
 from finetune_cli.errors import DataError, MissingError
-from finetune_cli.models.building import load_tokenizer
+from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.models.vocabulary import train_wordpiece
 
 TEXTS = [
