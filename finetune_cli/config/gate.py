@@ -7,18 +7,19 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from finetune_cli.tasks import METRICS
+from finetune_cli.tasks import EVALUATE_PREFIX, METRICS
 
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 GATE = re.compile(
-    r"\s*(?P<metric>[\w:./-]+?)(?:\.(?P<end>low|high))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*"
+    r"\s*(?P<metric>[\w:./-]+?)(?:\.(?P<end>low|high|corrected(?:\.(?:low|high))?))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*"
 )
-MEANT_ENDS = {"l": "low", "h": "high", "u": "high"}  # by the first letter: lo, lower, hi, upper
+MEANT_ENDS = {"l": "low", "h": "high", "u": "high", "c": "corrected"}  # by the first letter: lo, lower, hi, upper
 
 
 @dataclass(frozen=True)
 class Gate:
-    """`f1>=0.88`, or `f1.low>=0.85` for an end of the interval."""
+    """`f1>=0.88`, `f1.low>=0.85` for an end of the interval, or `f1.corrected>=0.85` for the score without what the
+    choice of the model on the same rows added to it; that has ends, too."""
 
     text: str
     metric: str
@@ -29,6 +30,14 @@ class Gate:
     def holds(self, found: float) -> bool:
         """Whether the score passes; NaN, a score that is not defined, never does."""
         return bool(COMPARISONS[self.sign](found, self.bound))
+
+    @property
+    def of_corrected(self) -> bool:
+        return (self.end or "").startswith("corrected")
+
+    @property
+    def needs_interval(self) -> bool:
+        return self.end is not None and self.end != "corrected"
 
     def is_computed(self, metrics: Collection[str]) -> bool:
         """Whether its score is among these metrics, or is the loss, which has no interval."""
@@ -46,6 +55,8 @@ def read_gate(text: str) -> Gate:
         raise ValueError(f"{match['bound']!r} is not a number.") from err
     gate = Gate(text.strip(), match["metric"], match["end"], match["sign"], bound)
     _require_known_end(gate.metric)
+    if gate.of_corrected and (gate.metric == "loss" or gate.metric.startswith(EVALUATE_PREFIX)):
+        raise ValueError(f"{gate.metric} is not corrected for the choice of the model. Use a metric of the package.")
     _require_possible(gate)
     return gate
 

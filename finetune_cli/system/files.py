@@ -21,13 +21,24 @@ NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[str]]:
     """A text file that takes the place of `path` when the block ends well, synced; otherwise `path` stays as it was."""
+    with _written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
+        yield file
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one piece: the whole file or the old one, never a part."""
+    with _written_aside(path) as aside:
+        aside.write_bytes(content)
+
+
+@contextmanager
+def _written_aside(path: Path) -> Iterator[Path]:
+    """A place beside `path` for the new file, which the block leaves closed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with aside.open("w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield aside
+        sync_file(aside)
         aside.replace(path)
         sync_directory(path.parent)
     finally:
