@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
-from finetune_cli.tasks import TASKS, TaskSpec
+from finetune_cli.tasks import METRICS, TASKS, TaskSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,14 +294,20 @@ class EvaluationConfig(Section):
 
     every: Literal["epoch"] | Count = Field("epoch", description="Evaluate after each epoch, or each N updates.")
     metrics: Annotated[TextList, Field(min_length=1)] = Field(description="Metrics by name.")
-    metric_for_best: Text = Field(
-        description="The metric that picks the best model, or loss. Whether more is better is known."
+    metric_for_best: Text | None = Field(
+        description="The metric that picks the best model, or loss; null: the last model is kept, whatever its score."
     )
     bootstrap: BootstrapConfig = Field(BootstrapConfig(), description="Confidence intervals of the scores.")
     slices: TextList = Field((), description="Columns of the data: the report scores each of their values apart.")
     gates: TextList = Field(
         (), description="What train and evaluate must reach, or exit with 4, such as 'f1>=0.88' or 'f1.low>=0.85'."
     )
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that matters most: the one that picks the best model, else the first whose direction is known."""
+        known = (name for name in self.metrics if name in METRICS)
+        return self.metric_for_best or next(known, self.metrics[0])
 
 
 class CheckpointingConfig(Section):
@@ -367,5 +373,5 @@ class RunConfig(Section):
             label=self.data.label,
             labels=self.data.labels,
             metrics=self.evaluation.metrics,
-            metric_for_best=self.evaluation.metric_for_best,
+            metric_for_best=self.evaluation.main_metric,
         )

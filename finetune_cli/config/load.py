@@ -110,7 +110,7 @@ def _fill_in_preset(data: dict[str, Any]) -> None:
         best = preset.metric_for_best
         if isinstance(metrics, list) and metrics and best not in metrics:
             best = metrics[0]
-        _default(evaluation, "metric_for_best", best)
+        evaluation.setdefault("metric_for_best", best)  # null is a choice of its own: the last model
     _default(data, "output_dir", f"runs/{task}")
 
 

@@ -68,7 +68,8 @@ def parse_fit(
         raise ConfigError("--fit is for tasks with classes, and this task is regression. Leave it out.")
     if data is not None:
         raise ConfigError("--fit takes the validation split, --data scores a file. Fit first, then score the file.")
-    chosen = _metric(metric, found.config.evaluation.metric_for_best, kind) if "threshold" in fit else None
+    evaluation = found.config.evaluation
+    chosen = _metric(metric, evaluation.metric_for_best or evaluation.metrics[0], kind) if "threshold" in fit else None
     return FitRequest("temperature" in fit, chosen, max_error, USUAL_CONFIDENCE if confidence is None else confidence)
 
 

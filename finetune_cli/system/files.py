@@ -21,14 +21,25 @@ NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[str]]:
     """A text file that replaces `path`, synced, when the block ends without error; else `path` stays as it was."""
+    # Of a path that is not UTF-8, Python's stand-ins for its bytes are escaped, in JSON as JSON does.
+    with _temporary(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        yield file
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one piece: the whole file or the old one, never a part."""
+    with _temporary(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A place beside `path` for the new file, which the block leaves closed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        # Of a path that is not UTF-8, Python's stand-ins for its bytes are escaped, in JSON as JSON does.
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        sync_file(temporary)
         temporary.replace(path)
         sync_directory(path.parent)
     finally:

@@ -25,6 +25,9 @@ def seeds_result(out: Output, report: SeedsReport) -> None:
     out.line()
     for split in report.splits:
         _scores(out, report, split)
+    if report.best is not None:
+        out.line(str(report.best))
+        out.line()
     gate_lines(out, report.gates)
     for seed, error in report.failed.items():
         out.line(f"Seed {seed} failed: {error}")
