@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 from finetune_cli.cli import compare, doctor, evaluate, init, predict, prepare, schema, train, validate
 from finetune_cli.cli.completion import rejoin_words
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
-from finetune_cli.cli.options import Version
+from finetune_cli.cli.options import Version, with_flags_alone
 from finetune_cli.cli.start import Switches
 from finetune_cli.display.terminal import (
     OutputClosedError,
@@ -70,7 +70,7 @@ def main() -> int:
     open_streams()
     try:
         with stopping_at_once():
-            code = app(prog_name="finetune", standalone_mode=False, obj=switches)
+            code = app(with_flags_alone(sys.argv[1:]), prog_name="finetune", standalone_mode=False, obj=switches)
             sys.stdout.flush()
     except TyperException as err:
         show_error(usage_message(err), enabled=is_main_process())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +32,15 @@ def repeatable(names: str, text: str, **more: Any) -> Any:
 run_option, run_list = partial(option, group="Run"), partial(repeatable, group="Run")
 input_option, input_list = partial(option, group="Input"), partial(repeatable, group="Input")
 output_option, output_list = partial(option, group="Output"), partial(repeatable, group="Output")
+
+
+ALL_PROBABILITIES = "--all-probabilities"  # what `--probabilities all` is read as: a flag has no value
+
+
+def with_flags_alone(arguments: Sequence[str]) -> list[str]:
+    """The command line with `--probabilities all` and `--probabilities=all` as one flag."""
+    text = "\0".join(arguments)
+    return re.sub(r"(?:^|(?<=\0))--probabilities[\0=]all(?=\0|$)", ALL_PROBABILITIES, text).split("\0") if text else []
 
 
 def in_home_or_none(path: str | Path | None) -> Path | None:
