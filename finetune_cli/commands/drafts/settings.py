@@ -117,7 +117,7 @@ def training_section(draft: Draft, roles: Roles, proof: Proof, *, rows: int) -> 
     draft.section("training")
     draft.put("num_epochs", epochs, f"passes over {rows:,} rows" + (": few rows want more" if rows < SMALL else ""))
     draft.put("batch_size", batch, f"{updates:,} updates an epoch")
-    draft.put("learning_rate", 5e-5, "1e-5 to 1e-4 are worth a try, and decide more than anything else here")
+    draft.put("learning_rate", 5e-5, "1e-5 to 1e-4 are worth a try")
     if updates * epochs >= 500:
         draft.put("warmup_steps", 0.06, "a share of all updates", told=False)
     if _ratio(proof.classes) >= IMBALANCE and roles.kind != "regression":
