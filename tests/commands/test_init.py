@@ -90,6 +90,14 @@ def test_several_columns_that_could_be_the_label_are_a_question(tmp_path: Path, 
     assert "# question: is it this column?" in report.config.read_text(encoding="utf-8")
 
 
+def test_what_looks_like_several_labels_or_a_split_is_a_question(tmp_path: Path, tiny_bert: Path) -> None:
+    kinds = ("a", "b", "a, b")
+    rows = [{"text": t, "tags": kinds[n % 3], "split": ("train", "test")[n % 2]} for n, (t, _) in enumerate(NAMED)]
+    report = init(str(lines(rows)(tmp_path)), output=tmp_path / "c.yaml", model=str(tiny_bert), label=["tags"])
+    assert [question.partition(":")[0] for question in report.questions] == ["data.splits", "data.label"]
+    assert "--task multilabel" in report.questions[1]
+
+
 def test_max_length_and_checks_come_from_the_data(tmp_path: Path, tiny_bert: Path) -> None:
     rows = [{"text": "a film " * 6, "label": label} for _, label in NAMED] + [{"text": " ", "label": "negative"}]
     rows += [{"text": "<br>it is bad " + "a" * n, "label": "negative"} for n in range(2)]
