@@ -78,7 +78,8 @@ def _draft(
     kind: Kind | None = preset.kind if preset else None
     roles = choose_roles(seen, train.where, text=text or (preset.text if preset else ()), label=label, kind=kind)
     if isinstance(roles.label, str):
-        names = found.label_names(roles.label) or (preset.labels if preset else None) or train.label_names
+        of_task = preset.labels if preset else None
+        names = found.label_names(roles.label) or of_task or roles.labels or train.label_names
         train = replace(train, label_names=names)
     proof = prove(train, roles)
     found = with_validation(found, roles, proof)

@@ -77,6 +77,12 @@ def parquet(rows: Sequence[dict[str, Any]]) -> Callable[[Path], Path]:
     return write
 
 
+def old_macintosh(folder: Path) -> Path:
+    path = folder / "reviews.csv"
+    path.write_bytes("\r".join(["text,label", *(f"{text},{name}" for text, name in NAMED), ""]).encode())
+    return path
+
+
 def folder_of(splits: dict[str, list[tuple[str, int]]]) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         place = folder / "mine"
@@ -153,6 +159,20 @@ SHAPES: dict[str, Shape] = {
         {"task": "classification", "data.text": "review", "data.label": "stars"},
         asks=("task",),
     ),
+    "-1, 0 and 1": Shape(
+        table(["text", "polarity"], [(t, (-1, 0, 1)[(n + y) % 3]) for n, (t, y) in enumerate(reviews())]),
+        {"task": "classification", "data.label": "polarity", "data.labels": ("-1", "0", "1")},
+        asks=("data.labels",),
+    ),
+    "class numbers from 0": Shape(
+        table(["text", "label"], [(t, n % 3) for n, (t, _) in enumerate(reviews())]), CLASSES
+    ),
+    "pandas' index": Shape(
+        table(["", "text", "label"], [(n, t, y) for n, (t, y) in enumerate(NAMED)]),
+        CLASSES,
+    ),
+    "blanks around names": Shape(table([" text", "label "], NAMED), CLASSES),
+    "old Macintosh": Shape(old_macintosh, CLASSES),
     "numbers with decimals": Shape(
         table(["text", "score"], SCORED), {"task": "regression", "data.text": "text", "data.label": "score"}
     ),

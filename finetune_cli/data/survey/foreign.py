@@ -42,13 +42,15 @@ class Writing:
     """How a file of text is written.
 
     encoding: a name that Python knows; "utf-8-sig" is UTF-8 with a mark. sure: whether the bytes prove it. separator:
-    between the cells of a table; None for JSON Lines. has_names: whether the first record names the columns.
+    between the cells of a table; None for JSON Lines. has_names: whether the first record names the columns. is_tidy:
+    lines end as the readers want them, and each name is there and without blanks around it.
     """
 
     encoding: str
     sure: bool
     separator: str | None
     has_names: bool = True
+    is_tidy: bool = True
 
     @property
     def described(self) -> str:
@@ -56,6 +58,7 @@ class Writing:
         names = {"utf-8-sig": "UTF-8 with a mark", "cp1252": "windows-1252"}
         form = "JSON Lines" if self.separator is None else f"a table with {SEPARATORS[self.separator]}"
         header = "" if self.has_names else ", no column names"
+        header += "" if self.is_tidy else ", untidy names or ends of lines"
         return f"{form}{header}, {names.get(self.encoding, self.encoding.upper())}"
 
 
@@ -65,7 +68,8 @@ def is_for_the_readers(path: Path, writing: Writing | None) -> bool:
     if writing is None or ending not in FORMATS:
         return ending in FORMATS
     separator = {".csv": ",", ".tsv": "\t"}.get(ending)
-    return writing.encoding in ("utf-8", "utf-8-sig") and writing.has_names and writing.separator == separator
+    as_needed = writing.has_names and writing.is_tidy and writing.separator == separator
+    return as_needed and writing.encoding in ("utf-8", "utf-8-sig")
 
 
 def writing_of(path: Path, encoding: str | None = None) -> Writing | None:
@@ -87,7 +91,11 @@ def writing_of(path: Path, encoding: str | None = None) -> Writing | None:
     if ending in LINES_ENDINGS or head.lstrip().startswith("{"):
         return Writing(encoding, sure, None)
     separator = _separator(head)
-    return Writing(encoding, sure, separator, _has_names(head, separator))
+    has_names = _has_names(head, separator)
+    is_tidy = "\n" in head or "\r" not in head
+    if has_names:
+        is_tidy &= all(name and name == name.strip() for name in _first_records(head, separator)[0])
+    return Writing(encoding, sure, separator, has_names, is_tidy)
 
 
 def convert(path: Path, writing: Writing, target: Path) -> int:
@@ -216,14 +224,17 @@ def _first_records(head: str, separator: str) -> list[list[str]]:
 
 
 def _has_names(head: str, separator: str) -> bool:
-    """Whether the first record names columns: no numbers, no long texts, nothing that stands below as well."""
+    """Whether the first record names columns: no number above numbers, no long text, nothing that is below as well."""
     first, *rest = _first_records(head, separator)
     if not rest:
         return True
-    if any(_is_number(cell) or len(cell) > CELL_OF_A_HEADER for cell in first):
-        return False
     below = [{record[place] for record in rest if place < len(record)} for place in range(len(first))]
-    return not any(cell and cell in cells for cell, cells in zip(first, below, strict=True))
+    for cell, cells in zip(first, below, strict=True):
+        if len(cell) > CELL_OF_A_HEADER or (cell and cell in cells):
+            return False
+        if _is_number(cell) and all(map(_is_number, cells)):
+            return False
+    return True
 
 
 def _is_number(cell: str) -> bool:
