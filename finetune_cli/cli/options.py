@@ -29,7 +29,10 @@ output_option, output_list = partial(option, group="Output"), partial(repeatable
 
 Config = Annotated[Path, argument("CONFIG", "The YAML file that describes the run.")]
 Target = Annotated[
-    str, argument("CONFIG|RUN|MODEL", "What was trained: a config, a run directory, or a model (directory or Hub id).")
+    str,
+    argument(
+        "CONFIG|RUN|MODEL", "What was trained: a config, a run directory, a model (directory or Hub id), or an export."
+    ),
 ]
 
 Overrides = Annotated[

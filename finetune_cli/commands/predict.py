@@ -19,6 +19,7 @@ from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import predictions
 from finetune_cli.models import building, files
+from finetune_cli.models.exported import load_answering
 from finetune_cli.predictions.input import Input, open_rows, with_own_columns
 from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.runs.decisions import require_possible
@@ -127,7 +128,7 @@ class _Predictor:
     """A loaded model with its tokenizer."""
 
     def __init__(self, target: Target, *, probabilities: bool, min_confidence: float | None) -> None:
-        self.model: PreTrainedModel = building.load_trained(
+        self.model: PreTrainedModel = load_answering(
             target.model_dir, available_device(), trust_remote_code=target.trust_remote_code
         )
         self.names = class_names(self.model)

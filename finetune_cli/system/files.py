@@ -60,6 +60,7 @@ def publish_directory(aside: Path, target: Path) -> None:
         if path.is_file():
             path.chmod(0o666 & ~umask)
             sync_file(path)
+    aside.chmod(0o777 & ~umask)  # a temporary directory is its owner's alone
     sync_directory(aside)
     remove_directory(target)
     aside.rename(target)
