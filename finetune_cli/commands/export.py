@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,19 @@ import numpy as np
 from finetune_cli.config.load import to_yaml
 from finetune_cli.data.batching import pad_rows
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.errors import ConfigError, DataError, GateFailedError
+from finetune_cli.errors import ConfigError, DataError, GateFailedError, RunFailedError
 from finetune_cli.evaluation.equivalence import compared_metrics
-from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.models import building
 from finetune_cli.models.exported import CPU
 from finetune_cli.models.exporting import write_model
 from finetune_cli.models.runtimes import COMPANIONS, RUN_CONFIG, write_manifest
-from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.records.export import ExportReport
 from finetune_cli.runs.export_card import export_card
-from finetune_cli.runs.export_proof import Reference, prove
+from finetune_cli.runs.export_proof import prove, reference_of
 from finetune_cli.runs.export_request import check_export, parse_allowed
 from finetune_cli.runs.rows import prepare_file, prepare_rows
-from finetune_cli.runs.scoring import require_fitting, scoring_rules
 from finetune_cli.runs.target import Target, class_names, task_kind
 from finetune_cli.system.files import publish_directory
-
-logger = logging.getLogger(__name__)
 
 TRACED_ROWS = 2  # enough for the tracer, which keeps both axes open
 
@@ -62,18 +57,10 @@ def export(
     model = building.load_trained(found.model_dir, CPU)
     prepared, split = _rows(found, model, split, data, offline=offline)
     rows = prepared.splits[split]
-    require_fitting(model, prepared, found.config, split)
-    rule = read_rule(found.model_dir, class_names(model), task_kind(model))
-    rules = replace(scoring_rules(found.config, prepared), decision=rule)
-    _require_compared(allowed, compared_metrics(rules))
-    reference = Reference(
-        rows, predict_logits(model, rows, pad_token_id=prepared.pad_token_id, device=CPU),
-        prepared.pad_token_id, rules, found.model_dir,
-    )  # fmt: skip
-    place.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".writing-{place.name}-", dir=place.parent))
-    try:
-        example = pad_rows(rows, np.arange(min(TRACED_ROWS, rows.num_rows)), pad_token_id=prepared.pad_token_id)
+    reference = reference_of(found, model, prepared, split)
+    _require_compared(allowed, compared_metrics(reference.rules))
+    with _directory_aside(place) as aside:
+        example = pad_rows(rows, np.arange(TRACED_ROWS) % rows.num_rows, pad_token_id=prepared.pad_token_id)
         write_model(model, found.model_dir, aside, file_format=file_format, dtype=dtype, example=example)
         proof = prove(aside, reference, file_format=file_format, dtype=dtype, allowed=allowed)
         report = ExportReport(
@@ -89,10 +76,22 @@ def export(
         if not report.proven:
             raise GateFailedError(_not_proven(report), report)
         _finish(aside, found, report)
+        place.parent.mkdir(parents=True, exist_ok=True)
         publish_directory(aside, place)
+    return report
+
+
+@contextmanager
+def _directory_aside(place: Path) -> Iterator[Path]:
+    """A directory on the disk of `place`, to be renamed to it; removed where it was not. Raises RunFailedError."""
+    there = next(parent for parent in place.absolute().parents if parent.exists())
+    aside = Path(tempfile.mkdtemp(prefix=f".writing-{place.name}-", dir=there))
+    try:
+        yield aside
+    except OSError as err:
+        raise RunFailedError(f"{place} cannot be written: {err.strerror or err}. Nothing of it was left.") from err
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return report
 
 
 def _rows(found: Target, model: Any, split: str, data: Path | str | None, *, offline: bool) -> tuple[PreparedData, str]:

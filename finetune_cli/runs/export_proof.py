@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from transformers import PreTrainedModel
 
-from finetune_cli.data.prepared import PreparedSplit
+from finetune_cli.data.prepared import PreparedData, PreparedSplit
 from finetune_cli.errors import FinetuneError, first_line
 from finetune_cli.evaluation.equivalence import compare_logits
 from finetune_cli.evaluation.inference import predict_logits
@@ -19,7 +19,10 @@ from finetune_cli.evaluation.scoring import ScoringRules
 from finetune_cli.models.exported import CPU, load_answering, load_exported
 from finetune_cli.models.exporting import OPSET
 from finetune_cli.models.runtimes import COMPANIONS, FORMATS
+from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.records.export import Equality
+from finetune_cli.runs.scoring import require_fitting, scoring_rules
+from finetune_cli.runs.target import Target, class_names, task_kind
 
 NUMBER_TYPE = ("dtype", "torch_dtype")  # of config.json: what an export may change
 ALONE = 3  # rows that are also answered one by one: shapes that the tracer has fixed show there
@@ -40,6 +43,15 @@ class Reference:
 class Proof:
     equality: Equality | None
     problems: list[str]
+
+
+def reference_of(found: Target, model: PreTrainedModel, prepared: PreparedData, split: str) -> Reference:
+    """The model's own answers on a split. Raises DataError or ConfigError when they cannot be scored."""
+    require_fitting(model, prepared, found.config, split)
+    rule = read_rule(found.model_dir, class_names(model), task_kind(model))
+    rules = replace(scoring_rules(found.config, prepared), decision=rule)
+    rows, pad = prepared.splits[split], prepared.pad_token_id
+    return Reference(rows, predict_logits(model, rows, pad_token_id=pad, device=CPU), pad, rules, found.model_dir)
 
 
 def prove(
@@ -73,7 +85,7 @@ def prove(
 
 
 def _logits(model: Any, reference: Reference) -> np.ndarray:
-    return predict_logits(model, reference.rows, pad_token_id=reference.pad_token_id, device=torch.device("cpu"))
+    return predict_logits(model, reference.rows, pad_token_id=reference.pad_token_id, device=CPU)
 
 
 def _wrong_alone(model: Any, reference: Reference, together: np.ndarray, *, exact: bool) -> list[str]:
@@ -84,7 +96,7 @@ def _wrong_alone(model: Any, reference: Reference, together: np.ndarray, *, exac
         types = None if rows.token_type_ids is None else rows.token_type_ids[tokens]
         ends = np.array([0, rows.offsets[row + 1] - rows.offsets[row]])
         alone = PreparedSplit(rows.name, rows.input_ids[tokens], ends, types, None, rows.ids[row : row + 1])
-        found = predict_logits(model, alone, pad_token_id=reference.pad_token_id, device=torch.device("cpu"))[0]
+        found = predict_logits(model, alone, pad_token_id=reference.pad_token_id, device=CPU)[0]
         if found.shape != together[row].shape or (exact and not np.allclose(found, together[row], atol=1e-3)):
             return [f"row {row + 1} alone gets other logits than among others"]
     return []
