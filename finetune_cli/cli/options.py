@@ -50,7 +50,10 @@ def in_home_or_none(path: str | Path | None) -> Path | None:
 
 Config = Annotated[Path, argument("CONFIG", "The YAML file that describes the run.", callback=in_home_or_none)]
 Target = Annotated[
-    str, argument("CONFIG|RUN|MODEL", "What was trained: a config, a run directory, or a model (directory or Hub id).")
+    str,
+    argument(
+        "CONFIG|RUN|MODEL", "What was trained: a config, a run directory, a model (directory or Hub id), or an export."
+    ),
 ]
 
 Overrides = Annotated[

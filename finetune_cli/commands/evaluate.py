@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError
 from finetune_cli.evaluation.decision import fit_rule, with_abstention
-from finetune_cli.models import building
+from finetune_cli.models.exported import load_answering
 from finetune_cli.records.decision_rule import DecisionRule, read_rule
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.report.write import write_report
@@ -89,7 +89,7 @@ def evaluate(
             f"{target} is a model without a config: name the labelled file to score it on with --data FILE."
         )
     state = join_group()
-    model = building.load_trained(found.model_dir, state.device, trust_remote_code=found.trust_remote_code)
+    model = load_answering(found.model_dir, state.device, trust_remote_code=found.trust_remote_code)
     require_possible(request, min_confidence, class_names(model), task_kind(model))
     rule = read_rule(found.model_dir, class_names(model), task_kind(model)) if request is None else None
     prepared = _rows_to_score(found, split, data, model, offline=offline)

@@ -19,7 +19,7 @@ from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import predictions
-from finetune_cli.models import building
+from finetune_cli.models.exported import load_answering
 from finetune_cli.models.facts import text_facts
 from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.predictions.input import Input, open_rows, with_own_columns
@@ -136,7 +136,7 @@ class _Predictor:
     def __init__(
         self, target: Target, *, probabilities: bool, all_probabilities: bool, min_confidence: float | None
     ) -> None:
-        self.model: PreTrainedModel = building.load_trained(
+        self.model: PreTrainedModel = load_answering(
             target.model_dir, available_device(), trust_remote_code=target.trust_remote_code
         )
         self.names = class_names(self.model)

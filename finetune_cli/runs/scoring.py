@@ -95,6 +95,19 @@ def split_logits(
 
     share_work: all processes of the group call this together, and each takes a part of the rows.
     """
+    require_fitting(model, prepared, config, split)
+    return predict_logits(
+        model,
+        prepared.splits[split],
+        pad_token_id=prepared.pad_token_id,
+        device=model.device,
+        accelerator=Accelerator() if share_work else None,
+        autocast=prepare_to_answer(config, model.device),
+    )
+
+
+def require_fitting(model: PreTrainedModel, prepared: PreparedData, config: RunConfig | None, split: str) -> None:
+    """Raise DataError when a split has no labels or the model other classes, ConfigError for a metric that is none."""
     if split not in prepared.splits:
         raise DataError(f"There is no split {split!r}, only: {', '.join(prepared.splits)}.")
     prepared.splits[split].known_labels()
@@ -105,14 +118,6 @@ def split_logits(
             f"kind that it was trained for."
         )
     scoring_rules(config, prepared)  # a metric that does not fit shows before the rows are run
-    return predict_logits(
-        model,
-        prepared.splits[split],
-        pad_token_id=prepared.pad_token_id,
-        device=model.device,
-        accelerator=Accelerator() if share_work else None,
-        autocast=prepare_to_answer(config, model.device),
-    )
 
 
 def score_logits(
