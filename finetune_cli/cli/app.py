@@ -5,6 +5,7 @@ A command is imported only after its config was read. So `--help` and a mistake 
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -13,11 +14,20 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from finetune_cli.cli import compare, doctor, evaluate, predict, prepare, train, validate
+from finetune_cli.cli import compare, doctor, evaluate, init, predict, prepare, schema, train, validate
+from finetune_cli.cli.completion import rejoin_words
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
 from finetune_cli.cli.options import Version
 from finetune_cli.cli.start import Switches
-from finetune_cli.display.terminal import OutputClosedError, leave_quietly, show_bug, show_error
+from finetune_cli.display.terminal import (
+    OutputClosedError,
+    is_output_error,
+    leave_quietly,
+    open_streams,
+    output_error,
+    show_bug,
+    show_error,
+)
 from finetune_cli.errors import ExitCode, FinetuneError
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.system.signals import stopping_at_once
@@ -28,7 +38,6 @@ app = typer.Typer(
     help="Fine-tune text classifiers from one YAML file, with scores you can trust.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -49,12 +58,16 @@ _add(evaluate.evaluate, "Score a split or a file; can be a gate for CI.", evalua
 _add(predict.predict, "Label a file, standard input or --text.", predict.EXAMPLES)
 _add(validate.validate, "Show every mistake in a config at once.", validate.EXAMPLES)
 _add(compare.compare, "Which run is better, and is the difference real.", compare.EXAMPLES)
+_add(init.init, "From your data to a commented config.", init.EXAMPLES)
+_add(schema.schema, "The config's fields, for editors and readers.", schema.EXAMPLES)
 _add(doctor.doctor, "Check this machine: versions, devices, disk, the Hub.", doctor.EXAMPLES)
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
     switches = Switches()
+    rejoin_words(os.environ)
+    open_streams()
     try:
         with stopping_at_once():
             code = app(prog_name="finetune", standalone_mode=False, obj=switches)
@@ -68,6 +81,12 @@ def main() -> int:
     except (OutputClosedError, BrokenPipeError):
         leave_quietly()
         return CLOSED_PIPE
+    except OSError as err:
+        if not is_output_error(err):
+            show_bug()
+            return ExitCode.RUN_FAILED
+        show_error(str(output_error(err)), enabled=is_main_process())
+        return ExitCode.RUN_FAILED
     except SystemExit as err:
         if not isinstance(err.__context__, BrokenPipeError):
             raise  # shell completion ends the program this way

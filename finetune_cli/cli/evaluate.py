@@ -32,13 +32,20 @@ class Fitted(StrEnum):
 
     temperature = "temperature"
     threshold = "threshold"
+    abstain = "abstain"
     none = "none"
 
 
 Split = Annotated[str, options.input_option("--split", "The split to score.", metavar="NAME")]
 
 Data = Annotated[
-    Path | None, options.input_option("--data", "Score this labelled file in place of a split.", metavar="FILE")
+    Path | None,
+    options.input_option(
+        "--data",
+        "Score this labelled file in place of a split.",
+        metavar="FILE",
+        callback=options.in_home_or_none,
+    ),
 ]
 
 Gates = Annotated[
@@ -69,7 +76,13 @@ MaxDrops = Annotated[
 
 JUnit = Annotated[
     Path | None,
-    options.output_option("--junit", "Write the gates as JUnit XML, for CI.", metavar="FILE", show_default=False),
+    options.output_option(
+        "--junit",
+        "Write the gates as JUnit XML, for CI.",
+        metavar="FILE",
+        callback=options.in_home_or_none,
+        show_default=False,
+    ),
 ]
 
 Fit = Annotated[
@@ -78,7 +91,7 @@ Fit = Annotated[
         "--fit",
         "Fit on the validation split how probabilities become answers, and store it beside the model, where evaluate "
         "and predict obey it; none removes it. Repeatable.",
-        metavar="temperature|threshold|none",
+        metavar="temperature|threshold|abstain|none",
     ),
 ]
 
@@ -88,6 +101,26 @@ FitFor = Annotated[
         "--for",
         "The metric that --fit threshold is to be best for; by default evaluation.metric_for_best.",
         metavar="METRIC",
+        show_default=False,
+    ),
+]
+
+MaxError = Annotated[
+    float | None,
+    options.run_option(
+        "--max-error",
+        "For --fit abstain: the share of the answers that may be wrong. Rows that are too unsure are not answered.",
+        metavar="SHARE",
+        show_default=False,
+    ),
+]
+
+Confidence = Annotated[
+    float | None,
+    options.run_option(
+        "--confidence",
+        "For --fit abstain: how sure it has to be that --max-error holds; by default 0.9.",
+        metavar="P",
         show_default=False,
     ),
 ]
@@ -117,6 +150,8 @@ def evaluate(
     max_drops: MaxDrops,
     fit: Fit,
     fit_for: FitFor = None,
+    max_error: MaxError = None,
+    confidence: Confidence = None,
     min_confidence: ScoredConfidence = None,
     junit: JUnit = None,
     json: options.Json = False,
@@ -154,6 +189,8 @@ def evaluate(
                 max_drops=max_drops,
                 fit=[kind.value for kind in fit],
                 fit_for=fit_for,
+                max_error=max_error,
+                confidence=confidence,
                 min_confidence=min_confidence,
                 offline=offline,
             )

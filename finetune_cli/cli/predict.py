@@ -16,6 +16,7 @@ from finetune_cli.display.terminal import silence_model_loading
 from finetune_cli.errors import ConfigError
 from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.lean_imports import lean_imports
+from finetune_cli.system.places import in_home
 from finetune_cli.system.signals import end_if_stopped
 
 EXAMPLES = """\
@@ -70,7 +71,10 @@ BadRows = Annotated[
 ]
 
 OutputFile = Annotated[
-    Path | None, options.output_option("--output -o", "Write here, not to standard output.", metavar="FILE")
+    Path | None,
+    options.output_option(
+        "--output -o", "Write here, not to standard output.", metavar="FILE", callback=options.in_home_or_none
+    ),
 ]
 
 Format = Annotated[
@@ -127,7 +131,6 @@ def predict(
     end_if_stopped()
     silence_model_loading()
     keep_freed_memory()
-    typed = rows is sys.stdin.buffer and sys.stdin.isatty()  # each line is answered at once
     answers = run_predict(
         target,
         rows,
@@ -137,7 +140,7 @@ def predict(
         keep_columns=keep_columns,
         on_bad_row=on_bad_row.value,
         min_confidence=min_confidence,
-        window_rows=1 if typed else WINDOW_ROWS,
+        window_rows=1 if source == "-" and sys.stdin.isatty() else WINDOW_ROWS,  # answer what is typed
         offline=offline,
         report_bad_row=out.warn,
     )
@@ -168,10 +171,12 @@ def rows_to_label(source: str | None, texts: list[str], pairs: list[str], output
     if texts:
         return list(zip(texts, pairs, strict=True)) if pairs else [(text,) for text in texts]
     if source == "-":
+        if sys.stdin is None:
+            raise ConfigError("standard input is closed, so there are no rows to label. Pipe some in, or name a file.")
         return sys.stdin.buffer
     from finetune_cli.predictions.input import require_data_file
 
-    path = Path(str(source))
+    path = in_home(str(source))
     require_data_file(path, plain_text=True)
     if output is not None and output.exists() and output.samefile(path):
         raise ConfigError(f"-o {output} is the file that is labelled: its rows would be lost. Name another file.")

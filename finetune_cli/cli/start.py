@@ -14,7 +14,9 @@ import typer
 
 from finetune_cli.display.terminal import Output, start_logging
 from finetune_cli.errors import ConfigError, GateFailedError, SeedsFailedError
+from finetune_cli.system.cpus import limit_threads
 from finetune_cli.system.launching import is_main_process
+from finetune_cli.system.places import in_home
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
@@ -38,6 +40,7 @@ def start(
     if not (every_process or is_main_process()):
         raise typer.Exit
     ctx.ensure_object(Switches).debug = debug
+    limit_threads()
     start_logging(quiet=quiet, verbose=verbose, enabled=is_main_process())
     return Output(as_json=as_json, enabled=is_main_process())
 
@@ -95,10 +98,10 @@ def refuse_with_dry_run(*, resume: str, overwrite: bool, push: bool, num_process
 
 def check_target(target: str, overrides: list[str], output_dir: str | None) -> None:
     """Find the run, model or config that an argument names, so that mistakes show before the heavy imports."""
+    from finetune_cli.config.shipped import names_a_config
     from finetune_cli.runs.target import is_local, open_target
 
-    path = Path(target)
-    if output_dir is not None and not (path.suffix in (".yaml", ".yml") or path.is_file()):
+    if output_dir is not None and not names_a_config(target):
         raise ConfigError(f"--output-dir goes with a config, and {target} is a run or a model. Name that run instead.")
     if is_local(target):
         open_target(target, overrides, output_dir=output_dir)
@@ -110,7 +113,7 @@ def check_places(config: RunConfig) -> None:
     from finetune_cli.system.files import require_writable
 
     if is_main_process():
-        require_writable(Path(config.output_dir))
+        require_writable(in_home(config.output_dir))
     require_present(config.data.path)
 
 

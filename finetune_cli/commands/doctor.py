@@ -14,8 +14,8 @@ from typing import Any
 from finetune_cli.errors import first_line
 from finetune_cli.records.doctor import Advice, Cpu, Device, DoctorReport, Hub, Place, Torch, Trial
 from finetune_cli.runs.hub_status import hub_status
-from finetune_cli.runs.rows import cache_dir
 from finetune_cli.runs.trial import try_processes
+from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.machine import describe_cpu, installed, look_at, nvidia_driver, requirement_faults
 from finetune_cli.system.plain_imports import reason_for_plain_imports
 

@@ -44,11 +44,12 @@ class FirstRows:
     input_ids: np.ndarray
     offsets: np.ndarray
     token_type_ids: np.ndarray | None
+    padding_side: str
 
     @classmethod
     def of(cls, split: PreparedSplit) -> FirstRows:
         count = max(1, int(np.searchsorted(split.offsets, EVALUATED_TOKENS, side="right")) - 1)
-        return cls(split.input_ids, split.offsets[: count + 1], split.token_type_ids)
+        return cls(split.input_ids, split.offsets[: count + 1], split.token_type_ids, split.padding_side)
 
 
 def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:

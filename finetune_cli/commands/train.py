@@ -25,6 +25,7 @@ from finetune_cli.records.evaluation import EvalReport, GateOutcome
 from finetune_cli.records.run import Fingerprints, RunRecord
 from finetune_cli.records.training import Listener, SeedsReport, TrainReport
 from finetune_cli.report.write import write_report
+from finetune_cli.runs.candidates import write_candidates
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.fit import Fit, fit
 from finetune_cli.runs.gates import check_report, parse_gates, require_passed
@@ -43,6 +44,7 @@ from finetune_cli.system.devices import mention_idle_gpus
 from finetune_cli.system.files import publish_directory, replacing
 from finetune_cli.system.group import wait_for_main_process
 from finetune_cli.system.launching import GROUP_TIMEOUT_SECONDS, is_main_process, join_group, launched_processes
+from finetune_cli.system.places import in_home
 from finetune_cli.training.checkpointing import step_of
 
 logger = logging.getLogger(__name__)
@@ -120,7 +122,7 @@ def _train_one(
                     _note_training(record, fitted, prepared, checkpoint)
                     run.write_record(record)  # the reports say which update was the best
                     _export_best(context, fitted)
-                    reports = _score_best(context, fitted.device)
+                    reports = _score_best(context, fitted)
                     if not all(outcome.passed for outcome in _gates(config, reports)):
                         record.exit_code = ExitCode.GATE_FAILED
             wait_for_main_process(state)
@@ -135,7 +137,7 @@ def _open_run(context: RunContext, *, resume: str, overwrite: bool) -> tuple[boo
             f"{run.path} holds runs of several seeds. Choose another directory with --output-dir, or delete those runs "
             "with --overwrite."
         )
-    named = None if resume in ("auto", "never") else checkpoints.undamaged(Path(resume))
+    named = None if resume in ("auto", "never") else checkpoints.undamaged(in_home(resume))
     if named and overwrite:
         raise ConfigError(f"--overwrite would delete this run's checkpoints, and --resume {named} needs one. Drop one.")
     if run.holds_work() and not overwrite:
@@ -227,7 +229,9 @@ def _export_best(context: RunContext, fitted: Fit) -> None:
     run = context.run
     weights = load_file(context.checkpoints().best_weights(fitted.progress.best_step))
     if adapters := context.config.model.lora:
-        weights = lora.merge_lora(weights, r=adapters.r, lora_alpha=adapters.lora_alpha)
+        weights = lora.merge_lora(
+            weights, r=adapters.r, lora_alpha=adapters.lora_alpha, transposed=lora.transposed_layers(fitted.model)
+        )
     aside = run.path / ".writing-model"
     shutil.rmtree(aside, ignore_errors=True)
     fitted.model.save_pretrained(aside, state_dict=weights)
@@ -235,10 +239,11 @@ def _export_best(context: RunContext, fitted: Fit) -> None:
     publish_directory(aside, run.model)
 
 
-def _score_best(context: RunContext, device: torch.device) -> list[EvalReport]:
+def _score_best(context: RunContext, fitted: Fit) -> list[EvalReport]:
     """Score the saved model on the validation splits, with intervals, and write its model card and reports."""
     run, config, prepared = context.run, context.config, context.prepared
-    model = building.load_trained(run.model, device, trust_remote_code=config.model.trust_remote_code)
+    write_candidates(context, fitted.kept, fitted.progress.best_step)
+    model = building.load_trained(run.model, fitted.device, trust_remote_code=config.model.trust_remote_code)
     reports = [score_prepared(model, prepared, config, split, run=run) for split in scored_splits(prepared)]
     with replacing(run.model / "README.md") as file:
         file.write(model_card(config, prepared.label_names, reports))

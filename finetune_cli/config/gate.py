@@ -10,18 +10,19 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from finetune_cli.tasks import METRICS
+from finetune_cli.tasks import EVALUATE_PREFIX, METRICS
 
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 GATE = re.compile(
-    r"\s*(?P<metric>[\w:./-]+?)(?:\.(?P<end>low|high))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*"
+    r"\s*(?P<metric>[\w:./-]+?)(?:\.(?P<end>low|high|corrected(?:\.(?:low|high))?))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*"
 )
-ENDS_BY_LETTER = {"l": "low", "h": "high", "u": "high"}  # for lo, lower, hi, upper
+ENDS_BY_LETTER = {"l": "low", "h": "high", "u": "high", "c": "corrected"}  # for lo, lower, hi, upper, corr
 
 
 @dataclass(frozen=True)
 class Gate:
-    """`f1>=0.88`, or `f1.low>=0.85` for an end of the interval."""
+    """`f1>=0.88`, `f1.low>=0.85` for an end of the interval, or `f1.corrected>=0.85` for the score without what the
+    choice of the model on the same rows added to it; that has ends, too."""
 
     text: str
     metric: str
@@ -32,6 +33,14 @@ class Gate:
     def holds(self, score: float) -> bool:
         """Whether the score passes the gate. NaN, a score that is not defined, never passes."""
         return bool(COMPARISONS[self.sign](score, self.bound))
+
+    @property
+    def of_corrected(self) -> bool:
+        return (self.end or "").startswith("corrected")
+
+    @property
+    def needs_interval(self) -> bool:
+        return self.end is not None and self.end != "corrected"
 
     def is_computed(self, metrics: Collection[str]) -> bool:
         """Whether its score is among these metrics, or is the loss, which has no interval."""
@@ -49,6 +58,8 @@ def read_gate(text: str) -> Gate:
         raise ValueError(f"{match['bound']!r} is not a number.") from err
     gate = Gate(text.strip(), match["metric"], match["end"], match["sign"], bound)
     _require_known_end(gate.metric)
+    if gate.of_corrected and (gate.metric == "loss" or gate.metric.startswith(EVALUATE_PREFIX)):
+        raise ValueError(f"{gate.metric} is not corrected for the choice of the model. Use a metric of the package.")
     _require_possible(gate)
     return gate
 

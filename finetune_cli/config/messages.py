@@ -115,11 +115,11 @@ def unknown_key(section: KeyPath, key: str) -> str:
 def _section_class(path: KeyPath) -> type[Section]:
     section: type[Section] = RunConfig
     for part in path:
-        section = next(_sections_of(section.model_fields[str(part)].annotation))
+        section = next(section_classes(section.model_fields[str(part)].annotation))
     return section
 
 
-def _sections_of(annotation: Any) -> Iterator[type[Section]]:
+def section_classes(annotation: Any) -> Iterator[type[Section]]:
     for choice in (annotation, *get_args(annotation)):
         if isinstance(choice, type) and issubclass(choice, Section):
             yield choice
@@ -128,7 +128,7 @@ def _sections_of(annotation: Any) -> Iterator[type[Section]]:
 def _all_keys(section: type[Section] = RunConfig, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, info in section.model_fields.items():
         yield (*path, name)
-        for inner in _sections_of(info.annotation):
+        for inner in section_classes(info.annotation):
             yield from _all_keys(inner, (*path, name))
 
 
@@ -138,7 +138,7 @@ def field_at(path: KeyPath) -> FieldInfo | None:
     info: FieldInfo | None = None
     for part in path:
         info = section.model_fields.get(str(part), info)
-        inner = next(_sections_of(info.annotation), None) if info else None
+        inner = next(section_classes(info.annotation), None) if info else None
         if inner is None:
             break
         section = inner
@@ -185,7 +185,7 @@ def wrong_value(value: Any, written: str | None, kinds: set[str], info: FieldInf
 
 def _as_section_or_list(value: str, info: FieldInfo) -> str:
     """How to write the text when a list of texts, or the section of the Hub, is expected."""
-    if HubConfig in _sections_of(info.annotation):
+    if HubConfig in section_classes(info.annotation):
         return f". Write {{repo_id: {shorten(value)}}}"
     return f". Write [{shorten(value)!r}]" if allowed(info) == "a list of texts" else ""
 

@@ -33,6 +33,19 @@ def read_text(path: Path) -> str:
     return _decode(_read_bytes(path), str(path))
 
 
+def is_run_config(path: Path) -> bool:
+    """Whether a YAML file looks like a run config, by the keys at its top; quick, and without parsing it.
+
+    A file that is no text is none; one that is not there counts as one, so that this is shown.
+    """
+    try:
+        text = read_text(path)
+    except ConfigError:
+        return not path.is_file()
+    keys = set(re.findall(r"^([a-z_]+)[ \t]*:", text, re.MULTILINE))
+    return bool(keys & {"task", "base"}) and bool(keys & {"model", "data", "training", "evaluation", "output_dir"})
+
+
 def single_problem(source: str, line: int | None, column: int | None, message: str, key: str = "") -> ConfigError:
     """The error for a mistake after which nothing else can be checked."""
     problem = Problem(source, line, column, key, message)

@@ -8,17 +8,22 @@ After most mistakes the reader goes on, so that all of them can be shown togethe
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from finetune_cli.config.environment import OPENING, fill
 from finetune_cli.config.text import SECRET, SECRET_MESSAGE, hide_secrets, shorten, single_problem
 from finetune_cli.errors import ConfigError, Problem
 
 MAX_DEPTH = 32
+MAX_DIGITS = 400  # int() refuses more than 4,300, and nobody means so many
 KeyPath = tuple[str | int, ...]
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 _REFUSED = "refused: "  # begins the tag of a node without value; the reason follows
 _TAG = "tag:yaml.org,2002:"
@@ -42,18 +47,38 @@ class Spot:
     text: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class FromEnvironment:
+    """A value that variables were filled into.
+
+    text: as a text. other: the same read as YAML reads it without quotes (a number, a flag), or as a text where that
+    was done already; for fields that do not take the value as it is. reference: what a message shows. saved: what a
+    saved config keeps in its place, when it holds a secret.
+    """
+
+    text: str
+    other: Any
+    reference: str
+    saved: str | None
+
+
 @dataclass(slots=True)
 class Document:
     """The values of a config file and their places.
 
-    data: the plain values. spots: key path -> the places of key and value.
-    unusable: key paths whose value is not in `data`, because it has a problem.
+    data: the plain values. spots: key path -> where it stands.
+    unusable: key paths whose value was left out of `data` because a problem names it already.
+    filled: what came from the environment. sources: the files that were read, the first one's base after it.
+    is_whole: whether all of them could be read; otherwise nothing can be said about keys that are not there.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
     spots: dict[KeyPath, Spot] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unusable: set[KeyPath] = field(default_factory=set)
+    filled: dict[KeyPath, FromEnvironment] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
+    is_whole: bool = True
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -99,13 +124,27 @@ for _name, _pattern, _first in _CORE_SCHEMA:
     _CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})\Z"), list(_first))
 
 
+def _core_value(text: str) -> Any:
+    """What a text is without quotes: a number or a flag where it is written like one; never null, never nan or inf."""
+    kind = next((name for name, pattern, _ in _CORE_SCHEMA if text and re.fullmatch(pattern, text)), "str")
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind in ("int", "float") and len(text) <= MAX_DIGITS:
+        number = int(text) if kind == "int" else float(text.replace(".inf", "inf").replace(".nan", "nan"))
+        return number if math.isfinite(number) else text
+    return text
+
+
 def is_plain_text(text: str) -> bool:
     """Whether `text`, written without quotes, is read back as text and not as a number, a flag or null."""
     return not any(re.fullmatch(pattern, text) for _, pattern, _ in _CORE_SCHEMA)
 
 
-def parse_yaml(text: str, source: str) -> Document:
-    """The keys of a config file's text. ConfigError, with one problem, when it is not a YAML mapping at all."""
+def parse_yaml(text: str, source: str, environ: Mapping[str, str] = NO_VARIABLES) -> Document:
+    """The keys of a config file's text, variables filled in from `environ`.
+
+    ConfigError, with one problem, when it is not a YAML mapping at all.
+    """
     root = _compose(text, source)
     if root is None:
         raise single_problem(source, 1, 1, "the file is empty. Allowed: keys such as `task: mrpc`")
@@ -114,14 +153,14 @@ def parse_yaml(text: str, source: str) -> Document:
         mark = root.start_mark
         message = f"the file holds {found}. Allowed: keys such as `task: mrpc`"
         raise single_problem(source, mark.line + 1, mark.column + 1, message)
-    reader = _NodeReader(source)
+    reader = _NodeReader(source, environ)
     reader.document.data = reader.value(root, ()) or {}
     return reader.document
 
 
-def parse_value(text: str, source: str, path: KeyPath) -> Document:
+def parse_value(text: str, source: str, path: KeyPath, environ: Mapping[str, str] = NO_VARIABLES) -> Document:
     """One value in flow form, as `--set` gives it: it is under its last key in `data`, its spots under `path`."""
-    reader = _NodeReader(source, with_lines=False)
+    reader = _NodeReader(source, environ, with_lines=False)
     document = reader.document
     document.spots[path] = Spot(Place(source), Place(source), text.strip())
     try:
@@ -142,8 +181,9 @@ def parse_value(text: str, source: str, path: KeyPath) -> Document:
 class _NodeReader:
     """Turns YAML nodes into plain values, and keeps their places and problems."""
 
-    def __init__(self, source: str, *, with_lines: bool = True):
+    def __init__(self, source: str, environ: Mapping[str, str], *, with_lines: bool = True):
         self.source = source
+        self.environ = environ
         self.with_lines = with_lines
         self.document = Document()
 
@@ -175,6 +215,8 @@ class _NodeReader:
             self.document.unusable.add(path)
             return None
         kind = node.tag.removeprefix(_TAG)
+        if kind == "str" and OPENING in text:
+            return self.filled(node, path)
         if kind == "bool":
             return text.lower() == "true"
         if kind == "null":
@@ -183,11 +225,30 @@ class _NodeReader:
             return self.number(node, path, kind)
         return text
 
+    def filled(self, node: ScalarNode, path: KeyPath) -> Any:
+        """A text with its variables filled in; a lone one without quotes is read as if its value stood there."""
+        try:
+            found = fill(node.value, self.environ)
+        except ValueError as err:
+            self.problem(node.start_mark, path, str(err))
+            self.document.unusable.add(path)
+            return None
+        if found.saved is None and SECRET.search(found.value):
+            self.problem(node.start_mark, path, SECRET_MESSAGE)
+            self.document.unusable.add(path)
+            return None
+        value: Any = found.value
+        other = _core_value(found.value) if found.is_whole else found.value
+        if found.is_whole and node.style is None:
+            value, other = other, value
+        self.document.filled[path] = FromEnvironment(found.value, other, node.value, found.saved)
+        return value
+
     def number(self, node: ScalarNode, path: KeyPath, kind: str) -> int | float | None:
         text = node.value
         special = text.lstrip("+-").lower() in (".inf", ".nan")
         number: int | float = math.nan
-        if len(text) <= 400 and not special:  # int() refuses more than 4,300 digits, and no setting needs so many
+        if len(text) <= MAX_DIGITS and not special:
             number = int(text) if kind == "int" else float(text)
         if math.isfinite(number):
             return number

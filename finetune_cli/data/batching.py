@@ -69,7 +69,7 @@ def pad_rows(
     length: int | None = None,
     ready_mask: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Model inputs for some rows, padded on the right: int64 (M, T) `input_ids`, `attention_mask`, `token_type_ids`.
+    """Model inputs for some rows, padded on their side: int64 (M, T) `input_ids`, `attention_mask`, `token_type_ids`.
 
     T is the longest of the rows rounded up to `multiple_of`, or `length` when given (static shapes). ready_mask: the
     mask as attention takes it, bool (M, 1, 1, T), and none when nothing is padded: transformers asks the device for
@@ -80,8 +80,11 @@ def pad_rows(
     lengths = encoded.offsets[rows + 1] - starts
     width = length or -(-int(lengths.max()) // multiple_of) * multiple_of
     columns = np.arange(width)
-    is_token = columns < lengths[:, None]
-    source = (starts[:, None] + columns)[is_token]
+    on_the_left = getattr(encoded, "padding_side", "right") == "left"  # rows of no tokenizer have no side
+    firsts = width - lengths if on_the_left else np.zeros_like(lengths)
+    places = columns - firsts[:, None]
+    is_token = (places >= 0) & (places < lengths[:, None])
+    source = (starts[:, None] + places)[is_token]
     inputs = {"input_ids": np.full(is_token.shape, pad_token_id, np.int64)}
     if not ready_mask:
         inputs["attention_mask"] = is_token.astype(np.int64)

@@ -5,6 +5,7 @@ A terminal gets colours and a progress bar; a pipe, a log file or a dumb termina
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -15,6 +16,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
+
+from finetune_cli.errors import RunFailedError
+from finetune_cli.system.files import DISK_FULL
 
 RED, YELLOW, BOLD = "31", "33", "1"
 
@@ -33,6 +37,35 @@ NO_PROGRESS_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PR
 
 class OutputClosedError(Exception):
     """The program that read our stdout has ended, as `head` does after its last line."""
+
+
+def open_streams() -> None:
+    """Make the standard streams safe to write to, whatever they were handed over as. Call it before anything is opened.
+
+    What is closed leads nowhere: else the next file that is opened would get its number, and with it what libraries
+    print. Characters that a stream's encoding lacks are escaped. A closed standard input stays None in `sys.stdin`.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def output_error(err: OSError) -> RunFailedError:
+    """What to raise when standard output takes no more; what was not written yet is given up."""
+    leave_quietly()
+    return RunFailedError(f"standard output cannot be written: {err.strerror or err}. What came before may be cut.")
+
+
+def is_output_error(err: OSError) -> bool:
+    """Whether an error is a full disk behind an open stream: that of a file would name it."""
+    return err.errno in DISK_FULL and err.filename is None
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -74,9 +107,12 @@ def show_bug() -> None:
 
 
 def leave_quietly() -> None:
-    """Send stdout to /dev/null, so that Python's last flush does not fail on the closed pipe."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    """Point stdout at nothing, so that Python's last flush does not complain about the closed pipe."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file of the system
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
@@ -166,13 +202,21 @@ class Output:
             print(text, file=sys.stdout, flush=True)
         except BrokenPipeError as err:
             raise OutputClosedError from err
+        except OSError as err:
+            raise output_error(err) from err
 
     def heading(self, text: str) -> None:
         self.line(paint(text, BOLD, sys.stdout))
 
     def json(self, value: Any) -> None:
-        """One JSON document. A number that is not finite becomes null: JSON has no NaN."""
-        self.line(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))
+        """One JSON document; what is not finite becomes null, which JSON has."""
+        finite = _finite(value)
+        text = json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+        try:
+            text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:  # escapes that JSON knows, before the stream makes others
+            text = json.dumps(finite, indent=2, allow_nan=False, default=str)
+        self.line(text)
 
     def warn(self, message: str) -> None:
         if self.enabled:
@@ -197,6 +241,10 @@ class Output:
             yield sys.stdout.buffer
         except BrokenPipeError as err:
             raise OutputClosedError from err
+        except OSError as err:
+            if not is_output_error(err):
+                raise
+            raise output_error(err) from err
 
 
 def _finite(value: Any) -> Any:

@@ -26,6 +26,7 @@ from finetune_cli.training import accelerate_loop
 from finetune_cli.training.checkpointing import Checkpoints, Progress, step_of
 from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.history import History
+from finetune_cli.training.kept import KeptPredictions
 from finetune_cli.training.monitor import BestRule, Monitor
 from finetune_cli.training.stopping import StopRequest
 
@@ -34,9 +35,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fit:
-    """How training went. `model`: the bare model as the last update left it; the best one is in the checkpoints."""
+    """How training went. `model`: the bare model as the last update left it; the best one is in the checkpoints.
+
+    kept: what every evaluation found of each validation row.
+    """
 
     progress: Progress
+    kept: KeptPredictions
     epochs: float
     model: PreTrainedModel
     device: torch.device
@@ -69,8 +74,8 @@ def fit(context: RunContext, checkpoint: Path | None) -> Fit:
             if checkpoints.current is not None:
                 checkpoint = checkpoints.undamaged(checkpoints.current)
         else:
-            epochs = parts.cadence.epoch(progress.step)
-            return Fit(progress, epochs, parts.model, parts.device, parts.mixed_precision, micro_batch_size)
+            epochs, precision = parts.cadence.epoch(progress.step), parts.mixed_precision
+            return Fit(progress, parts.kept, epochs, parts.model, parts.device, precision, micro_batch_size)
         del parts
         clear_device_cache(garbage_collection=True)
 
@@ -154,14 +159,18 @@ def _monitor(
     *,
     add_files: Callable[[Path], None] | None = None,
 ) -> Monitor:
-    context, evaluation, stopping = parts.context, parts.config.evaluation, parts.config.training.early_stopping
+    context, stopping, best = (
+        parts.context,
+        parts.config.training.early_stopping,
+        parts.config.evaluation.metric_for_best,
+    )
     return Monitor(
         accelerator,
         parts.schedule,
         cadence=parts.cadence,
         best_rule=BestRule(
-            evaluation.metric_for_best,
-            greater_is_better=METRICS[evaluation.metric_for_best].greater_is_better,
+            best,
+            greater_is_better=best is None or METRICS[best].greater_is_better,
             patience=stopping.patience if stopping else None,
             min_delta=stopping.min_delta if stopping else 0.0,
         ),
@@ -169,6 +178,7 @@ def _monitor(
         history=History(context.run.history),
         rows_of=parts.rows_of,
         evaluate=parts.evaluate,
+        kept=parts.kept,
         stop=stop,
         resume_from=checkpoint,
         add_files=add_files,

@@ -25,9 +25,11 @@ from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import plain_scores
 from finetune_cli.models.ready_mask import takes_ready_mask
+from finetune_cli.runs.candidates import to_keep
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.model_to_train import build_model, make_cheaper
 from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
+from finetune_cli.training.kept import KeptPredictions
 from finetune_cli.training.monitor import Cadence, Evaluate, Scores
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
 from finetune_cli.training.optimization import build_optimizer, build_schedule, count_updates
@@ -43,7 +45,10 @@ OPTIMIZER_ARGUMENTS = frozenset({"optim", "adam_beta1", "adam_beta2", "adam_epsi
 
 @dataclass(frozen=True)
 class Parts:
-    """What both loops are driven with; each part is made once. evaluate: scores the model on the validation splits."""
+    """What both loops are driven with; each part is made once.
+
+    evaluate: scores the model on the validation splits, and leaves what it found of each row in `kept`.
+    """
 
     context: RunContext
     device: torch.device
@@ -54,6 +59,7 @@ class Parts:
     order: RowOrder
     cadence: Cadence
     evaluate: Evaluate
+    kept: KeptPredictions
 
     @property
     def config(self) -> RunConfig:
@@ -182,9 +188,10 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
         seed=config.seed,
         batching=settings.batching,
     )
-    evaluate = partial(_evaluate, context, model, compiled=chosen.compile)
+    kept = KeptPredictions()
+    evaluate = partial(_evaluate, context, model, kept, compiled=chosen.compile)
     cadence = _cadence(config, order.updates_per_epoch)
-    return Parts(context, device, chosen, mixed_precision, micro_batch_size, model, order, cadence, evaluate)
+    return Parts(context, device, chosen, mixed_precision, micro_batch_size, model, order, cadence, evaluate, kept)
 
 
 def rows_at_once(config: RunConfig) -> int:
@@ -229,7 +236,13 @@ def uncompiled(compiled: bool) -> AbstractContextManager[Any]:
 
 
 def _evaluate(
-    context: RunContext, model: PreTrainedModel, accelerator: Accelerator, check: Callable[[], None], *, compiled: bool
+    context: RunContext,
+    model: PreTrainedModel,
+    kept: KeptPredictions,
+    accelerator: Accelerator,
+    check: Callable[[], None],
+    *,
+    compiled: bool,
 ) -> dict[str, Scores]:
     """See training.monitor.Monitor."""
     prepared, scores = context.prepared, {}
@@ -245,6 +258,8 @@ def _evaluate(
                 check=check,
             )
         scores[split] = plain_scores(logits, rows.known_labels(), context.rules)
+        if split == "validation":
+            kept.found(to_keep(logits, context.config))
     return scores
 
 

@@ -21,13 +21,25 @@ NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[str]]:
     """A text file that replaces `path`, synced, when the block ends without error; else `path` stays as it was."""
+    # Of a path that is not UTF-8, Python's stand-ins for its bytes are escaped, in JSON as JSON does.
+    with _temporary(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        yield file
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one piece: the whole file or the old one, never a part."""
+    with _temporary(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A place beside `path` for the new file, which the block leaves closed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        sync_file(temporary)
         temporary.replace(path)
         sync_directory(path.parent)
     finally:
@@ -100,6 +112,25 @@ def require_writable(path: Path) -> None:
         raise ConfigError(
             f"output_dir: cannot write in {path}: {err.strerror or err}. Choose another directory with --output-dir."
         ) from err
+
+
+def is_full_or_read_only(err: OSError) -> bool:
+    """Whether a file could not be written for want of room or of the right to."""
+    return err.errno in DISK_FULL | NOT_WRITABLE
+
+
+def why_not_writable(directory: Path) -> str | None:
+    """Why no file can be written in a directory, or below where it will be made; None when one can."""
+    place = directory
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    probe = place / f".probe-{os.getpid()}"
+    try:
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as err:
+        return err.strerror or str(err)
+    return None
 
 
 def disk_error(err: OSError, path: Path) -> RunFailedError:

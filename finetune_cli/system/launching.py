@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import ConfigError, ExitCode
+from finetune_cli.system.cpus import threads_per_process
 from finetune_cli.system.devices import require_a_device_for_each
 from finetune_cli.system.signals import STOP_SIGNALS, stop_error
 
@@ -116,7 +117,7 @@ def launch(arguments: Sequence[str], num_processes: int, *, stdout: int | None =
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
     }
-    shared.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
+    shared["OMP_NUM_THREADS"] = threads_per_process(num_processes)
     children: list[subprocess.Popen[bytes]] = []
     with _forwarding_signals(children) as forwarded:
         for index in range(num_processes):

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from safetensors import safe_open
 from safetensors.torch import load_model
 from torch import nn
 from torch.optim import Optimizer
@@ -132,6 +133,8 @@ class Checkpoints:
                     torch.save(torch.mps.get_rng_state(), aside / MPS_GENERATOR)
             with _failing_together(accelerator), disk_errors_explained(self.directory):
                 if main:
+                    if not sharded:
+                        _require_every_weight(aside, accelerator)
                     self._complete(aside, target, accelerator, schedule, progress, add_files)
         except BaseException:
             if main:
@@ -292,6 +295,29 @@ def _failing_together(accelerator: Accelerator, *, at_once: bool = False) -> Ite
             problem = RunFailedError("Another process could not write its part of the checkpoint.")
     if problem is not None:
         raise problem
+
+
+def _require_every_weight(directory: Path, accelerator: Accelerator) -> None:
+    """Raise RunFailedError when a weight of the model is not in the checkpoint: it would be lost, hours from now.
+
+    What is saved under another name counts (tied weights are the same numbers).
+    """
+    with safe_open(directory / WEIGHTS, "pt") as file:
+        saved = set(file.keys())
+    for model in accelerator._models:
+        weights = accelerator.unwrap_model(model).state_dict()
+        kept = {(value.data_ptr(), value.shape) for name, value in weights.items() if name in saved}
+        lost = [
+            name
+            for name, value in weights.items()
+            if name not in saved and value.numel() and (value.data_ptr(), value.shape) not in kept
+        ]
+        if lost:
+            raise RunFailedError(
+                f"{directory.parent}: a checkpoint would lack {len(lost)} weights of the model, first {lost[0]!r}, so "
+                f"that the run could neither go on nor be saved. Nothing is trained further; take a model of another "
+                f"type."
+            )
 
 
 def _save_state(accelerator: Accelerator, directory: Path) -> None:

@@ -73,7 +73,8 @@ def prepare(rows: PreparedSplit, directory: Path, label_names: tuple[str, ...] |
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
     BertTokenizerFast(vocab=vocabulary).save_pretrained(directory / TOKENIZER)
     splits = {"train": rows, "validation": replace(rows, name="validation")}
-    return PreparedData(directory, "key", splits, label_names, PrepareReport(LONGEST, {}, 0.0, 0.0, ()))
+    report = PrepareReport(LONGEST, splits={}, seconds=0.0, rows_per_second=0.0, findings=())
+    return PreparedData(directory, "key", splits, label_names, report)
 
 
 @dataclass

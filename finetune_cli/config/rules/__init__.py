@@ -25,6 +25,8 @@ RULES = (
     model.upload_has_a_place,
     data.split_seed_has_effect,
     data.columns_fit_task,
+    data.columns_are_named,
+    data.homes_are_known,
     data.truncation_fits_columns,
     evaluation.slices_are_columns_with_groups,
     data.splits_are_right,

@@ -40,6 +40,11 @@ def early_stopping_has_effect(get: Get) -> Iterator[Mistake]:
     stopping, every, max_steps = get("training.early_stopping"), get("evaluation.every"), get("training.max_steps")
     if stopping is None:
         return
+    if get("evaluation.metric_for_best") is None:
+        message = (
+            "needs a metric that can get worse, and evaluation.metric_for_best is null. Name one, or leave this out"
+        )
+        yield Mistake(("training", "early_stopping"), message)
     one_epoch = every == "epoch" and max_steps is None and get("training.num_epochs") <= 1
     one_round = every != "epoch" and max_steps is not None and every >= max_steps
     if one_epoch or one_round:

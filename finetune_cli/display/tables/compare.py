@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from finetune_cli.display.tables.scores import collapsed_line
-from finetune_cli.records.comparison import ComparedSide, CompareReport
+from finetune_cli.records.comparison import ComparedSide, CompareReport, Comparison
 
 if TYPE_CHECKING:
     from finetune_cli.display.terminal import Output
@@ -57,7 +58,7 @@ def compare_markdown(out: Output, report: CompareReport) -> None:
     for run, name in _collapsed_runs(report):
         out.line(f"- {_code(run)}: {collapsed_line(name)}")
     for sentence in _comparison_sentences(report):
-        out.line(f"- {sentence}")
+        out.line(f"  {sentence.strip()}" if sentence.startswith(" ") else f"- {sentence}")
     out.line()
     out.line(_comparison_method(report))
 
@@ -76,16 +77,23 @@ def _side_score(side: ComparedSide, metric: str) -> str:
 
 
 def _comparison_sentences(report: CompareReport) -> list[str]:
-    return [
-        pair.sentence
-        if pair.only_a is None
-        else f"{pair.sentence} Rows that one alone has right: {pair.a} {pair.only_a}, {pair.b} {pair.only_b}."
-        for pair in report.comparisons
-    ]
+    return [sentence for one in report.comparisons for sentence in _of_comparison(one)]
+
+
+def _of_comparison(one: Comparison) -> Iterator[str]:
+    """What was found, and what these rows can show."""
+    only = f" Rows that one alone has right: {one.a} {one.only_a}, {one.b} {one.only_b}."
+    yield one.sentence if one.only_a is None else f"{one.sentence}{only}"
+    if one.shown:
+        yield f"  {one.shown}"
+    if one.plan is not None:
+        yield f"  {one.plan.sentence(one.metric)}"
 
 
 def _comparison_method(report: CompareReport) -> str:
     level = f"{100 * report.level:g} % intervals, {report.samples:,} resamples"
+    if report.family > 1:
+        level += f"; p adjusted for {report.family} comparisons of a metric (Holm), intervals not"
     if report.seeds:
         return f"Means over seeds; tests by Student's t over seeds and rows; {level}."
     return (

@@ -33,6 +33,8 @@ def prepare_result(
     for name, split in splits.items():
         total = split.rows if split.labels_per_row else sum((split.labels or {}).values())
         out.line(f"labels of {name}: {_label_counts(split.labels, max(total, 1))}")
+        if split.unlabelled:
+            out.line(f"left out of {name}: {split.unlabelled} rows without a label")
         if split.labels_per_row:
             sizes = ", ".join(f"{size} in {count}" for size, count in split.labels_per_row.items())
             out.line(f"labels of a row in {name}: {sizes} of {split.rows} rows")

@@ -25,6 +25,9 @@ def seeds_result(out: Output, report: SeedsReport) -> None:
     out.line()
     for split in report.splits:
         _scores(out, report, split)
+    if report.best is not None:
+        out.line(str(report.best))
+        out.line()
     gate_lines(out, report.gates)
     for seed, error in report.failed.items():
         out.line(f"Seed {seed} failed: {error}")
@@ -55,7 +58,7 @@ def _scores(out: Output, report: SeedsReport, split: SplitSummary) -> None:
         decision = next(scored.decision for scored in run.evaluations if scored.split == split.split)
         if decision is not None:
             out.line(f"  Seed {seed} is scored with its decision rule{_optimistic(decision, split)}.")
-    out.line(f"  {100 * report.level:g} % intervals of the mean, by Student's t: the luck of the seed on these rows.")
+    out.line(f"  {100 * report.level:g} % intervals of the mean, by Student's t: the luck of seeds and of rows.")
     out.line()
 
 

@@ -18,7 +18,9 @@ def validate_result(out: Output, path: Path, config: RunConfig | None, problems:
     if out.as_json:
         import dataclasses
 
-        resolved = config.model_dump(mode="json") if config else None
+        from finetune_cli.config.dump import plain_values
+
+        resolved = plain_values(config) if config else None
         out.json(
             {"valid": config is not None, "problems": [dataclasses.asdict(p) for p in problems], "config": resolved}
         )
