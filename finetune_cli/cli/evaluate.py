@@ -12,6 +12,7 @@ from finetune_cli.cli import options
 from finetune_cli.cli.start import check_data_file, check_target, shown_when_failed, start
 from finetune_cli.display.terminal import silence_model_loading
 from finetune_cli.system.allocator import keep_freed_memory
+from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports
 from finetune_cli.system.signals import end_if_stopped
 
@@ -27,10 +28,11 @@ finetune evaluate runs/mrpc --data new_rows.csv --json"""
 
 
 class Fitted(StrEnum):
-    """What evaluate fits to the validation split."""
+    """What evaluate fits on the validation split."""
 
     temperature = "temperature"
     threshold = "threshold"
+    abstain = "abstain"
     none = "none"
 
 
@@ -95,7 +97,7 @@ Fit = Annotated[
         "--fit",
         "Fit on the validation split how probabilities become answers, and store it beside the model, where evaluate "
         "and predict obey it; none removes it. Repeatable.",
-        metavar="temperature|threshold|none",
+        metavar="temperature|threshold|abstain|none",
     ),
 ]
 
@@ -105,6 +107,26 @@ FitFor = Annotated[
         "--for",
         "The metric that --fit threshold is to be best for; by default evaluation.metric_for_best.",
         metavar="METRIC",
+        show_default=False,
+    ),
+]
+
+MaxError = Annotated[
+    float | None,
+    options.run_option(
+        "--max-error",
+        "For --fit abstain: the share of the answers that may be wrong. Rows that are too unsure are not answered.",
+        metavar="SHARE",
+        show_default=False,
+    ),
+]
+
+Confidence = Annotated[
+    float | None,
+    options.run_option(
+        "--confidence",
+        "For --fit abstain: how sure it has to be that --max-error holds; by default 0.9.",
+        metavar="P",
         show_default=False,
     ),
 ]
@@ -148,6 +170,8 @@ def evaluate(
     max_drops: MaxDrops,
     fit: Fit,
     fit_for: FitFor = None,
+    max_error: MaxError = None,
+    confidence: Confidence = None,
     min_confidence: ScoredConfidence = None,
     probabilities: Kept = None,
     all_probabilities: AllProbabilities = False,
@@ -174,7 +198,7 @@ def evaluate(
     end_if_stopped()
     silence_model_loading()
     keep_freed_memory()
-    with shown_when_failed(show):
+    with leaving_group(), shown_when_failed(show):
         show(
             run_evaluate(
                 target,
@@ -187,6 +211,8 @@ def evaluate(
                 max_drops=max_drops,
                 fit=[kind.value for kind in fit],
                 fit_for=fit_for,
+                max_error=max_error,
+                confidence=confidence,
                 min_confidence=min_confidence,
                 all_probabilities=all_probabilities or probabilities is not None,
                 offline=offline,

@@ -27,7 +27,7 @@ cat reviews.jsonl | finetune predict runs/sst2 - --probabilities"""
 
 
 class FileFormat(StrEnum):
-    """The forms of a predictions file."""
+    """The formats of a predictions file."""
 
     jsonl = "jsonl"
     csv = "csv"
@@ -131,7 +131,7 @@ def predict(
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug)
     check_target(target, overrides, output_dir)
     rows = rows_to_label(source, texts, text_pairs, output)
-    chosen = output_format(output, file_format.value if file_format else None)
+    chosen_format = output_format(output, file_format.value if file_format else None)
     with lean_imports():
         from finetune_cli.commands.predict import WINDOW_ROWS
         from finetune_cli.commands.predict import predict as run_predict
@@ -155,24 +155,26 @@ def predict(
         report_bad_row=out.warn,
     )
     with out.byte_stream() as stdout, closing(answers):
-        write_predictions(answers, output, file_format=chosen, with_errors=on_bad_row is OnBadRow.null, stdout=stdout)
+        write_predictions(
+            answers, output, file_format=chosen_format, with_errors=on_bad_row is OnBadRow.null, stdout=stdout
+        )
 
 
 def output_format(output: Path | None, requested: str | None) -> str:
-    """The form of the predictions. Raises ConfigError when it has none, or when the file cannot be written."""
+    """The format of the predictions. Raises ConfigError when none fits, or when the file cannot be written."""
     from finetune_cli.predictions.files import choose_format, require_writable
 
-    chosen = choose_format(output, requested)
+    file_format = choose_format(output, requested)
     if output is not None:
         require_writable(output)
-    return chosen
+    return file_format
 
 
 def rows_to_label(source: str | None, texts: list[str], pairs: list[str], output: Path | None) -> Any:
     """A path, the byte stream of standard input, or tuples of texts. Refuses an output that would replace the input."""
-    given = [*([source] if source else []), *(["--text"] if texts else [])]
-    if len(given) != 1:
-        found = " and ".join(given) or "nothing"
+    sources = [*([source] if source else []), *(["--text"] if texts else [])]
+    if len(sources) != 1:
+        found = " and ".join(sources) or "nothing"
         raise ConfigError(f"Nothing to label: expected one of a file, - for standard input, and --text; found {found}.")
     if pairs and len(pairs) != len(texts):
         raise ConfigError(f"--text-pair: expected one for each --text ({len(texts)}), found {len(pairs)}.")

@@ -1,6 +1,6 @@
-"""The two streams: results on stdout, everything else on stderr, each in the form that its reader can use.
+"""The two streams: results go to stdout, everything else to stderr.
 
-A terminal gets colour and a live bar; a pipe, a log file or a dumb terminal gets plain lines.
+A terminal gets colours and a progress bar; a pipe, a log file or a dumb terminal gets plain lines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from finetune_cli.system.files import DISK_FULL
 
 RED, YELLOW, BOLD = "31", "33", "1"
 
-# Read by the libraries when they are imported, so set before; a value from the user stays.
+# The libraries read these when they are imported. A value that the user has set stays.
 QUIET_LIBRARIES = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
@@ -36,7 +36,7 @@ NO_PROGRESS_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PR
 
 
 class OutputClosedError(Exception):
-    """Whoever read our stdout has gone, as `head` does when it has enough."""
+    """The program that read our stdout has ended, as `head` does after its last line."""
 
 
 def open_streams() -> None:
@@ -81,7 +81,7 @@ def paint(text: str, style: str, stream: TextIO) -> str:
 
 
 def write_error(text: str) -> None:
-    """A line on stderr; a closed stderr is nothing to fail about."""
+    """Write a line on stderr. When stderr is closed, write nothing from then on."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -89,7 +89,7 @@ def write_error(text: str) -> None:
 
 
 def show_error(message: str, *, with_traceback: bool = False, enabled: bool = True) -> None:
-    """enabled: False in all but the main process of a group, which all fail alike."""
+    """enabled: False in all processes but the main one, which fail with the same error."""
     if not enabled:
         return
     if with_traceback:
@@ -98,7 +98,7 @@ def show_error(message: str, *, with_traceback: bool = False, enabled: bool = Tr
 
 
 def show_bug() -> None:
-    """The traceback of an error that nobody foresaw."""
+    """Show the traceback of an unexpected error, and how to report it."""
     write_error(traceback.format_exc().rstrip())
     write_error(
         f"{paint('error:', RED, sys.stderr)} this is a bug in finetune or in a library below it. Please report it with "
@@ -116,7 +116,7 @@ def leave_quietly() -> None:
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what sys.stderr is at that moment: a live progress bar puts itself in between."""
+    """Writes to the sys.stderr of the moment: a progress bar replaces it while it is shown."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -127,7 +127,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 class _Formatter(logging.Formatter):
-    """Plain messages; warnings say that they are."""
+    """Plain messages; a warning or an error begins with its level."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -137,9 +137,9 @@ class _Formatter(logging.Formatter):
 
 
 def start_logging(*, quiet: bool, verbose: bool, enabled: bool = True) -> None:
-    """Send the package's log to stderr and keep the libraries below it silent, unless `verbose`.
+    """Send the package's log to stderr; keep the libraries silent unless `verbose`.
 
-    enabled: False in all but the main process of a group, which then show nothing.
+    enabled: False in all processes but the main one, which then show nothing.
     """
     logger = logging.getLogger("finetune_cli")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)  # run.log gets INFO under --quiet, too
@@ -167,7 +167,7 @@ def start_logging(*, quiet: bool, verbose: bool, enabled: bool = True) -> None:
 def silence_model_loading() -> None:
     """Turn off the bars that transformers draws for reading and writing weights; those of downloads stay.
 
-    Call it when transformers has been imported. Where progress bars are off anyway, nothing is to be done.
+    Call it after transformers was imported. It does nothing when progress bars are off already.
     """
     if "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ:
         return
@@ -179,7 +179,7 @@ def silence_model_loading() -> None:
 
 
 def _drop_records_of(logger: logging.Logger) -> None:
-    """Without any handler Python prints warnings on stderr by itself."""
+    """Give the logger a handler that writes nothing: without any, Python prints its warnings on stderr."""
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
 
@@ -187,7 +187,7 @@ def _drop_records_of(logger: logging.Logger) -> None:
 class Output:
     """Where a command's result goes: one JSON document, or lines and tables for people.
 
-    enabled: False in all but the main process of a group: nothing is printed.
+    enabled: False in all processes but the main one, which print nothing.
     """
 
     def __init__(self, *, as_json: bool = False, enabled: bool = True) -> None:
@@ -195,7 +195,7 @@ class Output:
         self.enabled = enabled
 
     def line(self, text: str = "") -> None:
-        """One line of the result. Raises OutputClosedError when nobody reads any more."""
+        """One line of the result. Raises OutputClosedError when its reader has ended."""
         if not self.enabled:
             return
         try:
@@ -223,7 +223,7 @@ class Output:
             write_error(f"{paint('warning:', YELLOW, sys.stderr)} {message}")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
-        """Aligned columns, the first `left` of them to the left and the rest, numbers, to the right."""
+        """A table: the first `left` columns are aligned to the left, the others, numbers, to the right."""
         lines = [header, *rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
@@ -236,7 +236,7 @@ class Output:
 
     @contextmanager
     def byte_stream(self) -> Iterator[BinaryIO]:
-        """stdout for bytes. Raises OutputClosedError when nobody reads any more."""
+        """stdout for bytes. Raises OutputClosedError when its reader has ended."""
         try:
             yield sys.stdout.buffer
         except BrokenPipeError as err:

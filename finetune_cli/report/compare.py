@@ -51,14 +51,13 @@ def write_comparison(path: Path, report: CompareReport) -> None:
     """Write the comparison as one HTML file. Raises ConfigError when it cannot be written."""
     split = report.split or "validation"
     first, *others = [read_answers(_predictions(side.runs[0], split)) for side in report.sides]
-    others = [in_order_of(first, other) for other in others]
-    found = [disagreement(first, other) for other in others]
+    names = [side.name for side in report.sides]
+    answers = dict(zip(names, [first, *(in_order_of(first, other) for other in others)], strict=True))
+    found = [disagreement(answers[a], answers[b]) for a, b in report.pairs]
     wanted = {int(row) for one in found for rows in (one.for_a, one.for_b) for row in rows[:MAX_ROWS]}
     raw = _texts([side.runs[0] for side in report.sides], split, first, wanted)
-    names = [side.name for side in report.sides]
     pairs = [
-        _pair(report, names[0], name, (first, other), one, raw)
-        for name, other, one in zip(names[1:], others, found, strict=True)
+        _pair(report, a, b, (answers[a], answers[b]), one, raw) for (a, b), one in zip(report.pairs, found, strict=True)
     ]
     html = render_html(
         "compare.html",

@@ -110,17 +110,22 @@ def _metadata(config: RunConfig, name: str, reports: Sequence[EvalReport]) -> Mo
 
 
 def _score_table(reports: Sequence[EvalReport]) -> str:
+    """The corrected scores have a column where the model was chosen on the rows; below it says whether it was."""
     baseline_answer = reports[0].baseline_answer if reports else "the commonest class"
+    corrected = any(report.shows_corrected for report in reports)
+    header = ["split", "rows", "metric", "value", "interval", *(["corrected"] if corrected else [])]
     rows = [
-        f"| split | rows | metric | value | interval | always {baseline_answer} |",
-        "| --- | ---: | --- | ---: | --- | ---: |",
+        [*header, f"always {baseline_answer}"],
+        ["---", "---:", "---", "---:", *["---"] * (len(header) - 4), "---:"],
     ]
     for report in reports:
         for metric, value in report.metrics.items():
             interval = "" if value.low is None or value.high is None else f"[{value.low:.3f}, {value.high:.3f}]"
             baseline = f"{report.baseline[metric]:.3f}" if metric in report.baseline else ""
-            rows.append(f"| {report.split} | {report.n} | {metric} | {value.value:.3f} | {interval} | {baseline} |")
-    return "\n".join(rows)
+            beside = [str(report.corrected.get(metric, ""))] if corrected else []
+            rows.append([report.split, str(report.n), metric, f"{value.value:.3f}", interval, *beside, baseline])
+    said = [f"{report.split}: {report.choice}" for report in reports if report.choice is not None]
+    return "\n\n".join(["\n".join(f"| {' | '.join(row)} |" for row in rows), *said])
 
 
 def _settings_table(config: RunConfig) -> str:

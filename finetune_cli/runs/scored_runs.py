@@ -17,6 +17,7 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.data.label_sets import named_label
 from finetune_cli.errors import ConfigError, DataError, MissingError
+from finetune_cli.evaluation.comparison import row_variances
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.metrics import compute_metrics, metric_parts
 from finetune_cli.runs.answers import Answers, in_order_of, read_answers
@@ -51,6 +52,18 @@ def metric_values(run: ScoredRun, names: Sequence[str]) -> dict[str, float]:
     for part, of_probabilities in metric_parts(names):
         scores = run.scores(of_probabilities=of_probabilities)
         found |= compute_metrics(part, labels=run.labels, scores=scores, kind=run.kind)
+    return found
+
+
+def variances_over_rows(
+    runs: Sequence[ScoredRun], names: Sequence[str], *, samples: int, seed: int
+) -> dict[str, float]:
+    """The variance of each metric's mean over runs on the same rows that comes from the choice of these rows."""
+    first = runs[0]
+    found: dict[str, float] = {}
+    for part, of_probabilities in metric_parts(names):
+        scores = [run.scores(of_probabilities=of_probabilities) for run in runs]
+        found |= row_variances(part, labels=first.labels, runs=scores, kind=first.kind, samples=samples, seed=seed)
     return found
 
 

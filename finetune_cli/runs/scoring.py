@@ -26,12 +26,13 @@ from finetune_cli.evaluation.scoring import (
 )
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.runs.answering import prepare_to_answer
+from finetune_cli.runs.candidates import with_choice
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.target import class_names, task_kind
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.tasks import TASKS, metric_problem
-from finetune_cli.training.precision import inference_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def warn_of_undefined(context: RunContext) -> None:
     AUROC where they lack a class, a correlation with labels that are all the same."""
     name, rules = context.config.evaluation.metric_for_best, context.rules
     labels = context.prepared.splits["validation"].known_labels()
-    if name not in KINDS[rules.kind].score_metrics:
+    if name is None or name not in KINDS[rules.kind].score_metrics:
         return
     shape = labels.shape if rules.label_names is None or labels.ndim == 2 else (len(labels), len(rules.label_names))
     scores = np.random.default_rng(0).random(shape)
@@ -81,7 +82,7 @@ def score_prepared(
 ) -> EvalReport:
     """Score one prepared split as the model answers it, and, for a run, write eval/<split>/; see split_logits."""
     logits = split_logits(model, prepared, config, split, share_work=share_work)
-    report = score_logits(logits, prepared, config, split)
+    report = score_logits(logits, prepared, config, split, run=run)
     if run is not None:
         keep_scores(run, report, logits, prepared)
     return report
@@ -94,6 +95,19 @@ def split_logits(
 
     share_work: all processes of the group call this together, and each takes a part of the rows.
     """
+    require_fitting(model, prepared, config, split)
+    return predict_logits(
+        model,
+        prepared.splits[split],
+        pad_token_id=prepared.pad_token_id,
+        device=model.device,
+        accelerator=Accelerator() if share_work else None,
+        autocast=prepare_to_answer(config, model.device),
+    )
+
+
+def require_fitting(model: PreTrainedModel, prepared: PreparedData, config: RunConfig | None, split: str) -> None:
+    """Raise DataError when a split has no labels or the model other classes, ConfigError for a metric that is none."""
     if split not in prepared.splits:
         raise DataError(f"There is no split {split!r}, only: {', '.join(prepared.splits)}.")
     prepared.splits[split].known_labels()
@@ -104,14 +118,6 @@ def split_logits(
             f"kind that it was trained for."
         )
     scoring_rules(config, prepared)  # a metric that does not fit shows before the rows are run
-    return predict_logits(
-        model,
-        prepared.splits[split],
-        pad_token_id=prepared.pad_token_id,
-        device=model.device,
-        accelerator=Accelerator() if share_work else None,
-        autocast=inference_dtype(config.training.precision if config else "fp32", model.device.type),
-    )
 
 
 def score_logits(
@@ -120,10 +126,11 @@ def score_logits(
     config: RunConfig | None,
     split: str,
     *,
+    run: RunDir | None = None,
     rule: DecisionRule | None = None,
     min_confidence: float | None = None,
 ) -> EvalReport:
-    """The scores of a split's logits under a decision rule."""
+    """The scores of a split's logits under a decision rule; for a run, corrected for the choice of its model."""
     labels = prepared.splits[split].known_labels()
     rules = replace(scoring_rules(config, prepared), decision=rule)
     train = prepared.splits.get("train")
@@ -133,6 +140,8 @@ def score_logits(
         of_answers = KINDS[rules.kind].count_metrics
         metric = rule.metric or next((name for name in rules.metrics if name in of_answers), "accuracy")
         report = replace(report, decision=decision_effect(split, logits, labels, rules, metric=metric))
+    if run is not None and config is not None:
+        report = with_choice(report, run, config, prepared)
     if min_confidence is not None:
         report = replace(report, answered=score_answered(logits, labels, rules, min_confidence=min_confidence))
     return report

@@ -113,7 +113,7 @@ def _places(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def split_seed_draws_something(get: Get) -> Iterator[Mistake]:
+def split_seed_has_effect(get: Get) -> Iterator[Mistake]:
     splits = get("data.splits") or {}
     if get("data.split_seed") is not None and not any(isinstance(value, float) for value in splits.values()):
         yield Mistake(("data", "split_seed"), "nothing is drawn: data.splits has no fraction. Take it out")
