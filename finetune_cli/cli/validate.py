@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,9 @@ import typer
 
 from finetune_cli.cli import options
 from finetune_cli.cli.start import start
-from finetune_cli.errors import ConfigError
+from finetune_cli.errors import ConfigError, MissingError
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from finetune_cli.display.terminal import Output
@@ -69,4 +72,16 @@ def _mistakes(out: Output, path: Path, overrides: list[str]) -> ConfigError | No
             validate_result(out, path, None, err.problems)
         return err
     validate_result(out, path, checked, ())
+    if checked.model.name_or_path is not None:
+        _warn_of_model(checked.model.name_or_path)
     return None
+
+
+def _warn_of_model(name: str) -> None:
+    """Say what a glance at the model's files shows: the config is right all the same, perhaps for another machine."""
+    from finetune_cli.models.files import require_present
+
+    try:
+        require_present(name)
+    except MissingError as err:
+        logger.warning("%s", err)

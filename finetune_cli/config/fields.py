@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
-from finetune_cli.tasks import TASKS, TaskSpec
+from finetune_cli.tasks import METRICS, TASKS, TaskSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +121,11 @@ class ChecksConfig(Section):
     """What each check of the data does when it finds something: stop with exit code 3, say so, or nothing."""
 
     empty_text: Level = Field("warn", description="Rows with an empty text.")
-    duplicates: Level = Field("warn", description="Rows that repeat text and label of an earlier row of the split.")
+    duplicates: Level = Field("warn", description="Rows that repeat text and label, or the id, of an earlier row.")
     contradictions: Level = Field("warn", description="Rows with the text of an earlier row and another label.")
     overlap: Level = Field("warn", description="Texts that two splits share, case, blanks and punctuation aside.")
     label_spelling: Level = Field(
-        "warn", description="Labels that differ only in case or blanks, or are others joined by a comma."
+        "warn", description="Labels that look alike (case, blanks, composed letters), or are others joined by a comma."
     )
     unseen_labels: Level = Field("error", description="Labels that no row of train has.")
     truncated: Level = Field("warn", description="More than 1 % of a split is longer than max_length.")
@@ -142,10 +142,33 @@ class DataConfig(Section):
         description="Hub id, directory, file, or builtin:NAME (samples inside finetune_cli)."
     )
     name: Text | None = Field(None, description="Configuration of a Hub data set that has several.")
-    splits: dict[str, Text | float] | None = Field(
+    splits: (
+        dict[
+            str,
+            Annotated[
+                Text | float | Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Field(min_length=1)],
+                Allowed("a file, a pattern, a list of these, or a fraction of train"),
+            ],
+        ]
+        | None
+    ) = Field(
         None,
-        description="For each split its file (inside data.path when that is a directory) or its name on the Hub; for "
-        "validation and test also a fraction, taken from train (stratified, seeded).",
+        description="Split -> file (inside data.path when that is a directory), pattern such as train-*.parquet, list "
+        "of these, or split of the Hub; for validation and test also a fraction of train (stratified, seeded).",
+    )
+    columns: (
+        Annotated[
+            tuple[Text, ...],
+            BeforeValidator(_as_tuple),
+            Field(min_length=1),
+            Allowed("a list of column names, in the order of the file"),
+        ]
+        | None
+    ) = Field(None, description="Names of all columns of CSV and TSV files without a header; null: they have one.")
+    quoting: Literal["auto", "csv", "none"] = Field(
+        "auto",
+        description="Quotation marks around texts in tables: csv, as in CSV; none, part of the text, as in GLUE's TSV; "
+        "auto: CSV has them, and TSV as the file shows.",
     )
     text: Annotated[
         tuple[Text, ...],
@@ -170,6 +193,10 @@ class DataConfig(Section):
         ]
         | None
     ) = Field(None, description="Class names in the order of their numbers; null: as the data say.")
+    unlabelled: Literal["error", "drop"] = Field(
+        "error",
+        description="Rows without a label (empty, null or -1): refuse them, or leave them out and say so.",
+    )
     id: Text | None = Field(
         None, description="The column with each row's id in the predictions; null: id, else idx, else the row number."
     )
@@ -267,14 +294,20 @@ class EvaluationConfig(Section):
 
     every: Literal["epoch"] | Count = Field("epoch", description="Evaluate after each epoch, or each N updates.")
     metrics: Annotated[TextList, Field(min_length=1)] = Field(description="Metrics by name.")
-    metric_for_best: Text = Field(
-        description="The metric that picks the best model, or loss. Whether more is better is known."
+    metric_for_best: Text | None = Field(
+        description="The metric that picks the best model, or loss; null: the last model is kept, whatever its score."
     )
     bootstrap: BootstrapConfig = Field(BootstrapConfig(), description="Confidence intervals of the scores.")
     slices: TextList = Field((), description="Columns of the data: the report scores each of their values apart.")
     gates: TextList = Field(
         (), description="What train and evaluate must reach, or exit with 4, such as 'f1>=0.88' or 'f1.low>=0.85'."
     )
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that matters most: the one that picks the best model, else the first whose direction is known."""
+        known = (name for name in self.metrics if name in METRICS)
+        return self.metric_for_best or next(known, self.metrics[0])
 
 
 class CheckpointingConfig(Section):
@@ -340,5 +373,5 @@ class RunConfig(Section):
             label=self.data.label,
             labels=self.data.labels,
             metrics=self.evaluation.metrics,
-            metric_for_best=self.evaluation.metric_for_best,
+            metric_for_best=self.evaluation.main_metric,
         )

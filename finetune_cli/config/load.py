@@ -1,6 +1,6 @@
-"""Reading a config: the task's preset, its base, the file, then `--set`; all mistakes at once, with line and column.
+"""Reads a config: the task's preset, its base, the file, then `--set`; all mistakes at once, with line and column.
 
-Light on purpose (pydantic and PyYAML): `finetune validate` answers before torch is imported.
+It imports only pydantic and PyYAML, so that `finetune validate` answers before torch is imported.
 """
 
 import os
@@ -16,7 +16,7 @@ from finetune_cli.config.dump import config_diff, leaves, to_yaml
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed, field_at, unknown_key, wrong_value
 from finetune_cli.config.rules import RULES
-from finetune_cli.config.rules.mistake import Mistake, Unusable
+from finetune_cli.config.rules.mistake import Mistake, UnusableValue
 from finetune_cli.config.shipped import config_file
 from finetune_cli.config.text import hide_secrets, read_text, shorten
 from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, parse_value
@@ -58,7 +58,7 @@ def check_text(
 
 
 def apply_override(document: Document, argument: str, environ: Mapping[str, str]) -> None:
-    """Put one `--set key=value` into `document`; what is wrong with it joins the document's problems."""
+    """Put one `--set key=value` into `document`; its mistakes are added to `document.problems`."""
     source = _set_source(argument)
     key, equals, text = argument.partition("=")
     path: KeyPath = tuple(key.strip().split("."))
@@ -94,13 +94,13 @@ def _set_source(argument: str) -> str:
 
 
 def _fill_in_preset(data: dict[str, Any]) -> None:
-    """What the task knows, where the file is silent or says null."""
+    """Fill in the values of the task's preset where the file has none, or null."""
     for section in SECTIONS:
         if data.get(section) is None:
             data[section] = {}
     task = data.get("task")
     if not isinstance(task, str) or task not in TASKS:
-        task = "mrpc"  # any will do: the task is reported, and what it would have filled in should not be
+        task = "mrpc"  # the task is reported; any preset avoids further mistakes that only follow from it
     preset = TASKS[task]
     if isinstance(data["data"], dict):
         _fill_in_data(data["data"], preset)
@@ -110,7 +110,7 @@ def _fill_in_preset(data: dict[str, Any]) -> None:
         best = preset.metric_for_best
         if isinstance(metrics, list) and metrics and best not in metrics:
             best = metrics[0]
-        _default(evaluation, "metric_for_best", best)
+        evaluation.setdefault("metric_for_best", best)  # null is a choice of its own: the last model
     _default(data, "output_dir", f"runs/{task}")
 
 
@@ -126,7 +126,7 @@ def _fill_in_data(section: dict[str, Any], preset: TaskSpec) -> None:
 
 
 def _default(section: dict[str, Any], key: str, value: Any) -> Any:
-    """Set `key` where it is absent or null; the value it has afterwards."""
+    """Set `key` when it is absent or null. Returns the value that it has afterwards."""
     if section.get(key) is None and value is not None:
         section[key] = value
     elif section.get(key, value) is None:
@@ -135,13 +135,13 @@ def _default(section: dict[str, Any], key: str, value: Any) -> Any:
 
 
 def _validate(document: Document, source: str) -> tuple[RunConfig | None, list[Problem]]:
-    """The config where it is right; the problems of types, ranges and names, then those of the rules."""
+    """The config, or None when a type, range or name is wrong; and all problems, those of the rules last."""
     mistakes: list[Mistake] = []
     config = None
     try:
         config = _validated(document)
     except ValidationError as error:
-        mistakes += _schema_findings(error, document)
+        mistakes += _schema_mistakes(error, document)
     task = document.data.get("task")
     if isinstance(task, str) and task and task not in TASKS:
         mistakes.append(Mistake(("task",), _unknown_task(task)))
@@ -150,11 +150,11 @@ def _validate(document: Document, source: str) -> tuple[RunConfig | None, list[P
     def get(key: str) -> Any:
         path = tuple(key.split("."))
         if any(_within(path, other) or _within(other, path) for other in bad):
-            raise Unusable
+            raise UnusableValue
         return _value_or_default(document.data, path)
 
     for rule in RULES:
-        with suppress(Unusable):
+        with suppress(UnusableValue):
             mistakes.extend(rule(get))
     problems = [
         _problem_at(document, mistake, source)
@@ -215,8 +215,8 @@ def _unknown_task(task: str) -> str:
     )
 
 
-def _schema_findings(error: ValidationError, document: Document) -> list[Mistake]:
-    """One mistake for each key that pydantic complains about; the branches of a union are one complaint."""
+def _schema_mistakes(error: ValidationError, document: Document) -> list[Mistake]:
+    """One mistake for each key that pydantic refuses; it has an error for each branch of a union."""
     kinds: dict[KeyPath, set[str]] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         kinds.setdefault(_key_path(detail["loc"], document.data, detail["type"]), set()).add(detail["type"])
@@ -229,7 +229,7 @@ def _schema_findings(error: ValidationError, document: Document) -> list[Mistake
 
 
 def _key_path(loc: tuple[int | str, ...], data: Any, kind: str) -> KeyPath:
-    """pydantic's location without the names of union branches, which are no keys."""
+    """pydantic's location as keys: it has the names of a union's branches in it, too."""
     path: list[str | int] = []
     value = data
     for part in loc:
@@ -255,7 +255,7 @@ def _schema_message(path: KeyPath, kinds: set[str], document: Document) -> str:
 
 
 def _problem_at(document: Document, mistake: Mistake, source: str) -> Problem:
-    """The mistake with its position: of the value or the key, or else of the section that it would be in."""
+    """The mistake with its position: of the value or of the key; when it has none, of its section."""
     path = mistake.path
     key, message = hide_secrets(".".join(map(str, path))), hide_secrets(_told(document, mistake))
     for length in range(len(path), 0, -1):
@@ -278,6 +278,8 @@ def _told(document: Document, mistake: Mistake) -> str:
 
 
 def _in_order(problems: list[Problem], sources: list[str]) -> tuple[Problem, ...]:
-    """The file's problems by line, then those of `--set` in the order of the arguments; none twice."""
+    """The problems of the file by line, then those of `--set` in the order of the arguments, each once."""
     unique = dict.fromkeys(problems)
-    return tuple(sorted(unique, key=lambda one: (sources.index(one.source), one.line or 0, one.column or 0)))
+    return tuple(
+        sorted(unique, key=lambda problem: (sources.index(problem.source), problem.line or 0, problem.column or 0))
+    )

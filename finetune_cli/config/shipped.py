@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from finetune_cli.config.text import single_problem
+from finetune_cli.system.places import in_home
 
 PREFIX = "builtin:"
 YAML_ENDINGS = (".yaml", ".yml")
@@ -23,7 +24,7 @@ def shipped_configs() -> dict[str, Path]:
 def config_file(name: Path | str) -> Path:
     """The file that a config's name stands for. Raises ConfigError for a builtin: that there is none of."""
     if not str(name).startswith(PREFIX):
-        return Path(name)
+        return in_home(name)
     found = shipped_configs().get(str(name))
     if found is None:
         raise single_problem(str(name), None, None, f"no such config. Allowed: {', '.join(shipped_configs())}")
@@ -32,4 +33,5 @@ def config_file(name: Path | str) -> Path:
 
 def names_a_config(name: Path | str) -> bool:
     """Whether a name that may stand for several things stands for a config."""
-    return str(name).startswith(PREFIX) or Path(name).suffix in YAML_ENDINGS or Path(name).is_file()
+    path = in_home(name)
+    return str(name).startswith(PREFIX) or path.suffix in YAML_ENDINGS or path.is_file()

@@ -1,4 +1,4 @@
-"""A config file as text, and text as a message may show it: read safely, secrets left out."""
+"""Reads a config file as text, and prepares text for messages: short, and without secrets."""
 
 import re
 from pathlib import Path
@@ -47,7 +47,7 @@ def is_run_config(path: Path) -> bool:
 
 
 def single_problem(source: str, line: int | None, column: int | None, message: str, key: str = "") -> ConfigError:
-    """The error for a mistake that leaves nothing else to look at."""
+    """The error for a mistake after which nothing else can be checked."""
     problem = Problem(source, line, column, key, message)
     return ConfigError(str(problem), (problem,))
 
@@ -90,8 +90,8 @@ def _decode(data: bytes, source: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = len(data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode("utf-8", "replace")) + 1
-        found = f"byte 0x{data[error.start]:02X} at offset {error.start} is not UTF-8"
-        raise single_problem(source, line, column, f"{found}. Allowed: UTF-8; save the file as UTF-8") from error
+        problem = f"byte 0x{data[error.start]:02X} at offset {error.start} is not UTF-8"
+        raise single_problem(source, line, column, f"{problem}. Allowed: UTF-8; save the file as UTF-8") from error
     bad = Reader.NON_PRINTABLE.search(text)
     if bad:
         start = text.rfind("\n", 0, bad.start()) + 1

@@ -3,7 +3,7 @@
 Why not `yaml.safe_load`: PyYAML reads YAML 1.1, where `5e-5` is text, `no` is False, `012` is 10 and `1:30` is 90,
 lets the last of two equal keys win, and expands aliases without bound. Here `5e-5` is a number, the others are text,
 and duplicate keys, keys that are not text, anchors, aliases, merge keys and tags are mistakes with a position.
-A mistake that does not stop the reading is noted and the rest is read on, so that all can be shown together.
+After most mistakes the reader goes on, so that all of them can be shown together.
 """
 
 import math
@@ -25,7 +25,7 @@ MAX_DIGITS = 400  # int() refuses more than 4,300, and nobody means so many
 KeyPath = tuple[str | int, ...]
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
-_REFUSED = "refused: "  # in front of what is wrong, in the tag of a node that has no value
+_REFUSED = "refused: "  # begins the tag of a node without value; the reason follows
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -40,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a key and its value stand; `text` is a scalar as it was written, None for a list or a mapping."""
+    """The places of a key and its value. text: a scalar as it was written; None for a list or a mapping."""
 
     key: Place
     value: Place
@@ -64,7 +64,7 @@ class FromEnvironment:
 
 @dataclass(slots=True)
 class Document:
-    """What was read.
+    """The values of a config file and their places.
 
     data: the plain values. spots: key path -> where it stands.
     unusable: key paths whose value was left out of `data` because a problem names it already.
@@ -94,9 +94,9 @@ class _CoreLoader(yaml.SafeLoader):
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
             self.get_event()
-            fault = "aliases (*) are not read here. Repeat the value, or quote the text"
+            reason = "aliases (*) are not read here. Repeat the value, or quote the text"
             # the stubs allow the C parser's marks, which this pure-Python loader does not make
-            return ScalarNode(_REFUSED + fault, "", event.start_mark, event.end_mark)  # type: ignore[arg-type]
+            return ScalarNode(_REFUSED + reason, "", event.start_mark, event.end_mark)  # type: ignore[arg-type]
         if self.depth == MAX_DEPTH:
             raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=event.start_mark)
         refused = "anchors (&)" if event.anchor else "tags (!)" if event.tag else None
@@ -179,7 +179,7 @@ def parse_value(text: str, source: str, path: KeyPath, environ: Mapping[str, str
 
 
 class _NodeReader:
-    """Turns composed nodes into plain values, and notes positions and problems on the way."""
+    """Turns YAML nodes into plain values, and keeps their places and problems."""
 
     def __init__(self, source: str, environ: Mapping[str, str], *, with_lines: bool = True):
         self.source = source
@@ -196,7 +196,7 @@ class _NodeReader:
         self.document.problems.append(Problem(place.source, place.line, place.column, key, message))
 
     def value(self, node: Node, path: KeyPath) -> Any:
-        """The plain value of a node; where it has none, `path` is marked unusable and None comes back."""
+        """The plain value of a node. When it has none, mark `path` as unusable and return None."""
         if node.tag.startswith(_REFUSED):
             self.problem(node.start_mark, path, node.tag.removeprefix(_REFUSED))
             self.document.unusable.add(path)
@@ -285,7 +285,7 @@ class _NodeReader:
         return values
 
     def key(self, node: Node, path: KeyPath, earlier: dict[str, Any]) -> str | None:
-        """The key's text; None, with the problem noted, for one that cannot be used."""
+        """The key's text; None, and a problem, for a key that cannot be used."""
         if node.tag.startswith(_REFUSED):
             self.problem(node.start_mark, path, node.tag.removeprefix(_REFUSED))
             return None
@@ -308,7 +308,7 @@ class _NodeReader:
 
 
 def _compose(text: str, source: str) -> Node | None:
-    """The root node; None for nothing but comments. ConfigError with one problem where the syntax is broken."""
+    """The root node; None for a file with only comments. ConfigError, with one problem, for broken syntax."""
     loader = _CoreLoader(text)
     try:
         return loader.get_single_node()
@@ -338,14 +338,14 @@ _HINTS = (
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
-    """What the parser said, in one line, and what to do about it."""
-    said = f"{error.context or ''} {error.problem or ''}"
+    """The parser's message in one line, and what to do about it."""
+    parser_message = f"{error.context or ''} {error.problem or ''}"
     mark = error.problem_mark
     line = text.split("\n")[mark.line] if mark and mark.line <= text.count("\n") else ""
     if mark and "\t" in (line[: mark.column + 1]):
         return "a tab stands here. Allowed: spaces; indent each level by two"
-    opened = ""
+    beginning = ""
     if error.context_mark and mark and error.context_mark.line != mark.line:
-        opened = f" (what began on line {error.context_mark.line + 1})"
-    hint = next((f". {hint}" for sign, hint in _HINTS if sign in said), "")
-    return f"not YAML: {shorten(error.problem or said, 100)}{opened}{hint}"
+        beginning = f" (what began on line {error.context_mark.line + 1})"
+    hint = next((f". {hint}" for sign, hint in _HINTS if sign in parser_message), "")
+    return f"not YAML: {shorten(error.problem or parser_message, 100)}{beginning}{hint}"

@@ -10,7 +10,8 @@ import numpy as np
 
 from finetune_cli.data.readers import Values
 from finetune_cli.errors import FinetuneError
-from finetune_cli.models.files import model_max_length, resolve_model
+from finetune_cli.models.facts import text_facts
+from finetune_cli.models.files import resolve_model
 
 WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
 PIECES_OF_A_WORD = 1.35  # WordPiece of BERT on English news and reviews, rounded up
@@ -52,7 +53,7 @@ def measured_lengths(sample: Sequence[Values], text: Sequence[str], model: str) 
     rows = [tuple(str(row.get(name) or "") for name in text) for row in sample]
     try:
         directory = resolve_model(model, offline=True, weights=False)
-        limit = model_max_length(directory)
+        limit = text_facts(directory).max_length
         counts, counted_by = _counted(rows, directory), "the model's own tokenizer"
     except (FinetuneError, OSError, ValueError):
         counts, counted_by, limit = [_estimate(texts) for texts in rows], None, USUAL_LIMIT

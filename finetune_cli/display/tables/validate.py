@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def validate_result(out: Output, path: Path, config: RunConfig | None, problems: Sequence[Problem]) -> None:
-    """The problems themselves are on stderr, as the error that they are."""
+    """The mistakes themselves are shown on stderr, as an error."""
     if out.as_json:
         import dataclasses
 
