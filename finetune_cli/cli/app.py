@@ -14,10 +14,10 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from finetune_cli.cli import compare, doctor, evaluate, init, predict, prepare, schema, train, validate
+from finetune_cli.cli import compare, doctor, evaluate, export, init, predict, prepare, schema, train, validate
 from finetune_cli.cli.completion import rejoin_words
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
-from finetune_cli.cli.options import Version
+from finetune_cli.cli.options import Version, with_flags_alone
 from finetune_cli.cli.start import Switches
 from finetune_cli.display.terminal import (
     OutputClosedError,
@@ -57,6 +57,7 @@ _add(train.train, "Fine-tune, and keep the best model with its scores.", train.E
 _add(evaluate.evaluate, "Score a split or a file; can be a gate for CI.", evaluate.EXAMPLES)
 _add(predict.predict, "Label a file, standard input or --text.", predict.EXAMPLES)
 _add(validate.validate, "Show every mistake in a config at once.", validate.EXAMPLES)
+_add(export.export, "Write the model for ONNX, OpenVINO, fp16 or int8, with proof.", export.EXAMPLES)
 _add(compare.compare, "Which run is better, and is the difference real.", compare.EXAMPLES)
 _add(init.init, "From your data to a commented config.", init.EXAMPLES)
 _add(schema.schema, "The config's fields, for editors and readers.", schema.EXAMPLES)
@@ -70,7 +71,7 @@ def main() -> int:
     open_streams()
     try:
         with stopping_at_once():
-            code = app(prog_name="finetune", standalone_mode=False, obj=switches)
+            code = app(with_flags_alone(sys.argv[1:]), prog_name="finetune", standalone_mode=False, obj=switches)
             sys.stdout.flush()
     except TyperException as err:
         show_error(usage_message(err), enabled=is_main_process())

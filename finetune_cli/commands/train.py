@@ -35,7 +35,7 @@ from finetune_cli.runs.parts import scored_splits
 from finetune_cli.runs.requirements import require_tools
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.scoring import score_prepared, scoring_rules
+from finetune_cli.runs.scoring import score_prepared, scoring_rules, warn_of_undefined
 from finetune_cli.runs.session import locked, read_report, recorded, run_differences
 from finetune_cli.runs.sharding import require_supported_launch
 from finetune_cli.runs.tracking import tracked
@@ -115,6 +115,7 @@ def _train_one(
         if not finished:
             started = _facts_at_start(context, checkpoint)
             with recorded(run, started) if state.is_main_process else nullcontext(started) as record:
+                warn_of_undefined(context)
                 with tracked(context, going_on=checkpoint is not None) as heard:
                     fitted = fit(replace(context, listen=heard), checkpoint)
                 give_back_freed_memory()  # activations and moments; the best model is read into memory next

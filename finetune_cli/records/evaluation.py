@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_cli.records.decision_rule import DecisionRule
 
 TOO_FEW_ROWS = "too few rows for an interval"
+MANY_CLASSES = 100  # above, a matrix of them and a probability for each of them in every row fill disks
 
 
 @dataclass(frozen=True)
@@ -149,13 +151,17 @@ class Answered:
     metrics: dict[str, MetricValue]
 
 
+_LEFT_OUT = ("decision", "choice", "answered", "gates", "confusion_cells")  # of the file, where there are none
+
+
 @dataclass(frozen=True)
 class EvalReport:
     """The scores of one split; `eval/<split>/metrics.json`.
 
     baseline: the same metrics for always answering the commonest training class (or set of them; in regression the
     mean). confusion: rows are true classes, columns predicted ones, in the order of `per_class`; empty in regression
-    and where a row may have several classes. collapsed: the class, or the classes as `a, b` or `no label`, that every
+    and where a row may have several classes. confusion_cells: the same above 100 classes, as (label, prediction, rows)
+    where there are any. collapsed: the class, or the classes as `a, b` or `no label`, that every
     row was given although the labels have others; None for a healthy model.
     decision: what the decision rule changes, where the model has one; all the other scores are those with it.
     choice: whether the model was chosen on these rows; None where that is not known. corrected: by metric, the scores
@@ -170,6 +176,7 @@ class EvalReport:
     baseline: dict[str, float]
     per_class: list[ClassScore] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
+    confusion_cells: list[tuple[int, int, int]] = field(default_factory=list)
     collapsed: str | None = None
     decision: DecisionEffect | None = None
     choice: Choice | None = None
@@ -182,7 +189,14 @@ class EvalReport:
         """What the baseline gives to every row, in words. Only with one class a row is there a confusion matrix."""
         if not self.per_class:
             return "the mean"
-        return "the commonest class" if self.confusion else "the commonest set of labels"
+        return "the commonest class" if self.confusion or self.confusion_cells else "the commonest set of labels"
+
+    def cells(self) -> Iterator[tuple[int, int, int]]:
+        """(label, answer, rows) of the confusion matrix where it is not 0, by class numbers; its largest part first of
+        many classes."""
+        yield from self.confusion_cells
+        for truth, counts in enumerate(self.confusion):
+            yield from ((truth, given, count) for given, count in enumerate(counts) if count)
 
     @property
     def shows_corrected(self) -> bool:
@@ -198,8 +212,7 @@ class EvalReport:
             metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
         if self.decision:
             fields["decision"] = self.decision.to_json()
-        optional = ("decision", "choice", "answered", "gates")
-        return {key: value for key, value in fields.items() if value or key not in optional}
+        return {key: value for key, value in fields.items() if value or key not in _LEFT_OUT}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> EvalReport:
@@ -214,6 +227,7 @@ class EvalReport:
         }
         choice = Choice(**value["choice"]) if value.get("choice") else None
         per_class = [ClassScore(**score) for score in value["per_class"]]
+        cells = [(truth, given, count) for truth, given, count in value.get("confusion_cells", ())]
         decision = DecisionEffect.from_json(value["decision"]) if value.get("decision") else None
-        read = {"metrics": metrics, "per_class": per_class, "decision": decision}
+        read = {"metrics": metrics, "per_class": per_class, "confusion_cells": cells, "decision": decision}
         return cls(**{**value, **read, "choice": choice, "corrected": corrected})

@@ -229,9 +229,9 @@ def _suspect_rows(answers: Answers, selection: Selection, raw: RawRows) -> list[
 
 
 def _pairs(report: EvalReport) -> list[tuple[str, str, int, float]]:
-    if len(report.confusion) <= MAX_MATRIX_CLASSES:
+    if len(report.confusion) <= MAX_MATRIX_CLASSES and not report.confusion_cells:
         return []
-    return confused_pairs(report.confusion, [score.label for score in report.per_class], MAX_PAIRS)
+    return confused_pairs(report.cells(), [score.label for score in report.per_class], MAX_PAIRS)
 
 
 def _classes_shown(per_class: list[ClassScore]) -> list[ClassScore]:

@@ -119,7 +119,11 @@ class TaskKind(ABC):
         return []
 
     def confusion(self, labels: Array, answers: Array, num_classes: int) -> list[list[int]]:
-        """Rows are labels, columns answers; empty where a row has not one class."""
+        """Rows are labels, columns answers; empty where a row has not one class, or where classes are many."""
+        return []
+
+    def confusion_cells(self, labels: Array, answers: Array, num_classes: int) -> list[tuple[int, int, int]]:
+        """(label, answer, rows), the most rows first: the cells that are not 0, where classes are many."""
         return []
 
     def with_threshold(self, answers: Array, number: int, above: BoolArray) -> Array:
