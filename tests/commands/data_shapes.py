@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import random
@@ -75,6 +76,18 @@ def parquet(rows: Sequence[dict[str, Any]]) -> Callable[[Path], Path]:
         return folder / "reviews.parquet"
 
     return write
+
+
+def json_array(folder: Path) -> Path:
+    path = folder / "reviews.json"
+    path.write_text(json.dumps([{"text": text, "label": name} for text, name in NAMED]), encoding="utf-8")
+    return path
+
+
+def packed(folder: Path) -> Path:
+    path = folder / "reviews.csv.gz"
+    path.write_bytes(gzip.compress(table(["text", "label"], NAMED)(folder).read_bytes()))
+    return path
 
 
 def old_macintosh(folder: Path) -> Path:
@@ -172,6 +185,21 @@ SHAPES: dict[str, Shape] = {
         CLASSES,
     ),
     "blanks around names": Shape(table([" text", "label "], NAMED), CLASSES),
+    "JSON array": Shape(json_array, CLASSES),
+    "vectors of 0 and 1": Shape(
+        lines([{"text": t, "labels": [int(name in y) for name in TAGS]} for t, y in TAGGED]),
+        {"task": "multilabel", "data.label": "labels", "data.labels": ("labels_1", "labels_2", "labels_3")},
+        asks=("data.labels",),
+    ),
+    "rows without a label": Shape(
+        table(["text", "label"], [(t, "" if n % 5 == 0 else y) for n, (t, y) in enumerate(NAMED)]),
+        {**CLASSES, "data.unlabelled": "drop"},
+    ),
+    "a few -1": Shape(
+        table(["text", "label"], [(t, -1 if n == 3 else y) for n, (t, y) in enumerate(reviews())]),
+        {**CLASSES, "data.unlabelled": "drop", "data.labels": None},
+    ),
+    "packed": Shape(packed, CLASSES),
     "old Macintosh": Shape(old_macintosh, CLASSES),
     "numbers with decimals": Shape(
         table(["text", "score"], SCORED), {"task": "regression", "data.text": "text", "data.label": "score"}

@@ -58,7 +58,9 @@ def data_section(draft: Draft, found: Found, roles: Roles, proof: Proof, lengths
     label: Any = roles.label if isinstance(roles.label, str) else list(roles.label)
     draft.put("label", label, roles.why["label"] + _class_counts(proof.classes), ask=roles.questions.get("label", ""))
     if roles.labels:
-        draft.put("labels", list(roles.labels), "negative numbers are classes", ask=roles.questions.get("labels", ""))
+        draft.put("labels", list(roles.labels), "in the order of their numbers", ask=roles.questions.get("labels", ""))
+    if roles.unlabelled:
+        draft.put("unlabelled", "drop", f"{roles.unlabelled:,} rows without a label are left out")
     if roles.id:
         draft.put("id", roles.id, roles.why["id"])
     draft.put("max_length", lengths.max_length, lengths.why)

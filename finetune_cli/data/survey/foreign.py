@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_cli.data.formats.tables import MAX_CELL_CHARACTERS
-from finetune_cli.data.readers import FORMATS
+from finetune_cli.data.readers import file_kind
 from finetune_cli.errors import DataError
 from finetune_cli.system.files import replacing
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LINES_ENDINGS = (".jsonl", ".ndjson", ".jsonlines")
 TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat", "")
-OFFICE_ENDINGS = (".xlsx", ".xls", ".ods", ".numbers")
 MARKS = (  # the longer ones first: UTF-32's begins as UTF-16's does
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -64,9 +63,9 @@ class Writing:
 
 def is_for_the_readers(path: Path, writing: Writing | None) -> bool:
     """Whether the readers take a file as it stands. writing: None for a form that is no plain text."""
-    ending = path.suffix.lower()
-    if writing is None or ending not in FORMATS:
-        return ending in FORMATS
+    ending, compression = file_kind(path)
+    if writing is None or compression or not ending:
+        return bool(ending)
     separator = {".csv": ",", ".tsv": "\t"}.get(ending)
     as_needed = writing.has_names and writing.is_tidy and writing.separator == separator
     return as_needed and writing.encoding in ("utf-8", "utf-8-sig")
@@ -78,8 +77,6 @@ def writing_of(path: Path, encoding: str | None = None) -> Writing | None:
     encoding: given by the user. Raises DataError for what is no table of rows at all.
     """
     ending = path.suffix.lower()
-    if ending in OFFICE_ENDINGS:
-        raise DataError(f"{path} is a spreadsheet. Save its sheet as CSV (UTF-8), and name that file.")
     if ending not in (*TABLE_ENDINGS, *LINES_ENDINGS):
         return None
     sure = True
