@@ -33,7 +33,7 @@ def evaluate_result(out: Output, report: EvalReport) -> None:
     out.table(
         ["class", "precision", "recall", "f1", "rows"],
         [
-            [one.label, f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", str(one.support)]
+            [one.label, f"{one.precision:.3f}", f"{one.recall:.3f}", one.shown("f1"), str(one.support)]
             for one in report.per_class
         ],
     )
