@@ -30,55 +30,45 @@ Runs = Annotated[
     ),
 ]
 
-ComparedSplit = Annotated[
-    str, options.option("--split", "The split whose scores are compared.", metavar="NAME", group=options.INPUT_GROUP)
-]
+ComparedSplit = Annotated[str, options.input_option("--split", "The split whose scores are compared.", metavar="NAME")]
 
 ComparedMetrics = Annotated[
-    list[str],
-    options.repeatable(
-        "--metric", "Compare this metric, not those of the runs. Repeatable.", metavar="NAME", group=options.INPUT_GROUP
-    ),
+    list[str], options.input_list("--metric", "Compare this metric, not those of the runs. Repeatable.", metavar="NAME")
 ]
 
 Html = Annotated[
     Path | None,
-    options.option(
+    options.output_option(
         "--html",
         "Write the comparison as a page, with the rows on which the runs disagree.",
         metavar="FILE",
-        group=options.OUTPUT_GROUP,
         show_default=False,
     ),
 ]
 
-Markdown = Annotated[
-    bool, options.option("--markdown", "Print tables ready to paste into a pull request.", group=options.OUTPUT_GROUP)
-]
+Markdown = Annotated[bool, options.output_option("--markdown", "Print tables ready to paste into a pull request.")]
 
 FailIfWorse = Annotated[
     list[str],
-    options.repeatable(
+    options.output_list(
         "--fail-if-worse",
         "Exit with 4 when a later run is significantly worse than the first on this metric. Repeatable.",
         metavar="NAME",
-        group=options.OUTPUT_GROUP,
     ),
 ]
 
 
 AllPairs = Annotated[
     bool,
-    options.option("--all-pairs", "Compare each run with each, not only with the first.", group=options.INPUT_GROUP),
+    options.input_option("--all-pairs", "Compare each run with each, not only with the first."),
 ]
 
 Planned = Annotated[
     float | None,
-    options.option(
+    options.output_option(
         "--plan",
         "Say how many rows or seeds this difference would need to be found.",
         metavar="DIFFERENCE",
-        group=options.OUTPUT_GROUP,
         show_default=False,
     ),
 ]

@@ -35,108 +35,89 @@ class Fitted(StrEnum):
     none = "none"
 
 
-Split = Annotated[str, options.option("--split", "The split to score.", metavar="NAME", group=options.INPUT_GROUP)]
+Split = Annotated[str, options.input_option("--split", "The split to score.", metavar="NAME")]
 
 Data = Annotated[
-    Path | None,
-    options.option(
-        "--data", "Score this labelled file in place of a split.", metavar="FILE", group=options.INPUT_GROUP
-    ),
+    Path | None, options.input_option("--data", "Score this labelled file in place of a split.", metavar="FILE")
 ]
 
 Gates = Annotated[
     list[str],
-    options.repeatable(
-        "--gate",
-        "Exit with 4 unless this holds, such as 'f1>=0.88' or 'f1.low>=0.85'. Repeatable.",
-        metavar="TEST",
-        group=options.OUTPUT_GROUP,
+    options.output_list(
+        "--gate", "Exit with 4 unless this holds, such as 'f1>=0.88' or 'f1.low>=0.85'. Repeatable.", metavar="TEST"
     ),
 ]
 
 Baseline = Annotated[
     str | None,
-    options.option(
+    options.output_option(
         "--baseline",
         "A run, or predictions file, scored on the same rows; for --max-drop.",
         metavar="RUN",
-        group=options.OUTPUT_GROUP,
         show_default=False,
     ),
 ]
 
 MaxDrops = Annotated[
     list[str],
-    options.repeatable(
+    options.output_list(
         "--max-drop",
         "Exit with 4 when this score is worse than the baseline's by more, such as f1=0.01. Repeatable.",
         metavar="NAME=NUMBER",
-        group=options.OUTPUT_GROUP,
     ),
 ]
 
 JUnit = Annotated[
     Path | None,
-    options.option(
-        "--junit",
-        "Write the gates as JUnit XML, for CI.",
-        metavar="FILE",
-        group=options.OUTPUT_GROUP,
-        show_default=False,
-    ),
+    options.output_option("--junit", "Write the gates as JUnit XML, for CI.", metavar="FILE", show_default=False),
 ]
 
 Fit = Annotated[
     list[Fitted],
-    options.repeatable(
+    options.run_list(
         "--fit",
         "Fit on the validation split how probabilities become answers, and store it beside the model, where evaluate "
         "and predict obey it; none removes it. Repeatable.",
         metavar="temperature|threshold|abstain|none",
-        group=options.RUN_GROUP,
     ),
 ]
 
 FitFor = Annotated[
     str | None,
-    options.option(
+    options.run_option(
         "--for",
         "The metric that --fit threshold is to be best for; by default evaluation.metric_for_best.",
         metavar="METRIC",
-        group=options.RUN_GROUP,
         show_default=False,
     ),
 ]
 
 MaxError = Annotated[
     float | None,
-    options.option(
+    options.run_option(
         "--max-error",
         "For --fit abstain: the share of the answers that may be wrong. Rows that are too unsure are not answered.",
         metavar="SHARE",
-        group=options.RUN_GROUP,
         show_default=False,
     ),
 ]
 
 Confidence = Annotated[
     float | None,
-    options.option(
+    options.run_option(
         "--confidence",
         "For --fit abstain: how sure it has to be that --max-error holds; by default 0.9.",
         metavar="P",
-        group=options.RUN_GROUP,
         show_default=False,
     ),
 ]
 
 ScoredConfidence = Annotated[
     float | None,
-    options.option(
+    options.output_option(
         "--min-confidence",
         "Score also the rows alone whose answer has at least this probability.",
         metavar="P",
-        group=options.OUTPUT_GROUP,
         show_default=False,
     ),
 ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from finetune_cli import __version__
-
-RUN_GROUP, INPUT_GROUP, OUTPUT_GROUP = "Run", "Input", "Output"  # headings of the help pages
 
 
 def argument(metavar: str, text: str) -> Any:
@@ -20,9 +19,13 @@ def option(names: str, text: str, *, group: str | None = None, metavar: str | No
     return typer.Option(*names.split(), metavar=metavar, help=text, rich_help_panel=group, **more)
 
 
-def repeatable(names: str, text: str, *, metavar: str, group: str) -> Any:
-    return option(names, text, group=group, metavar=metavar, default_factory=list, show_default=False)
+def repeatable(names: str, text: str, **more: Any) -> Any:
+    return option(names, text, default_factory=list, show_default=False, **more)
 
+
+run_option, run_list = partial(option, group="Run"), partial(repeatable, group="Run")
+input_option, input_list = partial(option, group="Input"), partial(repeatable, group="Input")
+output_option, output_list = partial(option, group="Output"), partial(repeatable, group="Output")
 
 Config = Annotated[Path, argument("CONFIG", "The YAML file that describes the run.")]
 Target = Annotated[
@@ -31,21 +34,15 @@ Target = Annotated[
 
 Overrides = Annotated[
     list[str],
-    repeatable(
-        "--set -s",
-        "Change a value of the config, such as training.batch_size=16. Repeatable.",
-        metavar="KEY=VALUE",
-        group=RUN_GROUP,
+    run_list(
+        "--set -s", "Change a value of the config, such as training.batch_size=16. Repeatable.", metavar="KEY=VALUE"
     ),
 ]
 OutputDir = Annotated[
-    str | None,
-    option("--output-dir", "The run directory, in place of the config's output_dir.", metavar="DIR", group=RUN_GROUP),
+    str | None, run_option("--output-dir", "The run directory, in place of the config's output_dir.", metavar="DIR")
 ]
-Offline = Annotated[bool, option("--offline", "Use only what is on this machine.", group=RUN_GROUP)]
-
-
-Json = Annotated[bool, option("--json", "Print the result as one JSON document.", group=OUTPUT_GROUP)]
+Offline = Annotated[bool, run_option("--offline", "Use only what is on this machine.")]
+Json = Annotated[bool, output_option("--json", "Print the result as one JSON document.")]
 Quiet = Annotated[bool, option("--quiet -q", "Only the result, warnings and errors.")]
 Verbose = Annotated[bool, option("--verbose -v", "Say more, and show the libraries' own warnings.")]
 Debug = Annotated[bool, option("--debug", "Show the traceback of every error.")]

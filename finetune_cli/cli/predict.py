@@ -49,61 +49,43 @@ Input = Annotated[
 
 MinConfidence = Annotated[
     float | None,
-    options.option(
-        "--min-confidence",
-        "Answer null where the probability of the answer is lower.",
-        metavar="P",
-        group=options.OUTPUT_GROUP,
-        show_default=False,
+    options.output_option(
+        "--min-confidence", "Answer null where the probability of the answer is lower.", metavar="P", show_default=False
     ),
 ]
 
-Texts = Annotated[
-    list[str], options.repeatable("--text", "Label this text. Repeatable.", metavar="TEXT", group=options.INPUT_GROUP)
-]
+Texts = Annotated[list[str], options.input_list("--text", "Label this text. Repeatable.", metavar="TEXT")]
 
 TextPairs = Annotated[
-    list[str],
-    options.repeatable(
-        "--text-pair", "The second text of a pair, one for each --text.", metavar="TEXT", group=options.INPUT_GROUP
-    ),
+    list[str], options.input_list("--text-pair", "The second text of a pair, one for each --text.", metavar="TEXT")
 ]
 
 BadRows = Annotated[
     OnBadRow,
-    options.option(
+    options.input_option(
         "--on-bad-row",
         "A row that cannot be used: stop there, leave it out, or answer null.",
         metavar="error|skip|null",
-        group=options.INPUT_GROUP,
     ),
 ]
 
 OutputFile = Annotated[
-    Path | None,
-    options.option("--output -o", "Write here, not to standard output.", metavar="FILE", group=options.OUTPUT_GROUP),
+    Path | None, options.output_option("--output -o", "Write here, not to standard output.", metavar="FILE")
 ]
 
 Format = Annotated[
     FileFormat | None,
-    options.option(
-        "--format",
-        "By default as the file name ends; jsonl without an ending.",
-        metavar="jsonl|csv|tsv|parquet",
-        group=options.OUTPUT_GROUP,
+    options.output_option(
+        "--format", "By default as the file name ends; jsonl without an ending.", metavar="jsonl|csv|tsv|parquet"
     ),
 ]
 
-Probabilities = Annotated[
-    bool, options.option("--probabilities", "Add the probability of each class.", group=options.OUTPUT_GROUP)
-]
+Probabilities = Annotated[bool, options.output_option("--probabilities", "Add the probability of each class.")]
 
 KeepColumns = Annotated[
     bool,
-    options.option(
-        "--keep-columns",
-        "Keep the columns of the input; one named like the answer's becomes NAME_input.",
-        group=options.OUTPUT_GROUP,
+    options.output_option(
+        "--keep-columns", "Keep the columns of the input; one named like the answer's becomes NAME_input."
     ),
 ]
 
@@ -130,7 +112,8 @@ def predict(
 ) -> None:
     """Label a file, standard input or --text, in the order the rows come in.
 
-    The id of a row is the column that data.id names, else a column id or idx, else the row's number from 0.
+    The id of a row is the column that data.id names, else a column id, else idx, else the row's number from 0: the
+    same as in evaluate. An empty cell is a bad row where data.id names its column, and passed over elsewhere.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug)
     check_target(target, overrides, output_dir)

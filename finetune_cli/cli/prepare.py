@@ -19,13 +19,8 @@ finetune prepare configs/mrpc.yaml -s data.max_length=64 --json"""
 
 Show = Annotated[
     int,
-    options.option(
-        "--show",
-        "Print the first N encoded rows as tokens.",
-        metavar="N",
-        group=options.OUTPUT_GROUP,
-        min=0,
-        show_default=False,
+    options.output_option(
+        "--show", "Print the first N encoded rows as tokens.", metavar="N", min=0, show_default=False
     ),
 ]
 

@@ -58,7 +58,7 @@ def train_seeds_on_several(config: RunConfig, num_processes: int, *, overwrite: 
 
     def train_one(one: RunConfig) -> TrainReport:
         run = RunDir(one.output_dir)
-        finished = run.read_record().get("status") == "finished"
+        finished = run.read_record().is_finished
         changes = [f"--set={key}={json.dumps(value)}" for key, _, value in config_diff(config, one)]
         code = launch(
             [argument for argument in arguments if argument != "--overwrite"] + changes,

@@ -13,8 +13,7 @@ import numpy as np
 
 from finetune_cli.config.fields import BootstrapConfig, RunConfig
 from finetune_cli.config.load import config_diff, to_yaml
-from finetune_cli.config.messages import did_you_mean
-from finetune_cli.errors import ConfigError, GateFailedError
+from finetune_cli.errors import ConfigError, GateFailedError, did_you_mean
 from finetune_cli.evaluation.comparison import (
     Difference,
     compare_predictions,
@@ -38,7 +37,7 @@ Side = list[ScoredRun]  # one run, or the runs of one setting with different see
 
 
 @dataclass(frozen=True)
-class Rules:
+class Scoring:
     """How all sides are scored, and the size, level and seed of the bootstrap that compares them."""
 
     metrics: tuple[str, ...]
@@ -76,27 +75,27 @@ def compare(
     first = groups[0][0]
     groups = [[run if run is first else pair_rows(first, run) for run in group] for group in groups]
     scored = [run for group in groups for run in group]
-    rules = _rules(scored, metrics, fail_if_worse)
+    scoring = _scoring(scored, metrics, fail_if_worse)
     sides = _sides(scored) if len(scored) == len(runs) else _seed_sides(groups)
-    shown = [_side(LETTERS[n] if n < len(LETTERS) else f"R{n + 1}", side, rules) for n, side in enumerate(sides)]
+    shown = [_side(LETTERS[n] if n < len(LETTERS) else f"R{n + 1}", side, scoring) for n, side in enumerate(sides)]
     names = [side.name for side in shown]
     pairs = list(combinations(range(len(sides)), 2)) if all_pairs else [(0, n) for n in range(1, len(sides))]
     report = CompareReport(
         split=split if any(run.config for run in scored) else None,
         n=len(first.ids),
-        level=rules.level,
-        samples=rules.samples,
+        level=scoring.level,
+        samples=scoring.samples,
         seeds=len(sides[0]) > 1,
         sides=shown,
         config_differences=_config_differences(sides, names),
-        comparisons=_comparisons(sides, names, pairs, rules, plan),
+        comparisons=_comparisons(sides, names, pairs, scoring, plan),
         family=len(pairs),
     )
     _require_none_worse(report, fail_if_worse, first=names[0])
     return report
 
 
-def _rules(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Sequence[str]) -> Rules:
+def _scoring(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Sequence[str]) -> Scoring:
     """The user's metrics, else those of the runs' configs, else the usual ones; the bootstrap of the first config."""
     kind, classes = runs[0].kind, runs[0].classes
     configs = [run.config for run in runs if run.config is not None]
@@ -110,11 +109,11 @@ def _rules(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Seq
             problem = f"loss is not kept by row; use {KIND_SPECS[kind].metric_of_loss}"
         if problem:
             option = "--fail-if-worse" if name in fail_if_worse else "--metric" if name in metrics else "metric"
-            choice = f"Allowed: {', '.join(allowed)}{did_you_mean(name, allowed)}"
+            choice = f"Allowed: {', '.join(allowed)}{did_you_mean(name, allowed, before='. ')}"
             raise ConfigError(f"{option} {name}: {problem}. {choice}")
     bootstrap = configs[0].evaluation.bootstrap if configs else BootstrapConfig()
     samples = bootstrap.samples or BootstrapConfig().samples  # switched off for single scores, but needed here
-    return Rules(tuple(names), kind, samples, bootstrap.level, configs[0].seed if configs else 0)
+    return Scoring(tuple(names), kind, samples, bootstrap.level, configs[0].seed if configs else 0)
 
 
 def _sides(runs: Sequence[ScoredRun]) -> list[Side]:
@@ -146,17 +145,19 @@ def _seeds(side: Side) -> list[int]:
     return [run.config.seed for run in side if run.config is not None]
 
 
-def _side(name: str, side: Side, rules: Rules) -> ComparedSide:
+def _side(name: str, side: Side, scoring: Scoring) -> ComparedSide:
     """A run's scores with their intervals; of several seeds the means, with Student's t intervals."""
     if len(side) == 1:
         return ComparedSide(
-            name, [side[0].name], _seeds(side), _with_intervals(side[0], rules), collapsed=_collapsed(side)
+            name, [side[0].name], _seeds(side), _with_intervals(side[0], scoring), collapsed=_collapsed(side)
         )
-    values = [metric_values(run, rules.metrics) for run in side]
-    of_rows = variances_over_rows(side, rules.metrics, samples=rules.samples, seed=rules.seed)
+    values = [metric_values(run, scoring.metrics) for run in side]
+    of_rows = variances_over_rows(side, scoring.metrics, samples=scoring.samples, seed=scoring.seed)
     summaries = {
-        metric: summarise_seeds([of_run[metric] for of_run in values], level=rules.level, row_variance=of_rows[metric])
-        for metric in rules.metrics
+        metric: summarise_seeds(
+            [of_run[metric] for of_run in values], level=scoring.level, row_variance=of_rows[metric]
+        )
+        for metric in scoring.metrics
     }
     return ComparedSide(
         name,
@@ -172,20 +173,20 @@ def _collapsed(side: Side) -> dict[str, str]:
     return {run.name: run.collapsed for run in side if run.collapsed is not None}
 
 
-def _with_intervals(run: ScoredRun, rules: Rules) -> dict[str, MetricValue]:
+def _with_intervals(run: ScoredRun, scoring: Scoring) -> dict[str, MetricValue]:
     """The intervals are those that `finetune evaluate` printed: drawn with the run's own seed."""
     found: dict[str, MetricValue] = {}
-    for names, of_probabilities in metric_parts(rules.metrics):
+    for names, of_probabilities in metric_parts(scoring.metrics):
         found |= scored_metrics(
             names,
             labels=run.labels,
             scores=run.scores(of_probabilities=of_probabilities),
-            kind=rules.kind,
-            samples=rules.samples,
-            level=rules.level,
+            kind=scoring.kind,
+            samples=scoring.samples,
+            level=scoring.level,
             seed=run.config.seed if run.config is not None else 0,
         )
-    return {name: found[name] for name in rules.metrics}
+    return {name: found[name] for name in scoring.metrics}
 
 
 def _metric_value(value: float, low: float, high: float) -> MetricValue:
@@ -193,11 +194,11 @@ def _metric_value(value: float, low: float, high: float) -> MetricValue:
 
 
 def _comparisons(
-    sides: Sequence[Side], names: Sequence[str], pairs: Sequence[tuple[int, int]], rules: Rules, plan: float | None
+    sides: Sequence[Side], names: Sequence[str], pairs: Sequence[tuple[int, int]], scoring: Scoring, plan: float | None
 ) -> list[Comparison]:
     """The second side of each pair against its first, one metric after the other; p values adjusted for the pairs."""
-    found = [_differences(sides[a], sides[b], rules) for a, b in pairs]
-    adjusted = {name: holm([one[name].p_value for one in found]) for name in rules.metrics}
+    found = [_differences(sides[a], sides[b], scoring) for a, b in pairs]
+    adjusted = {name: holm([one[name].p_value for one in found]) for name in scoring.metrics}
     return [
         _comparison(
             found[number][name],
@@ -205,24 +206,24 @@ def _comparisons(
             (sides[b], names[b]),
             p_adjusted=adjusted[name][number],
             family=len(pairs),
-            level=rules.level,
+            level=scoring.level,
             plan=plan,
         )
         for number, (a, b) in enumerate(pairs)
-        for name in rules.metrics
+        for name in scoring.metrics
     ]
 
 
-def _differences(first: Side, other: Side, rules: Rules) -> dict[str, Difference]:
+def _differences(first: Side, other: Side, scoring: Scoring) -> dict[str, Difference]:
     differences: dict[str, Difference] = {}
-    for names, of_probabilities in metric_parts(rules.metrics):
+    for names, of_probabilities in metric_parts(scoring.metrics):
         runs_a, runs_b = ([run.scores(of_probabilities=of_probabilities) for run in side] for side in (first, other))
         common: dict[str, Any] = {
             "labels": first[0].labels,
-            "kind": rules.kind,
-            "samples": rules.samples,
-            "level": rules.level,
-            "seed": rules.seed,
+            "kind": scoring.kind,
+            "samples": scoring.samples,
+            "level": scoring.level,
+            "seed": scoring.seed,
         }
         if len(first) == 1:
             differences |= compare_predictions(names, scores_a=runs_a[0], scores_b=runs_b[0], **common)

@@ -15,21 +15,20 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from finetune_cli.commands.seeds import seed_config
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.data.batching import TrainingRows
 from finetune_cli.data.order import RowOrder, split_update
-from finetune_cli.data.prepared import PreparedData, PreparedSplit
+from finetune_cli.data.prepared import PreparedSplit
 from finetune_cli.errors import ConfigError, RunFailedError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.records.training import DryRunReport
-from finetune_cli.runs.fit import OPTIMIZER_ARGUMENTS, build_run_optimizer, new_accelerator, rows_at_once
-from finetune_cli.runs.parts import Parts, build_batches, build_objective, build_parts, scored_splits
+from finetune_cli.runs.context import RunContext
+from finetune_cli.runs.fit import new_accelerator
+from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts, rows_at_once, scored_splits
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
 from finetune_cli.system.launching import join_group, launched_processes
 from finetune_cli.system.provenance import peak_memory_bytes
 from finetune_cli.training.guards import clip_gradients
-from finetune_cli.training.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +66,12 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
     join_group()
     if left_out := sorted(one.training.trainer_args.keys() - APPLIED_ARGUMENTS):
         logger.warning("Left out of this measurement, as the Trainer alone can do it: %s", ", ".join(left_out))
+    rules = scoring_rules(one, prepared)
+    context = RunContext(RunDir(one.output_dir), one, prepared, rules, offline, listen=lambda event: None)
     asked = rows = rows_at_once(one)
     while True:
         try:
-            report = _measure(_build(one, prepared, rows, offline=offline), num_runs=len(seeds or (one.seed,)))
+            report = _measure(build_parts(context, rows), num_runs=len(seeds or (one.seed,)))
         except RuntimeError as err:
             if not should_reduce_batch_size(err):
                 raise
@@ -96,20 +97,14 @@ def _say_what_fits(config: RunConfig, asked: int, rows: int) -> None:
     logger.warning("Out of memory with %d rows at once; %d fit, and the run would take that many.", asked, rows)
 
 
-def _build(config: RunConfig, prepared: PreparedData, micro_batch_size: int, *, offline: bool) -> Parts:
-    rules = scoring_rules(config, prepared)
-    run = RunDir(config.output_dir)
-    return build_parts(run, config, prepared, rules, micro_batch_size, StopRequest(), offline, lambda event: None)
-
-
 def _measure(parts: Parts, *, num_runs: int) -> DryRunReport:
     updater = Updater(parts)
     longest = _longest_rows(parts.order)
     updater.seconds(longest)
     seconds_longest = updater.seconds(longest)  # once more: by now the optimizer holds its averages
     seconds = [updater.seconds(rows) for rows in _typical_updates(parts.order)]
-    evaluation_seconds = sum(_evaluation_seconds(parts, split) for split in scored_splits(parts.prepared))
-    cadence, model = parts.monitor.cadence, parts.model
+    evaluation_seconds = sum(_evaluation_seconds(parts, split) for split in scored_splits(parts.context.prepared))
+    cadence, model = parts.cadence, parts.model
     evaluations = -(-cadence.num_updates // (cadence.evaluate_every or cadence.updates_per_epoch)) + 1
     on_cuda = parts.device.type == "cuda"
     return DryRunReport(
@@ -140,12 +135,7 @@ class Updater:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.accelerator = new_accelerator(parts.mixed_precision)
-        optimizer = build_run_optimizer(parts)
-        self.model, self.optimizer = self.accelerator.prepare(parts.model, optimizer)
-        rows = build_batches(parts).dataset
-        assert isinstance(rows, TrainingRows)
-        self.rows = rows
-        self.objective = build_objective(parts.config, parts.prepared)
+        self.model, self.optimizer = self.accelerator.prepare(parts.model, parts.optimizer)
 
     def seconds(self, rows: np.ndarray) -> float:
         """The time of one update on these rows, until the device has done it."""
@@ -155,8 +145,8 @@ class Updater:
             rows, micro_batch_size=self.parts.micro_batch_size, num_processes=1, process_index=0
         )
         for micro_batch in micro_batches:
-            batch = send_to_device(self.rows.__getitems__(micro_batch), self.parts.device, non_blocking=True)
-            self.accelerator.backward(self.objective(self.model, batch))
+            batch = send_to_device(self.parts.rows.__getitems__(micro_batch), self.parts.device, non_blocking=True)
+            self.accelerator.backward(self.parts.objective(self.model, batch))
         clip_gradients(self.accelerator, self.model, self.optimizer, max_norm=self.parts.config.training.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -177,11 +167,11 @@ def _typical_updates(order: RowOrder) -> Sequence[np.ndarray]:
 
 def _evaluation_seconds(parts: Parts, name: str) -> float:
     """The time to score a split during training, from some of its rows and its number of tokens."""
-    split = parts.prepared.splits[name]
+    prepared = parts.context.prepared
+    split = prepared.splits[name]
     some = FirstRows.of(split)
     began = time.perf_counter()
-    pad_token_id = parts.prepared.pad_token_id
-    predict_logits(parts.model, some, pad_token_id=pad_token_id, device=parts.device)
+    predict_logits(parts.model, some, pad_token_id=prepared.pad_token_id, device=parts.device)
     return (time.perf_counter() - began) * float(split.offsets[-1]) / float(some.offsets[-1])
 
 

@@ -13,16 +13,17 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from finetune_cli.data.readers import BadRow, GoodRow, Row, Values
+from finetune_cli.data.row_ids import row_id
 from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import predictions
 from finetune_cli.models import building, files
-from finetune_cli.predictions.input import Input, open_rows, row_id, with_own_columns
-from finetune_cli.predictions.read_ahead import read_ahead
+from finetune_cli.predictions.input import Input, open_rows, with_own_columns
 from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.runs.decisions import require_possible
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
+from finetune_cli.system.read_ahead import read_ahead
 from finetune_cli.training.precision import available_device, inference_dtype
 
 logger = logging.getLogger(__name__)

@@ -9,20 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 from finetune_cli.config.fields import BootstrapConfig, RunConfig
 from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, RunFailedError, SeedsFailedError
 from finetune_cli.evaluation.comparison import summarise_seeds
 from finetune_cli.records.evaluation import EvalReport, MetricValue
-from finetune_cli.records.training import SeedScore, SeedsReport, SeedStarted, SplitSummary, TrainReport
+from finetune_cli.records.run import RunRecord
+from finetune_cli.records.training import Listener, SeedScore, SeedsReport, SeedStarted, SplitSummary, TrainReport
+from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.gates import check_gates, parse_gates, require_passed
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.scored_runs import pair_rows, read_scored_run, variances_over_rows
+from finetune_cli.runs.scored_runs import variances_over_rows
 from finetune_cli.runs.session import locked, recorded, run_differences
 from finetune_cli.system.files import replacing, write_json
-from finetune_cli.system.launching import is_main_process, launched_processes
+from finetune_cli.system.launching import is_main_process, join_group, launched_processes
 from finetune_cli.tasks import KIND_SPECS
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def train_seeds(
     train_one: Callable[[RunConfig], TrainReport],
     *,
     overwrite: bool = False,
-    listen: Callable[[Any], None] = lambda event: None,
+    listen: Listener = lambda event: None,
 ) -> SeedsReport:
     """Train once with each of `training.seeds`, into `seed-N` of the run directory; write and return the summary.
 
@@ -46,8 +47,8 @@ def train_seeds(
     with locked(run) if main else nullcontext():
         if main:
             _open(run, config, overwrite=overwrite)
-        facts = {"seeds": list(config.training.seeds or ())}
-        with _session(run, facts) if main else nullcontext({}) as record:
+        started = RunRecord(seeds=list(config.training.seeds or ()))
+        with _session(run, started) if main else nullcontext(started) as record:
             runs, failed = _train_all(config, train_one, listen)
             report = summarise(config, runs, failed)
             if main:
@@ -59,7 +60,7 @@ def train_seeds(
                     report,
                 )
             if not all(outcome.passed for outcome in report.gates):
-                record["exit_code"] = ExitCode.GATE_FAILED
+                record.exit_code = ExitCode.GATE_FAILED
     require_passed(report.gates, f"the means over {len(report.seeds)} seeds", report)
     return report
 
@@ -107,12 +108,13 @@ def _scores_of(run: TrainReport, split: str) -> EvalReport:
 
 def _row_variances(config: RunConfig, runs: dict[int, TrainReport], split: str) -> dict[str, float]:
     """The variance of each score's mean over seeds that comes from the choice of rows, from the runs' predictions."""
-    scored = [read_scored_run(str(run.run_dir), split) for run in runs.values()]
-    paired = [scored[0], *(pair_rows(scored[0], other) for other in scored[1:])]
-    of_loss = KIND_SPECS[scored[0].kind].metric_of_loss
+    if launched_processes() > 1:
+        join_group().wait_for_everyone()  # the main process writes them
+    answers = [read_answers(RunDir(run.run_dir).evaluation(split) / "predictions.jsonl") for run in runs.values()]
+    of_loss = KIND_SPECS[answers[0].kind].metric_of_loss
     names = [name for name in config.evaluation.metrics if name != "loss"]
     samples = config.evaluation.bootstrap.samples or BootstrapConfig().samples
-    found = variances_over_rows(paired, list(dict.fromkeys([*names, of_loss])), samples=samples, seed=config.seed)
+    found = variances_over_rows(answers, list(dict.fromkeys([*names, of_loss])), samples=samples, seed=config.seed)
     return {**found, "loss": found[of_loss]}
 
 
@@ -131,11 +133,11 @@ def _score(values: dict[int, float], row_variance: float, level: float) -> SeedS
     return SeedScore(found.mean, found.sd, found.low, found.high, values)
 
 
-def _session(run: RunDir, facts: dict[str, Any]) -> AbstractContextManager[dict[str, Any]]:
+def _session(run: RunDir, started: RunRecord) -> AbstractContextManager[RunRecord]:
     """run.json and run.log of the whole; those of a run that has finished all these seeds before stay as they are."""
-    record = run.read_record()
-    finished = record.get("status") == "finished" and record.get("seeds") == facts["seeds"]
-    return nullcontext({}) if finished else recorded(run, facts)
+    before = run.read_record()
+    finished = before.is_finished and before.seeds == started.seeds
+    return nullcontext(started) if finished else recorded(run, started)
 
 
 def _open(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
@@ -155,7 +157,7 @@ def _open(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
 
 def _require_same_runs(run: RunDir, config: RunConfig) -> None:
     there = load_config(run.config)
-    differences = run_differences(there, config, but=("training.seeds",))
+    differences = run_differences(there, config, ignore=("training.seeds",))
     left_out = [seed for seed in there.training.seeds or () if seed not in (config.training.seeds or ())]
     if left_out:
         differences.append(f"  training.seeds: {_listed(left_out)} left out; finished seeds are not trained again")
@@ -168,7 +170,7 @@ def _require_same_runs(run: RunDir, config: RunConfig) -> None:
 
 
 def _train_all(
-    config: RunConfig, train_one: Callable[[RunConfig], TrainReport], listen: Callable[[Any], None]
+    config: RunConfig, train_one: Callable[[RunConfig], TrainReport], listen: Listener
 ) -> tuple[dict[int, TrainReport], dict[int, str]]:
     """The reports of the seeds that finished, and the errors of those that failed."""
     runs: dict[int, TrainReport] = {}

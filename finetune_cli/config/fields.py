@@ -1,4 +1,4 @@
-"""Every field of the config, its type, its default and one line about it (DESIGN section 2). Imports pydantic alone.
+"""Every field of the config, its type, its default and one line about it. Imports pydantic alone.
 
 Values are strict: text is not turned into numbers, nor `true` into 1. `config.load_config` fills in what the task
 knows before these models see the values, so a field without a default is never None here.
@@ -169,7 +169,9 @@ class DataConfig(Section):
         ]
         | None
     ) = Field(None, description="Class names in the order of their numbers; null: as the data say.")
-    id: Text | None = Field(None, description="A column that names each row in the predictions; null: row numbers.")
+    id: Text | None = Field(
+        None, description="The column with each row's id in the predictions; null: id, else idx, else the row number."
+    )
     max_length: Annotated[int, Field(ge=4), Allowed("a whole number from 4")] | None = Field(
         None, description="Longest input in tokens, special tokens included; null: the model's own limit."
     )

@@ -12,12 +12,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.messages import allowed, did_you_mean, field_at, unknown_key, wrong_value
+from finetune_cli.config.messages import allowed, field_at, unknown_key, wrong_value
 from finetune_cli.config.rules import RULES
-from finetune_cli.config.rules.finding import Finding, Unusable
+from finetune_cli.config.rules.mistake import Mistake, Unusable
 from finetune_cli.config.text import hide_secrets, read_text, shorten
 from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, is_plain_text, parse_value, parse_yaml
-from finetune_cli.errors import ConfigError, Problem
+from finetune_cli.errors import ConfigError, Problem, did_you_mean
 from finetune_cli.tasks import TASKS, TaskSpec
 
 __all__ = ["RunConfig", "config_diff", "leaves", "load_config", "to_yaml"]
@@ -119,16 +119,16 @@ def _default(section: dict[str, Any], key: str, value: Any) -> Any:
 
 def _validate(document: Document, source: str) -> tuple[RunConfig | None, list[Problem]]:
     """The config where it is right; the problems of types, ranges and names, then those of the rules."""
-    findings: list[Finding] = []
+    mistakes: list[Mistake] = []
     config = None
     try:
         config = RunConfig.model_validate(document.data)
     except ValidationError as error:
-        findings += _schema_findings(error, document)
+        mistakes += _schema_findings(error, document)
     task = document.data.get("task")
     if isinstance(task, str) and task and task not in TASKS:
-        findings.append(Finding(("task",), _unknown_task(task)))
-    bad = document.unusable | {finding.path for finding in findings}
+        mistakes.append(Mistake(("task",), _unknown_task(task)))
+    bad = document.unusable | {mistake.path for mistake in mistakes}
 
     def get(key: str) -> Any:
         path = tuple(key.split("."))
@@ -138,11 +138,11 @@ def _validate(document: Document, source: str) -> tuple[RunConfig | None, list[P
 
     for rule in RULES:
         with suppress(Unusable):
-            findings.extend(rule(get))
+            mistakes.extend(rule(get))
     problems = [
-        _problem_at(document, finding, source)
-        for finding in findings
-        if not any(_within(finding.path, other) for other in document.unusable)
+        _problem_at(document, mistake, source)
+        for mistake in mistakes
+        if not any(_within(mistake.path, other) for other in document.unusable)
     ]
     return config, problems
 
@@ -163,17 +163,19 @@ def _value_or_default(data: dict[str, Any], path: KeyPath) -> Any:
 
 
 def _unknown_task(task: str) -> str:
-    return f"{shorten(task)!r} is not a task. Allowed: {', '.join(TASKS)}{did_you_mean(task.lower(), TASKS)}"
+    return (
+        f"{shorten(task)!r} is not a task. Allowed: {', '.join(TASKS)}{did_you_mean(task.lower(), TASKS, before='. ')}"
+    )
 
 
-def _schema_findings(error: ValidationError, document: Document) -> list[Finding]:
-    """One finding for each key that pydantic complains about; the branches of a union are one complaint."""
+def _schema_findings(error: ValidationError, document: Document) -> list[Mistake]:
+    """One mistake for each key that pydantic complains about; the branches of a union are one complaint."""
     kinds: dict[KeyPath, set[str]] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         kinds.setdefault(_key_path(detail["loc"], document.data, detail["type"]), set()).add(detail["type"])
     outer = {path for path in kinds for other in kinds if other != path and _within(other, path)}
     return [
-        Finding(path, _schema_message(path, kinds[path], document), at_key="extra_forbidden" in kinds[path])
+        Mistake(path, _schema_message(path, kinds[path], document), at_key="extra_forbidden" in kinds[path])
         for path in kinds
         if path not in outer
     ]
@@ -207,14 +209,14 @@ def _schema_message(path: KeyPath, kinds: set[str], document: Document) -> str:
     return wrong_value(value, spot.text if spot else None, kinds, info)
 
 
-def _problem_at(document: Document, finding: Finding, source: str) -> Problem:
-    """The finding with its position: of the value or the key, or else of the section that it would be in."""
-    path = finding.path
-    key, message = hide_secrets(".".join(map(str, path))), hide_secrets(finding.message)
+def _problem_at(document: Document, mistake: Mistake, source: str) -> Problem:
+    """The mistake with its position: of the value or the key, or else of the section that it would be in."""
+    path = mistake.path
+    key, message = hide_secrets(".".join(map(str, path))), hide_secrets(mistake.message)
     for length in range(len(path), 0, -1):
         spot = document.spots.get(path[:length])
         if spot is not None:
-            place = spot.value if length == len(path) and not finding.at_key else spot.key
+            place = spot.value if length == len(path) and not mistake.at_key else spot.key
             return Problem(place.source, place.line, place.column, key, message)
     return Problem(source, 1, 1, key, message)
 

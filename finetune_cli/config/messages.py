@@ -1,8 +1,7 @@
 """What is wrong with one key, in words: what was found, what is allowed, what was probably meant."""
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -12,6 +11,7 @@ from finetune_cli.config.fields import Allowed, HubConfig, RunConfig, Section
 from finetune_cli.config.text import shorten
 from finetune_cli.config.trainer_args import MANAGED, OURS, PASSED
 from finetune_cli.config.yaml_source import KeyPath
+from finetune_cli.errors import did_you_mean
 
 # Names that other tools and scripts use -> ours; a value with a blank in it is a sentence. The names of
 # TrainingArguments are in trainer_args.
@@ -94,12 +94,6 @@ BY_SECTION = {
 }
 
 
-def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """`. Did you mean x?`, or nothing when no choice is near."""
-    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
-    return f". Did you mean {close[0]}?" if close else ""
-
-
 def unknown_key(section: KeyPath, key: str) -> str:
     """The message for a key that `section` does not have."""
     name = ".".join(map(str, section))
@@ -114,7 +108,7 @@ def unknown_key(section: KeyPath, key: str) -> str:
         return f"belongs under training.trainer_args. Write training.trainer_args.{key}"
     if key in MANAGED:
         return f"cannot be set: {MANAGED[key]}. Take it out"
-    close = did_you_mean(key, fields) or did_you_mean(key, {path[-1]: path for path in _all_keys()})
+    close = did_you_mean(key, fields, before=". ") or did_you_mean(key, {path[-1] for path in _all_keys()}, before=". ")
     return f"unknown key. Allowed{f' in {name}' if name else ''}: {', '.join(fields)}{close}"
 
 
@@ -183,7 +177,7 @@ def wrong_value(value: Any, written: str | None, kinds: set[str], info: FieldInf
     written: the scalar as it stands in the source. kinds: the types of pydantic's errors for it.
     """
     words = [word for word in allowed(info).replace(", or ", ", ").split(", ") if " " not in word]
-    hint = did_you_mean(value, words) if isinstance(value, str) and "literal_error" in kinds else ""
+    hint = did_you_mean(value, words, before=". ") if isinstance(value, str) and "literal_error" in kinds else ""
     if not hint and isinstance(value, str) and value:
         hint = _as_section_or_list(value, info)
     return f"{_found(value, written, kinds)}. Allowed: {allowed(info)}{hint}"

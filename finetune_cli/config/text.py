@@ -1,12 +1,11 @@
 """A config file as text, and text as a message may show it: read safely, secrets left out."""
 
-import difflib
 import re
 from pathlib import Path
 
 from yaml.reader import Reader
 
-from finetune_cli.errors import ConfigError, Problem
+from finetune_cli.errors import ConfigError, Problem, did_you_mean
 
 MAX_BYTES = 1_000_000
 
@@ -67,8 +66,7 @@ def _similar_file(path: Path) -> str:
         names = [other.name for other in path.parent.iterdir() if other.suffix in (".yaml", ".yml")]
     except OSError:
         return f" The directory {path.parent} cannot be read either."
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f" Did you mean {path.parent / close[0]}?" if close else ""
+    return did_you_mean(path.name, names, shown=path.parent.joinpath)
 
 
 def _decode(data: bytes, source: str) -> str:

@@ -5,12 +5,12 @@ have no effect; PASSED is handed on. `TrainingArguments` itself checks next to n
 names and values are checked here. A test compares the three groups with the installed version.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from finetune_cli.config.text import shorten
+from finetune_cli.errors import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,5 +253,5 @@ def argument_problem(name: str, value: Any) -> str | None:
 
 def _similar(name: str, choices: Sequence[str]) -> str:
     """`. Did you mean x?`: a choice that begins with the name, else the nearest one, else nothing."""
-    close = [choice for choice in choices if choice.startswith(name)] or difflib.get_close_matches(name, choices, n=1)
-    return f". Did you mean {close[0]}?" if close else ""
+    meant = next((choice for choice in choices if choice.startswith(name)), name)
+    return did_you_mean(meant, choices, before=". ")

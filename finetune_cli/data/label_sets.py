@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.checks.findings import ROWS_SHOWN, row_list
+from finetune_cli.data.checks.findings import Tally
 from finetune_cli.data.label_cells import split_names
 from finetune_cli.data.labels import ClassLabels, NumberLabels
 from finetune_cli.errors import DataError
+from finetune_cli.records.preparation import row_list
 from finetune_cli.tasks import KIND_SPECS, Kind
 
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
@@ -76,8 +77,8 @@ class LabelSets:
         self.cells = _NameLists(where, column) if isinstance(column, str) else _FlagColumns(where, column)
         self.sets: list[frozenset[int]] = []
         self.counts_of_sets: list[int] = []
-        self.num_rows = self.num_blank = self.num_missing = 0
-        self.missing_rows: list[int] = []
+        self.num_rows = self.num_blank = 0
+        self.missing = Tally()
         self._codes: dict[frozenset[int], int] = {}
 
     def add(self, row: int, value: Any) -> int:
@@ -86,9 +87,7 @@ class LabelSets:
         self.num_blank += value == ""
         members = self.cells.members(row, value)
         if members is None:
-            self.num_missing += 1
-            if len(self.missing_rows) < ROWS_SHOWN:
-                self.missing_rows.append(row)
+            self.missing.add(row)
             members = frozenset()
         code = self._codes.setdefault(members, len(self.sets))
         if code == len(self.sets):
@@ -106,10 +105,10 @@ class LabelSets:
 
         Raises DataError for a class that is not in `names`, and for rows without labels.
         """
-        if may_be_unlabelled and self.num_rows == self.num_missing + self.num_blank:
+        if may_be_unlabelled and self.num_rows == self.missing.count + self.num_blank:
             return None
-        if self.num_missing:
-            rows = row_list([row + 1 for row in self.missing_rows], self.num_missing)
+        if self.missing.count:
+            rows = row_list(self.missing.rows, self.missing.count)
             raise self.cells.error(
                 f"expected labels in each row, found null in {rows}. Label or remove them; a row to which no class "
                 f"applies has an empty list."

@@ -6,7 +6,6 @@ distinct values are judged and every code gets its class number. So one pass is 
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -15,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.checks.findings import ROWS_SHOWN, row_list
-from finetune_cli.errors import DataError
+from finetune_cli.data.checks.findings import ROWS_SHOWN, Tally
+from finetune_cli.errors import DataError, did_you_mean
+from finetune_cli.records.preparation import row_list
 
 MAX_DISTINCT = 10_000  # more are hardly classes; keeps memory constant when the wrong column is named
 WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)
@@ -178,16 +178,14 @@ class NumberLabels:
     def __init__(self, where: str, column: str) -> None:
         self.where = where
         self.column = column
-        self.num_rows = self.num_missing = self.num_unlabelled = 0
-        self.missing_rows: list[int] = []
+        self.num_rows = self.num_unlabelled = 0
+        self.missing = Tally()
 
     def add(self, row: int, value: Any) -> float:
         """The value as a float; NaN for a missing one, which `check` judges once all rows are read."""
         self.num_rows += 1
         if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-            self.num_missing += 1
-            if len(self.missing_rows) < ROWS_SHOWN:
-                self.missing_rows.append(row)
+            self.missing.add(row)
             return math.nan
         try:
             number = float(value) if not isinstance(value, bool) and "_" not in str(value) else math.nan
@@ -200,10 +198,10 @@ class NumberLabels:
 
     def check(self, *, may_be_unlabelled: bool) -> bool:
         """Whether the split has labels. Raises DataError when some rows, or all but without leave, have none."""
-        if may_be_unlabelled and self.num_rows in (self.num_missing, self.num_unlabelled):
+        if may_be_unlabelled and self.num_rows in (self.missing.count, self.num_unlabelled):
             return False
-        if self.num_missing:
-            rows = row_list([row + 1 for row in self.missing_rows], self.num_missing)
+        if self.missing.count:
+            rows = row_list(self.missing.rows, self.missing.count)
             raise self._error(f"expected a number in each row, found none in {rows}. Label or remove them.")
         return True
 
@@ -224,8 +222,7 @@ def _rows(entries: Sequence[_Value]) -> str:
 
 def _described(entry: _Value, names: Sequence[str]) -> str:
     shown = ", ".join(names[:20]) + (f" ... ({len(names)} in all)" if len(names) > 20 else "")
-    close = difflib.get_close_matches(str(entry.value).strip(), names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(str(entry.value).strip(), names, shown=repr)
     return f"{entry.value!r} in {_rows([entry])}. The classes are: {shown}.{hint}"
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 import shutil
 import tempfile
 import time
@@ -25,11 +24,13 @@ import numpy as np
 from finetune_cli.data.tokenization import EncodedBatch
 from finetune_cli.errors import DataError, RunFailedError
 from finetune_cli.models.files import pad_token_id
+from finetune_cli.records.preparation import PrepareReport
+from finetune_cli.system.files import sync_directory, sync_file
 from finetune_cli.tasks import Kind
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3  # to be raised when files or report change, and when the data checks find other things
+FORMAT = 4  # to be raised when files or report change, and when the data checks find other things
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
 NPY_HEADER_BYTES = 128
@@ -104,14 +105,14 @@ class PreparedData:
     """The tokenised splits of a data set and what is known of them.
 
     key: equal when data, tokenizer and text settings are equal. label_names: classes in the order of their numbers, or
-    None in regression. report: what the manifest says, for people and for run.json.
+    None in regression. report: what `prepare` says of them.
     """
 
     directory: Path
     key: str
     splits: dict[str, PreparedSplit]
     label_names: tuple[str, ...] | None
-    report: dict[str, Any]
+    report: PrepareReport
 
     @property
     def kind(self) -> Kind:
@@ -141,7 +142,8 @@ def open_prepared(directory: Path) -> PreparedData | None:
         for name, size in manifest["files"].items():
             if (directory / name).stat().st_size != size:
                 raise ValueError(f"{name} is not {size} bytes long")
-        splits = {name: _open_split(directory / "splits" / name) for name in manifest["report"]["splits"]}
+        report = PrepareReport.from_json(manifest["report"])
+        splits = {name: _open_split(directory / "splits" / name) for name in report.splits}
     except FileNotFoundError as err:
         if directory.exists():
             logger.warning("%s is incomplete (%s is missing); preparing again", directory, err.filename)
@@ -150,7 +152,7 @@ def open_prepared(directory: Path) -> PreparedData | None:
         logger.warning("%s is damaged (%s); preparing again", directory, err)
         return None
     names = manifest["label_names"]
-    return PreparedData(directory, directory.name, splits, None if names is None else tuple(names), manifest["report"])
+    return PreparedData(directory, directory.name, splits, None if names is None else tuple(names), report)
 
 
 def _open_split(folder: Path) -> PreparedSplit:
@@ -297,20 +299,13 @@ def _build_aside(directory: Path, build: Callable[[Path], dict[str, Any]]) -> Pr
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
-        _sync(path)
+        sync_file(path)
     manifest["files"] = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     path = folder / MANIFEST
     path.write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
-    for made in (path, *(entry for entry in folder.rglob("*") if entry.is_dir()), folder):
-        _sync(made)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_file(path)
+    for made in (*(entry for entry in folder.rglob("*") if entry.is_dir()), folder):
+        sync_directory(made)
 
 
 def _move_into_place(aside: Path, directory: Path) -> PreparedData:
@@ -320,7 +315,7 @@ def _move_into_place(aside: Path, directory: Path) -> PreparedData:
         shutil.rmtree(damaged, ignore_errors=True)
     try:
         aside.rename(directory)
-        _sync(directory.parent)
+        sync_directory(directory.parent)
     except OSError:
         if not directory.exists():
             raise

@@ -15,7 +15,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, first_line
 
 BOM = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -316,8 +316,7 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
                 yield from enumerate(batch.to_pylist(), start=row)
                 row += batch.num_rows
     except (pa.ArrowException, OSError) as err:
-        first_line = str(err).strip().splitlines()[0]
-        raise DataError(f"{path} is not a Parquet file or is damaged: {first_line}. Write it again.") from err
+        raise DataError(f"{path} is not a Parquet file or is damaged: {first_line(err)}. Write it again.") from err
 
 
 def needed_columns(present: Sequence[str], columns: Sequence[str] | None) -> list[str]:

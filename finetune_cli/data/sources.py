@@ -5,7 +5,6 @@ A source can be read again and again, and knows a fingerprint of its content wit
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 from finetune_cli.data import hub
 from finetune_cli.data.label_sets import Column, label_cell, label_reader
 from finetune_cli.data.readers import READERS, BadRow, Row, good_rows, read_rows
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.tasks import KIND_SPECS, SAMPLES, Kind
 
 BUILTIN_PREFIX = "builtin:"
@@ -152,8 +151,7 @@ def _similar(path: Path) -> str:
     if not path.parent.is_dir():
         return f" There is no directory {path.parent} either."
     names = [entry.name for entry in path.parent.iterdir()]
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f" Did you mean {path.parent / close[0]}?" if close else " Check the path."
+    return did_you_mean(path.name, names, shown=path.parent.joinpath) or " Check the path."
 
 
 def _may_be_hub_id(path: str) -> bool:

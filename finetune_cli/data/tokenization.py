@@ -7,25 +7,20 @@ padded, and truncation is applied only to the rows that need it, so that the tru
 from __future__ import annotations
 
 import copy
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finetune_cli.data.checks.findings import ROWS_SHOWN
 from finetune_cli.errors import DataError, MissingError
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
 BATCH_ROWS = 2048  # rows handed to the Rust tokenizer at once: enough for its threads, little memory
-ROWS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -123,22 +118,6 @@ class TextEncoder:
             ) from err
         for place, encoding in zip(places, cut, strict=True):
             encodings[place] = encoding
-
-
-def one_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-    """(item, function(item)) in order, each computed in a second thread while the caller reads and writes others.
-
-    The Rust tokenizer releases Python's lock and brings its own threads, so one of ours is enough.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        ahead: deque[tuple[Item, Future[Result]]] = deque()
-        for item in items:
-            ahead.append((item, pool.submit(function, item)))
-            if len(ahead) > 2:  # one done, one being worked on
-                first, future = ahead.popleft()
-                yield first, future.result()
-        for first, future in ahead:
-            yield first, future.result()
 
 
 def _listed(rows: Sequence[int]) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from finetune_cli.display.loss_plot import LossCurve
 from finetune_cli.display.terminal import is_terminal, write_error
-from finetune_cli.records.training import EvalRecord, SeedStarted, StepRecord, TrainingStarted
-from finetune_cli.tasks import METRICS
+from finetune_cli.records.training import (
+    EvalRecord,
+    Listener,
+    SeedStarted,
+    StepRecord,
+    TrainingEvent,
+    TrainingStarted,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,20 +46,14 @@ class View(Protocol):
 
 
 class TrainingDisplay:
-    """Listens to a training run and shows it; a context manager, so that the bar is gone when an error is shown.
+    """Listens to a training run and shows it; a context manager, so that the bar is gone when an error is shown."""
 
-    metric, greater_is_better: what makes an evaluation of the split "validation" the best so far.
-    """
-
-    def __init__(self, metric: str, *, greater_is_better: bool, view: View) -> None:
-        self.metric = metric
-        self.greater_is_better = greater_is_better
+    def __init__(self, view: View) -> None:
         self.view = view
         self.pace = Pace(0, 0)
-        self.best: float | None = None
         self.curve: LossCurve | None = None
 
-    def __enter__(self) -> Callable[[Any], None]:
+    def __enter__(self) -> Listener:
         return self.show
 
     def __exit__(
@@ -64,9 +63,8 @@ class TrainingDisplay:
         if kind is None:
             self._show_curve()
 
-    def show(self, event: SeedStarted | TrainingStarted | StepRecord | EvalRecord) -> None:
+    def show(self, event: TrainingEvent) -> None:
         if isinstance(event, SeedStarted):
-            self.best = None
             self._show_curve()
         elif isinstance(event, TrainingStarted):
             self.pace = Pace(event.first_step, event.num_updates)
@@ -80,24 +78,13 @@ class TrainingDisplay:
         else:
             if self.curve and event.split == "validation":
                 self.curve.add_evaluation(event.step, event.loss)
-            self.view.evaluated(evaluation_text(event, best=self._is_best(event)))
+            self.view.evaluated(evaluation_text(event))
 
     def _show_curve(self) -> None:
         """The curve of the training that has ended, if there was one."""
         if self.curve:
             self.view.trained(self.curve)
         self.curve = None
-
-    def _is_best(self, record: EvalRecord) -> bool:
-        """Strictly better than all before it in this process: the earliest of equals stays the best."""
-        if record.split != "validation":
-            return False
-        score = record.loss if self.metric == "loss" else record.metrics.get(self.metric, math.nan)
-        if math.isnan(score):
-            return False
-        better = self.best is None or (score > self.best if self.greater_is_better else score < self.best)
-        self.best = score if better else self.best
-        return better
 
 
 class Pace:
@@ -133,11 +120,11 @@ class Pace:
         return (last.seconds - self.first.seconds) / (last.step - self.first.step) * (self.num_updates - last.step)
 
 
-def evaluation_text(record: EvalRecord, *, best: bool) -> str:
+def evaluation_text(record: EvalRecord) -> str:
     scores = {"loss": record.loss, **record.metrics}
     parts = [f"update {record.step}", f"epoch {record.epoch:.4g}", record.split]
     parts += [f"{name} {value:.3f}" for name, value in scores.items()]
-    return "  ".join(parts) + (BEST if best else "")
+    return "  ".join(parts) + (BEST if record.best else "")
 
 
 def duration(seconds: float) -> str:
@@ -244,10 +231,8 @@ class Nothing:
     def close(self) -> None: ...
 
 
-def training_display(metric: str, *, shown: bool) -> TrainingDisplay:
-    """The display that fits stderr; `metric` chooses the best evaluation."""
-    greater_is_better = metric not in METRICS or METRICS[metric].greater_is_better
-    view: View = Nothing()
-    if shown:
-        view = Bar() if is_terminal(sys.stderr) else Lines()
-    return TrainingDisplay(metric, greater_is_better=greater_is_better, view=view)
+def training_display(*, shown: bool) -> TrainingDisplay:
+    """The display that fits stderr."""
+    if not shown:
+        return TrainingDisplay(Nothing())
+    return TrainingDisplay(Bar() if is_terminal(sys.stderr) else Lines())

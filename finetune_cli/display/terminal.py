@@ -135,7 +135,7 @@ def silence_model_loading() -> None:
     """
     if "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ:
         return
-    from huggingface_hub.utils import enable_progress_bars
+    from huggingface_hub.utils import enable_progress_bars  # type: ignore[attr-defined]  # exported lazily
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # the Hub's, too

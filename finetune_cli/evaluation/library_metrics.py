@@ -16,19 +16,15 @@ from finetune_cli.tasks import EVALUATE_PREFIX
 def load_library_metric(name: str) -> Callable[..., float]:
     """The metric as a function of `predictions` and `references` (both (N,)) to its one number.
 
-    `evaluate` is imported here alone: that takes seconds. MissingError if it is not installed, or if the metric can
-    neither be found nor fetched; ConfigError if the metric does not give one number or refuses the predictions.
+    `evaluate` is imported here alone: that takes seconds. MissingError if the metric can neither be found nor fetched,
+    or needs a library that is not installed; ConfigError if it does not give one number or refuses the predictions.
     """
-    try:
-        import evaluate
-    except ImportError as err:
-        raise MissingError(
-            f"metric {name!r} needs the `evaluate` library. Install it: pip install finetune-cli[evaluate]"
-        ) from err
     path = name.removeprefix(EVALUATE_PREFIX)
     try:
+        import evaluate
+
         module = evaluate.load(path, keep_in_memory=True)  # else every call writes its rows to a cache file
-    except ImportError as err:
+    except ImportError as err:  # many metrics need scikit-learn, for one
         raise MissingError(f"metric {name!r}: {err}") from err
     except (OSError, ValueError) as err:  # connection errors and "not found" are OSErrors
         raise MissingError(
@@ -48,10 +44,10 @@ def load_library_metric(name: str) -> Callable[..., float]:
 
 def _one_number(result: dict[str, Any] | None, name: str, *, key: str) -> float:
     """The only value, or the one under the metric's own name."""
-    found = result or {}
-    value = found.get(key, next(iter(found.values())) if len(found) == 1 else None)
+    values = result or {}
+    value = values.get(key, next(iter(values.values())) if len(values) == 1 else None)
     if not isinstance(value, numbers.Real):
         raise ConfigError(
-            f"metric {name!r} must give one number, alone or under the key {key!r}; it gave {sorted(found)}."
+            f"metric {name!r} must give one number, alone or under the key {key!r}; it gave {sorted(values)}."
         )
     return float(value)

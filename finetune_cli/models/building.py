@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_cli.errors import ConfigError, MissingError
-from finetune_cli.models.files import TOKENIZER_FILES, first_line, require_safetensors
+from finetune_cli.errors import ConfigError, MissingError, first_line
+from finetune_cli.models.files import TOKENIZER_FILES, require_safetensors
 from finetune_cli.models.freezing import belongs_to_body
 from finetune_cli.tasks import KIND_SPECS, Kind
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_cli.errors import ConfigError, MissingError
+from finetune_cli.errors import ConfigError, MissingError, first_line
 from finetune_cli.records.decision_rule import DECISION_FILE
 
 if TYPE_CHECKING:
@@ -228,8 +228,3 @@ def _open_vocabulary(directory: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as err:  # the library raises nothing narrower
         raise MissingError(f"{path} cannot be loaded: {first_line(err)}. Download or copy the model again.") from err
-
-
-def first_line(err: BaseException) -> str:
-    """A library's error, short enough for a message."""
-    return (str(err).strip().splitlines() or [type(err).__name__])[0][:300].rstrip(" .:")

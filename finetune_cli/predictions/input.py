@@ -11,12 +11,11 @@ from typing import Any, BinaryIO, TypeAlias
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.readers import READERS, BadRow, Row, Values, read_rows, read_stream
 from finetune_cli.errors import DataError
-from finetune_cli.predictions.read_ahead import InterruptibleInput
 from finetune_cli.runs.target import Target, text_columns
+from finetune_cli.system.read_ahead import InterruptibleInput
 
 TEXT_NAMES = ("text", "text_pair")
 PLAIN_TEXT = ".txt"
-ID_COLUMNS = ("id", "idx")  # where the config names none
 
 Input: TypeAlias = "Path | str | BinaryIO | Sequence[str | tuple[str, ...]]"
 
@@ -69,12 +68,16 @@ def _can_block(stream: BinaryIO) -> bool:
 def _file_rows(target: Target, path: Path) -> tuple[Sequence[str], Iterable[Row]]:
     first = next((row for row in read_rows(path) if not isinstance(row, BadRow)), None)
     columns = text_columns(target, list(first[1]) if first else [])
-    return columns, checked_rows(read_rows(path), where=str(path), text=columns)
+    return columns, _checked(target, read_rows(path), str(path), columns)
 
 
 def _stream_rows(target: Target, stream: BinaryIO, name: str = "standard input") -> tuple[Sequence[str], Iterable[Row]]:
     columns = target.config.data.text if target.config else TEXT_NAMES[:1]
-    return columns, checked_rows(read_stream(stream, columns, name=name), where=name, text=columns)
+    return columns, _checked(target, read_stream(stream, columns, name=name), name, columns)
+
+
+def _checked(target: Target, rows: Iterator[Row], where: str, columns: Sequence[str]) -> Iterator[Row]:
+    return checked_rows(rows, where=where, text=columns, id_column=target.config.data.id if target.config else None)
 
 
 def _given_texts(target: Target, rows: Sequence[str | tuple[str, ...]]) -> tuple[Sequence[str], Iterable[Row]]:
@@ -91,14 +94,6 @@ def _given_texts(target: Target, rows: Sequence[str | tuple[str, ...]]) -> tuple
 
 def _texts(count: int) -> str:
     return "one text" if count == 1 else f"{count} texts"
-
-
-def row_id(row: int, values: Values, id_column: str | None) -> Any:
-    """The row's own id: the column that the config names, else `id` or `idx`, else its number from 0."""
-    for column in ID_COLUMNS if id_column is None else (id_column,):
-        if isinstance(values.get(column), str | int):
-            return values[column]
-    return row
 
 
 def with_own_columns(answer: Mapping[str, Any], values: Values) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,26 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class EvalRecord:
-    """One evaluation during training; a line of history.jsonl, metrics beside the fixed fields."""
+    """One evaluation during training; a line of history.jsonl, metrics beside the fixed fields.
+
+    best: this is the best model so far, over all resumes; on the split "validation" alone, which decides. For
+    listeners: a line of history.jsonl has the scores only, and the run's last best step is in run.json.
+    """
 
     step: int
     epoch: float
     split: str
     loss: float
     metrics: dict[str, float]
+    best: bool = False
 
     def to_json(self) -> dict[str, Any]:
         fixed = {"step": self.step, "epoch": self.epoch, "split": self.split, "loss": self.loss}
         return {"type": "eval", **fixed, **self.metrics}
+
+
+TrainingEvent = SeedStarted | TrainingStarted | StepRecord | EvalRecord
+Listener = Callable[[TrainingEvent], None]
 
 
 @dataclass(frozen=True)
@@ -172,7 +182,7 @@ class DryRunReport:
     evaluations: int
     seconds_per_evaluation: float
     estimated_seconds: float
-    peak_memory_bytes: int | None
+    peak_memory_bytes: int
     device_memory_bytes: int | None
     device_memory_total_bytes: int | None
 

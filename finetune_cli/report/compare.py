@@ -9,12 +9,12 @@ from pathlib import Path
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError
 from finetune_cli.records.comparison import CompareReport, Comparison
-from finetune_cli.report.answers import Answers, read_answers
 from finetune_cli.report.charts import domain_of, whisker
-from finetune_cli.report.disagreement import Disagreement, disagreement, in_order_of
+from finetune_cli.report.disagreement import Disagreement, disagreement
 from finetune_cli.report.page import RawRows
 from finetune_cli.report.rendering import render_html
 from finetune_cli.report.write import read_raw
+from finetune_cli.runs.answers import Answers, in_order_of, read_answers
 from finetune_cli.runs.rows import data_sources
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import replacing

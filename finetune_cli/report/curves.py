@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune_cli.records.training import EvalRecord
+
 Point = tuple[float, float]
 
 SMOOTHING = 20
@@ -16,31 +18,25 @@ MAX_POINTS = 240  # more than a chart of this width can show
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The scores after one update."""
-
-    step: int
-    epoch: float
-    loss: float
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
 class Curves:
-    """(update, value) of each training update, thinned to means of neighbours; and the evaluations of one split."""
+    """(update, value) of each training update, thinned to means of neighbours; and the evaluations of one split.
+
+    best: the one whose model was kept, as training decided.
+    """
 
     loss: list[Point]
     learning_rate: list[Point]
-    evaluations: list[Evaluation]
+    evaluations: list[EvalRecord]
+    best: EvalRecord | None
     updates: int
 
 
-def read_curves(history: Path, split: str, metrics: Sequence[str]) -> Curves | None:
-    """None when there is no history of training."""
+def read_curves(history: Path, split: str, metrics: Sequence[str], *, best_step: int | None) -> Curves | None:
+    """None when there is no history of training. best_step: the update whose model was kept, from run.json."""
     if not history.is_file():
         return None
     updates: dict[int, dict[str, Any]] = {}
-    evaluations: dict[int, Evaluation] = {}
+    evaluations: dict[int, EvalRecord] = {}
     with history.open(encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
@@ -49,21 +45,16 @@ def read_curves(history: Path, split: str, metrics: Sequence[str]) -> Curves | N
             elif record["split"] == split:
                 values = {name: record[name] for name in metrics if _is_finite(record.get(name))}
                 loss = record["loss"] if _is_finite(record["loss"]) else math.nan
-                evaluations[record["step"]] = Evaluation(record["step"], record["epoch"], loss, values)
+                evaluations[record["step"]] = EvalRecord(record["step"], record["epoch"], split, loss, values)
     if not updates:
         return None
     return Curves(
-        _thinned(updates, "loss"), _thinned(updates, "learning_rate"), list(evaluations.values()), len(updates)
+        loss=_thinned(updates, "loss"),
+        learning_rate=_thinned(updates, "learning_rate"),
+        evaluations=list(evaluations.values()),
+        best=evaluations.get(best_step or 0),
+        updates=len(updates),
     )
-
-
-def best_of(evaluations: Sequence[Evaluation], metric: str, *, greater_is_better: bool) -> Evaluation | None:
-    """The evaluation that picked the model: the best one, the earliest of equals."""
-    values = [(one.loss if metric == "loss" else one.metrics.get(metric, math.nan), one) for one in evaluations]
-    known = [(value, one) for value, one in values if not math.isnan(value)]
-    if not known:
-        return None
-    return (max if greater_is_better else min)(known, key=lambda pair: pair[0])[1]
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:

@@ -13,9 +13,9 @@ import numpy as np
 
 from finetune_cli.evaluation.confusion import IntArray
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
-from finetune_cli.report.answers import Answers
-from finetune_cli.report.curves import Curves, Evaluation, best_of
-from finetune_cli.report.findings import (
+from finetune_cli.records.training import EvalRecord
+from finetune_cli.report.curves import Curves
+from finetune_cli.report.error_analysis import (
     Calibration,
     Residuals,
     Suspects,
@@ -26,6 +26,7 @@ from finetune_cli.report.findings import (
     worst_errors,
 )
 from finetune_cli.report.slices import SliceScore, Slicing, by_column, by_length, score_all
+from finetune_cli.runs.answers import Answers
 from finetune_cli.tasks import KIND_SPECS, METRICS
 
 MAX_MATRIX_CLASSES = 20
@@ -99,7 +100,7 @@ class EvaluationPage:
     level: float
     facts: list[tuple[str, str]]
     curves: Curves | None
-    best: Evaluation | None
+    best: EvalRecord | None
     calibration: Calibration | None
     residuals: Residuals | None
     pairs: list[tuple[str, str, int, float]]
@@ -142,7 +143,7 @@ class EvaluationPage:
         return 0 < len(self.report.confusion) <= MAX_MATRIX_CLASSES
 
     @property
-    def evaluations_shown(self) -> list[Evaluation]:
+    def evaluations_shown(self) -> list[EvalRecord]:
         """The last ones, where there are many."""
         return [] if self.curves is None else self.curves.evaluations[-MAX_EVALUATIONS:]
 
@@ -171,10 +172,6 @@ def build_page(
     """Compute what the page shows. All rows of `answers`, `lengths` and `raw.columns` are in the order of the data."""
     suspicious = set() if selection.suspects is None else set(selection.suspects.rows.tolist())
     errors = [_shown(answers, raw, row, wrong, suspect=row in suspicious) for row, wrong in selection.errors]
-    best = None
-    if curves is not None:
-        known = METRICS.get(metric_for_best)
-        best = best_of(curves.evaluations, metric_for_best, greater_is_better=known is None or known.greater_is_better)
     return EvaluationPage(
         title=title,
         report=report,
@@ -183,7 +180,7 @@ def build_page(
         level=slice_score.level,
         facts=list(facts),
         curves=curves,
-        best=best,
+        best=None if curves is None else curves.best,
         calibration=None if answers.probabilities is None else calibration(answers),
         residuals=residuals(answers) if answers.classes is None else None,
         pairs=_pairs(report),

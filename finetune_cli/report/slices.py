@@ -17,7 +17,7 @@ from finetune_cli.evaluation.confusion import IntArray
 from finetune_cli.evaluation.intervals import scored_metrics
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.records.evaluation import MetricValue
-from finetune_cli.report.answers import Answers
+from finetune_cli.runs.answers import Answers
 
 MAX_GROUPS = 12
 LENGTH_GROUPS = 5
@@ -93,7 +93,7 @@ def by_column(answers: Answers, name: str, values: Sequence[Any], how: SliceScor
 
 def score_all(answers: Answers, how: SliceScore) -> float:
     """The score of all rows, which groups are held against."""
-    scores = answers.as_scores()
+    scores = answers.scores(of_probabilities=False)
     return compute_metrics([how.name], labels=answers.labels, scores=scores, kind=answers.kind)[how.name]
 
 
@@ -132,7 +132,7 @@ def _scored(answers: Answers, groups: Sequence[tuple[str, IntArray]], how: Slice
 
 
 def _score(answers: Answers, rows: IntArray, how: SliceScore) -> MetricValue:
-    labels, scores = answers.labels[rows], answers.as_scores()[rows]
+    labels, scores = answers.labels[rows], answers.scores(of_probabilities=False)[rows]
     drawn = len(rows) if answers.classes is None else min(len(rows), len(answers.classes) ** 2)
     return scored_metrics(
         [how.name],

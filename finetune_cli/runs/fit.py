@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import RunFailedError
-from finetune_cli.evaluation.scoring import ScoringRules
 from finetune_cli.records.training import TrainingStarted
-from finetune_cli.runs.parts import Listener, Parts, build_batches, build_objective, build_parts, build_run_schedule
-from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.context import RunContext
+from finetune_cli.runs.parts import Parts, build_parts, rows_at_once
 from finetune_cli.system.signals import stop_error
+from finetune_cli.tasks import METRICS
 from finetune_cli.training import accelerate_loop
-from finetune_cli.training.checkpointing import Checkpoints, Progress
-from finetune_cli.training.optimization import build_optimizer
+from finetune_cli.training.checkpointing import Checkpoints, Progress, step_of
+from finetune_cli.training.history import History
+from finetune_cli.training.monitor import BestRule, Monitor
 from finetune_cli.training.stopping import StopRequest
 
-if TYPE_CHECKING:
-    from transformers import TrainingArguments
-
 logger = logging.getLogger(__name__)
-
-OPTIMIZER_ARGUMENTS = frozenset({"optim", "adam_beta1", "adam_beta2", "adam_epsilon"})
 
 
 @dataclass(frozen=True)
@@ -47,44 +42,33 @@ class Fit:
     micro_batch_size: int
 
 
-def fit(
-    run: RunDir,
-    config: RunConfig,
-    prepared: PreparedData,
-    rules: ScoringRules,
-    *,
-    checkpoint: Path | None,
-    offline: bool,
-    listen: Listener,
-) -> Fit:
+def fit(context: RunContext, checkpoint: Path | None) -> Fit:
     """Train from the start or from `checkpoint` until the config's end; runs in every process of the group.
 
-    When the device runs out of memory and `micro_batch_size` is auto, it goes on from the newest checkpoint with half
-    the rows at once: the update keeps its rows, so the curve stays the same but for the dropout masks.
+    When the device runs out of memory and `micro_batch_size` is auto, it goes on with half the rows at once, from what
+    it saved last or from `checkpoint`: the update keeps its rows, so the curve stays the same but for the dropout
+    masks.
     """
-    micro_batch_size = rows_at_once(config)
-    stop = StopRequest()
+    micro_batch_size, stop = rows_at_once(context.config), StopRequest()
+    checkpoints = context.checkpoints()
     while True:
-        parts = build_parts(run, config, prepared, rules, micro_batch_size, stop, offline, listen)
+        parts = build_parts(context, micro_batch_size)
         if checkpoint is not None:
             logger.info("Going on from %s", checkpoint)
-        listen(TrainingStarted(step_of(checkpoint), parts.monitor.cadence.num_updates, str(parts.device), parts.loop))
+        started = TrainingStarted(step_of(checkpoint), parts.cadence.num_updates, str(parts.device), parts.loop)
+        context.listen(started)
         try:
             with stop.listening():
-                _DRIVERS[parts.loop](parts, checkpoint)
-                if number := stop.agreed(parts.monitor.accelerator):
-                    raise stop_error(number, "after the last update")
+                progress = run_loop(parts, checkpoint, checkpoints, stop)
         except RuntimeError as err:
             if not should_reduce_batch_size(err):
                 raise
-            micro_batch_size = _smaller(micro_batch_size, config, err)
-            checkpoint = Checkpoints(run.checkpoints, keep=config.checkpointing.keep).newest()
+            micro_batch_size = _smaller(micro_batch_size, context.config, err)
+            if checkpoints.current is not None:
+                checkpoint = checkpoints.undamaged(checkpoints.current)
         else:
-            progress = parts.monitor.progress
-            epochs = parts.monitor.cadence.epoch(progress.step)
+            epochs = parts.cadence.epoch(progress.step)
             return Fit(progress, epochs, parts.model, parts.device, parts.mixed_precision, micro_batch_size)
-        finally:
-            parts.monitor.close()
         del parts
         clear_device_cache(garbage_collection=True)
 
@@ -106,29 +90,48 @@ def _smaller(micro_batch_size: int, config: RunConfig, err: BaseException) -> in
     return half
 
 
-def rows_at_once(config: RunConfig) -> int:
-    """Rows that one device takes at once: as configured, or an equal share of the update."""
-    share = -(-config.training.batch_size // PartialState().num_processes)
-    chosen = config.training.micro_batch_size
-    return share if chosen == "auto" else min(chosen, share)
+def run_loop(parts: Parts, checkpoint: Path | None, checkpoints: Checkpoints, stop: StopRequest) -> Progress:
+    """Train in the loop that the config names, once; with several processes all of them hear of a late signal."""
+    run = _run_trainer if parts.loop == "trainer" else _run_accelerate
+    progress = run(parts, partial(_monitor, parts, checkpoint, checkpoints, stop))
+    if number := stop.agreed(PartialState()):
+        raise stop_error(number, "after the last update")
+    return progress
 
 
-def _drive_accelerate(parts: Parts, checkpoint: Path | None) -> None:
-    settings = parts.config.training
-    optimizer = build_run_optimizer(parts)
-    accelerate_loop.train(
-        new_accelerator(parts.mixed_precision),
-        parts.model,
-        optimizer,
-        build_run_schedule(parts, optimizer),
-        build_batches(parts),
-        build_objective(parts.config, parts.prepared),
-        parts.monitor,
-        micro_batches_per_update=parts.micro_batches_per_update,
-        max_grad_norm=settings.max_grad_norm,
-        seed=parts.config.seed,
-        resume_from=checkpoint,
+def _run_accelerate(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
+    accelerator = new_accelerator(parts.mixed_precision)
+    with follow(accelerator) as monitor:
+        accelerate_loop.train(
+            accelerator,
+            parts.model,
+            parts.optimizer,
+            parts.schedule,
+            parts.batches,
+            parts.objective,
+            monitor,
+            micro_batches_per_update=parts.micro_batches_per_update,
+            max_grad_norm=parts.config.training.max_grad_norm,
+            seed=parts.config.seed,
+        )
+    return monitor.progress
+
+
+def _run_trainer(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
+    from finetune_cli.training import trainer_loop  # brings `datasets` and pandas, which the other loop does without
+
+    trainer = trainer_loop.SharedPartsTrainer(
+        parts.batches,
+        parts.objective,
+        parts.optimizer,
+        parts.schedule,
+        skip_nonfinite=parts.skip_nonfinite,
+        model=parts.model,
+        args=parts.trainer_arguments(),
     )
+    with follow(trainer.accelerator, add_files=trainer.save_own_state) as monitor:
+        trainer_loop.train(trainer, monitor, seed=parts.config.seed)
+    return monitor.progress
 
 
 def new_accelerator(mixed_precision: str) -> Accelerator:
@@ -140,57 +143,34 @@ def new_accelerator(mixed_precision: str) -> Accelerator:
     return Accelerator(mixed_precision=mixed_precision)
 
 
-def _drive_trainer(parts: Parts, checkpoint: Path | None) -> None:
-    from finetune_cli.training import trainer_loop  # brings `datasets` and pandas, which the other loop does without
-
-    optimizer = build_run_optimizer(parts)
-    trainer_loop.train(
-        _trainer_arguments(parts),
-        parts.model,
-        optimizer,
-        build_run_schedule(parts, optimizer),
-        build_batches(parts),
-        build_objective(parts.config, parts.prepared),
-        parts.monitor,
-        seed=parts.config.seed,
+def _monitor(
+    parts: Parts,
+    checkpoint: Path | None,
+    checkpoints: Checkpoints,
+    stop: StopRequest,
+    accelerator: Accelerator,
+    *,
+    add_files: Callable[[Path], None] | None = None,
+) -> Monitor:
+    context, evaluation, stopping = parts.context, parts.config.evaluation, parts.config.training.early_stopping
+    return Monitor(
+        accelerator,
+        parts.schedule,
+        cadence=parts.cadence,
+        best_rule=BestRule(
+            evaluation.metric_for_best,
+            greater_is_better=METRICS[evaluation.metric_for_best].greater_is_better,
+            patience=stopping.patience if stopping else None,
+            min_delta=stopping.min_delta if stopping else 0.0,
+        ),
+        checkpoints=checkpoints,
+        history=History(context.run.history),
+        rows_of=parts.rows_of,
+        evaluate=parts.evaluate,
+        stop=stop,
         resume_from=checkpoint,
+        add_files=add_files,
+        skip_nonfinite=parts.skip_nonfinite,
+        listen=context.listen,
+        lag=parts.device_settings.reading_lag,
     )
-
-
-def build_run_optimizer(parts: Parts) -> Optimizer:
-    """AdamW, or the optimizer that `training.trainer_args` names."""
-    settings = parts.config.training
-    chosen: dict[str, Any] = {}
-    if OPTIMIZER_ARGUMENTS.intersection(settings.trainer_args):
-        from transformers import Trainer
-
-        optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(_trainer_arguments(parts), parts.model)
-        chosen = {"optimizer_class": optimizer_class, "options": options}
-    return build_optimizer(
-        parts.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, **chosen
-    )
-
-
-def _trainer_arguments(parts: Parts) -> TrainingArguments:
-    from finetune_cli.training import trainer_loop
-
-    settings = parts.config.training
-    return trainer_loop.training_arguments(
-        output_dir=parts.run.path,
-        num_updates=parts.monitor.cadence.num_updates,
-        micro_batch_size=parts.micro_batch_size,
-        micro_batches_per_update=parts.micro_batches_per_update,
-        learning_rate=settings.learning_rate,
-        max_grad_norm=settings.max_grad_norm,
-        mixed_precision=parts.mixed_precision,
-        seed=parts.config.seed,
-        extra={name: value for name, value in settings.trainer_args.items() if name != "lr_scheduler_kwargs"},
-    )
-
-
-def step_of(checkpoint: Path | None) -> int:
-    """The update after which a checkpoint was written; 0 for none."""
-    return int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
-
-
-_DRIVERS = {"trainer": _drive_trainer, "accelerate": _drive_accelerate}

@@ -6,9 +6,8 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
 from finetune_cli.config.fields import ModelConfig, RunConfig, TrainingConfig
 from finetune_cli.config.load import leaves
@@ -36,7 +35,7 @@ def model_card(config: RunConfig, label_names: Sequence[str] | None, reports: Se
     """Markdown with the Hub's metadata in front: task, scores with their intervals as `model-index`, settings, use."""
     name = f"{_base_name(config)} fine-tuned on {config.task}"
     sections = [
-        "---\n" + yaml.safe_dump(_metadata(config, name, reports), sort_keys=False, allow_unicode=True) + "---",
+        f"---\n{_metadata(config, name, reports).to_yaml()}\n---",
         f"# {name}",
         _purpose(config, label_names),
         "## Scores\n\n" + _score_table(reports),
@@ -82,30 +81,31 @@ def _purpose(config: RunConfig, label_names: Sequence[str] | None) -> str:
     return f"Tells from {text} which of these classes a row has: {names}. Trained on `{_shown(config.data.path)}`."
 
 
-def _metadata(config: RunConfig, name: str, reports: Sequence[EvalReport]) -> dict[str, Any]:
-    results = [
-        {
-            "task": {"type": "text-classification"},
-            "dataset": {"name": config.task, "type": _shown(config.data.path), "split": report.split},
-            "metrics": [
-                {"type": metric, "value": round(value.value, 4)}
-                for metric, value in report.metrics.items()
-                if math.isfinite(value.value)
-            ],
-        }
-        for report in reports
-    ]
+def _metadata(config: RunConfig, name: str, reports: Sequence[EvalReport]) -> ModelCardData:
+    """What the Hub reads. It refuses a card with names that it cannot have: a path is no base model and no data set."""
     base, data = config.model.name_or_path, config.data.path
-    # The Hub refuses a card with names that it cannot have.
-    known: dict[str, Any] = {"base_model": base} if base and _is_hub_id(base) else {}
-    known |= {"datasets": [data]} if _is_hub_id(data) else {}
-    return {
-        "library_name": "transformers",
-        "pipeline_tag": "text-classification",
-        **known,
-        "tags": ["text-classification", "finetune-cli"],
-        "model-index": [{"name": name, "results": results}],
-    }
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=_shown(data),
+            dataset_name=config.task,
+            dataset_split=report.split,
+            metric_type=metric,
+            metric_value=round(score.value, 4),
+        )
+        for report in reports
+        for metric, score in report.metrics.items()
+        if math.isfinite(score.value)
+    ]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        base_model=base if base and _is_hub_id(base) else None,
+        datasets=[data] if _is_hub_id(data) else None,
+        tags=["text-classification", "finetune-cli"],
+        model_name=name,
+        eval_results=results,
+    )
 
 
 def _score_table(reports: Sequence[EvalReport]) -> str:

@@ -1,4 +1,4 @@
-"""The parts of a training run, built from a config: model, order of rows, batches, loss, schedule, monitor."""
+"""The parts of a training run, built from its context: model, order of rows, batches, loss, optimizer, schedule."""
 
 from __future__ import annotations
 
@@ -6,59 +6,57 @@ import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env, set_seed
+from accelerate import Accelerator, PartialState
+from accelerate.utils import set_seed
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler, used_tokens
+from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
 from finetune_cli.data.order import RowOrder, micro_batches_per_update
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.errors import ConfigError, DataError
+from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
-from finetune_cli.evaluation.scoring import ScoringRules, plain_scores
-from finetune_cli.models import building, files, freezing, lora
-from finetune_cli.models.last_layer import use_first_token_only
-from finetune_cli.models.on_cpu import use_attention_for_cpu, use_fast_dropout
-from finetune_cli.models.packing import pack_rows
-from finetune_cli.models.used_rows import train_used_rows_only
-from finetune_cli.records.training import EvalRecord
-from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.tasks import METRICS
-from finetune_cli.training.checkpointing import Checkpoints
+from finetune_cli.evaluation.scoring import plain_scores
+from finetune_cli.runs.context import RunContext
+from finetune_cli.runs.model_to_train import build_model, make_cheaper
 from finetune_cli.training.device_settings import DeviceSettings, choose_device_settings
-from finetune_cli.training.monitor import BestRule, Cadence, Monitor
+from finetune_cli.training.monitor import Cadence, Evaluate, Scores
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
-from finetune_cli.training.optimization import build_schedule, count_updates
+from finetune_cli.training.optimization import build_optimizer, build_schedule, count_updates
 from finetune_cli.training.precision import choose_precision
-from finetune_cli.training.stopping import StopRequest
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 logger = logging.getLogger(__name__)
 
-Listener = Callable[[Any], None]
-SHARDING = ("FSDP", "DEEPSPEED")  # as in Accelerate's environment variables
+OPTIMIZER_ARGUMENTS = frozenset({"optim", "adam_beta1", "adam_beta2", "adam_epsilon"})
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What both loops are built from."""
+    """What both loops are driven with; each part is made once. evaluate: scores the model on the validation splits."""
 
-    run: RunDir
-    config: RunConfig
-    prepared: PreparedData
-    model: PreTrainedModel
-    order: RowOrder
-    monitor: Monitor
+    context: RunContext
     device: torch.device
     device_settings: DeviceSettings
     mixed_precision: str
     micro_batch_size: int
+    model: PreTrainedModel
+    order: RowOrder
+    cadence: Cadence
+    evaluate: Evaluate
+
+    @property
+    def config(self) -> RunConfig:
+        return self.context.config
 
     @property
     def loop(self) -> str:
@@ -70,22 +68,100 @@ class Parts:
             self.config.training.batch_size, self.micro_batch_size, PartialState().num_processes
         )
 
+    @property
+    def skip_nonfinite(self) -> bool:
+        return self.config.training.on_nonfinite == "skip"
 
-def build_parts(
-    run: RunDir,
-    config: RunConfig,
-    prepared: PreparedData,
-    rules: ScoringRules,
-    micro_batch_size: int,
-    stop: StopRequest,
-    offline: bool,
-    listen: Listener,
-) -> Parts:
-    settings, state = config.training, PartialState()
-    device: torch.device = state.device
-    mixed_precision, reason = choose_precision(settings.precision, device.type)
-    where = f"{state.num_processes} x {device.type}" if state.num_processes > 1 else str(device)
-    logger.info("Loop %s on %s, %s (%s)", settings.loop, where, mixed_precision.replace("no", "fp32"), reason)
+    def rows_of(self, step: int) -> tuple[np.ndarray, int]:
+        """The row numbers and the token count of an update."""
+        rows = self.order.update(step)
+        return rows, int(self.order.lengths[rows].sum())
+
+    @cached_property
+    def optimizer(self) -> Optimizer:
+        """AdamW, or the optimizer that `training.trainer_args` names."""
+        settings = self.config.training
+        chosen: dict[str, Any] = {}
+        if OPTIMIZER_ARGUMENTS.intersection(settings.trainer_args):
+            from transformers import Trainer
+
+            optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(self.trainer_arguments(), self.model)
+            chosen = {"optimizer_class": optimizer_class, "options": options}
+        return build_optimizer(
+            self.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, **chosen
+        )
+
+    @cached_property
+    def schedule(self) -> LRScheduler:
+        settings = self.config.training
+        return build_schedule(
+            self.optimizer,
+            settings.lr_scheduler,
+            num_updates=self.cadence.num_updates,
+            warmup_steps=settings.warmup_steps,
+            options=settings.trainer_args.get("lr_scheduler_kwargs"),
+        )
+
+    @cached_property
+    def rows(self) -> TrainingRows:
+        prepared, chosen = self.context.prepared, self.device_settings
+        train, max_length = prepared.splits["train"], prepared.report.max_length
+        return TrainingRows(
+            train,
+            train.known_labels(),
+            pad_token_id=prepared.pad_token_id,
+            multiple_of=chosen.width_multiple,
+            length=max_length if self.config.data.padding == "max_length" else None,
+            static_limit=max_length if chosen.few_widths else None,
+            num_rows=self.micro_batch_size if chosen.full_micro_batches else None,
+        )
+
+    @cached_property
+    def batches(self) -> EpochLoader:
+        state = PartialState()
+        sampler = UpdateSampler(
+            self.order,
+            micro_batch_size=self.micro_batch_size,
+            num_processes=state.num_processes,
+            process_index=state.process_index,
+        )
+        return EpochLoader(self.rows, sampler, pin_memory=self.device_settings.pin_memory)
+
+    @cached_property
+    def objective(self) -> Objective:
+        settings = self.config.training
+        losses = row_losses(
+            self.config.spec.kind,
+            label_smoothing=settings.label_smoothing,
+            class_weights=_class_weights(self.config, self.context.prepared),
+            focal_gamma=settings.focal_gamma,
+        )
+        return Objective(losses, num_processes=PartialState().num_processes)
+
+    def trainer_arguments(self) -> TrainingArguments:
+        from finetune_cli.training import (
+            trainer_loop,  # brings `datasets` and pandas, which the other loop does without
+        )
+
+        settings = self.config.training
+        return trainer_loop.training_arguments(
+            output_dir=self.context.run.path,
+            num_updates=self.cadence.num_updates,
+            micro_batch_size=self.micro_batch_size,
+            micro_batches_per_update=self.micro_batches_per_update,
+            learning_rate=settings.learning_rate,
+            max_grad_norm=settings.max_grad_norm,
+            mixed_precision=self.mixed_precision,
+            seed=self.config.seed,
+            extra={name: value for name, value in settings.trainer_args.items() if name != "lr_scheduler_kwargs"},
+        )
+
+
+def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
+    """Choose what fits the device and build the model; whatever needs the loop's accelerator comes later."""
+    config, settings = context.config, context.config.training
+    device: torch.device = PartialState().device
+    mixed_precision = _choose_precision(config, device)
     chosen = choose_device_settings(
         device.type,
         precision=settings.precision,
@@ -95,135 +171,26 @@ def build_parts(
     if chosen.fp32_matmul is not None:
         torch.set_float32_matmul_precision(chosen.fp32_matmul)
     set_seed(config.seed)  # the new head is drawn when the model is built
-    model = build_model(config, prepared, offline=offline)
-    _make_cheaper(model, config, prepared, device)
+    model = build_model(context)
+    make_cheaper(model, context, device)
     if chosen.compile:
         model.compile(dynamic=True)
     order = RowOrder(
-        prepared.splits["train"].lengths, batch_size=settings.batch_size, seed=config.seed, batching=settings.batching
+        context.prepared.splits["train"].lengths,
+        batch_size=settings.batch_size,
+        seed=config.seed,
+        batching=settings.batching,
     )
-    num_updates = count_updates(order.updates_per_epoch, num_epochs=settings.num_epochs, max_steps=settings.max_steps)
-    monitor = _build_monitor(
-        run, config, prepared, rules, model, order, num_updates, stop=stop, listen=listen, chosen=chosen
-    )
-    return Parts(run, config, prepared, model, order, monitor, device, chosen, mixed_precision, micro_batch_size)
+    evaluate = partial(_evaluate, context, model, compiled=chosen.compile)
+    cadence = _cadence(config, order.updates_per_epoch)
+    return Parts(context, device, chosen, mixed_precision, micro_batch_size, model, order, cadence, evaluate)
 
 
-def _make_cheaper(model: PreTrainedModel, config: RunConfig, prepared: PreparedData, device: torch.device) -> None:
-    """What saves time and memory and trains the same model."""
-    settings, arguments = config.training, config.training.trainer_args
-    sharded = arguments.get("fsdp") or any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in SHARDING)
-    if device.type == "cpu" and not settings.compile:
-        use_attention_for_cpu(model)
-        use_fast_dropout(model)
-    if settings.packing:
-        if device.type == "xla":
-            raise ConfigError("training.packing: XLA compiles anew for each shape. Set it to false on this device.")
-        pack_rows(model)
-    elif not sharded:
-        use_first_token_only(model)
-    leaves_zero_gradients_alone = str(arguments.get("optim", "adamw_torch")).startswith("adamw_torch")
-    if leaves_zero_gradients_alone and not settings.weight_decay and not sharded:
-        train_used_rows_only(model, used_tokens(prepared.splits["train"], prepared.pad_token_id))
-
-
-def build_model(config: RunConfig, prepared: PreparedData, *, offline: bool) -> PreTrainedModel:
-    """The classifier to train: its weights, and which of them are trained; adapters and recomputation as configured."""
-    model = _load_or_create(config, prepared, offline=offline)
-    freezing.freeze(model, config.model.freeze)
-    if config.model.lora is not None:
-        lora.add_lora(model, **config.model.lora.model_dump())
-    if config.training.gradient_checkpointing:
-        building.recompute_activations(model)
-    return model
-
-
-def _load_or_create(config: RunConfig, prepared: PreparedData, *, offline: bool) -> PreTrainedModel:
-    """The classifier of this config: pretrained, or new with the sizes of `model.from_scratch`."""
-    options: dict[str, Any] = {
-        "kind": config.spec.kind,
-        "label_names": prepared.label_names,
-        "dropout": config.model.dropout,
-        "attention_dropout": config.model.attention_dropout,
-    }
-    if config.model.from_scratch is not None:
-        return building.build_from_scratch(
-            config.model.from_scratch.model_dump(),
-            vocab_size=files.vocabulary_size(prepared.tokenizer_dir),
-            pad_token_id=prepared.pad_token_id,
-            **options,
-        )
-    assert config.model.name_or_path is not None, "the config requires one of the two"
-    directory = files.resolve_model(
-        config.model.name_or_path,
-        revision=config.model.revision,
-        offline=offline,
-        code=config.model.trust_remote_code,
-    )
-    return building.build_classifier(directory, trust_remote_code=config.model.trust_remote_code, **options)
-
-
-def _build_monitor(
-    run: RunDir,
-    config: RunConfig,
-    prepared: PreparedData,
-    rules: ScoringRules,
-    model: PreTrainedModel,
-    order: RowOrder,
-    num_updates: int,
-    *,
-    stop: StopRequest,
-    listen: Listener,
-    chosen: DeviceSettings,
-) -> Monitor:
-    evaluation, checkpointing, stopping = config.evaluation, config.checkpointing, config.training.early_stopping
-
-    def rows_of(step: int) -> tuple[np.ndarray, int]:
-        rows = order.update(step)
-        return rows, int(order.lengths[rows].sum())
-
-    def evaluate(step: int, epoch: float, check: Callable[[], None]) -> list[EvalRecord]:
-        records = []
-        for split in scored_splits(prepared):
-            rows = prepared.splits[split]
-            labels = rows.known_labels()
-            # Uncompiled: any shape comes here, and `evaluate` on the saved model is to give the same score.
-            with torch.compiler.set_stance("force_eager") if chosen.compile else nullcontext():
-                logits = predict_logits(
-                    model,
-                    rows,
-                    pad_token_id=prepared.pad_token_id,
-                    device=model.device,
-                    accelerator=monitor.accelerator,
-                    check=check,
-                )
-            records.append(EvalRecord(step, epoch, split, *plain_scores(logits, labels, rules)))
-        return records
-
-    monitor = Monitor(
-        cadence=Cadence(
-            num_updates,
-            order.updates_per_epoch,
-            evaluate_every=None if evaluation.every == "epoch" else evaluation.every,
-            save_every=None if checkpointing.every == "epoch" else checkpointing.every,
-            save_every_seconds=checkpointing.every_seconds,
-        ),
-        best_rule=BestRule(
-            evaluation.metric_for_best,
-            greater_is_better=METRICS[evaluation.metric_for_best].greater_is_better,
-            patience=stopping.patience if stopping else None,
-            min_delta=stopping.min_delta if stopping else 0.0,
-        ),
-        checkpoints=Checkpoints(run.checkpoints, keep=checkpointing.keep),
-        history_path=run.history,
-        rows_of=rows_of,
-        evaluate=evaluate,
-        stop=stop,
-        skip_nonfinite=config.training.on_nonfinite == "skip",
-        listen=listen,
-        lag=chosen.reading_lag,
-    )
-    return monitor
+def rows_at_once(config: RunConfig) -> int:
+    """Rows that one device takes at once: as configured, or an equal share of the update."""
+    share = -(-config.training.batch_size // PartialState().num_processes)
+    chosen = config.training.micro_batch_size
+    return share if chosen == "auto" else min(chosen, share)
 
 
 def scored_splits(prepared: PreparedData) -> list[str]:
@@ -236,57 +203,56 @@ def scored_splits(prepared: PreparedData) -> list[str]:
     return sorted(splits, key=lambda name: name != "validation")
 
 
-def build_run_schedule(parts: Parts, optimizer: Optimizer) -> LRScheduler:
-    settings = parts.config.training
-    return build_schedule(
-        optimizer,
-        settings.lr_scheduler,
-        num_updates=parts.monitor.cadence.num_updates,
-        warmup_steps=settings.warmup_steps,
-        options=settings.trainer_args.get("lr_scheduler_kwargs"),
+def _choose_precision(config: RunConfig, device: torch.device) -> str:
+    settings, processes = config.training, PartialState().num_processes
+    mixed_precision, reason = choose_precision(settings.precision, device.type)
+    where = f"{processes} x {device.type}" if processes > 1 else str(device)
+    logger.info("Loop %s on %s, %s (%s)", settings.loop, where, mixed_precision.replace("no", "fp32"), reason)
+    return mixed_precision
+
+
+def _cadence(config: RunConfig, updates_per_epoch: int) -> Cadence:
+    settings, evaluation, checkpointing = config.training, config.evaluation, config.checkpointing
+    return Cadence(
+        count_updates(updates_per_epoch, num_epochs=settings.num_epochs, max_steps=settings.max_steps),
+        updates_per_epoch,
+        evaluate_every=None if evaluation.every == "epoch" else evaluation.every,
+        save_every=None if checkpointing.every == "epoch" else checkpointing.every,
+        save_every_seconds=checkpointing.every_seconds,
     )
 
 
-def build_batches(parts: Parts) -> EpochLoader:
-    train, state, chosen = parts.prepared.splits["train"], PartialState(), parts.device_settings
-    max_length: int = parts.prepared.report["max_length"]
-    rows = TrainingRows(
-        train,
-        train.known_labels(),
-        pad_token_id=parts.prepared.pad_token_id,
-        multiple_of=chosen.width_multiple,
-        length=max_length if parts.config.data.padding == "max_length" else None,
-        static_limit=max_length if chosen.few_widths else None,
-        num_rows=parts.micro_batch_size if chosen.full_micro_batches else None,
-    )
-    sampler = UpdateSampler(
-        parts.order,
-        micro_batch_size=parts.micro_batch_size,
-        num_processes=state.num_processes,
-        process_index=state.process_index,
-    )
-    return EpochLoader(rows, sampler, pin_memory=chosen.pin_memory)
+def _evaluate(
+    context: RunContext, model: PreTrainedModel, accelerator: Accelerator, check: Callable[[], None], *, compiled: bool
+) -> dict[str, Scores]:
+    """See training.monitor.Monitor."""
+    prepared, scores = context.prepared, {}
+    for split in scored_splits(prepared):
+        rows = prepared.splits[split]
+        # Uncompiled: any shape comes here, and `evaluate` on the saved model is to give the same score.
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+            logits = predict_logits(
+                model,
+                rows,
+                pad_token_id=prepared.pad_token_id,
+                device=model.device,
+                accelerator=accelerator,
+                check=check,
+            )
+        scores[split] = plain_scores(logits, rows.known_labels(), context.rules)
+    return scores
 
 
-def build_objective(config: RunConfig, prepared: PreparedData) -> Objective:
-    settings, labels = config.training, torch.from_numpy(prepared.splits["train"].known_labels().copy())
-    weights = None
-    if settings.class_weights == "balanced":
-        weights = balanced_class_weights(labels, len(prepared.label_names or ()))
-    elif settings.class_weights is not None:
-        weights = torch.tensor(_named_weights(settings.class_weights, prepared.label_names or ()))
-    if weights is not None:
-        weights = weights.to(PartialState().device)  # once, not for each micro-batch
-    losses = row_losses(
-        config.spec.kind,
-        label_smoothing=settings.label_smoothing,
-        class_weights=weights,
-        focal_gamma=settings.focal_gamma,
-    )
-    return Objective(losses, num_processes=PartialState().num_processes)
-
-
-def _named_weights(weights: dict[str, float], label_names: tuple[str, ...]) -> list[float]:
-    if unknown := sorted(set(weights) - set(label_names)):
-        raise DataError(f"training.class_weights names {unknown}, but the classes are {list(label_names)}.")
-    return [weights.get(name, 1.0) for name in label_names]
+def _class_weights(config: RunConfig, prepared: PreparedData) -> torch.Tensor | None:
+    """The weight of each class (C,), on the device once, not for each micro-batch."""
+    chosen, names = config.training.class_weights, prepared.label_names or ()
+    if chosen is None:
+        return None
+    if chosen == "balanced":
+        labels = torch.from_numpy(prepared.splits["train"].known_labels().copy())
+        weights = balanced_class_weights(labels, len(names))
+    else:
+        if unknown := sorted(set(chosen) - set(names)):
+            raise DataError(f"training.class_weights names {unknown}, but the classes are {list(names)}.")
+        weights = torch.tensor([chosen.get(name, 1.0) for name in names])
+    return weights.to(PartialState().device)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_cli.config.fields import ChecksConfig
 from finetune_cli.errors import ConfigError, DataError
+from finetune_cli.records.preparation import Padding
 from finetune_cli.tasks import TASKS, Kind
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ PADDING_SAMPLE_ROWS = 2**17  # of train: enough to know the share, quick at any 
 def prepare_rows(config: RunConfig, *, offline: bool = False, quiet: bool = False) -> PreparedData:
     """The tokenised splits of a config: found in the cache by their content, or made now.
 
-    report["reused"] says which; report["findings"] holds what the data checks found, with the level of each;
-    report["padding"] the share of padding in the updates of the first epoch, with training.batching random and length.
+    `report.reused` says which.
     quiet: leave out the line that says where the rows are, and one for each finding.
     Raises DataError, also for a finding of level error; ConfigError or MissingError.
     """
@@ -50,9 +50,8 @@ def prepare_rows(config: RunConfig, *, offline: bool = False, quiet: bool = Fals
         rows = sum(split.num_rows for split in prepared.splits.values())
         logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
     prepared = _judged(prepared, config.data.checks, quiet=quiet)
-    return replace(
-        prepared, report=_full_report(prepared, reused, batch_size=config.training.batch_size, seed=config.seed)
-    )
+    padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
+    return replace(prepared, report=replace(prepared.report, key=prepared.key, reused=reused, padding=padding))
 
 
 def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Source]:
@@ -182,35 +181,30 @@ def _build(
 
 def _judged(prepared: PreparedData, checks: ChecksConfig, *, quiet: bool) -> PreparedData:
     """With the findings that the config does not ignore; new rows and those of the cache are judged alike."""
-    from finetune_cli.data.checks.findings import judged
-
     levels = checks.model_dump()
-    by_level = judged(prepared.report["findings"], levels)
-    errors = by_level["error"]
+    findings = [replace(finding, level=levels[finding.check]) for finding in prepared.report.findings]
+    errors = [finding for finding in findings if finding.level == "error"]
     if errors or not quiet:
-        for finding in by_level["warn"]:
-            logger.warning("%s", finding.line)
+        for finding in findings:
+            if finding.level == "warn":
+                logger.warning("%s", finding.line)
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         paragraphs = [line for finding in errors for line in finding.paragraph]
         hint = f"To go on all the same: -s data.checks.{errors[0].check}=warn"
         raise DataError("\n".join([f"the data checks found {count}", *paragraphs, hint]))
-    findings = [
-        {**finding, "level": levels[finding["check"]]}
-        for finding in prepared.report["findings"]
-        if levels[finding["check"]] != "ignore"
-    ]
-    return replace(prepared, report={**prepared.report, "findings": findings})
+    kept = [finding for finding in findings if finding.level != "ignore"]
+    return replace(prepared, report=replace(prepared.report, findings=kept))
 
 
-def _full_report(prepared: PreparedData, reused: bool, *, batch_size: int, seed: int) -> dict[str, Any]:
+def _padding(prepared: PreparedData, *, batch_size: int, seed: int) -> Padding:
     import numpy as np
 
     from finetune_cli.data.order import RowOrder
 
     lengths = np.diff(prepared.splits["train"].offsets[: PADDING_SAMPLE_ROWS + 1])
-    padding = {
-        batching: RowOrder(lengths, batch_size=batch_size, seed=seed, batching=batching).padding_share()
+    random, length = (
+        RowOrder(lengths, batch_size=batch_size, seed=seed, batching=batching).padding_share()
         for batching in ("random", "length")
-    }
-    return {**prepared.report, "key": prepared.key, "reused": reused, "padding": {"batch_size": batch_size, **padding}}
+    )
+    return Padding(batch_size, random, length)

@@ -9,12 +9,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import replace
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import config_diff
 from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError
 from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.records.run import RunRecord, Status
 from finetune_cli.records.training import TrainReport
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import disk_errors_explained, require_writable
@@ -23,13 +24,13 @@ from finetune_cli.system.signals import StopNow
 
 logger = logging.getLogger(__name__)
 
-STATUS: dict[int, str] = {
+STATUS: dict[int, Status] = {
     ExitCode.DONE: "finished",
     ExitCode.GATE_FAILED: "finished",
     ExitCode.NOT_FINISHED: "stopped",
     ExitCode.INTERRUPTED: "stopped",
 }
-OWN = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks")  # what no row and no weight depends on
+NO_EFFECT = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks")  # on rows and weights
 
 
 @contextmanager
@@ -70,22 +71,23 @@ def _remove_if_unused(run: RunDir) -> None:
             run.path.rmdir()
 
 
-def run_differences(there: RunConfig, now: RunConfig, *, but: tuple[str, ...] = ()) -> list[str]:
-    """The settings, a line for each, that make these two runs; those of OWN and `but` may change on one directory."""
+def run_differences(there: RunConfig, now: RunConfig, *, ignore: tuple[str, ...] = ()) -> list[str]:
+    """A line for each setting that makes these two runs; those of NO_EFFECT and `ignore` may change."""
     return [
         f"  {key}: {old!r} there, {new!r} now"
         for key, old, new in config_diff(there, now)
-        if not any(key == own or key.startswith(f"{own}.") for own in (*OWN, *but))
+        if not any(key == own or key.startswith(f"{own}.") for own in (*NO_EFFECT, *ignore))
     ]
 
 
 @contextmanager
-def recorded(run: RunDir, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def recorded(run: RunDir, started: RunRecord) -> Iterator[RunRecord]:
     """Keep run.log and run.json while the block runs; run.json is written last, with exit code, error and time.
 
-    Yields the record, to which the block adds what it learns; an exit_code that it sets is kept when it ends well.
+    started: what is known of the run before. Yields the record, to which the block adds what it learns; an exit_code
+    that it sets is kept when it ends well.
     """
-    record = {**describe_process(), **facts, "status": "running", "exit_code": None}
+    record = replace(started, **describe_process(), status="running")
     run.write_record(record)
     began = time.monotonic()
     with logging_to(run) as log:
@@ -93,20 +95,24 @@ def recorded(run: RunDir, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
         try:
             with disk_errors_explained(run.path):
                 yield record
-            code = ExitCode(record["exit_code"] or ExitCode.DONE)
+            code = ExitCode(record.exit_code or ExitCode.DONE)
         except BaseException as err:
             known = err.error if isinstance(err, StopNow) else err
             code = known.exit_code if isinstance(known, FinetuneError) else code
             code = ExitCode.INTERRUPTED if isinstance(err, KeyboardInterrupt) else code
-            record["error"] = str(known) if isinstance(known, FinetuneError) else f"{type(err).__name__}: {err}"
+            record.error = str(known) if isinstance(known, FinetuneError) else f"{type(err).__name__}: {err}"
             # A stop is no error: its traceback would bury those that are.
-            log.log(logging.INFO if code in STATUS else logging.ERROR, record["error"], exc_info=code not in STATUS)
+            log.log(logging.INFO if code in STATUS else logging.ERROR, record.error, exc_info=code not in STATUS)
             raise
         finally:
-            status = {"status": STATUS.get(code, "failed"), "exit_code": int(code)}
-            record |= {**status, "seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory_bytes()}
-            with _telling_only(after_failure=STATUS.get(code) != "finished"):
+            record.status, record.exit_code = STATUS.get(code, "failed"), int(code)
+            record.seconds, record.peak_memory_bytes = time.monotonic() - began, peak_memory_bytes()
+            try:
                 run.write_record(record)
+            except OSError as err:
+                if record.is_finished:  # else the error under way says what is wrong
+                    raise
+                logger.warning("run.json does not say how the run ended: %s", err)
 
 
 def read_report(run: RunDir, *, already_finished: bool) -> TrainReport:
@@ -116,20 +122,22 @@ def read_report(run: RunDir, *, already_finished: bool) -> TrainReport:
         EvalReport.from_json(json.loads(file.read_text(encoding="utf-8")))
         for file in sorted((run.path / "eval").glob("validation*/metrics.json"))
     ]
-    if not run.model.is_dir() or not evaluations:
+    steps, best_step, seconds, speed = record.steps, record.best_step, record.training_seconds, record.rows_per_second
+    is_whole = run.model.is_dir() and evaluations
+    if not is_whole or steps is None or best_step is None or seconds is None or speed is None:
         raise MissingError(
             f"{run.path} is marked as finished but lacks its model or scores. Start anew with --overwrite."
         )
     return TrainReport(
         run_dir=run.path,
-        steps=record["steps"],
-        best_step=record["best_step"],
-        resumed_from=record["resumed_from"],
-        seconds=record["training_seconds"],
-        rows_per_second=record["rows_per_second"],
+        steps=steps,
+        best_step=best_step,
+        resumed_from=record.resumed_from or 0,
+        seconds=seconds,
+        rows_per_second=speed,
         already_finished=already_finished,
         evaluations=evaluations,
-        uploaded_to=record.get("hub", {}).get("commit_url"),
+        uploaded_to=record.hub.commit_url if record.hub else None,
     )
 
 
@@ -140,21 +148,10 @@ def note_failed_launch(run: RunDir, exit_code: int) -> None:
     """
     with suppress(NotFinishedError), locked(run):
         record = run.read_record()
-        if record.get("status") == "running":
+        if record.status == "running":
             error = "A process of the group was killed or failed; its message is in the output."
             status = STATUS.get(exit_code, "failed")
-            run.write_record({**record, "status": status, "exit_code": exit_code, "error": error})
-
-
-@contextmanager
-def _telling_only(*, after_failure: bool) -> Iterator[None]:
-    """After a failure, a record that cannot be written is a warning: the error under way says what is wrong."""
-    try:
-        yield
-    except OSError as err:
-        if not after_failure:
-            raise
-        logger.warning("run.json does not say how the run ended: %s", err)
+            run.write_record(replace(record, status=status, exit_code=exit_code, error=error))
 
 
 class _LogFile(logging.FileHandler):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
-from finetune_cli.errors import ConfigError, MissingError
+from finetune_cli.errors import ConfigError, MissingError, did_you_mean
 from finetune_cli.models import files
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.tasks import KIND_SPECS, TASKS, Kind
@@ -72,13 +71,9 @@ def is_local(name: str) -> bool:
 
 def _similar(path: Path) -> str:
     """A hint at the run whose name is nearest, beside `path` or in runs/."""
-    runs = {
-        str(file.parent): file.parent.name
-        for folder in (path.parent, Path("runs"))
-        for file in folder.glob("*/config.yaml")
-    }
-    near = difflib.get_close_matches(path.name, runs.values(), n=1)
-    return next((f" Did you mean {run}?" for run, run_name in runs.items() if [run_name] == near), "")
+    folders = (path.parent, Path("runs"))
+    runs = {file.parent.name: file.parent for folder in reversed(folders) for file in folder.glob("*/config.yaml")}
+    return did_you_mean(path.name, runs, shown=runs.__getitem__)
 
 
 def _run_target(run: RunDir, config: RunConfig, command: str) -> Target:

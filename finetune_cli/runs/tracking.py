@@ -21,14 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import leaves
-from finetune_cli.errors import MissingError
-from finetune_cli.models.files import first_line
-from finetune_cli.records.training import EvalRecord, StepRecord
+from finetune_cli.errors import MissingError, first_line
+from finetune_cli.records.training import EvalRecord, Listener, StepRecord, TrainingEvent
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import remove_directory, write_json
+from finetune_cli.system.launching import is_main_process
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
+
+    from finetune_cli.runs.context import RunContext
 
 logger = logging.getLogger(__name__)
 
@@ -46,20 +48,24 @@ def require_trackers(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def tracked(run: RunDir, config: RunConfig, *, going_on: bool, offline: bool) -> Iterator[Callable[[Any], None]]:
-    """A listener that passes records on to the trackers of the config while the block runs. For the main process.
+def tracked(context: RunContext, *, going_on: bool) -> Iterator[Listener]:
+    """The run's listener; in the main process, while the block runs, the trackers of the config hear each event first.
 
     going_on: the run continues from a checkpoint, and so do its curves: no point is sent twice. A tracker that does
     not start then is left out with a warning, so that the run is not held up; in a new run it is a MissingError.
     """
+    if not is_main_process():
+        yield context.listen
+        return
+    run = context.run
     if not going_on:
         remove_directory(run.tracking)
-    feed = _Feed(sent=_last_steps(run.history) if going_on else {})
+    feed = _Feed(context.listen, sent=_last_steps(run.history) if going_on else {})
     try:
-        for name in config.tracking:
+        for name in context.config.tracking:
             try:
                 with redirect_stdout(sys.stderr):
-                    feed.trackers[name] = _start(name, run, config, offline=offline)
+                    feed.trackers[name] = _start(name, run, context.config, offline=context.offline)
             except Exception as err:  # each tracker has its own
                 reason = f"{name} does not start: {first_line(err)}"
                 if not going_on:
@@ -72,22 +78,29 @@ def tracked(run: RunDir, config: RunConfig, *, going_on: bool, offline: bool) ->
 
 
 class _Feed:
-    """Gives each record to all trackers, and drops one that fails. sent: the last step of each series they have."""
+    """Gives each record to all trackers, and drops one that fails; then tells `listen`.
 
-    def __init__(self, sent: dict[Series, int]) -> None:
+    sent: the last step of each series that the trackers have.
+    """
+
+    def __init__(self, listen: Listener, *, sent: dict[Series, int]) -> None:
+        self.listen = listen
         self.sent = sent
         self.trackers: dict[str, GeneralTracker] = {}
 
-    def __call__(self, event: Any) -> None:
-        if not isinstance(event, StepRecord | EvalRecord):
+    def __call__(self, event: TrainingEvent) -> None:
+        if isinstance(event, StepRecord | EvalRecord):
+            self._send(event)  # first: what history.jsonl has, the trackers have, too
+        self.listen(event)
+
+    def _send(self, record: StepRecord | EvalRecord) -> None:
+        series = _series(record.to_json())
+        if record.step <= self.sent.get(series, 0):
             return
-        series = _series(event.to_json())
-        if event.step <= self.sent.get(series, 0):
-            return
-        self.sent[series] = event.step
-        values = scalars(event)
+        self.sent[series] = record.step
+        values = scalars(record)
         for name in list(self.trackers):
-            self.ask(name, lambda tracker: _log(tracker, values, event.step))
+            self.ask(name, lambda tracker: _log(tracker, values, record.step))
 
     def ask(self, name: str, action: Callable[[GeneralTracker], None]) -> None:
         try:

@@ -15,8 +15,6 @@ from typing import IO, Any
 from finetune_cli.errors import ConfigError, RunFailedError
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
 NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -26,7 +24,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
+        with aside.open("w", encoding="utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -75,10 +73,10 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make a rename in `path` survive a power cut; a no-op where directories cannot be opened."""
+    """Make a rename in `path` survive a power cut; does nothing in a directory that we may write but not read."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
+    except PermissionError:
         return
     try:
         os.fsync(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import resource
 import shlex
 import subprocess
 import sys
@@ -25,14 +26,10 @@ def describe_process() -> dict[str, Any]:
     }
 
 
-def peak_memory_bytes() -> int | None:
-    """The largest resident size of this process so far; None where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
+def peak_memory_bytes() -> int:
+    """The largest resident size of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB on Linux
 
 
 def _version(package: str) -> str | None:

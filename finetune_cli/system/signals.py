@@ -11,8 +11,7 @@ from types import FrameType
 
 from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedError
 
-# SIGUSR1: Slurm's and others' notice of a preemption. Windows has no SIGUSR1.
-STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # SIGUSR1: Slurm and others announce a preemption so
 
 _came: list[int] = []  # stop signals met by `stopping_at_once`; a library may swallow what the handler raises
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from itertools import islice
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator, skip_first_batches
@@ -31,7 +30,6 @@ def train(
     micro_batches_per_update: int,
     max_grad_norm: float | None,
     seed: int,
-    resume_from: Path | None = None,
 ) -> None:
     """Train until the monitor says that it is over.
 
@@ -43,7 +41,7 @@ def train(
     model, optimizer = accelerator.prepare(model, optimizer)
     use_bare_weight_names(accelerator)
     set_seed(seed, device_specific=True)
-    over = monitor.start(accelerator, schedule, resume_from)
+    over = monitor.start()
     while not over:
         epoch, updates_done = divmod(monitor.progress.step, monitor.cadence.updates_per_epoch)
         batches.set_epoch(epoch)

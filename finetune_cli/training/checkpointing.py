@@ -26,7 +26,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from finetune_cli.errors import MissingError, RunFailedError
-from finetune_cli.system.files import disk_errors_explained, publish_directory, remove_directory, write_json
+from finetune_cli.system.files import (
+    disk_errors_explained,
+    publish_directory,
+    remove_directory,
+    sync_directory,
+    write_json,
+)
 from finetune_cli.training.manifest import PROGRESS, files_below, find_damage, seal
 
 logger = logging.getLogger(__name__)
@@ -68,11 +74,15 @@ def use_bare_weight_names(accelerator: Accelerator) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one run, `step-000459/` each; `keep` newest ones stay, and the best one always."""
+    """The checkpoints of one run, `step-000459/` each; `keep` newest ones stay, and the best one always.
+
+    current: the one that this object restored or saved last, from which its training could go on; None at first.
+    """
 
     def __init__(self, directory: Path, *, keep: int) -> None:
         self.directory = directory
         self.keep = keep
+        self.current: Path | None = None
 
     def path(self, step: int) -> Path:
         return self.directory / f"step-{step:06d}"
@@ -122,6 +132,7 @@ class Checkpoints:
             if main:
                 shutil.rmtree(aside, ignore_errors=True)  # room for the record of what happened
             raise
+        self.current = target
         return target
 
     def _complete(
@@ -143,7 +154,7 @@ class Checkpoints:
         }
         write_json(aside / PROGRESS, _plain(state))
         seal(aside, step=progress.step)
-        publish_directory(aside, target)  # in place of a damaged one that the run went back behind
+        publish_directory(aside, target)
         self._rotate(progress)
 
     def restore(self, path: Path, accelerator: Accelerator, schedule: LRScheduler) -> Progress:
@@ -160,7 +171,18 @@ class Checkpoints:
             ) from err
         state = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
         schedule.load_state_dict(state["schedule"])
+        self.current = path
         return Progress(**state["progress"])
+
+    def give_up_after(self, step: int) -> None:
+        """Remove those after this update, which the run goes back behind. Main process alone.
+
+        Before the history is cut: killed in between, the run finds no checkpoint that needs the lines cut off.
+        """
+        if later := [path for path in self._all_newest_first() if step_of(path) > step]:
+            for path in later:
+                remove_directory(path)
+            sync_directory(self.directory)
 
     def newest(self) -> Path | None:
         """The newest undamaged checkpoint; damaged ones are named in a warning. None when there is none at all.
@@ -185,7 +207,8 @@ class Checkpoints:
 
     def undamaged(self, path: Path) -> Path:
         """`path` itself, when it and its best model have all checksums right. Raises MissingError otherwise."""
-        if (problem := find_damage(path) or self._damage_of_best(path, may_be_gone=True)) is not None:
+        named = None if STEP_NAME.fullmatch(path.name) else "its name does not say after which update it was written"
+        if (problem := find_damage(path) or named or self._damage_of_best(path, may_be_gone=True)) is not None:
             raise MissingError(
                 f"The checkpoint {path} cannot be used: {problem}. Expected a directory such as "
                 f"{self.directory / 'step-000459'}; --resume auto takes the newest, --overwrite starts anew."
@@ -215,13 +238,12 @@ class Checkpoints:
 
     def _all_newest_first(self) -> list[Path]:
         found = [path for path in self.directory.glob("step-*") if STEP_NAME.fullmatch(path.name) and path.is_dir()]
-        return sorted(found, key=_step_of, reverse=True)
+        return sorted(found, key=step_of, reverse=True)
 
     def _rotate(self, progress: Progress) -> None:
-        """Keep the newest ones and the best. Those after this step are damaged or given up: the run went back."""
+        """Keep the newest ones and the best."""
         found = self._all_newest_first()
-        upto_now = [path for path in found if _step_of(path) <= progress.step]
-        kept = {*upto_now[: self.keep], self.path(progress.best_step)}
+        kept = {*found[: self.keep], self.path(progress.best_step)}
         for path in found:
             if path not in kept:
                 remove_directory(path)
@@ -233,8 +255,9 @@ def _least_bytes(optimizer: Optimizer) -> int:
     return copies * sum(parameter.numel() * parameter.element_size() for parameter in parameters)
 
 
-def _step_of(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))
+def step_of(checkpoint: Path | None) -> int:
+    """The update after which a checkpoint was written; 0 for none."""
+    return int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
 
 
 @contextmanager

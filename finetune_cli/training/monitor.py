@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
 from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from finetune_cli.errors import MissingError, RunFailedError
-from finetune_cli.records.training import EvalRecord, StepRecord
+from finetune_cli.errors import RunFailedError
+from finetune_cli.records.training import EvalRecord, Listener, StepRecord
 from finetune_cli.system.signals import stop_error
 from finetune_cli.training.checkpointing import Checkpoints, Progress
+from finetune_cli.training.history import History, or_null
 from finetune_cli.training.readings import NOTHING_READ, Reading, send_reading
 from finetune_cli.training.stopping import StopRequest
 
-Evaluate = Callable[[int, float, Callable[[], None]], Sequence[EvalRecord]]
+Scores = tuple[float, dict[str, float]]  # loss and metrics
+Evaluate = Callable[[Accelerator, Callable[[], None]], Mapping[str, Scores]]
 
 
 @dataclass(frozen=True)
@@ -76,94 +76,66 @@ class _StopDuringEvaluation(Exception):
     """A signal arrived while the model was being scored; the scores are left for the continued run."""
 
 
-class History:
-    """history.jsonl, written by the main process, whole lines only."""
-
-    def __init__(self, path: Path, *, enabled: bool, keep_bytes: int = 0) -> None:
-        self.file = None
-        if enabled:
-            found = path.stat().st_size if path.exists() else 0
-            if found < keep_bytes:
-                raise MissingError(
-                    f"{path} has {found} bytes, but the checkpoint that the run continues from was written after "
-                    f"{keep_bytes}. Bring the file back, or start anew with --overwrite."
-                )
-            self.file = path.open("ab")
-            self.file.truncate(keep_bytes)  # drop what came after the checkpoint that the run continues from
-
-    def append(self, record: StepRecord | EvalRecord) -> None:
-        if self.file is not None:
-            fields = {key: _or_null(value) for key, value in record.to_json().items()}
-            self.file.write(json.dumps(fields, allow_nan=False).encode() + b"\n")
-            self.file.flush()
-
-    def synced_size(self) -> int:
-        """Length in bytes, all of which outlives a power cut: a checkpoint must not know more than the file has."""
-        if self.file is None:
-            return 0
-        os.fsync(self.file.fileno())
-        return self.file.tell()
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-
-
+@dataclass(eq=False)
 class Monitor:
     """Follows one training run. The loop calls `start` once and `after_update` after each finished update.
 
+    A context manager, which closes the history.
+
+    accelerator: the loop's. schedule: not prepared. resume_from: the checkpoint to go on from.
     rows_of(step): the row numbers and the token count of an update, for the record and for messages.
-    evaluate(step, epoch, check): scores on the validation splits, on all processes alike; calls `check` between
-    batches.
+    evaluate(accelerator, check): the scores by validation split, "validation" first, on all processes alike; calls
+    `check` between batches.
+    add_files: writes what the loop needs besides into the folder of a checkpoint, in the main process.
     lag: how many updates an accelerator may run ahead of what is read of them, so that the host never waits for the
     newest one; 0 reads each at once. All are read before an evaluation, a checkpoint and the end. The number is fixed,
     so that several processes decide alike.
     """
 
-    def __init__(
-        self,
-        *,
-        cadence: Cadence,
-        best_rule: BestRule,
-        checkpoints: Checkpoints,
-        history_path: Path,
-        rows_of: Callable[[int], tuple[np.ndarray, int]],
-        evaluate: Evaluate,
-        stop: StopRequest,
-        skip_nonfinite: bool = False,
-        listen: Callable[[Any], None] = lambda event: None,
-        lag: int = 0,
-    ) -> None:
-        self.cadence = cadence
-        self.best_rule = best_rule
-        self.checkpoints = checkpoints
-        self.history_path = history_path
-        self.rows_of = rows_of
-        self.evaluate = evaluate
-        self.stop = stop
-        self.skip_nonfinite = skip_nonfinite
-        self.listen = listen
-        self.lag = lag
+    accelerator: Accelerator
+    schedule: LRScheduler
+    _: KW_ONLY
+    cadence: Cadence
+    best_rule: BestRule
+    checkpoints: Checkpoints
+    history: History
+    rows_of: Callable[[int], tuple[np.ndarray, int]]
+    evaluate: Evaluate
+    stop: StopRequest
+    resume_from: Path | None = None
+    add_files: Callable[[Path], None] | None = None
+    skip_nonfinite: bool = False
+    listen: Listener = lambda event: None
+    lag: int = 0
+
+    def __post_init__(self) -> None:
         self.unread: deque[_Update] = deque()
         self.last_reading = NOTHING_READ
         self.progress = Progress()
-        self.add_files: Callable[[Path], None] | None = None
+        self.began = self.saved_at = time.monotonic()
 
-    def start(self, accelerator: Accelerator, schedule: LRScheduler, resume_from: Path | None) -> bool:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.history.close()
+
+    def start(self) -> bool:
         """Restore the run when there is a checkpoint; True when nothing is left to train.
 
         Call it when model and optimizer are prepared, right before the first update.
         """
-        self.accelerator, self.schedule = accelerator, schedule
-        if resume_from is not None:
-            self.progress = self.checkpoints.restore(resume_from, accelerator, schedule)
+        if self.resume_from is not None:
+            self.progress = self.checkpoints.restore(self.resume_from, self.accelerator, self.schedule)
         if not self._finished():
-            self.checkpoints.require_room(accelerator, schedule.optimizer)
-        main = accelerator.is_main_process
-        self.history = History(self.history_path, enabled=main, keep_bytes=self.progress.history_bytes)
-        self.began = time.monotonic() - self.progress.seconds
-        self.saved_at = time.monotonic()
+            self.checkpoints.require_room(self.accelerator, self.schedule.optimizer)
         step = self.progress.step
+        if self.accelerator.is_main_process:
+            self.history.require(self.progress.history_bytes)
+            self.checkpoints.give_up_after(step)
+            self.history.open(self.progress.history_bytes)
+        self.saved_at = time.monotonic()
+        self.began = self.saved_at - self.progress.seconds
         if step and self.progress.evaluated_step < step and self.cadence.due(step, self.cadence.evaluate_every):
             self._evaluate_and_save()  # the stop came during this evaluation
         return self._finished()
@@ -232,33 +204,33 @@ class Monitor:
             return self.last_reading.signal_number
         return self.stop.signal_number
 
-    def close(self) -> None:
-        if hasattr(self, "history"):
-            self.history.close()
-
     def _evaluate_and_save(self) -> None:
         """Score the model; save when it is the best so far, when a save is due, or when a signal ends the scoring."""
         progress = self.progress
         try:
-            records = self.evaluate(progress.step, self.cadence.epoch(progress.step), self._check_between_batches)
+            scores = self.evaluate(self.accelerator, self._check_between_batches)
         except _StopDuringEvaluation:
             self._save()
             self._raise_stopped(self.stop.signal_number)
-        for record in records:
-            self._note(record)
+        deciding = next(iter(scores))
+        is_best = self._update_best(*scores[deciding])
+        epoch = self.cadence.epoch(progress.step)
+        for split, (loss, metrics) in scores.items():
+            self._note(EvalRecord(progress.step, epoch, split, loss, metrics, best=is_best and split == deciding))
         progress.evaluated_step = progress.step
-        if self._update_best(records[0]) or self._save_is_due():
+        if is_best or self._save_is_due():
             self._save()
 
-    def _update_best(self, record: EvalRecord) -> bool:
+    def _update_best(self, loss: float, metrics: dict[str, float]) -> bool:
+        """Whether these are the best scores so far; the one place that decides it."""
         rule, progress = self.best_rule, self.progress
-        score = record.loss if rule.metric == "loss" else record.metrics[rule.metric]
+        score = loss if rule.metric == "loss" else metrics[rule.metric]
         gained = rule.improves(score, progress.best_score, by=rule.min_delta)
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
         # The first evaluation is the best so far even when its score is undefined: a finished run has a model.
         if progress.best_step and not rule.improves(score, progress.best_score):
             return False
-        progress.best_score, progress.best_step = _or_null(score), progress.step
+        progress.best_score, progress.best_step = or_null(score), progress.step
         return True
 
     def _save_is_due(self) -> bool:
@@ -300,11 +272,6 @@ class Monitor:
     def _note(self, record: StepRecord | EvalRecord) -> None:
         self.history.append(record)
         self.listen(record)
-
-
-def _or_null(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _nonfinite_message(step: int, loss: float, grad_norm: float, rows: np.ndarray) -> str:

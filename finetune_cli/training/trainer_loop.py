@@ -106,6 +106,10 @@ class SharedPartsTrainer(Trainer):
         loss, self.update_loss = self.update_loss, torch.zeros_like(self.update_loss)
         return loss
 
+    def save_own_state(self, directory: Path) -> None:
+        """Into a checkpoint, where Trainer looks for it when it goes on."""
+        self.state.save_to_json(str(directory / TRAINER_STATE))
+
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """As in the Accelerate loop; Trainer itself waits for each tensor."""
         return send_to_device(inputs, self.args.device, non_blocking=True)
@@ -139,18 +143,15 @@ class _NothingLeft(Exception):
 class MonitorCallback(TrainerCallback):
     """Hands each finished update to the monitor, at the same point as the Accelerate loop does."""
 
-    def __init__(self, trainer: SharedPartsTrainer, monitor: Monitor, *, seed: int, resume_from: Path | None) -> None:
+    def __init__(self, trainer: SharedPartsTrainer, monitor: Monitor, *, seed: int) -> None:
         self.trainer = trainer
         self.monitor = monitor
         self.seed = seed
-        self.resume_from = resume_from
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        accelerator = self.trainer.accelerator
-        use_bare_weight_names(accelerator)
-        self.monitor.add_files = lambda directory: self.trainer.state.save_to_json(str(directory / TRAINER_STATE))
+        use_bare_weight_names(self.trainer.accelerator)
         set_seed(self.seed, device_specific=True)
-        if self.monitor.start(accelerator, self.trainer.lr_scheduler, self.resume_from):
+        if self.monitor.start():
             raise _NothingLeft
 
     def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -165,31 +166,11 @@ class MonitorCallback(TrainerCallback):
         control.should_training_stop = control.should_training_stop or over
 
 
-def train(
-    arguments: TrainingArguments,
-    model: Module,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
-    batches: EpochBatches,
-    objective: Objective,
-    monitor: Monitor,
-    *,
-    seed: int,
-    resume_from: Path | None = None,
-) -> None:
-    """Train until the monitor says that it is over. `resume_from`: a checkpoint that holds Trainer's state."""
-    trainer = SharedPartsTrainer(
-        batches,
-        objective,
-        optimizer,
-        schedule,
-        skip_nonfinite=monitor.skip_nonfinite,
-        model=model,
-        args=arguments,
-    )
+def train(trainer: SharedPartsTrainer, monitor: Monitor, *, seed: int) -> None:
+    """Train until the monitor says that it is over. The monitor has this trainer's accelerator and state."""
     trainer.remove_callback(PrinterCallback)  # prints Trainer's closing summary to stdout
-    trainer.add_callback(MonitorCallback(trainer, monitor, seed=seed, resume_from=resume_from))
+    trainer.add_callback(MonitorCallback(trainer, monitor, seed=seed))
     try:
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        trainer.train(resume_from_checkpoint=str(monitor.resume_from) if monitor.resume_from else None)
     except _NothingLeft:
         return

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import torch
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import MissingError, NotFinishedError
+from finetune_cli.records.training import StepRecord
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.session import locked
 from tests.commands.run_files import LOOPS, Answer, Trained, history, weights
@@ -129,7 +131,7 @@ def test_overwrite_starts_anew_also_with_another_config(
     anew = command(["train", first.file, "-s", "seed=7", "--overwrite", "--json"])
     assert anew.code == 0, anew.stderr
     assert json.loads(anew.stdout)["resumed_from"] == 0
-    assert first.run.read_record()["seed"] == 7
+    assert first.run.read_record().seed == 7
     assert len(history(first.run.path, "train")) == 6
     assert keep.read_text() == "mine"
 
@@ -163,10 +165,46 @@ def test_resume_from_a_path_goes_on_from_that_checkpoint(
     assert all(torch.equal(value, trained_weights[name]) for name, value in weights(first.run.path).items())
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_run_killed_after_it_went_back_to_an_older_checkpoint_goes_on_from_there(
+    tmp_path: Path, train_run: Callable[..., Trained], loop: str
+) -> None:
+    """The checkpoints after that one are given up with the lines of history.jsonl that they need."""
+    first = train_run(tmp_path, training={"loop": loop}, checkpointing={"every": 2, "keep": 10})
+    before, trained_weights = history(first.run.path, "train"), weights(first.run.path)
+
+    def die(event: object) -> None:
+        if isinstance(event, StepRecord):
+            raise RuntimeError("as a SIGKILL: nothing more is saved")
+
+    with pytest.raises(RuntimeError, match="SIGKILL"):
+        train(first.config, resume=str(first.run.checkpoints / "step-000002"), listen=die)
+    assert [path.name for path in first.run.checkpoints.iterdir()] == ["step-000002"]
+    assert train(first.config).resumed_from == 2
+    assert history(first.run.path, "train") == before
+    assert all(torch.equal(value, trained_weights[name]) for name, value in weights(first.run.path).items())
+
+
+def test_a_checkpoint_that_cannot_be_gone_back_to_costs_no_other(
+    tmp_path: Path, train_run: Callable[..., Trained]
+) -> None:
+    first = train_run(tmp_path, checkpointing={"every": 2, "keep": 10})
+    kept = first.run.history.read_bytes()
+    first.run.history.write_bytes(b"")
+    with pytest.raises(MissingError, match=r"has 0 bytes"):
+        train(first.config, resume=str(first.run.checkpoints / "step-000002"))
+    assert len(list(first.run.checkpoints.iterdir())) == 3
+    first.run.history.write_bytes(kept)
+    assert train(first.config).resumed_from == 6
+
+
 def test_resume_from_what_is_no_checkpoint_is_refused(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
     first = train_run(tmp_path)
     with pytest.raises(MissingError, match=r"nowhere cannot be used"):
         train(first.config, resume=str(tmp_path / "nowhere"))
+    shutil.copytree(first.run.checkpoints / "step-000006", first.run.checkpoints / "backup")
+    with pytest.raises(MissingError, match=r"backup cannot be used: its name"):
+        train(first.config, resume=str(first.run.checkpoints / "backup"))
 
 
 def test_a_run_that_died_before_its_end_is_scored_when_repeated(
@@ -176,7 +214,7 @@ def test_a_run_that_died_before_its_end_is_scored_when_repeated(
     first = train_run(tmp_path)
     shutil.rmtree(first.run.model)
     shutil.rmtree(first.run.path / "eval")
-    first.run.write_record({**first.run.read_record(), "status": "running", "exit_code": None})
+    first.run.write_record(replace(first.run.read_record(), status="running", exit_code=None))
     again = train(first.config)
     assert (again.resumed_from, again.already_finished) == (6, False)
     assert again.evaluations == first.report.evaluations

@@ -59,7 +59,6 @@ def test_the_whole_run_is_estimated_from_real_updates(
     assert seen[0][1] == max(shape[1] for shape in seen)
     expected = 24 * report.mean_seconds_per_update + 6 * report.seconds_per_evaluation
     assert report.estimated_seconds == pytest.approx(expected)
-    assert report.peak_memory_bytes is not None
     assert report.peak_memory_bytes > 50e6
     assert not (tmp_path / "run").exists()
 

@@ -1,110 +1,299 @@
-"""No setting is ignored: each field of the config changes something that can be seen."""
+"""Each setting of the config does what it is for: beside an ordinary run, one that differs in this setting alone.
+
+What takes more than a look at the files of the two runs is in test_settings_one_by_one.py.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
+from pydantic import BaseModel
+from safetensors.torch import load_file
 
-from finetune_cli.commands.train import train
-from finetune_cli.config.fields import CheckpointingConfig, EvaluationConfig, HubConfig, TrainingConfig
-from finetune_cli.config.load import load_config
-from finetune_cli.errors import ConfigError, DataError, RunFailedError
-from tests.commands.run_files import Trained, history, read_jsonl, saved_scores
+from finetune_cli.config.fields import RunConfig
+from tests.commands.run_files import Trained, history, read_jsonl, saved_scores, weights
 
-View = Callable[[Trained], Any]
-
-
-def updates(field: str) -> View:
-    return lambda trained: [line[field] for line in history(trained.run.path, "train")]
+ROOT = Path(__file__).resolve().parents[2]
+LEARNING_RATE = 1e-2
+STEPS = 6  # updates of the ordinary run: 48 rows in batches of 8
+Effect = Callable[[Trained, Trained], None]  # of (the run with the setting, the ordinary run); asserts
 
 
-def evaluated_steps(trained: Trained) -> list[int]:
-    return [line["step"] for line in history(trained.run.path, "eval")]
+def updates(field: str, trained: Trained) -> list[Any]:
+    return [line[field] for line in history(trained.run.path, "train")]
 
 
-def checkpoints(trained: Trained) -> list[str]:
+def saved(trained: Trained) -> list[str]:
     return sorted(path.name for path in trained.run.checkpoints.iterdir())
 
 
-def final_loss(trained: Trained) -> float:
-    return history(trained.run.path, "eval")[-1]["loss"]
+def model_config(trained: Trained) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((trained.run.model / "config.json").read_text())
+    return config
 
 
-def model_config(field: str) -> View:
-    return lambda trained: json.loads((trained.run.model / "config.json").read_text())[field]
+def answers(trained: Trained) -> list[dict[str, Any]]:
+    return read_jsonl(trained.run.evaluation("validation") / "predictions.jsonl")
 
 
-def prediction_ids(trained: Trained) -> list[Any]:
-    return [row["id"] for row in read_jsonl(trained.run.evaluation("validation") / "predictions.jsonl")]
+def changed_weights(trained: Trained) -> set[str]:
+    """The weights of the encoder that are not those of the pretrained model, by the part of their name that matters."""
+    start = load_file(Path(trained.config.model.name_or_path or "") / "model.safetensors")
+    end = {name.removeprefix("bert."): weight for name, weight in weights(trained.run.path).items()}
+    return {name for name, weight in start.items() if name in end and not torch.equal(weight, end[name])}
 
 
-def has_trainer_state(trained: Trained) -> bool:
-    return (trained.run.checkpoints / "step-000006" / "trainer_state.json").is_file()
+def size_of_weights(trained: Trained) -> float:
+    return sum(float(weight.square().sum()) for weight in weights(trained.run.path).values() if weight.ndim == 2)
 
 
-def classes(trained: Trained) -> list[str]:
-    return [entry["label"] for entry in saved_scores(trained.run.path)["per_class"]]
+def config_has(**expected: float) -> Effect:
+    """The exported model has these values, and training met them from its first update on."""
+
+    def check(changed: Trained, plain: Trained) -> None:
+        assert {name: model_config(changed)[name] for name in expected} == expected
+        assert updates("loss", changed)[0] != updates("loss", plain)[0]
+
+    return check
 
 
-ACTS: list[tuple[str, View]] = [
-    ("model.dropout=0.5", updates("loss")),
-    ("model.dropout=0.5", model_config("hidden_dropout_prob")),
-    ("model.attention_dropout=0.5", updates("loss")),
-    ("model.lora={r: 2}", updates("grad_norm")),
-    ("model.freeze=embeddings", updates("grad_norm")),
-    ("data.labels=[positive, negative]", classes),
-    ("data.label=other", updates("loss")),
-    ("data.id=name", prediction_ids),
-    ("data.max_length=6", updates("tokens")),
-    ("data.limit=20", updates("rows")),
-    ("training.loop=accelerate", has_trainer_state),
-    ("training.num_epochs=2", updates("step")),
-    ("training.num_epochs=0.5", updates("step")),
-    ("training.max_steps=4", updates("step")),
-    ("training.batch_size=16", updates("rows")),
-    ("training.micro_batch_size=2", updates("loss")),  # other dropout masks
-    ("training.batching=random", updates("tokens")),
-    ("training.packing=true", updates("loss")),  # other dropout masks
-    ("training.learning_rate=5e-4", updates("learning_rate")),
-    ("training.lr_scheduler=cosine", updates("learning_rate")),
-    ("training.lr_scheduler=constant", updates("learning_rate")),
-    ("training.lr_scheduler=inverse_sqrt", updates("learning_rate")),
-    ("training.lr_scheduler=polynomial", updates("learning_rate")),
-    ("training.warmup_steps=3", updates("learning_rate")),
-    ("training.warmup_steps=0.5", updates("learning_rate")),
-    ("training.weight_decay=0.5", final_loss),
-    ("training.max_grad_norm=0.001", final_loss),
-    ("training.max_grad_norm=null", final_loss),
-    ("training.precision=bf16", updates("loss")),
-    ("training.label_smoothing=0.3", updates("loss")),
-    ("training.class_weights=balanced", updates("loss")),
-    ("training.focal_gamma=2.0", updates("loss")),
-    ("training.class_weights={positive: 3.0}", updates("loss")),
-    ("training.trainer_args={adam_beta1: 0.5}", final_loss),
-    ("training.trainer_args={adam_beta2: 0.5}", final_loss),
-    ("training.trainer_args={adam_epsilon: 0.1}", final_loss),
-    ("training.trainer_args={optim: adafactor}", final_loss),
-    ("training.trainer_args={optim: sgd}", final_loss),
-    ("training.trainer_args={neftune_noise_alpha: 10.0}", updates("loss")),
-    ("evaluation.every=2", evaluated_steps),
-    ("evaluation.metrics=[f1_macro, accuracy]", lambda trained: list(saved_scores(trained.run.path)["metrics"])),
-    ("evaluation.bootstrap.samples=0", lambda trained: saved_scores(trained.run.path)["metrics"]["accuracy"]["low"]),
-    ("evaluation.bootstrap.level=0.3", lambda trained: saved_scores(trained.run.path)["metrics"]["accuracy"]["low"]),
-    ("checkpointing.every=2", checkpoints),
-    ("checkpointing.every_seconds=1e-9", checkpoints),
-    ("tracking=[tensorboard]", lambda trained: sorted(trained.run.tracking.glob("*"))),
-    ("seed=7", updates("loss")),
-    ("seed=7", updates("tokens")),
+def only_weights_with(*parts: str) -> Effect:
+    """In the encoder, weights with one of these in their name have changed, and no others; the pooler is the head's."""
+
+    def check(changed: Trained, plain: Trained) -> None:
+        names = changed_weights(changed)
+        assert {name for name in changed_weights(plain) if any(part in name for part in parts)} == names
+        assert all(any(part in name for name in names) for part in parts)
+
+    return check
+
+
+def learning_rates(course: Callable[[int], float]) -> Effect:
+    """course: update from 0 -> share of the highest learning rate."""
+
+    def check(changed: Trained, plain: Trained) -> None:
+        assert updates("learning_rate", changed) == pytest.approx(
+            [LEARNING_RATE * course(step) for step in range(STEPS)]
+        )
+
+    return check
+
+
+def each_update(field: str, expected: Sequence[float]) -> Effect:
+    def check(changed: Trained, plain: Trained) -> None:
+        assert updates(field, changed) == pytest.approx(list(expected))
+
+    return check
+
+
+def loss_differs_from(update: int) -> Effect:
+    """The losses before that update, counted from 1, are those of the ordinary run; then they are not."""
+
+    def check(changed: Trained, plain: Trained) -> None:
+        ours, theirs = updates("loss", changed), updates("loss", plain)
+        assert ours[: update - 1] == pytest.approx(theirs[: update - 1], rel=1e-5)
+        assert all(abs(a - b) > 1e-6 * b for a, b in zip(ours[update - 1 :], theirs[update - 1 :], strict=True))
+
+    return check
+
+
+def optimizer_keeps(*names: str) -> Effect:
+    """What the optimizer remembers of each weight; AdamW would keep exp_avg and exp_avg_sq."""
+
+    def check(changed: Trained, plain: Trained) -> None:
+        loss_differs_from(2)(changed, plain)
+        state = torch.load(changed.run.checkpoints / "step-000006" / "optimizer.bin", weights_only=True)["state"]
+        assert {name for kept in state.values() for name, value in kept.items() if value is not None} == set(names)
+
+    return check
+
+
+def warmed_up(step: int) -> float:
+    return step / 3 if step < 3 else 2 - step / 3
+
+
+def loops_agree(changed: Trained, plain: Trained) -> None:
+    trainer_state = [run.run.checkpoints / "step-000006" / "trainer_state.json" for run in (changed, plain)]
+    assert [path.is_file() for path in trainer_state] == [False, True]
+    assert updates("loss", changed) == pytest.approx(updates("loss", plain), rel=1e-5)
+
+
+def labels_are_in_this_order(changed: Trained, plain: Trained) -> None:
+    assert [[entry["label"] for entry in saved_scores(run.run.path)["per_class"]] for run in (changed, plain)] == [
+        ["positive", "negative"],
+        ["negative", "positive"],
+    ]
+    assert model_config(changed)["id2label"] == {"0": "positive", "1": "negative"}
+
+
+def labels_are_of_that_column(changed: Trained, plain: Trained) -> None:
+    assert [row["label"] for row in answers(changed)] == ["negative", "positive"] * 6
+
+
+def rows_are_named_by_that_column(changed: Trained, plain: Trained) -> None:
+    assert [row["id"] for row in answers(changed)] == [f"row {number}" for number in range(12)]
+
+
+def rows_are_cut_at_six_tokens(changed: Trained, plain: Trained) -> None:
+    assert max(updates("tokens", changed)) <= 6 * 8 < min(updates("tokens", plain))
+
+
+def a_quarter_of_train_is_held_out(changed: Trained, plain: Trained) -> None:
+    assert (sum(updates("rows", changed)), len(answers(changed))) == (36, 12)
+
+
+def rows_are_in_another_order(changed: Trained, plain: Trained) -> None:
+    ours, theirs = updates("tokens", changed), updates("tokens", plain)
+    assert ours != theirs
+    assert sum(ours) == sum(theirs)
+
+
+def seed_decides_head_and_order(changed: Trained, plain: Trained) -> None:
+    rows_are_in_another_order(changed, plain)
+    assert not torch.equal(weights(changed.run.path)["classifier.weight"], weights(plain.run.path)["classifier.weight"])
+
+
+def weights_shrink(changed: Trained, plain: Trained) -> None:
+    loss_differs_from(2)(changed, plain)
+    assert size_of_weights(changed) < size_of_weights(plain)
+
+
+def computed_in_bf16(changed: Trained, plain: Trained) -> None:
+    """Eight bits of precision: near the losses in fp32, and not equal to them."""
+    assert changed.run.read_record().precision == "bf16"
+    assert updates("loss", changed)[0] == pytest.approx(updates("loss", plain)[0], rel=2**-5)
+    assert updates("loss", changed)[0] != pytest.approx(updates("loss", plain)[0], rel=1e-6)
+
+
+def each_evaluation_is_after(*steps: int) -> Effect:
+    def check(changed: Trained, plain: Trained) -> None:
+        assert [line["step"] for line in history(changed.run.path, "eval")] == list(steps)
+
+    return check
+
+
+def saved_after(*steps: int) -> Effect:
+    def check(changed: Trained, plain: Trained) -> None:
+        assert saved(changed) == [f"step-{step:06d}" for step in steps]
+
+    return check
+
+
+def scored_by(*names: str) -> Effect:
+    def check(changed: Trained, plain: Trained) -> None:
+        assert list(saved_scores(changed.run.path)["metrics"]) == list(names)
+
+    return check
+
+
+def no_interval(changed: Trained, plain: Trained) -> None:
+    ours, theirs = (saved_scores(run.run.path)["metrics"]["accuracy"] for run in (changed, plain))
+    assert (ours["low"], ours["high"]) == (None, None)
+    assert ours["value"] == theirs["value"]
+
+
+def narrower_interval(changed: Trained, plain: Trained) -> None:
+    ours, theirs = (saved_scores(run.run.path)["metrics"]["accuracy"] for run in (changed, plain))
+    assert theirs["low"] < ours["low"] <= ours["high"] < theirs["high"]
+
+
+def tensorboard_has_a_file(changed: Trained, plain: Trained) -> None:
+    assert [len(list(run.run.tracking.glob("tensorboard/*tfevents*"))) for run in (changed, plain)] == [1, 0]
+
+
+EFFECTS: list[tuple[str, Effect]] = [
+    ("model.dropout=0.5", config_has(hidden_dropout_prob=0.5)),
+    ("model.attention_dropout=0.5", config_has(attention_probs_dropout_prob=0.5)),
+    ("model.lora={r: 2}", only_weights_with("query.weight", "value.weight", "pooler.")),
+    ("model.lora={r: 2, target_modules: [key]}", only_weights_with("key.weight", "pooler.")),
+    ("model.freeze=embeddings", only_weights_with("encoder.", "pooler.")),
+    ("model.freeze=1", only_weights_with("layer.1.", "pooler.")),
+    ("model.freeze=body", only_weights_with("pooler.")),
+    ("data.splits={validation: 0.25}", a_quarter_of_train_is_held_out),
+    ("data.labels=[positive, negative]", labels_are_in_this_order),
+    ("data.label=other", labels_are_of_that_column),
+    ("data.id=name", rows_are_named_by_that_column),
+    ("data.max_length=6", rows_are_cut_at_six_tokens),
+    ("data.limit=20", each_update("rows", [8, 8, 4])),
+    ("training.loop=accelerate", loops_agree),
+    ("training.num_epochs=2", each_update("step", range(1, 13))),
+    ("training.num_epochs=0.5", each_update("step", range(1, 4))),
+    ("training.max_steps=4", each_update("step", range(1, 5))),
+    ("training.batch_size=16", each_update("rows", [16, 16, 16])),
+    ("training.batching=random", rows_are_in_another_order),
+    ("training.learning_rate=5e-4", each_update("learning_rate", [5e-4 * (1 - step / 6) for step in range(6)])),
+    ("training.lr_scheduler=linear", learning_rates(lambda step: 1 - step / 6)),
+    ("training.lr_scheduler=cosine", learning_rates(lambda step: (1 + math.cos(math.pi * step / 6)) / 2)),
+    ("training.lr_scheduler=constant", learning_rates(lambda step: 1)),
+    ("training.lr_scheduler=inverse_sqrt", learning_rates(lambda step: (1 + step / 10_000) ** -0.5)),
+    ("training.lr_scheduler=polynomial", learning_rates(lambda step: 1e-5 + (1 - 1e-5) * (1 - step / 6))),
+    ("training.warmup_steps=3", learning_rates(warmed_up)),
+    ("training.warmup_steps=0.5", learning_rates(warmed_up)),
+    ("training.weight_decay=0.5", weights_shrink),
+    ("training.precision=bf16", computed_in_bf16),
+    ("training.trainer_args={adam_epsilon: 0.1}", loss_differs_from(2)),
+    # Adam corrects its averages for their start: the first update is the same for any beta.
+    ("training.trainer_args={adam_beta1: 0.5}", loss_differs_from(3)),
+    ("training.trainer_args={adam_beta2: 0.5}", loss_differs_from(3)),
+    ("training.trainer_args={optim: sgd}", optimizer_keeps()),
+    (
+        "training.trainer_args={optim: adafactor}",
+        optimizer_keeps("step", "exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col", "RMS"),
+    ),
+    ("training.trainer_args={neftune_noise_alpha: 10.0}", loss_differs_from(1)),
+    ("evaluation.every=2", each_evaluation_is_after(2, 4, 6)),
+    ("evaluation.metrics=[f1_macro, accuracy]", scored_by("f1_macro", "accuracy")),
+    ("evaluation.bootstrap.samples=0", no_interval),
+    ("evaluation.bootstrap.level=0.3", narrower_interval),
+    ("checkpointing.every=2", saved_after(2, 4, 6)),
+    ("checkpointing.every_seconds=1e-9", saved_after(1, 2, 3, 4, 5, 6)),
+    ("tracking=[tensorboard]", tensorboard_has_a_file),
+    ("seed=7", seed_decides_head_and_order),
 ]
+ONE_BY_ONE = "tests/commands/test_settings_one_by_one.py"
+ELSEWHERE = {
+    "task": "tests/commands/test_tasks_end_to_end.py",
+    "model.name_or_path": ONE_BY_ONE,
+    "model.revision": ONE_BY_ONE,
+    "model.from_scratch": ONE_BY_ONE,
+    "model.lora.lora_alpha": ONE_BY_ONE,
+    "model.lora.lora_dropout": ONE_BY_ONE,
+    "model.trust_remote_code": "tests/security/test_foreign_code.py",
+    "data.path": ONE_BY_ONE,
+    "data.name": "tests/data/test_sources.py",
+    "data.text": ONE_BY_ONE,
+    "data.padding": ONE_BY_ONE,
+    "data.truncation": ONE_BY_ONE,
+    "data.split_seed": ONE_BY_ONE,
+    "data.checks": "tests/data/checks/test_checks.py",
+    "training.micro_batch_size": ONE_BY_ONE,
+    "training.max_grad_norm": ONE_BY_ONE,
+    "training.compile": ONE_BY_ONE,
+    "training.packing": ONE_BY_ONE,
+    "training.gradient_checkpointing": "tests/training/test_partial_training.py",
+    "training.label_smoothing": ONE_BY_ONE,
+    "training.class_weights": ONE_BY_ONE,
+    "training.focal_gamma": ONE_BY_ONE,
+    "training.early_stopping": ONE_BY_ONE,
+    "training.on_nonfinite": ONE_BY_ONE,
+    "training.seeds": "tests/commands/test_seeds.py",
+    "evaluation.metric_for_best": ONE_BY_ONE,
+    "evaluation.slices": "tests/commands/test_report.py",
+    "evaluation.gates": "tests/runs/test_gates.py",
+    "checkpointing.keep": ONE_BY_ONE,
+    "hub": "tests/commands/test_hub_upload.py",
+    "output_dir": "tests/commands/test_run_directory.py",
+}
 
 
 @pytest.fixture(scope="module")
-def baseline() -> dict[str, Trained]:
+def ordinary() -> dict[str, Trained]:
     """The run that the others differ from, trained by the first test that asks."""
     return {}
 
@@ -118,179 +307,51 @@ def own_rows(make_dataset: Callable[..., Path], directory: Path) -> Path:
     return directory
 
 
-@pytest.mark.parametrize(("setting", "view"), ACTS, ids=[f"{number} {act[0]}" for number, act in enumerate(ACTS)])
-def test_a_setting_changes_what_can_be_seen(
+@pytest.mark.parametrize(("setting", "effect"), EFFECTS, ids=[setting for setting, _ in EFFECTS])
+def test_a_setting_has_its_effect(
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
     train_run: Callable[..., Trained],
     make_dataset: Callable[..., Path],
-    baseline: dict[str, Trained],
+    ordinary: dict[str, Trained],
     setting: str,
-    view: View,
+    effect: Effect,
 ) -> None:
     sections = {
         "data": {"path": str(own_rows(make_dataset, tmp_path / "rows"))},
-        "training": {"precision": "fp32", "learning_rate": 1e-2},
+        "training": {"learning_rate": LEARNING_RATE},
         "checkpointing": {"keep": 10},
     }
-    if not baseline:
-        baseline["run"] = train_run(tmp_path_factory.mktemp("baseline"), **sections)
-    changed = train_run(tmp_path, setting, **sections)
-    assert view(changed) != view(baseline["run"])
+    if not ordinary:
+        ordinary["run"] = train_run(tmp_path_factory.mktemp("ordinary"), **sections)
+    effect(train_run(tmp_path, setting, **sections), ordinary["run"])
 
 
-def test_the_baseline_itself_repeats(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
-    """Otherwise every comparison above would succeed."""
+def test_the_ordinary_run_repeats(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
+    """Otherwise a difference above could come from chance."""
     first, second = train_run(tmp_path / "first"), train_run(tmp_path / "second")
     for record_type in ("train", "eval"):
         assert history(first.run.path, record_type) == history(second.run.path, record_type)
 
 
-def test_the_table_has_every_field_of_training_evaluation_and_checkpointing() -> None:
-    """Those tested below, or elsewhere, are named here."""
-    elsewhere = {
-        "training.compile",
-        "training.early_stopping",
-        "training.gradient_checkpointing",  # tests/training/test_partial_training.py
-        "training.on_nonfinite",
-        "evaluation.metric_for_best",
-        "evaluation.bootstrap",
-        "evaluation.gates",
-        "evaluation.slices",  # tests/commands/test_report.py
-        "training.seeds",
-        "checkpointing.keep",
-        "hub.repo_id",  # tests/commands/test_hub_upload.py
-        "hub.private",
-    }
-    models = {
-        "training": TrainingConfig,
-        "evaluation": EvaluationConfig,
-        "checkpointing": CheckpointingConfig,
-        "hub": HubConfig,
-    }
-    fields = {f"{section}.{name}" for section, model in models.items() for name in model.model_fields}
-    assert fields - elsewhere <= {setting.partition("=")[0] for setting, _ in ACTS}
+def settings_of(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Each setting by its dotted key, those of sections inside sections included."""
+    keys = []
+    for name, field in model.model_fields.items():
+        parts = [field.annotation, *get_args(field.annotation)]
+        sections = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+        keys += settings_of(sections[0], f"{prefix}{name}.") if sections else [prefix + name]
+    return keys
 
 
-def test_text_columns_are_read_in_the_order_given(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
-    first = train_run(tmp_path / "first", task="mrpc")
-    swapped = train_run(tmp_path / "swapped", "data.text=[sentence2, sentence1]", task="mrpc")
-    assert updates("loss")(first) != updates("loss")(swapped)
-
-
-def test_truncation_chooses_the_text_that_gives_way(tmp_path: Path, write_config: Callable[..., Path]) -> None:
-    from finetune_cli.commands.prepare import prepare
-
-    config = write_config(tmp_path, task="mrpc")
-    longest = prepare(load_config(config, ["data.max_length=24"])).splits["train"]
-    first = prepare(load_config(config, ["data.max_length=24", "data.truncation=only_first"])).splits["train"]
-    assert longest.input_ids.tolist() != first.input_ids.tolist()
-    with pytest.raises(DataError, match="tokens"):
-        prepare(load_config(config, ["data.max_length=24", "data.truncation=error"]))
-
-
-def test_padding_to_max_length_gives_every_batch_one_width(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
-    widths: set[int] = set()
-
-    def note(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        if isinstance(module, torch.nn.Embedding) and module.training and inputs[0].ndim == 2 and len(inputs[0]) > 1:
-            widths.add(inputs[0].shape[1])
-
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
-    try:
-        train_run(tmp_path / "dynamic", "data.max_length=40")
-        dynamic = set(widths)
-        widths.clear()
-        train_run(tmp_path / "fixed", "data.max_length=40", "data.padding=max_length")
-    finally:
-        hook.remove()
-    assert len(dynamic) > 1
-    assert max(dynamic) < 40
-    assert widths == {40}
-
-
-def test_compile_reaches_the_model(
-    tmp_path: Path, train_run: Callable[..., Trained], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Compiling takes half a minute; that it is asked for is enough here."""
-    asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: asked.append(options))
-    train_run(tmp_path / "plain")
-    assert asked == []
-    train_run(tmp_path / "compiled", "training.compile=true")
-    assert asked == [{"dynamic": True}]
-
-
-@pytest.mark.parametrize("loop", ["trainer", "accelerate"])
-def test_early_stopping_ends_the_run(tmp_path: Path, train_run: Callable[..., Trained], loop: str) -> None:
-    settings = ["training.learning_rate=1e-12", "training.num_epochs=5", f"training.loop={loop}"]
-    stopped = train_run(tmp_path, *settings, "training.early_stopping={patience: 2}", "evaluation.metric_for_best=loss")
-    assert stopped.report.steps < 30
-    early = train_run(
-        tmp_path / "min_delta",
-        *settings,
-        "training.early_stopping={patience: 2, min_delta: 10.0}",
-        "evaluation.metric_for_best=loss",
-    )
-    assert early.report.steps == 18
-
-
-@pytest.mark.parametrize(("metric", "best"), [("loss", min), ("accuracy", max), ("f1", max), ("log_loss", min)])
-def test_the_best_step_follows_metric_for_best_in_its_direction(
-    tmp_path: Path, train_run: Callable[..., Trained], metric: str, best: Callable[..., Any]
-) -> None:
-    names = ["accuracy", "f1", "log_loss"]
-    trained = train_run(
-        tmp_path,
-        evaluation={"every": 2, "metrics": names, "metric_for_best": metric},
-        training={"num_epochs": 4, "learning_rate": 2e-2},
-    )
-    lines = history(trained.run.path, "eval")
-    expected = best(line[metric] for line in lines)
-    assert trained.report.best_step == next(line["step"] for line in lines if line[metric] == expected)
-
-
-def test_keep_bounds_the_checkpoints_beside_the_best(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
-    trained = train_run(tmp_path, "checkpointing.every=1", "checkpointing.keep=3", "training.num_epochs=2")
-    best = f"step-{trained.report.best_step:06d}"
-    assert checkpoints(trained) == sorted({"step-000010", "step-000011", "step-000012", best})
-
-
-def test_options_of_the_schedule_reach_it(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
-    """Polynomial of power 2 from 1e-3 to 1e-7 over 6 updates (transformers' default lr_end)."""
-    trained = train_run(
-        tmp_path, "training.lr_scheduler=polynomial", "training.trainer_args.lr_scheduler_kwargs={power: 2.0}"
-    )
-    expected = [(1e-3 - 1e-7) * (1 - step / 6) ** 2 + 1e-7 for step in range(6)]
-    assert updates("learning_rate")(trained) == pytest.approx(expected)
-
-
-def test_nonfinite_updates_end_the_run_or_are_skipped(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
-    """Infinite class weights make every loss of that class infinite; the other rows' updates go on."""
-    settings = ["training.class_weights={positive: 1e39}", "training.batch_size=1", "training.max_steps=6"]
-    with pytest.raises(RunFailedError, match=r"the loss is (inf|nan)"):
-        train_run(tmp_path / "error", *settings)
-    skipped = train_run(tmp_path / "skip", *settings, "training.on_nonfinite=skip")
-    losses = updates("loss")(skipped)
-    assert len(losses) == 6
-    assert None in losses
-    assert any(loss is not None for loss in losses)
-
-
-def test_a_new_model_has_the_sizes_given(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
-    sizes = {"vocab_size": 150, "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3}
-    sizes |= {"intermediate_size": 40, "max_position_embeddings": 48}
-    trained = train_run(tmp_path, model={"from_scratch": sizes})
-    config = json.loads((trained.run.model / "config.json").read_text())
-    assert {name: config[name] for name in sizes if name != "vocab_size"} == {
-        name: size for name, size in sizes.items() if name != "vocab_size"
-    }
-    assert config["vocab_size"] <= 150
-    assert trained.run.read_record()["fingerprints"]["model"] is None
-
-
-def test_a_revision_of_something_without_revisions_is_refused(
-    tmp_path: Path, write_config: Callable[..., Path]
-) -> None:
-    with pytest.raises(ConfigError, match=r"model\.revision: .* is a directory"):
-        train(load_config(write_config(tmp_path), ["model.revision=main"]))
+def test_every_setting_is_tested_here_or_in_the_file_that_is_named() -> None:
+    here = {setting.partition("=")[0] for setting, _ in EFFECTS} | {"model.lora.r", "model.lora.target_modules"}
+    keys = settings_of(RunConfig)
+    assert len(keys) > 60
+    assert {"model.lora.r", "data.checks.overlap", "training.early_stopping.patience", "hub.private"} <= set(keys)
+    untested = [
+        key for key in keys if key not in here and not any(f"{key}.".startswith(f"{name}.") for name in ELSEWHERE)
+    ]
+    assert untested == []
+    for key, file in ELSEWHERE.items():
+        assert key.rpartition(".")[2] in (ROOT / file).read_text(encoding="utf-8"), key

@@ -3,8 +3,10 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, ExitCode, Problem
@@ -61,262 +63,32 @@ def test_five_mistakes_are_all_shown_with_line_and_column(write: Write) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("line", "column", "key", "message"),
-    [
-        # unknown, misplaced and foreign keys
-        ("training: {learning_rat: 1}", 12, "training.learning_rat", "Did you mean learning_rate?"),
-        ("trainig: {seed: 1}", 1, "trainig", "Did you mean training?"),
-        ("learning_rate: 5e-5", 1, "learning_rate", "does not belong at the top. Write training.learning_rate"),
-        ("data: {seed: 1}", 8, "data.seed", "does not belong to data. Write seed"),
-        ("training: {every: 5}", 12, "training.every", "Write evaluation.every or checkpointing.every"),
-        ("training: {num_train_epochs: 3}", 12, "training.num_train_epochs", "is called training.num_epochs here"),
-        ("per_device_train_batch_size: 8", 1, "per_device_train_batch_size", "is called training.batch_size here"),
-        (
-            "training: {gradient_accumulation_steps: 2}",
-            12,
-            "training.gradient_accumulation_steps",
-            "micro_batch_size here",
-        ),
-        ("data: {max_seq_length: 128}", 8, "data.max_seq_length", "is called data.max_length here"),
-        ("training: {warmup_ratio: 0.1}", 12, "training.warmup_ratio", "is called training.warmup_steps here"),
-        ("training: {fp16: true}", 12, "training.fp16", "is called training.precision here"),
-        ("evaluation_strategy: epoch", 1, "evaluation_strategy", "is called evaluation.every here"),
-        (
-            "evaluation: {metric_for_best_model: f1}",
-            14,
-            "evaluation.metric_for_best_model",
-            "evaluation.metric_for_best",
-        ),
-        ("training: {save_steps: 500}", 12, "training.save_steps", "is called checkpointing.every here"),
-        ("training: {logging_steps: 10}", 12, "training.logging_steps", "every update is written to history.jsonl"),
-        ("training: {adam_beta1: 0.9}", 12, "training.adam_beta1", "Write training.trainer_args.adam_beta1"),
-        ("no_cuda: true", 1, "no_cuda", "ACCELERATE_USE_CPU=true"),
-        ("overwrite_output_dir: true", 1, "overwrite_output_dir", "the option --overwrite does this"),
-        ("tracking: [comet]", 12, "tracking.0", "Allowed: a list of tensorboard, wandb, mlflow and trackio"),
-        # wrong types, as YAML 1.2 reads them
-        ("training: {batch_size: 010}", 24, "training.batch_size", "a number has no leading zero. Write 10."),
-        ("training: {batch_size: 0x10}", 24, "training.batch_size", "numbers are decimal. Write 16."),
-        ("training: {batch_size: 1_000}", 24, "training.batch_size", "no underscores. Write 1000."),
-        ("training: {max_steps: 12:30}", 23, "training.max_steps", "'12:30' is text. Allowed: a whole number from 1"),
-        ("training: {batch_size: '8'}", 24, "training.batch_size", "text because of the quotes. Take them off"),
-        ("training: {batch_size: 8.5}", 24, "training.batch_size", "8.5 is not a whole number"),
-        ("training: {batch_size: 8.0}", 24, "training.batch_size", "8.0 is not written as a whole number"),
-        (
-            'training: {learning_rate: "1,0e-5"}',
-            27,
-            "training.learning_rate",
-            "a decimal point, not a comma. Write 1.0e-5",
-        ),
-        ("training: {warmup_steps: 10%}", 26, "training.warmup_steps", "a share is written as a number. Write 0.1"),
-        ("training: {learning_rate: true}", 27, "training.learning_rate", "true is a flag. Allowed: a number above 0"),
-        ("training: {num_epochs: yes}", 24, "training.num_epochs", "'yes' is text. Allowed: a number above 0"),
-        (
-            "training: {learning_rate: [1]}",
-            27,
-            "training.learning_rate",
-            "found a list of 1. Allowed: a number above 0",
-        ),
-        ("training: {learning_rate: null}", 27, "training.learning_rate", "has no value. Allowed: a number above 0"),
-        (
-            "training: {compile: on}",
-            21,
-            "training.compile",
-            "on is text in YAML 1.2; write true. Allowed: true, false or auto",
-        ),
-        ("data: {label: 1.10}", 15, "data.label", '1.10 is read as a number; quote it if it is a text: "1.10"'),
-        ("data: {label: true}", 15, "data.label", 'true is read as a flag; quote it if it is a text: "true"'),
-        ("data: {id: 695e05}", 12, "data.id", 'quote it if it is a text: "695e05"'),
-        ("data: {labels: [1, 2]}", 17, "data.labels.0", 'quote it if it is a text: "1"'),
-        ("data: {labels: [one]}", 16, "data.labels", "found a list of 1. Allowed: a list of two or more class names"),
-        ("data: {labels: {0: no, 1: yes}}", 17, "data.labels", "the key 0 is not text"),
-        ("evaluation: {metrics: f1}", 23, "evaluation.metrics", "Allowed: a list of texts. Write ['f1']"),
-        ("hub: user/name", 6, "hub", "Write {repo_id: user/name}"),
-        ("data: {text: ''}", 14, "data.text", "found an empty text"),
-        ("training: 3", 11, "training", "3 is a number. Allowed: a section with keys"),
-        ("output_dir: ''", 13, "output_dir", "found an empty text. Allowed: text"),
-        ("evaluation: {bootstrap: null}", 25, "evaluation.bootstrap", "has no value. Allowed: a section with keys"),
-        # out of range, and not numbers at all
-        (
-            "training: {learning_rate: -1}",
-            27,
-            "training.learning_rate",
-            "-1 is out of range. Allowed: a number above 0",
-        ),
-        ("training: {learning_rate: .nan}", 27, "training.learning_rate", ".nan is not a number here"),
-        ("training: {weight_decay: .inf}", 26, "training.weight_decay", ".inf is not a number here"),
-        ("training: {num_epochs: 0}", 24, "training.num_epochs", "0 is out of range"),
-        ("training: {warmup_steps: 1.5}", 26, "training.warmup_steps", "a share of all updates such as 0.1"),
-        ("data: {max_length: 0}", 20, "data.max_length", "0 is out of range. Allowed: a whole number from 4, or null"),
-        ("seed: -1", 7, "seed", "-1 is out of range. Allowed: a whole number from 0 to 4294967295"),
-        ("seed: 4294967296", 7, "seed", "4294967296 is out of range"),
-        ("evaluation: {bootstrap: {level: 95}}", 33, "evaluation.bootstrap.level", "95 is out of range"),
-        # words
-        (
-            "training: {lr_scheduler: cosin}",
-            26,
-            "training.lr_scheduler",
-            "'cosin' is not known. Allowed: linear, cosine, ",
-        ),
-        ("training: {lr_scheduler: cosin}", 26, "training.lr_scheduler", "Did you mean cosine?"),
-        ("training: {loop: accelerator}", 18, "training.loop", "Did you mean accelerate?"),
-        (
-            "evaluation: {every: epochs}",
-            21,
-            "evaluation.every",
-            "'epochs' is not known. Allowed: epoch, or a whole number",
-        ),
-        ("data: {path: builtin:mrpc-mimi}", 14, "data.path", "Did you mean builtin:mrpc-mini?"),
-        # combinations
-        ("evaluation: {metrics: [f1, acuracy]}", 28, "evaluation.metrics.1", "'acuracy' is not a metric"),
-        ("evaluation: {metrics: [f1, acuracy]}", 28, "evaluation.metrics.1", "Did you mean accuracy?"),
-        ("evaluation: {metrics: [f1, f1]}", 28, "evaluation.metrics.1", "f1 is in the list twice"),
-        ("evaluation: {metric_for_best: recall}", 31, "evaluation.metric_for_best", "not among evaluation.metrics"),
-        ("evaluation: {metric_for_best: 'evaluate:x'}", 31, "evaluation.metric_for_best", "whether more is better"),
-        (
-            "training: {micro_batch_size: 16}",
-            30,
-            "training.micro_batch_size",
-            "16 is more than training.batch_size (8)",
-        ),
-        ("training: {early_stopping: {patience: 1}, num_epochs: 1}", 28, "training.early_stopping", "this run has one"),
-        ("training: {lr_scheduler: constant, warmup_steps: 5}", 50, "training.warmup_steps", "constant_with_warmup"),
-        (
-            "training: {max_steps: 5, warmup_steps: 5}",
-            40,
-            "training.warmup_steps",
-            "is not below training.max_steps (5)",
-        ),
-        (
-            "training: {loop: accelerate, trainer_args: {tf32: true}}",
-            44,
-            "training.trainer_args",
-            "only training.loop: trainer",
-        ),
-        (
-            "training: {trainer_args: {adam_beta1: 2}}",
-            39,
-            "training.trainer_args.adam_beta1",
-            "2 is not what this takes",
-        ),
-        (
-            "training: {trainer_args: {seed: 2}}",
-            27,
-            "training.trainer_args.seed",
-            "has a key of its own here. Write seed",
-        ),
-        (
-            "training: {trainer_args: {nope: 2}}",
-            27,
-            "training.trainer_args.nope",
-            "is not a field of TrainingArguments",
-        ),
-        (
-            "training: {class_weights: {yes: 2}}",
-            28,
-            "training.class_weights.yes",
-            "Allowed: not_equivalent, equivalent",
-        ),
-        ("training: {class_weights: {equivalent: -2}}", 40, "training.class_weights.equivalent", "-2 is out of range"),
-        ("data: {labels: [a, a]}", 20, "data.labels.1", "'a' is in the list twice"),
-        (
-            "data: {labels: [a, b, c]}",
-            1,
-            "evaluation.metrics.1",
-            "f1 is for two classes, and this task has 3; use f1_macro",
-        ),
-        ("data: {text: [a, a]}", 14, "data.text", "two different columns"),
-        ("data: {text: a}", 14, "data.text", "found 1, and task mrpc takes a pair: two columns"),
-        ("data: {text: [a, b, c]}", 14, "data.text", "found a list of 3. Allowed: one column name, or a list of two"),
-        ("data: {label: sentence1}", 15, "data.label", "the model would read the answer"),
-        ("data: {splits: {train: 0.9}}", 24, "data.splits.train", "Allowed: a file"),
-        ("data: {splits: {validation: 1.0}}", 29, "data.splits.validation", "a fraction of train between 0 and 1"),
-        ("data: {splits: {dev: a.csv}}", 17, "data.splits.dev", "Write validation"),
-        ("data: {splits: {validation: 0.6, test: 0.4}}", 16, "data.splits", "the fractions add up to 1"),
-    ],
-)
-def test_a_mistake_says_where_and_what_is_allowed(write: Write, line: str, column: int, key: str, message: str) -> None:
-    problem = mistakes(write(f"{HEAD}{line}\n"))[0]
-    expected_line = 3 if column > 1 or "." not in key else 1  # a default that does not fit has no line of its own
-    assert (problem.source, problem.line, problem.column, problem.key) == ("c.yaml", expected_line, column, key)
-    assert message in problem.message
+def cases(group: str) -> list[Any]:
+    """The cases of errors.yaml: (config with its mark, key, parts of the message)."""
+    groups = yaml.safe_load((Path(__file__).parent / "errors.yaml").read_text(encoding="utf-8"))
+    return [
+        pytest.param(case["config"], case["key"], says, id=f"{case['key']}: {says[0][:40]}")
+        for case in groups[group]
+        for says in [case["says"] if isinstance(case["says"], list) else [case["says"]]]
+    ]
 
 
-@pytest.mark.parametrize(
-    ("text", "line", "column", "key", "message"),
-    [
-        ("model: {name_or_path: m}\n", 1, 1, "task", "is missing. Allowed: cola, sst2, mrpc"),
-        ("task: mrcp\nmodel: {name_or_path: m}\n", 1, 7, "task", "'mrcp' is not a task. Allowed: cola,"),
-        ("task: MRPC\nmodel: {name_or_path: m}\n", 1, 7, "task", "Did you mean mrpc?"),
-        ("task: multi-label\nmodel: {name_or_path: m}\n", 1, 7, "task", "Did you mean multilabel?"),
-        ("task: mrpc\n", 1, 1, "model.name_or_path", "is missing. Allowed: a Hub id"),
-        ("task: mrpc\nmodel:\n", 2, 1, "model.name_or_path", "is missing"),
-        ("task: mrpc\nmodel: {name: m}\n", 2, 1, "model.name_or_path", "is missing"),
-        ("task: mrpc\nmodel: {name_or_path: package:x}\n", 2, 23, "model.name_or_path", "form package:NAME/FOLDER"),
-        (
-            "task: mrpc\nmodel: {name_or_path: m, from_scratch: {}}\n",
-            2,
-            40,
-            "model.from_scratch",
-            "Keep one of the two",
-        ),
-        (
-            "task: mrpc\nmodel: {from_scratch: {hidden_size: 10, num_attention_heads: 3}}\n",
-            2,
-            37,
-            "model.from_scratch.hidden_size",
-            "10 is not a multiple of num_attention_heads (3)",
-        ),
-        (
-            "task: mrpc\nmodel: {from_scratch: {}}\ndata: {max_length: 256}\n",
-            3,
-            20,
-            "data.max_length",
-            "256 is more than model.from_scratch.max_position_embeddings (128)",
-        ),
-        (
-            "task: classification\nmodel: {name_or_path: m}\ndata: {text: a}\n",
-            3,
-            1,
-            "data.path",
-            "is missing. Allowed: a Hub id",
-        ),
-        (
-            "task: classification\nmodel: {name_or_path: m}\ndata: {path: a}\n",
-            3,
-            1,
-            "data.text",
-            "is missing. Allowed: one col",
-        ),
-        (
-            "task: sst2\nmodel: {name_or_path: m}\ndata: {truncation: only_second}\n",
-            3,
-            20,
-            "data.truncation",
-            "only_second needs two text columns",
-        ),
-        (
-            "task: stsb\nmodel: {name_or_path: m}\ntraining: {label_smoothing: 0.1}\n",
-            3,
-            29,
-            "training.label_smoothing",
-            "a regression has no classes",
-        ),
-        (
-            "task: stsb\nmodel: {name_or_path: m}\nevaluation: {metrics: [f1]}\n",
-            3,
-            24,
-            "evaluation.metrics.0",
-            "f1 is a metric for classification, and this task is regression. Allowed: pearson, spearman, mse, loss",
-        ),
-    ],
-)
-def test_a_config_that_is_wrong_as_a_whole(
-    write: Write, text: str, line: int, column: int, key: str, message: str
-) -> None:
-    problem = mistakes(write(text))[0]
-    assert (problem.line, problem.column, problem.key) == (line, column, key)
-    assert message in problem.message
+@pytest.mark.parametrize(("line", "key", "says"), cases("added_lines"))
+def test_a_mistake_says_where_and_what_is_allowed(write: Write, line: str, key: str, says: list[str]) -> None:
+    check_the_first_mistake(write, f"{HEAD}{line}\n", key, says)
+
+
+@pytest.mark.parametrize(("config", "key", "says"), cases("whole_configs"))
+def test_a_config_that_is_wrong_as_a_whole(write: Write, config: str, key: str, says: list[str]) -> None:
+    check_the_first_mistake(write, config, key, says)
+
+
+def check_the_first_mistake(write: Write, marked: str, key: str, says: list[str]) -> None:
+    before, mark, after = marked.partition("»")
+    line, column = (before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1) if mark else (1, 1)
+    problem = mistakes(write(before + after if mark else marked))[0]
+    assert (problem.source, problem.line, problem.column, problem.key) == ("c.yaml", line, column, key)
+    assert [part for part in says if part not in problem.message] == []
 
 
 def test_an_unknown_task_is_one_mistake_and_not_its_consequences_too(write: Write) -> None:

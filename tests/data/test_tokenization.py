@@ -2,7 +2,7 @@
 
 import pytest
 
-from finetune_cli.data.tokenization import TextEncoder, one_ahead
+from finetune_cli.data.tokenization import TextEncoder
 from finetune_cli.errors import DataError, MissingError
 from finetune_cli.models.building import load_tokenizer, train_wordpiece
 
@@ -109,10 +109,3 @@ def test_rows_without_any_token_are_an_error(tokenizer):
     tokenizer.backend_tokenizer.post_processor = processors.Sequence([])  # no [CLS], no [SEP]
     with pytest.raises(DataError, match="row 7: no tokens are left"):
         TextEncoder(tokenizer, max_length=8).encode(["word", "  "], rows=[5, 6])
-
-
-def test_work_ahead_keeps_the_order_and_passes_errors_on():
-    assert list(one_ahead(lambda number: number**2, range(6))) == [(n, n * n) for n in range(6)]
-    results = one_ahead(lambda number: 1 // (3 - number), range(6))
-    with pytest.raises(ZeroDivisionError):
-        list(results)

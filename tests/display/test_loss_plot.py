@@ -91,7 +91,7 @@ def shown_on_a_terminal(events: list[object], *, error: Exception | None = None,
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
     view = Bar(Console(file=file, force_terminal=True, width=60, color_system=None, highlight=False))
     try:
-        with TrainingDisplay("accuracy", greater_is_better=True, view=view) as listen:
+        with TrainingDisplay(view) as listen:
             for event in events:
                 listen(event)
             if error is not None:
@@ -137,7 +137,7 @@ def test_no_curve_where_there_is_nothing_to_draw_or_to_draw_with(shown):
 
 def test_a_pipe_gets_no_curve():
     said: list[str] = []
-    with TrainingDisplay("accuracy", greater_is_better=True, view=Lines(said.append)) as listen:
+    with TrainingDisplay(Lines(said.append)) as listen:
         for event in EVENTS:
             listen(event)
     assert said

@@ -1,7 +1,5 @@
 """What the display of a training run shows, from the records that it is given."""
 
-import math
-
 import pytest
 
 from finetune_cli.display.progress import Lines, Pace, TrainingDisplay, duration
@@ -12,13 +10,13 @@ def step(number: int, seconds: float, *, loss: float = 0.5, rows: int = 8) -> St
     return StepRecord(number, number / 100, loss, 1.0, 5e-5, seconds, rows, rows * 20)
 
 
-def evaluation(number: int, score: float, *, split: str = "validation", loss: float = 0.4) -> EvalRecord:
-    return EvalRecord(number, number / 100, split, loss, {"accuracy": score})
+def evaluation(number: int, score: float, *, split: str = "validation", best: bool = False) -> EvalRecord:
+    return EvalRecord(number, number / 100, split, 0.4, {"accuracy": score}, best)
 
 
-def lines_of(events: list[object], metric: str = "accuracy", *, greater_is_better: bool = True) -> list[str]:
+def lines_of(events: list[object]) -> list[str]:
     said: list[str] = []
-    with TrainingDisplay(metric, greater_is_better=greater_is_better, view=Lines(said.append)) as listen:
+    with TrainingDisplay(Lines(said.append)) as listen:
         for event in events:
             listen(event)
     return said
@@ -71,21 +69,11 @@ def test_speed_and_time_left_are_unknown_after_one_update():
     assert (pace.rows_per_second, pace.seconds_left) == (None, None)
 
 
-def test_the_best_evaluation_is_marked_the_earliest_of_equals_wins():
-    said = lines_of([evaluation(n, score) for n, score in enumerate([0.5, 0.7, 0.7, math.nan, 0.6, 0.8], start=1)])
-    assert [line.endswith("  * best") for line in said] == [True, True, False, False, False, True]
+def test_the_evaluations_that_training_calls_best_are_marked():
+    """Not decided here: a continued run knows of better ones before it (tests/training/test_best.py)."""
+    said = lines_of([evaluation(1, 0.5), evaluation(2, 0.7, best=True), evaluation(2, 0.9, split="validation_other")])
+    assert [line.endswith("  * best") for line in said] == [False, True, False]
     assert said[1] == "update 2  epoch 0.02  validation  loss 0.400  accuracy 0.700  * best"
-
-
-def test_less_is_better_for_a_loss():
-    events = [evaluation(1, 0.5, loss=0.6), evaluation(2, 0.9, loss=0.7), evaluation(3, 0.1, loss=0.5)]
-    said = lines_of(events, "loss", greater_is_better=False)
-    assert [line.endswith("* best") for line in said] == [True, False, True]
-
-
-def test_only_the_first_validation_split_decides_which_is_best():
-    said = lines_of([evaluation(1, 0.5), evaluation(1, 0.9, split="validation_mismatched"), evaluation(2, 0.6)])
-    assert [line.endswith("* best") for line in said] == [True, False, True]
 
 
 def test_an_evaluation_of_a_pair_task_fits_80_columns():

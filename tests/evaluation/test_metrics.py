@@ -1,8 +1,10 @@
 """Metrics against scikit-learn and SciPy, on random rows, on edges, and on rows worked by hand."""
 
 import math
-import sys
+import re
+import tomllib
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from finetune_cli.evaluation.kinds.classification import softmax
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.records.evaluation import ClassScore
 from finetune_cli.tasks import METRICS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # float64 sums in another order: the largest difference seen is 4e-15
 CLOSE = {"rel": 1e-12, "abs": 1e-12}
@@ -273,7 +277,8 @@ def write_metric(folder, result):
 @pytest.fixture(scope="module")
 def evaluate_library(tmp_path_factory):
     """The library, offline and with its cache in a folder of this module; it takes that folder from the first load."""
-    library = pytest.importorskip("evaluate")
+    import evaluate as library
+
     cache = tmp_path_factory.mktemp("evaluate")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(library.config, "HF_MODULES_CACHE", str(cache / "modules"))
@@ -300,7 +305,16 @@ def test_a_library_metric_that_cannot_be_fetched_is_missing(evaluate_library):
         classify(["evaluate:./no_such_metric"], [0], [[0.5, 0.5]])
 
 
-def test_without_the_evaluate_library_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "evaluate", None)  # what Python does for a failed import
-    with pytest.raises(MissingError, match=r"pip install finetune-cli\[evaluate\]"):
-        classify(["evaluate:anything"], [0], [[0.5, 0.5]])
+def test_a_library_metric_whose_own_library_is_not_installed_is_missing(tmp_path, evaluate_library):
+    """As many metrics of the Hub need scikit-learn."""
+    name = write_metric(tmp_path / "needs_more", "0")
+    script = tmp_path / "needs_more" / "needs_more.py"
+    script.write_text("import no_such_library\n" + script.read_text())
+    with pytest.raises(MissingError, match="no_such_library"):
+        classify([name], [0], [[0.5, 0.5]])
+
+
+def test_the_evaluate_library_comes_with_a_plain_install():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert any(re.match(r"evaluate\b", line) for line in project["dependencies"])
+    assert "evaluate" not in project["optional-dependencies"]

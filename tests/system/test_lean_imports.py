@@ -42,8 +42,8 @@ def loaded_by(*args: str | Path, cache: Path) -> list[str]:
     """Which of LEFT_OUT a command has imported at its end."""
     done = python(COMMAND, *args, stdin=json.dumps(LEFT_OUT), FINETUNE_CACHE=str(cache))
     assert done.returncode == 0, done.stderr
-    found: list[str] = json.loads(done.stderr.splitlines()[-1])
-    return found
+    names: list[str] = json.loads(done.stderr.splitlines()[-1])
+    return names
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -102,19 +102,27 @@ def test_what_was_left_out_is_there_afterwards() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_nothing_is_left_out_where_torch_was_imported_before_or_a_launcher_started_the_process() -> None:
-    check = (
+@pytest.mark.parametrize(
+    ("start", "variables"),
+    [("import torch\n", {}), ("", {"LOCAL_RANK": "0"}), ("", {"FINETUNE_PLAIN_IMPORTS": "1"})],
+    ids=["torch imported before", "a launcher", "the switch"],
+)
+def test_plain_imports_leave_nothing_out(start: str, variables: dict[str, str]) -> None:
+    done = python(
+        start + "import gc\n"
         "from finetune_cli.system.lean_imports import lean_imports\n"
-        "with lean_imports(compiler=True):\n"
-        "    import finetune_cli.commands.train\n"
+        "with lean_imports():\n"
+        "    assert not gc.isenabled()\n"
+        "    import finetune_cli.commands.train, transformers\n"
         "import sys, torch\n"
-        "assert sys.modules['torch.distributed.tensor'].DTensor.from_local\n"
-        "from transformers.utils import is_torch_distributed_available\n"
-        "assert is_torch_distributed_available()\n"
+        "assert gc.isenabled()\n"
+        "assert sys.modules['torch.distributed.tensor'].DTensor.from_local and torch.distributed.is_available()\n"
+        "assert sys.modules['torch._dynamo'].OptimizedModule\n"
+        "from transformers.utils import is_datasets_available, is_torch_distributed_available\n"
+        "assert is_torch_distributed_available() and is_datasets_available()\n",
+        **variables,
     )
-    for start, variables in (("import torch\n", {}), ("", {"WORLD_SIZE": "2"}), ("", {"ACCELERATE_USE_FSDP": "true"})):
-        done = python(start + check, **variables)
-        assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_transformers_knows_the_same_names_after_one_look_at_its_files() -> None:
@@ -128,6 +136,6 @@ def test_transformers_knows_the_same_names_after_one_look_at_its_files() -> None
         "from finetune_cli.system.lean_imports import lean_imports\n"
         "with lean_imports():\n    import transformers.models\n"
     )
-    found, expected = python(lean + names), python(names)
-    assert (found.returncode, expected.returncode) == (0, 0), found.stderr
-    assert found.stdout == expected.stdout
+    after_one_look, expected = python(lean + names), python(names)
+    assert (after_one_look.returncode, expected.returncode) == (0, 0), after_one_look.stderr
+    assert after_one_look.stdout == expected.stdout

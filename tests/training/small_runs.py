@@ -1,50 +1,43 @@
-"""Small real training runs for the tests of the loops: a tiny BERT, rows of varied lengths, either loop."""
+"""Small real training runs for the tests of the loops: a tiny BERT, rows of varied lengths, either loop.
+
+They are put together and driven by the shipped code, `runs.parts` and `runs.fit`, from an ordinary config.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import set_seed
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
-from finetune_cli.data.order import RowOrder, micro_batches_per_update
-from finetune_cli.evaluation.inference import predict_logits
-from finetune_cli.evaluation.kinds import KINDS
-from finetune_cli.records.training import EvalRecord
-from finetune_cli.training import accelerate_loop, optimization, trainer_loop
+from finetune_cli.config.load import load_config
+from finetune_cli.data.prepared import TOKENIZER, PreparedData, PreparedSplit
+from finetune_cli.records.training import Listener
+from finetune_cli.runs.context import RunContext
+from finetune_cli.runs.fit import run_loop
+from finetune_cli.runs.parts import Parts, build_parts, rows_at_once
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.scoring import scoring_rules
 from finetune_cli.training.checkpointing import Checkpoints
-from finetune_cli.training.monitor import BestRule, Cadence, Monitor
-from finetune_cli.training.objective import Objective, row_losses
+from finetune_cli.training.monitor import Scores
 from finetune_cli.training.stopping import StopRequest
 
 VOCABULARY = 60
+LONGEST = 30
 SEED = 7
 
 
-@dataclass
-class Rows:
-    """Random token rows, 3 to 24 tokens long, laid end to end."""
-
-    input_ids: np.ndarray
-    offsets: np.ndarray
-    labels: np.ndarray
-    token_type_ids: None = None
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return np.diff(self.offsets)
-
-
-def make_rows(count: int, *, kind: str = "classification", num_classes: int = 2, seed: int = 0) -> Rows:
+def make_rows(count: int, *, kind: str = "classification", num_classes: int = 2, seed: int = 0) -> PreparedSplit:
+    """Random token rows, 3 to 24 tokens long."""
     generator = np.random.default_rng(seed)
     lengths = generator.integers(3, 25, count)
     labels = generator.integers(0, num_classes, count)
@@ -53,33 +46,42 @@ def make_rows(count: int, *, kind: str = "classification", num_classes: int = 2,
     input_ids[offsets[:-1]] = 1 + labels  # the first token tells the label: something to learn
     if kind == "multilabel":
         labels = (generator.random((count, num_classes)) < 0.3).astype(np.int8)
-    return Rows(input_ids, offsets, labels.astype(np.float32) if kind == "regression" else labels)
+    if kind == "regression":
+        labels = labels.astype(np.float32)
+    return PreparedSplit("train", input_ids, offsets, None, labels, range(count))
 
 
-def tiny_model(*, dropout: float, num_labels: int = 2) -> BertForSequenceClassification:
+def write_encoder(directory: Path) -> None:
+    """A tiny BERT without a head, the same weights every time."""
     set_seed(SEED)
-    return BertForSequenceClassification(
-        BertConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=32,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-            num_labels=num_labels,
-        )
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
     )
+    BertModel(config).save_pretrained(directory)
+
+
+def prepare(rows: PreparedSplit, directory: Path, label_names: tuple[str, ...] | None) -> PreparedData:
+    """The rows as `prepare` would leave them; scored on the rows that are trained on."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces += [f"word{number}" for number in range(len(pieces), VOCABULARY)]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    BertTokenizerFast(vocab=vocabulary).save_pretrained(directory / TOKENIZER)
+    splits = {"train": rows, "validation": replace(rows, name="validation")}
+    return PreparedData(directory, "key", splits, label_names, {"max_length": LONGEST})
 
 
 @dataclass
 class Run:
-    """One run's settings and, afterwards, its model."""
+    """One run's settings and, afterwards, its model. tamper: given the parts before they are driven."""
 
     loop: str
     directory: Path
-    rows: Rows
+    rows: PreparedSplit
     batch_size: int = 8
     micro_batch_size: int = 8
     dropout: float = 0.0
@@ -92,84 +94,53 @@ class Run:
     num_classes: int = 2
     evaluate_every: int | None = None
     save_every: int | None = None
-    mixed_precision: str = "no"
+    precision: str = "fp32"
     learning_rate: float = 1e-3
     patience: int | None = None
     skip_nonfinite: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
-    listen: Callable[[Any], None] = lambda event: None
-    tamper: Callable[[dict[str, Any]], None] = lambda parts: None
+    listen: Listener = lambda event: None
+    tamper: Callable[[Parts], None] = lambda parts: None
     resume: bool = False
-    during_evaluation: Callable[[], None] | None = None
+    during_evaluation: Callable[[], None] = lambda: None
     loss_of: Callable[[], float] | None = None
     lag: int = 0
     static_shapes: bool = False
 
     def train(self) -> Run:
-        for shared in (
-            AcceleratorState,
-            GradientState,
-            PartialState,
-        ):  # else a second run inherits the precision of the first
-            shared._reset_state()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        num_labels = 1 if self.kind == "regression" else self.num_classes
-        self.model = tiny_model(dropout=self.dropout, num_labels=num_labels)
-        order = RowOrder(self.rows.lengths, batch_size=self.batch_size, seed=SEED, batching=self.batching)
-        accumulation = micro_batches_per_update(self.batch_size, self.micro_batch_size, 1)
-        num_updates = optimization.count_updates(order.updates_per_epoch, num_epochs=self.num_epochs, max_steps=None)
-        sampler = UpdateSampler(order, micro_batch_size=self.micro_batch_size)
-        optimizer = optimization.build_optimizer(self.model, learning_rate=self.learning_rate, weight_decay=0.01)
-        parts: dict[str, Any] = {
-            "model": self.model,
-            "optimizer": optimizer,
-            "schedule": optimization.build_schedule(optimizer, "linear", num_updates=num_updates, warmup_steps=3),
-            "batches": EpochLoader(self._training_rows(), sampler),
-            "objective": Objective(
-                row_losses(
-                    self.kind,
-                    label_smoothing=self.label_smoothing,
-                    class_weights=self.class_weights,
-                    focal_gamma=self.focal_gamma,
-                )
-            ),
-            "monitor": self._monitor(order, num_updates),
-        }
+        parts = self.build()
+        self.model = parts.model
         self.tamper(parts)
-        checkpoint = self.checkpoints.newest() if self.resume else None
-        try:
-            if self.loop == "trainer":
-                arguments = trainer_loop.training_arguments(
-                    output_dir=self.directory,
-                    num_updates=num_updates,
-                    micro_batch_size=self.micro_batch_size,
-                    micro_batches_per_update=accumulation,
-                    learning_rate=self.learning_rate,
-                    max_grad_norm=1.0,
-                    mixed_precision=self.mixed_precision,
-                    seed=SEED,
-                    extra={},
-                )
-                trainer_loop.train(arguments, **parts, seed=SEED, resume_from=checkpoint)
-            else:
-                accelerate_loop.train(
-                    Accelerator(mixed_precision=self.mixed_precision, cpu=True),
-                    **parts,
-                    micro_batches_per_update=accumulation,
-                    max_grad_norm=1.0,
-                    seed=SEED,
-                    resume_from=checkpoint,
-                )
-        finally:
-            parts["monitor"].close()
+        run_loop(parts, self.checkpoints.newest() if self.resume else None, self.checkpoints, self.stop)
         return self
+
+    def build(self) -> Parts:
+        for shared in (AcceleratorState, GradientState, PartialState):
+            shared._reset_state()  # else a second run inherits the precision of the first
+        context = self._context()
+        parts = build_parts(context, rows_at_once(context.config))
+        as_if = replace(
+            parts.device_settings,
+            reading_lag=self.lag,
+            few_widths=self.static_shapes,
+            full_micro_batches=self.static_shapes,
+        )
+
+        def evaluate(accelerator: Accelerator, check: Callable[[], None]) -> dict[str, Scores]:
+            self.during_evaluation()
+            scores = parts.evaluate(accelerator, check)
+            if self.loss_of is None:
+                return scores
+            return {split: (self.loss_of(), metrics) for split, (_, metrics) in scores.items()}
+
+        return replace(parts, device_settings=as_if, evaluate=evaluate)
 
     @property
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.directory / "checkpoints", keep=2)
 
     def untrained_weights(self) -> dict[str, torch.Tensor]:
-        return tiny_model(dropout=self.dropout).state_dict()
+        return self.build().model.state_dict()
 
     def history(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.directory / "history.jsonl").read_text().splitlines()]
@@ -182,33 +153,41 @@ class Run:
     def weights(self) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in self.model.state_dict().items()}
 
-    def _training_rows(self) -> TrainingRows:
-        static = {"static_limit": 30, "num_rows": self.micro_batch_size} if self.static_shapes else {}
-        return TrainingRows(self.rows, self.rows.labels, pad_token_id=0, **static)
-
-    def _monitor(self, order: RowOrder, num_updates: int) -> Monitor:
-        def rows_of(step: int) -> tuple[np.ndarray, int]:
-            rows = order.update(step)
-            return rows, int(self.rows.lengths[rows].sum())
-
-        def evaluate(step: int, epoch: float, check: Callable[[], None]) -> list[EvalRecord]:
-            if self.during_evaluation is not None:
-                self.during_evaluation()
-            logits = predict_logits(self.model, self.rows, pad_token_id=0, device=torch.device("cpu"), check=check)
-            loss = KINDS[self.kind].loss(logits, self.rows.labels)
-            if self.loss_of is not None:
-                loss = self.loss_of()
-            return [EvalRecord(step, epoch, "validation", loss, {})]
-
-        return Monitor(
-            cadence=Cadence(num_updates, order.updates_per_epoch, self.evaluate_every, self.save_every, None),
-            best_rule=BestRule("loss", greater_is_better=False, patience=self.patience),
-            checkpoints=self.checkpoints,
-            history_path=self.directory / "history.jsonl",
-            rows_of=rows_of,
-            evaluate=evaluate,
-            stop=self.stop,
-            skip_nonfinite=self.skip_nonfinite,
-            listen=self.listen,
-            lag=self.lag,
+    def _context(self) -> RunContext:
+        encoder, names = self.directory / "encoder", tuple(f"class {number}" for number in range(self.num_classes))
+        write_encoder(encoder)
+        prepared = prepare(self.rows, self.directory / "prepared", None if self.kind == "regression" else names)
+        file = self.directory / "config.yaml"
+        file.write_text(yaml.safe_dump(self._settings(encoder, names)), encoding="utf-8")
+        config = load_config(file)
+        return RunContext(
+            RunDir(self.directory), config, prepared, scoring_rules(config, prepared), offline=True, listen=self.listen
         )
+
+    def _settings(self, encoder: Path, names: tuple[str, ...]) -> dict[str, Any]:
+        weights = None if self.class_weights is None else dict(zip(names, self.class_weights.tolist(), strict=True))
+        return {
+            "task": self.kind,
+            "model": {"name_or_path": str(encoder), "dropout": self.dropout, "attention_dropout": self.dropout},
+            "data": {"path": str(self.directory), "text": "text", "label": "label"},
+            "training": {
+                "loop": self.loop,
+                "num_epochs": self.num_epochs,
+                "batch_size": self.batch_size,
+                "micro_batch_size": self.micro_batch_size,
+                "batching": self.batching,
+                "learning_rate": self.learning_rate,
+                "warmup_steps": 3,
+                "weight_decay": 0.01,
+                "precision": self.precision,
+                "label_smoothing": self.label_smoothing,
+                "class_weights": weights,
+                "focal_gamma": self.focal_gamma,
+                "early_stopping": None if self.patience is None else {"patience": self.patience},
+                "on_nonfinite": "skip" if self.skip_nonfinite else "error",
+            },
+            "evaluation": {"every": self.evaluate_every or "epoch", "metric_for_best": "loss"},
+            "checkpointing": {"every": self.save_every or "epoch", "keep": 2},
+            "output_dir": str(self.directory),
+            "seed": SEED,
+        }

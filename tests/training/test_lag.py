@@ -14,6 +14,8 @@ import torch
 
 from finetune_cli.errors import NotFinishedError, RunFailedError
 from finetune_cli.records.training import StepRecord
+from finetune_cli.runs.parts import Parts
+from finetune_cli.training.history import History
 from finetune_cli.training.monitor import BestRule, Cadence, Monitor
 from finetune_cli.training.readings import send_reading
 from finetune_cli.training.stopping import StopRequest
@@ -36,14 +38,14 @@ def test_a_lag_changes_neither_history_nor_weights_nor_checkpoints(tmp_path: Pat
 def test_with_a_lag_the_device_is_two_updates_ahead_until_something_is_due(tmp_path: Path, loop: str) -> None:
     computed, seen = [0], []
 
-    def count(parts: dict[str, Any]) -> None:
-        losses = parts["objective"].losses
+    def count(parts: Parts) -> None:
+        losses = parts.objective.losses
 
         def counted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             computed[0] += 1
             return losses(logits, labels)
 
-        parts["objective"].losses = counted
+        parts.objective.losses = counted
 
     def listen(event: Any) -> None:
         if isinstance(event, StepRecord):
@@ -57,14 +59,14 @@ def test_with_a_lag_the_device_is_two_updates_ahead_until_something_is_due(tmp_p
 def test_with_a_lag_a_nan_is_reported_with_its_own_rows_before_a_checkpoint(tmp_path: Path, loop: str) -> None:
     """The loss of update 3 is NaN, a checkpoint is due after update 4, which ran before anybody had read the loss."""
 
-    def poison(parts: dict[str, Any]) -> None:
-        losses, calls = parts["objective"].losses, [0]
+    def poison(parts: Parts) -> None:
+        losses, calls = parts.objective.losses, [0]
 
         def poisoned(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             calls[0] += 1
             return losses(logits, labels) * (float("nan") if calls[0] == 3 else 1.0)
 
-        parts["objective"].losses = poisoned
+        parts.objective.losses = poisoned
 
     messages = []
     for lag in (0, 2):
@@ -98,20 +100,26 @@ def test_a_reading_is_the_same_on_every_process() -> None:
 def small_monitor(directory: Path, accelerator: Any, saved: list[int], **settings: Any) -> Monitor:
     """Follows 20 updates of nothing; `saved` gets the updates after which a checkpoint would be written."""
     checkpoints: Any = SimpleNamespace(
-        save=lambda *args, **_: saved.append(args[2].step), require_room=lambda *args: None
-    )
-    monitor = Monitor(
-        cadence=Cadence(20, 20, None, None, settings.pop("save_every_seconds", None)),
-        best_rule=BestRule("loss", greater_is_better=False),
-        checkpoints=checkpoints,
-        history_path=directory / "history.jsonl",
-        rows_of=lambda step: (np.arange(2), 6),
-        evaluate=lambda *_: [],
-        stop=StopRequest(),
-        **settings,
+        save=lambda *args, **_: saved.append(args[2].step),
+        require_room=lambda *args: None,
+        give_up_after=lambda step: None,
     )
     schedule: Any = SimpleNamespace(optimizer=None)
-    monitor.start(accelerator, schedule, None)
+    defaults: dict[str, Any] = {
+        "cadence": Cadence(20, 20, None, None, None),
+        "best_rule": BestRule("loss", greater_is_better=False),
+        "evaluate": lambda *_: {},
+    }
+    monitor = Monitor(
+        accelerator,
+        schedule,
+        checkpoints=checkpoints,
+        history=History(directory / "history.jsonl"),
+        rows_of=lambda step: (np.arange(2), 6),
+        stop=StopRequest(),
+        **(defaults | settings),
+    )
+    monitor.start()
     return monitor
 
 
@@ -122,7 +130,7 @@ def test_an_overflow_that_the_fp16_scaler_skips_is_no_failure(tmp_path: Path) ->
     monitor.after_update(loss=torch.tensor(0.7), grad_norm=torch.tensor(torch.inf), learning_rate=0.1)
     with pytest.raises(RunFailedError, match="Update 2"):
         monitor.after_update(loss=torch.tensor(torch.nan), grad_norm=torch.tensor(1.0), learning_rate=0.1)
-    monitor.close()
+    monitor.history.close()
 
 
 class TwoProcesses:
@@ -166,7 +174,7 @@ class TwoProcesses:
         for thread in threads:
             thread.join()
         for monitor in self.monitors:
-            monitor.close()
+            monitor.history.close()
 
 
 @pytest.mark.parametrize("lag", [0, 2])
@@ -190,6 +198,6 @@ def test_all_processes_save_together_by_the_main_process_s_clock(tmp_path: Path,
         if (rank, step) == (1, 2):
             monitor.saved_at = time.monotonic() - 9000.0  # the other clocks do not count
 
-    pair = TwoProcesses(tmp_path, lag=lag, save_every_seconds=1000.0)
+    pair = TwoProcesses(tmp_path, lag=lag, cadence=Cadence(20, 20, None, None, 1000.0))
     pair.run(10, before)
     assert pair.saved == [[4 + lag], [4 + lag]]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from finetune_cli.runs.parts import Parts
 from tests.training.small_runs import Run, make_rows
 
 RELATIVE = 1e-5
@@ -58,26 +59,26 @@ def test_loops_agree_on_regression_and_label_smoothing(tmp_path: Path) -> None:
 
 
 def test_loops_agree_in_bf16(tmp_path: Path) -> None:
-    runs = train_both(tmp_path, mixed_precision="bf16", dropout=0.1, micro_batch_size=4)
+    runs = train_both(tmp_path, precision="bf16", dropout=0.1, micro_batch_size=4)
     assert all(value <= 1e-2 for value in largest_differences(*runs).values())
 
 
-def scale_the_loss(parts: dict[str, Any]) -> None:
-    parts["objective"].num_processes = 2
+def scale_the_loss(parts: Parts) -> None:
+    parts.objective.num_processes = 2
 
 
-def step_the_schedule_twice(parts: dict[str, Any]) -> None:
-    step = parts["schedule"].step
+def step_the_schedule_twice(parts: Parts) -> None:
+    step = parts.schedule.step
 
     def twice() -> None:
         step()
         step()
 
-    parts["schedule"].step = twice
+    parts.schedule.step = twice
 
 
-def swap_the_order(parts: dict[str, Any]) -> None:
-    parts["batches"].batch_sampler.order.seed += 1
+def swap_the_order(parts: Parts) -> None:
+    parts.order.seed += 1
 
 
 @pytest.mark.parametrize(
@@ -119,14 +120,14 @@ def test_a_nonfinite_update_is_skipped_when_asked(tmp_path: Path, loop: str) -> 
     """A NaN loss at the third update leaves every weight as it was, and training goes on."""
     seen: list[int] = []
 
-    def poison(parts: dict[str, Any]) -> None:
-        losses = parts["objective"].losses
+    def poison(parts: Parts) -> None:
+        losses = parts.objective.losses
 
         def poisoned(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             seen.append(len(seen))
             return losses(logits, labels) * (float("nan") if len(seen) == 3 else 1.0)
 
-        parts["objective"].losses = poisoned
+        parts.objective.losses = poisoned
 
     run = Run(loop, tmp_path, make_rows(40), tamper=poison, skip_nonfinite=True).train()
     records = [record for record in run.history() if record["type"] == "train"]

@@ -14,6 +14,7 @@ import torch
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import RunFailedError
+from finetune_cli.training.checkpointing import Checkpoints, Progress
 from finetune_cli.training.objective import Objective
 
 SETTINGS = {"model": {"dropout": 0.0, "attention_dropout": 0.0}, "checkpointing": {"every": 2}}
@@ -68,3 +69,28 @@ def test_a_micro_batch_size_that_was_given_is_not_changed(
     config = load_config(write_config(tmp_path, training={"micro_batch_size": 8}))
     with pytest.raises(RunFailedError, match=r"Out of memory with 8 rows at once.*training.micro_batch_size lower"):
         train(config)
+
+
+@pytest.mark.parametrize("at", ["the first update", "the restoring"])
+def test_memory_that_runs_out_after_going_back_takes_the_same_checkpoint_again(
+    tmp_path: Path, write_config: Callable[..., Path], small_device: list[int], monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Not the newest one, which needs lines of history.jsonl that are given up."""
+    config = load_config(write_config(tmp_path, checkpointing={"every": 2, "keep": 10}))
+    train(config)
+    older, before = tmp_path / "run" / "checkpoints" / "step-000002", updates(tmp_path / "run")
+    restored: list[Path] = []
+    restore = Checkpoints.restore
+
+    def note(self: Checkpoints, path: Path, *others: Any) -> Progress:
+        restored.append(path)
+        if at == "the restoring" and len(restored) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return restore(self, path, *others)
+
+    monkeypatch.setattr(Checkpoints, "restore", note)
+    small_device[:] = [8] * (9 if at == "the first update" else 0)
+    assert train(config, resume=str(older)).resumed_from == 2
+    assert len(restored) > 1
+    assert restored[:2] == [older, older]
+    assert updates(tmp_path / "run").shape == before.shape

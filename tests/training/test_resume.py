@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from finetune_cli.errors import InterruptedRunError, MissingError, NotFinishedError
-from finetune_cli.records.training import EvalRecord, StepRecord
+from finetune_cli.records.training import StepRecord
 from finetune_cli.training.stopping import StopRequest
 from tests.training.small_runs import Run, make_rows
 
@@ -154,4 +154,3 @@ def test_the_earliest_of_equal_scores_is_the_best(tmp_path: Path) -> None:
     assert newest is not None
     assert json.loads((newest / "progress.json").read_text())["progress"]["best_step"] == 5
     assert [event["step"] for event in run.history() if event["type"] == "eval"] == [5, 10, 15]
-    assert EvalRecord(1, 1.0, "validation", 0.5, {}).to_json()["type"] == "eval"

@@ -1,104 +1,53 @@
-"""The documents say what is so: commands parse, files exist, the config example is complete and shows the defaults."""
+"""The documents say what is so: commands parse, files and headings exist, examples load, tables are complete."""
 
 import ast
+import os
 import re
-import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-import yaml
-from pydantic import BaseModel
 from typer.exceptions import TyperException
 
 import finetune_cli
 from finetune_cli.cli import app
-from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.load import load_config
 from finetune_cli.errors import ExitCode
-
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
-PROJECT_FILE = re.compile(r"(?<![\w/.])(?:configs|finetune_cli|scripts|tests)/[\w./-]*\w/?")
-LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
-HELP = {"-h", "--help", "--version"}
-
-# All that the example has to say besides its defaults.
-REQUIRED = "task: classification\nmodel: {name_or_path: distilbert-base-uncased}\ndata: {path: data, text: text}\n"
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced part of a document."""
-
-    language: str
-    text: str
-
-
-def read(document: str) -> str:
-    return (ROOT / document).read_text(encoding="utf-8")
-
-
-def blocks(text: str) -> list[Block]:
-    return [Block(*found) for found in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
-
-
-def simple_commands(line: str) -> Iterator[list[str]]:
-    """The programs that a shell line starts, each as its words; comments and redirections are left out."""
-    reader = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
-    reader.whitespace_split = True
-    words: list[str] = []
-    for token in reader:
-        if set(token) <= set("|&;"):
-            yield words
-            words = []
-        elif set(token) <= set("<>"):
-            next(reader, None)
-        else:
-            words.append(token)
-    yield words
-
-
-def arguments_of(words: list[str]) -> list[str] | None:
-    """What comes after `finetune` or `-m finetune_cli`; None for another program."""
-    if words and Path(words[0]).name == "finetune":
-        return words[1:]
-    if "finetune_cli" in words and words[words.index("finetune_cli") - 1] == "-m":
-        return words[words.index("finetune_cli") + 1 :]
-    return None
-
-
-def command_lines(text: str) -> list[str]:
-    """Every line that calls finetune: in shell blocks, after the `$` of a transcript, and as inline code."""
-    lines = []
-    for block in blocks(text):
-        if block.language == "sh":
-            lines += block.text.splitlines()
-        elif block.language == "console":
-            lines += [line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ ")]
-    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    lines += re.findall(r"`(finetune \w+ [^`]+)`", prose)
-    return [line for line in lines if any(arguments_of(words) for words in simple_commands(line))]
-
-
-def check_command(line: str) -> None:
-    """Raises TyperException for an unknown command, option or value; nothing is run."""
-    group: Any = typer.main.get_command(app.app)
-    for words in simple_commands(line):
-        arguments = arguments_of(words)
-        if not arguments or HELP & set(arguments):
-            continue
-        context = group.make_context("finetune", [])
-        name, command, rest = group.resolve_command(context, arguments)
-        command.make_context(name, rest, parent=context)
+from tests.unit.documents import (
+    DOCUMENTS,
+    LINK,
+    PAGES,
+    PROJECT_FILE,
+    ROOT,
+    anchors,
+    blocks,
+    check_command,
+    command_lines,
+    prose,
+    read,
+    section,
+    simple_commands,
+    table_rows,
+)
 
 
 @pytest.mark.parametrize("line", [line for document in DOCUMENTS for line in command_lines(read(document))])
 def test_commands_in_the_documents_are_accepted(line: str) -> None:
     check_command(line)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_commands_in_the_comments_of_the_configs_are_accepted(path: Path) -> None:
+    commands = r"^#.*?(finetune [a-z]+ +(?:configs|runs)/.*?)(?:  .*)?$"
+    comments = re.findall(commands, path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert comments
+    for line in comments:
+        check_command(line)
 
 
 @pytest.mark.parametrize(
@@ -121,11 +70,13 @@ def test_the_reader_of_commands_sees_each_way_of_writing_them() -> None:
     text = (
         "```sh\nfinetune prepare a.yaml   # says what it found\nls\ntorchrun -m finetune_cli train a.yaml\n```\n"
         "```console\n$ finetune validate a.yaml\nfinetune is not called here\n```\nType `finetune predict RUN -`.\n"
+        "```yaml\n      - run: pip install .\n      - run: finetune evaluate a\n```\n"
     )
     assert [next(simple_commands(line))[-2:] for line in command_lines(text)] == [
         ["prepare", "a.yaml"],
         ["train", "a.yaml"],
         ["validate", "a.yaml"],
+        ["evaluate", "a"],
         ["RUN", "-"],
     ]
     assert list(simple_commands("cat x | finetune evaluate r --gate 'f1>=0.8' > out")) == [
@@ -134,74 +85,113 @@ def test_the_reader_of_commands_sees_each_way_of_writing_them() -> None:
     ]
 
 
+def test_scripts_have_the_options_that_documents_show() -> None:
+    commands = {line for document in DOCUMENTS for line in re.findall(r"python (scripts/[^`#\n]+)", read(document))}
+    assert len(commands) >= 5
+    for line in commands:
+        script, *words = line.split()
+        options = {word for word in words if word.startswith("--")}
+        assert {option for option in options if f'"{option}"' not in read(script)} == set(), line
+
+
+def test_extras_that_documents_install_exist() -> None:
+    named = {name for document in DOCUMENTS for name in re.findall(r"pip install '?\.\[(\w+)\]", read(document))}
+    assert {"docs", "lora"} <= named
+    assert named - tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"].keys() == set()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_files_named_in_the_documents_exist(document: str) -> None:
-    text = read(document)
-    named = {*LINK.findall(text), *PROJECT_FILE.findall(text)}
-    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+def test_links_lead_to_files_and_headings_that_exist(document: str) -> None:
+    here = (ROOT / document).parent
+    broken = []
+    for path, anchor in LINK.findall(prose(read(document))):
+        target = here / path if path else ROOT / document
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            broken.append(f"{path}#{anchor}" if anchor else path)
+    assert broken == []
 
 
-def test_the_readme_shows_every_shipped_config() -> None:
+def test_files_that_documents_configs_and_code_name_exist() -> None:
+    places = [ROOT / name for name in DOCUMENTS]
+    for pattern in ("configs/**/*.yaml", "scripts/**/*.sh", "scripts/**/*.py", "finetune_cli/**/*.py", "*.toml"):
+        places += sorted(ROOT.glob(pattern))
+    assert len(places) > 100
+    named = {(name, place.name) for place in places for name in PROJECT_FILE.findall(place.read_text(encoding="utf-8"))}
+    assert [(name, place) for name, place in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    text = read("README.md")
+    assert len(text.splitlines()) <= 150
     shipped = {path.name for path in (ROOT / "configs").glob("*.yaml")}
     assert len(shipped) >= 7
-    assert shipped - set(re.findall(r"configs/([\w.]+\.yaml)", read("README.md"))) == set()
+    assert shipped - set(re.findall(r"\(configs/([\w.]+\.yaml)\)", text)) == set()
+    assert set(PAGES) - {path for path, _ in LINK.findall(text)} == set()
 
 
-def config_example() -> str:
-    examples = [block.text for block in blocks(read("README.md")) if block.text.startswith("task:")]
-    assert len(examples) == 1
-    return examples[0]
-
-
-def test_the_config_example_loads_and_shows_the_defaults(tmp_path: Path) -> None:
-    shown, least = tmp_path / "shown.yaml", tmp_path / "least.yaml"
-    shown.write_text(config_example(), encoding="utf-8")
-    least.write_text(REQUIRED, encoding="utf-8")
-    assert load_config(shown) == load_config(least)
-
-
-def field_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The dotted names of all fields; of a section that is there in any case, those of its fields."""
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from field_names(field.annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def keys(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, item in value.items():
-        if isinstance(item, dict) and item:
-            yield from keys(item, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def test_the_config_example_has_every_field_in_the_order_of_the_schema() -> None:
-    assert list(keys(yaml.safe_load(config_example()))) == list(field_names(RunConfig))
+def test_the_map_of_the_house_names_every_room_and_only_files_that_exist() -> None:
+    package = ROOT / "finetune_cli"
+    text = read("CONTRIBUTING.md")
+    rows = blocks(section(text, "## The map of the house"))[0].text.splitlines()
+    rooms = [(line[:26].split(), re.findall(r"[a-z_]+\.py", line[26:])) for line in rows]
+    entries = {f"{path.name}/" if path.is_dir() else path.name for path in package.glob("[!_.]*")} - {"py.typed"}
+    assert {name for names, _ in rooms for name in names} == entries
+    for names, files in rooms:
+        assert [file for file in files if not any((package / name / file).exists() for name in names)] == []
+    short = re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", prose(text))
+    assert short
+    assert [path for path in short if not (package / path).exists() and not (ROOT / path).exists()] == []
 
 
 def test_the_table_of_exit_codes_is_complete() -> None:
-    section = read("README.md").partition("## Exit codes")[2].partition("\n## ")[0]
-    assert [int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)] == list(ExitCode)
+    codes = [row[0] for row in table_rows(read("docs/exit-codes.md"))]
+    assert [int(code) for code in codes if code.isdigit()] == list(ExitCode)
 
 
 def test_the_commands_of_the_program_are_all_in_the_readme() -> None:
     group: Any = typer.main.get_command(app.app)
-    table = read("README.md").partition("## Commands")[2].partition("\n## ")[0]
-    assert re.findall(r"^\| `finetune (\w+)", table, re.MULTILINE) == list(group.commands)
+    assert re.findall(r"^\| `finetune (\w+)", section(read("README.md"), "## Commands"), re.MULTILINE) == list(
+        group.commands
+    )
     named = {name for document in DOCUMENTS for name in re.findall(r"`finetune (\w+)", read(document))}
     assert named - set(group.commands) - {"COMMAND"} == set()
 
 
 def test_python_examples_import_what_there_is() -> None:
-    examples = [block.text for block in blocks(read("README.md")) if block.language == "python"]
-    assert examples
+    examples = [block.text for document in DOCUMENTS for block in blocks(read(document), "python")]
+    assert len(examples) >= 3
     imports = [node for text in examples for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
-    names = {alias.name for node in imports if node.module == "finetune_cli" for alias in node.names}
-    assert names
-    assert names <= set(finetune_cli.__all__)
+    ours = [node for node in imports if (node.module or "").startswith("finetune_cli")]
+    assert {node.module for node in ours} == {"finetune_cli", "finetune_cli.errors"}
+    for node in ours:
+        there = finetune_cli.__all__ if node.module == "finetune_cli" else dir(import_module(str(node.module)))
+        assert {alias.name for alias in node.names} - set(there) == set()
 
 
 def test_the_changelog_has_the_current_version() -> None:
     assert f"## [{finetune_cli.__version__}]" in read("CHANGELOG.md")
+
+
+def build_site(root: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", root / "mkdocs.yml"]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run([*command, "--site-dir", site], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    built = build_site(ROOT, tmp_path)
+    assert built.returncode == 0, built.stderr
+    pages = {path.relative_to(tmp_path).with_suffix(".md").as_posix(): path for path in tmp_path.rglob("*.html")}
+    assert {page.removeprefix("docs/") for page in PAGES} - pages.keys() == set()
+    loaded = r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?(?:https?:)?//"
+    assert [page for page, path in pages.items() if re.search(loaded, path.read_text(encoding="utf-8"))] == []
+
+
+def test_a_broken_link_and_a_page_without_a_way_to_it_break_the_site(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    (tmp_path / "docs" / "lost.md").write_text("# Lost\n\nSee [there](scores.md#nowhere).\n", encoding="utf-8")
+    built = build_site(tmp_path, tmp_path / "site")
+    assert built.returncode == 1
+    assert "scores.md#nowhere" in built.stderr
+    assert "lost.md" in built.stderr

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from finetune_cli.data.checks.findings import ROWS_SHOWN, Finding, rows_of
+from finetune_cli.data.checks.findings import ROWS_SHOWN, rows_of
 from finetune_cli.data.checks.spilled import SpilledArray
+from finetune_cli.records.preparation import Finding
 
 IMBALANCE = 10  # times as many rows in the largest class as in the smallest: then accuracy says little
 NAMES_SHOWN = 3
@@ -28,17 +29,12 @@ def spelling_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str
     places = _places_with(labels, [number for group in groups for number in group[1:]])
     shown = "; ".join(" and ".join(repr(names[number]) for number in group) for group in groups[:NAMES_SHOWN])
     more = f" ... ({len(groups)} such names)" if len(groups) > NAMES_SHOWN else ""
-    return Finding(
-        "label_spelling",
-        "train",
-        where,
-        len(places),
-        _first(rows, places),
+    problem = (
         f"{rows_of(len(places), len(labels), 'has', 'have')} the rarer spelling of a label: {shown}{more} are "
-        f"different classes now",
-        None,
-        "Write each label in one way.",
+        f"different classes now"
     )
+    advice = "Write each label in one way."
+    return Finding("label_spelling", "train", where, len(places), _first(rows, places), problem, None, advice)
 
 
 def joined_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str], where: str) -> Finding | None:
@@ -52,16 +48,10 @@ def joined_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str],
     if not len(places):
         return None
     verb = "looks like two labels" if len(_parts(names[joined[0]])) == 2 else "looks like several labels"
-    return Finding(
-        "label_spelling",
-        "train",
-        where,
-        len(places),
-        _first(rows, places),
-        f"{rows_of(len(places), len(labels), 'has', 'have')} a label that joins others: {names[joined[0]]!r} {verb}",
-        None,
-        "In CSV labels are joined by |, as in a|b; in JSON Lines write a list.",
-    )
+    count = rows_of(len(places), len(labels), "has", "have")
+    problem = f"{count} a label that joins others: {names[joined[0]]!r} {verb}"
+    advice = "In CSV labels are joined by |, as in a|b; in JSON Lines write a list."
+    return Finding("label_spelling", "train", where, len(places), _first(rows, places), problem, None, advice)
 
 
 def _parts(name: str) -> set[str]:
@@ -78,16 +68,10 @@ def unseen_finding(
     if not len(places):
         return None
     found = [names[number] for number in unseen if len(_places_with(labels[places], [number]))]
-    return Finding(
-        "unseen_labels",
-        split,
-        where,
-        len(places),
-        _first(rows, places),
-        f"{rows_of(len(places), len(labels), 'has', 'have')} a label that no row of train has: {_listed(found)}",
-        None,
-        "Add rows with it to train, or remove it: the model cannot learn it.",
-    )
+    count = rows_of(len(places), len(labels), "has", "have")
+    problem = f"{count} a label that no row of train has: {_listed(found)}"
+    advice = "Add rows with it to train, or remove it: the model cannot learn it."
+    return Finding("unseen_labels", split, where, len(places), _first(rows, places), problem, None, advice)
 
 
 def balance_findings(
@@ -129,18 +113,13 @@ def _uneven(counts: Mapping[str, int], where: str, rows: int | None) -> Finding 
         return None
     total = sum(present.values()) if rows is None else rows
     right = f": always answering {most!r} is right in {present[most] / total:.1%}" if rows is None else ""
-    return Finding(
-        "imbalance",
-        "train",
-        where,
-        present[least],
-        [],
-        f"{rows_of(present[least], total, 'has', 'have')} the label {least!r} and {present[most]:,} have {most!r}"
-        f"{right}",
-        None,
+    count = rows_of(present[least], total, "has", "have")
+    problem = f"{count} the label {least!r} and {present[most]:,} have {most!r}{right}"
+    advice = (
         f"Judge by f1_macro{' or matthews' if rows is None else ''} rather than by accuracy; training.class_weights: "
-        "balanced gives rare classes more weight.",
+        "balanced gives rare classes more weight."
     )
+    return Finding("imbalance", "train", where, present[least], [], problem, None, advice)
 
 
 def _places_with(labels: np.ndarray, numbers: Sequence[int]) -> np.ndarray:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune_cli.data.checks.findings import ROWS_SHOWN, Finding, Tally, excerpt, rows_of
+from finetune_cli.data.checks.findings import ROWS_SHOWN, Tally, excerpt, rows_of
 from finetune_cli.data.checks.repeats import TextHashes
 from finetune_cli.data.checks.spilled import SpilledArray
 from finetune_cli.data.checks.texts import TextScan
+from finetune_cli.records.preparation import Finding
 
 BLOCK_ROWS = 256  # looked at together: enough to be fast, little memory when texts are long
 TRUNCATED_SHARE = 0.01  # of rows that are cut; a few long ones are in most data

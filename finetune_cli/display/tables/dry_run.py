@@ -18,7 +18,6 @@ def dry_run_result(out: Output, report: DryRunReport) -> None:
     of_all = f"{report.updates:,} ({report.updates_per_epoch:,} an epoch)"
     per_update = f"{report.seconds_per_update:.3g} s (median; mean {report.mean_seconds_per_update:.3g} s, "
     untrained = "; the others are embeddings of words that no training row has, or frozen by the config"
-    memory = _gigabytes(report.peak_memory_bytes) if report.peak_memory_bytes else "not known"
     lines = {
         "device": f"{report.device}, {report.precision}, {report.micro_batch_size} rows at once",
         "parameters": f"{report.trained_parameters:,} of {report.parameters:,} are trained"
@@ -28,7 +27,7 @@ def dry_run_result(out: Output, report: DryRunReport) -> None:
         "per update": f"{per_update}longest rows {report.seconds_longest_update:.3g} s)",
         "evaluations": f"{report.evaluations} with the final scoring, {report.seconds_per_evaluation:.3g} s each",
         "estimated time": f"{duration(report.estimated_seconds)} (start, checkpoints and intervals come on top)",
-        "peak memory": memory,
+        "peak memory": _gigabytes(report.peak_memory_bytes),
         "device memory": f"{_gigabytes(report.device_memory_bytes)} of {_gigabytes(report.device_memory_total_bytes)}"
         if report.device_memory_bytes and report.device_memory_total_bytes
         else "",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.row_metrics import ECE_BINS
-from finetune_cli.report.answers import Answers
+from finetune_cli.runs.answers import Answers
 
 RESIDUAL_BINS = 25
 SCATTER_POINTS = 600
@@ -104,7 +104,7 @@ def worst_errors(answers: Answers, limit: int) -> list[tuple[int, float]]:
 
     How wrong: the probability of the wrong answer (of several, the highest), or the absolute difference.
     """
-    wrongness = answers.task.wrongness(answers.labels, answers.predictions, answers.scores())
+    wrongness = answers.task.wrongness(answers.labels, answers.predictions, answers.scores(of_probabilities=True))
     order = np.argsort(-wrongness, kind="stable")[:limit]
     return [(int(row), float(wrongness[row])) for row in order if wrongness[row] > 0]
 

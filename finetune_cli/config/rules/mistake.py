@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from finetune_cli.config.messages import did_you_mean
 from finetune_cli.config.yaml_source import KeyPath
+from finetune_cli.errors import did_you_mean
 from finetune_cli.tasks import METRICS
 
 Get = Callable[[str], Any]
 
 
-class Finding(NamedTuple):
+class Mistake(NamedTuple):
     """A mistake: where, in words, and whether the key itself is wrong rather than its value."""
 
     path: KeyPath
@@ -27,5 +27,5 @@ def column_list(value: Any) -> list[str]:
 
 
 def with_choice(problem: str, name: str, allowed: list[str]) -> str:
-    hint = "" if name in METRICS else did_you_mean(name, allowed)
+    hint = "" if name in METRICS else did_you_mean(name, allowed, before=". ")
     return f"{problem}. Allowed: {', '.join(allowed)}{hint}"

@@ -1,0 +1,75 @@
+"""The model that a run trains, as its config describes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate.utils import parse_flag_from_env
+from transformers import PreTrainedModel
+
+from finetune_cli.data.batching import used_tokens
+from finetune_cli.errors import ConfigError
+from finetune_cli.models import building, files, freezing, lora
+from finetune_cli.models.last_layer import use_first_token_only
+from finetune_cli.models.on_cpu import use_attention_for_cpu, use_fast_dropout
+from finetune_cli.models.packing import pack_rows
+from finetune_cli.models.used_rows import train_used_rows_only
+from finetune_cli.runs.context import RunContext
+
+SHARDING = ("FSDP", "DEEPSPEED")  # as in Accelerate's environment variables
+
+
+def build_model(context: RunContext) -> PreTrainedModel:
+    """The classifier to train: its weights, and which of them are trained; adapters and recomputation as configured."""
+    config = context.config
+    model = _load_or_create(context)
+    freezing.freeze(model, config.model.freeze)
+    if config.model.lora is not None:
+        lora.add_lora(model, **config.model.lora.model_dump())
+    if config.training.gradient_checkpointing:
+        building.recompute_activations(model)
+    return model
+
+
+def _load_or_create(context: RunContext) -> PreTrainedModel:
+    """The classifier of this config: pretrained, or new with the sizes of `model.from_scratch`."""
+    config, prepared = context.config, context.prepared
+    options: dict[str, Any] = {
+        "kind": config.spec.kind,
+        "label_names": prepared.label_names,
+        "dropout": config.model.dropout,
+        "attention_dropout": config.model.attention_dropout,
+    }
+    if config.model.from_scratch is not None:
+        return building.build_from_scratch(
+            config.model.from_scratch.model_dump(),
+            vocab_size=files.vocabulary_size(prepared.tokenizer_dir),
+            pad_token_id=prepared.pad_token_id,
+            **options,
+        )
+    assert config.model.name_or_path is not None, "the config requires one of the two"
+    code = config.model.trust_remote_code
+    directory = files.resolve_model(
+        config.model.name_or_path, revision=config.model.revision, offline=context.offline, code=code
+    )
+    return building.build_classifier(directory, trust_remote_code=code, **options)
+
+
+def make_cheaper(model: PreTrainedModel, context: RunContext, device: torch.device) -> None:
+    """What saves time and memory and trains the same model."""
+    prepared, settings = context.prepared, context.config.training
+    arguments = settings.trainer_args
+    sharded = arguments.get("fsdp") or any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in SHARDING)
+    if device.type == "cpu" and not settings.compile:
+        use_attention_for_cpu(model)
+        use_fast_dropout(model)
+    if settings.packing:
+        if device.type == "xla":
+            raise ConfigError("training.packing: XLA compiles anew for each shape. Set it to false on this device.")
+        pack_rows(model)
+    elif not sharded:
+        use_first_token_only(model)
+    leaves_zero_gradients_alone = str(arguments.get("optim", "adamw_torch")).startswith("adamw_torch")
+    if leaves_zero_gradients_alone and not settings.weight_decay and not sharded:
+        train_used_rows_only(model, used_tokens(prepared.splits["train"], prepared.pad_token_id))
