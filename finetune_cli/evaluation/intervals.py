@@ -22,7 +22,7 @@ from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_int
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.tasks import Kind
 
-MIN_ROWS_OF_LIBRARY_METRIC = 50  # below, a percentile bootstrap is too narrow (see the coverage in docs/scores.md)
+MIN_ROWS_OF_LIBRARY_METRIC = 50  # below, a percentile bootstrap is too narrow (see docs/scores.md)
 
 
 def score_intervals(
