@@ -329,7 +329,7 @@ def test_three_runs_are_a_family(tmp_path: Path, command: Callable[..., Answer])
     )
     assert alone.p_adjusted == alone.p_value == of_two.p_value == of_three.p_value
     assert alone.p_value < of_two.p_adjusted <= of_three.p_adjusted
-    assert alone.detectable < of_two.detectable < of_three.detectable
+    assert alone.detectable < of_two.detectable <= of_three.detectable  # exact tests go in steps
     assert (alone.verdict, of_three.verdict) == ("better", "no difference")
     assert "adjusted for 3 comparisons, alone 0.031" in of_three.sentence
     answer = command(["compare", *runs, "--all-pairs", "--html", tmp_path / "page.html", "--metric", "accuracy"])
