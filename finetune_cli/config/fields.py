@@ -285,8 +285,10 @@ class TrainingConfig(Section):
 class BootstrapConfig(Section):
     """The interval around each score."""
 
-    samples: CountFromZero = Field(1000, description="Resamples of the rows; 0: no intervals.")
-    level: OpenShare = Field(0.95, description="Share of resamples inside the interval.")
+    samples: CountFromZero = Field(
+        1000, description="Draws for comparisons and for intervals without a closed form; 0: no intervals."
+    )
+    level: OpenShare = Field(0.95, description="How often an interval is to hold the true score.")
 
 
 class EvaluationConfig(Section):

@@ -69,7 +69,7 @@ def score_split(
         loss=task.loss(logits, labels),
         metrics=metric_values(names, labels, scores, rules, answers=answers),
         baseline=_finite(baseline),
-        per_class=task.per_class(labels, answers, classes),
+        per_class=task.per_class(labels, answers, classes, rules.level if rules.samples else None),
         confusion=task.confusion(labels, answers, len(classes)),
         confusion_cells=task.confusion_cells(labels, answers, len(classes)),
         collapsed=task.collapsed(labels, answers, classes),

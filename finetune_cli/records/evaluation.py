@@ -86,13 +86,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class was recognised; support counts its true rows."""
+    """How one class was recognised; support counts its true rows.
+
+    intervals: of precision, recall and f1, [low, high] or None for too few rows; empty without intervals.
+    """
 
     label: str
     precision: float
     recall: float
     f1: float
     support: int
+    intervals: dict[str, list[float] | None] = field(default_factory=dict)
+
+    def shown(self, name: str) -> str:
+        """A score with its interval, where there is one."""
+        low, high = self.intervals.get(name) or (None, None)
+        return str(MetricValue(getattr(self, name), low, high))
 
 
 @dataclass(frozen=True)

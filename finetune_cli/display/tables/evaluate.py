@@ -36,7 +36,7 @@ def evaluate_result(out: Output, report: EvalReport) -> None:
         shown = sorted((row for row in shown if row.support), key=lambda row: row.f1)[:SHOWN_OF_MANY]
     out.table(
         ["class", "precision", "recall", "f1", "rows"],
-        [[row.label, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", str(row.support)] for row in shown],
+        [[row.label, f"{row.precision:.3f}", f"{row.recall:.3f}", row.shown("f1"), str(row.support)] for row in shown],
     )
     if len(shown) < len(report.per_class):
         out.line(f"  the {len(shown)} lowest F1 of {len(report.per_class)} classes; metrics.json has all")

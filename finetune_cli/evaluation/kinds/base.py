@@ -114,8 +114,10 @@ class TaskKind(ABC):
         """What every row was answered although the labels differ, in words; None for a healthy model."""
         return None
 
-    def per_class(self, labels: Array, answers: Array, names: Sequence[str]) -> list[ClassScore]:
-        """How each class was recognised."""
+    def per_class(
+        self, labels: Array, answers: Array, names: Sequence[str], level: float | None = None
+    ) -> list[ClassScore]:
+        """How each class was recognised, with intervals at this level; None: without."""
         return []
 
     def confusion(self, labels: Array, answers: Array, num_classes: int) -> list[list[int]]:

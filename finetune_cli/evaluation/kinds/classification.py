@@ -178,8 +178,10 @@ class Classification(TaskKind):
         alike, varied = (answers == answers[0]).all(), (labels != labels[0]).any()
         return names[answers[0]] if alike and varied else None
 
-    def per_class(self, labels: Array, answers: Array, names: Sequence[str]) -> list[ClassScore]:
-        return per_class_report(class_counter(labels, answers, len(names)), len(labels), names)
+    def per_class(
+        self, labels: Array, answers: Array, names: Sequence[str], level: float | None = None
+    ) -> list[ClassScore]:
+        return per_class_report(class_counter(labels, answers, len(names)), len(labels), names, level)
 
     def confusion(self, labels: Array, answers: Array, num_classes: int) -> list[list[int]]:
         if num_classes > MANY_CLASSES:
