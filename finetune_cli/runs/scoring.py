@@ -26,6 +26,7 @@ from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.runs.candidates import with_choice
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.target import class_names, task_kind
+from finetune_cli.runs.text_baseline import with_known_baseline, with_text_baseline
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.tasks import TASKS, metric_problem
 from finetune_cli.training.precision import inference_dtype
@@ -54,10 +55,11 @@ def score_prepared(
     *,
     run: RunDir | None,
     share_work: bool = False,
+    fit_baseline: bool = False,
 ) -> EvalReport:
     """Score one prepared split as the model answers it, and, for a run, write eval/<split>/; see split_logits."""
     logits = split_logits(model, prepared, config, split, share_work=share_work)
-    return score_logits(logits, prepared, config, split, run=run)
+    return score_logits(logits, prepared, config, split, run=run, fit_baseline=fit_baseline)
 
 
 def split_logits(
@@ -96,8 +98,13 @@ def score_logits(
     run: RunDir | None,
     rule: DecisionRule | None = None,
     min_confidence: float | None = None,
+    fit_baseline: bool = False,
 ) -> EvalReport:
-    """The scores of a split's logits under a decision rule; for a run, written to eval/<split>/."""
+    """The scores of a split's logits under a decision rule; for a run, written to eval/<split>/.
+
+    fit_baseline: fit the baseline of the words, as the config says; else the one that the run has stands beside the
+    same scores.
+    """
     rows, labels = prepared.splits[split], prepared.splits[split].known_labels()
     rules = replace(scoring_rules(config, prepared), decision=rule)
     train = prepared.splits.get("train")
@@ -109,6 +116,10 @@ def score_logits(
         report = replace(report, decision=decision_effect(split, logits, labels, rules, metric=metric))
     if run is not None and config is not None:
         report = with_choice(report, run, config, prepared)
+        if fit_baseline:
+            report = with_text_baseline(report, logits, prepared, config, rules)
+        else:
+            report = with_known_baseline(report, run)
     if run is not None and is_main_process():
         scored = predictions(
             rows.ids, logits, kind=prepared.kind, label_names=prepared.label_names, labels=labels, decision=rule
