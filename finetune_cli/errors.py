@@ -1,8 +1,9 @@
-"""The errors a user can meet, one exit code per class (DESIGN section 3).
+"""The errors a user can meet, one exit code per class, and two pieces that many messages share.
 
 `str(error)` is the whole message: where, what was expected, what was found, what to type next.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -70,22 +71,22 @@ class DataError(FinetuneError):
     exit_code = ExitCode.DATA
 
 
-class GateFailedError(FinetuneError):
+class _WithReport(FinetuneError):
+    """Comes when the work is done and its report made."""
+
+    def __init__(self, message: str, report: Any):
+        super().__init__(message)
+        self.report = report
+
+
+class GateFailedError(_WithReport):
     """A score does not reach what a `--gate` asks for; `report` is the EvalReport with all scores."""
 
     exit_code = ExitCode.GATE_FAILED
 
-    def __init__(self, message: str, report: Any):
-        super().__init__(message)
-        self.report = report
 
-
-class SeedsFailedError(RunFailedError):
+class SeedsFailedError(_WithReport, RunFailedError):
     """Some of several seeds failed; `report` is the SeedsReport of the others."""
-
-    def __init__(self, message: str, report: Any):
-        super().__init__(message)
-        self.report = report
 
 
 class MissingError(FinetuneError):
@@ -110,3 +111,18 @@ def error_of(code: int, message: str) -> FinetuneError:
     """The error of a process that ended with this exit code."""
     kinds = (ConfigError, DataError, MissingError, NotFinishedError, InterruptedRunError)
     return next((kind for kind in kinds if kind.exit_code == code), RunFailedError)(message)
+
+
+def did_you_mean(
+    name: str, choices: Iterable[str], *, before: str = " ", shown: Callable[[str], object] = lambda choice: choice
+) -> str:
+    """` Did you mean x?`, or nothing when no choice is near. before: what goes in front. shown: x as it is written."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(choices), n=1)
+    return f"{before}Did you mean {shown(close[0])}?" if close else ""
+
+
+def first_line(err: BaseException) -> str:
+    """A library's error, short enough for a message: one line of at most 300 characters, without a full stop."""
+    return (str(err).strip().splitlines() or [type(err).__name__])[0][:300].rstrip(" .:")

@@ -18,8 +18,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 COMPARED = ("loss", "grad_norm", "learning_rate")
-# Of history.jsonl: times differ between equal runs; `best` follows from the scores, and older histories lack it.
-LEFT_OUT = {"seconds", "best"}
+TIMES = {"seconds"}  # the one field of history.jsonl that may differ between equal runs
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:
@@ -69,9 +68,7 @@ def compare_history_exactly(a: list[dict[str, Any]], b: list[dict[str, Any]]) ->
     """Prints the first record that differs in anything but its times; True if none does."""
     for number, (x, y) in enumerate(zip(a, b, strict=False), 1):
         # As text, so that NaN equals NaN and 1 differs from 1.0.
-        different = [
-            k for k in x.keys() | y.keys() if k not in LEFT_OUT and json.dumps(x.get(k)) != json.dumps(y.get(k))
-        ]
+        different = [k for k in x.keys() | y.keys() if k not in TIMES and json.dumps(x.get(k)) != json.dumps(y.get(k))]
         if different:
             shown = ", ".join(f"{k} {x.get(k)} and {y.get(k)}" for k in sorted(different))
             print(f"history.jsonl      line {number} differs: {shown}")

@@ -12,6 +12,7 @@ from finetune_cli.cli import options
 from finetune_cli.cli.start import check_data_file, check_target, shown_when_failed, start
 from finetune_cli.display.terminal import silence_model_loading
 from finetune_cli.system.allocator import keep_freed_memory
+from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports
 from finetune_cli.system.signals import end_if_stopped
 
@@ -27,96 +28,132 @@ finetune evaluate runs/mrpc --data new_rows.csv --json"""
 
 
 class Fitted(StrEnum):
-    """What evaluate fits to the validation split."""
+    """What evaluate fits on the validation split."""
 
     temperature = "temperature"
     threshold = "threshold"
+    abstain = "abstain"
     none = "none"
 
 
-Split = Annotated[str, options.option("--split", "The split to score.", metavar="NAME", group=options.INPUT_GROUP)]
+class KeptProbabilities(StrEnum):
+    """Which probabilities evaluate keeps of many classes."""
+
+    all = "all"
+
+
+Split = Annotated[str, options.input_option("--split", "The split to score.", metavar="NAME")]
 
 Data = Annotated[
     Path | None,
-    options.option(
-        "--data", "Score this labelled file in place of a split.", metavar="FILE", group=options.INPUT_GROUP
+    options.input_option(
+        "--data",
+        "Score this labelled file in place of a split.",
+        metavar="FILE",
+        callback=options.in_home_or_none,
     ),
 ]
 
 Gates = Annotated[
     list[str],
-    options.repeatable(
-        "--gate",
-        "Exit with 4 unless this holds, such as 'f1>=0.88' or 'f1.low>=0.85'. Repeatable.",
-        metavar="TEST",
-        group=options.OUTPUT_GROUP,
+    options.output_list(
+        "--gate", "Exit with 4 unless this holds, such as 'f1>=0.88' or 'f1.low>=0.85'. Repeatable.", metavar="TEST"
     ),
 ]
 
 Baseline = Annotated[
     str | None,
-    options.option(
+    options.output_option(
         "--baseline",
         "A run, or predictions file, scored on the same rows; for --max-drop.",
         metavar="RUN",
-        group=options.OUTPUT_GROUP,
         show_default=False,
     ),
 ]
 
 MaxDrops = Annotated[
     list[str],
-    options.repeatable(
+    options.output_list(
         "--max-drop",
         "Exit with 4 when this score is worse than the baseline's by more, such as f1=0.01. Repeatable.",
         metavar="NAME=NUMBER",
-        group=options.OUTPUT_GROUP,
     ),
 ]
 
 JUnit = Annotated[
     Path | None,
-    options.option(
+    options.output_option(
         "--junit",
         "Write the gates as JUnit XML, for CI.",
         metavar="FILE",
-        group=options.OUTPUT_GROUP,
+        callback=options.in_home_or_none,
         show_default=False,
     ),
 ]
 
 Fit = Annotated[
     list[Fitted],
-    options.repeatable(
+    options.run_list(
         "--fit",
         "Fit on the validation split how probabilities become answers, and store it beside the model, where evaluate "
         "and predict obey it; none removes it. Repeatable.",
-        metavar="temperature|threshold|none",
-        group=options.RUN_GROUP,
+        metavar="temperature|threshold|abstain|none",
     ),
 ]
 
 FitFor = Annotated[
     str | None,
-    options.option(
+    options.run_option(
         "--for",
         "The metric that --fit threshold is to be best for; by default evaluation.metric_for_best.",
         metavar="METRIC",
-        group=options.RUN_GROUP,
+        show_default=False,
+    ),
+]
+
+MaxError = Annotated[
+    float | None,
+    options.run_option(
+        "--max-error",
+        "For --fit abstain: the share of the answers that may be wrong. Rows that are too unsure are not answered.",
+        metavar="SHARE",
+        show_default=False,
+    ),
+]
+
+Confidence = Annotated[
+    float | None,
+    options.run_option(
+        "--confidence",
+        "For --fit abstain: how sure it has to be that --max-error holds; by default 0.9.",
+        metavar="P",
         show_default=False,
     ),
 ]
 
 ScoredConfidence = Annotated[
     float | None,
-    options.option(
+    options.output_option(
         "--min-confidence",
         "Score also the rows alone whose answer has at least this probability.",
         metavar="P",
-        group=options.OUTPUT_GROUP,
         show_default=False,
     ),
 ]
+
+
+# `all` makes it the flag below; any other value is refused with what is allowed.
+Kept = Annotated[
+    KeptProbabilities | None,
+    options.output_option(
+        "--probabilities",
+        "Of more than 100 classes, keep the probability of each in every row, not of the likeliest alone.",
+        metavar="all",
+        show_default=False,
+    ),
+]
+
+AllProbabilities = Annotated[bool, options.output_option(options.ALL_PROBABILITIES, "", hidden=True)]
 
 
 def evaluate(
@@ -133,7 +170,11 @@ def evaluate(
     max_drops: MaxDrops,
     fit: Fit,
     fit_for: FitFor = None,
+    max_error: MaxError = None,
+    confidence: Confidence = None,
     min_confidence: ScoredConfidence = None,
+    probabilities: Kept = None,
+    all_probabilities: AllProbabilities = False,
     junit: JUnit = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -157,7 +198,7 @@ def evaluate(
     end_if_stopped()
     silence_model_loading()
     keep_freed_memory()
-    with shown_when_failed(show):
+    with leaving_group(), shown_when_failed(show):
         show(
             run_evaluate(
                 target,
@@ -170,7 +211,10 @@ def evaluate(
                 max_drops=max_drops,
                 fit=[kind.value for kind in fit],
                 fit_for=fit_for,
+                max_error=max_error,
+                confidence=confidence,
                 min_confidence=min_confidence,
+                all_probabilities=all_probabilities or probabilities is not None,
                 offline=offline,
             )
         )

@@ -1,51 +1,72 @@
-"""The options and arguments of the commands: one flat list of what each is called, takes and says in `--help`."""
+"""The options and arguments that several commands share: name, value, and the text in `--help`."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from finetune_cli import __version__
+from finetune_cli.cli.completion import completer_for
+from finetune_cli.system.places import in_home
 
-RUN_GROUP, INPUT_GROUP, OUTPUT_GROUP = "Run", "Input", "Output"  # headings of the help pages
 
-
-def argument(metavar: str, text: str) -> Any:
-    return typer.Argument(metavar=metavar, help=text, show_default=False)
+def argument(metavar: str, text: str, **more: Any) -> Any:
+    return typer.Argument(metavar=metavar, help=text, show_default=False, autocompletion=completer_for(metavar), **more)
 
 
 def option(names: str, text: str, *, group: str | None = None, metavar: str | None = None, **more: Any) -> Any:
-    return typer.Option(*names.split(), metavar=metavar, help=text, rich_help_panel=group, **more)
+    words = names.split()
+    more.setdefault("autocompletion", completer_for(*words))
+    return typer.Option(*words, metavar=metavar, help=text, rich_help_panel=group, **more)
 
 
-def repeatable(names: str, text: str, *, metavar: str, group: str) -> Any:
-    return option(names, text, group=group, metavar=metavar, default_factory=list, show_default=False)
+def repeatable(names: str, text: str, **more: Any) -> Any:
+    return option(names, text, default_factory=list, show_default=False, **more)
 
 
-Config = Annotated[Path, argument("CONFIG", "The YAML file that describes the run.")]
+run_option, run_list = partial(option, group="Run"), partial(repeatable, group="Run")
+input_option, input_list = partial(option, group="Input"), partial(repeatable, group="Input")
+output_option, output_list = partial(option, group="Output"), partial(repeatable, group="Output")
+
+
+ALL_PROBABILITIES = "--all-probabilities"  # what `--probabilities all` is read as: a flag has no value
+
+
+def with_flags_alone(arguments: Sequence[str]) -> list[str]:
+    """The command line with `--probabilities all` and `--probabilities=all` as one flag."""
+    text = "\0".join(arguments)
+    return re.sub(r"(?:^|(?<=\0))--probabilities[\0=]all(?=\0|$)", ALL_PROBABILITIES, text).split("\0") if text else []
+
+
+def in_home_or_none(path: str | Path | None) -> Path | None:
+    """A path from the command line; the shell leaves the ~ of --option=~/file to us."""
+    return None if path is None else in_home(path)
+
+
+Config = Annotated[Path, argument("CONFIG", "The YAML file that describes the run.", callback=in_home_or_none)]
 Target = Annotated[
-    str, argument("CONFIG|RUN|MODEL", "What was trained: a config, a run directory, or a model (directory or Hub id).")
+    str,
+    argument(
+        "CONFIG|RUN|MODEL", "What was trained: a config, a run directory, a model (directory or Hub id), or an export."
+    ),
 ]
 
 Overrides = Annotated[
     list[str],
-    repeatable(
-        "--set -s",
-        "Change a value of the config, such as training.batch_size=16. Repeatable.",
-        metavar="KEY=VALUE",
-        group=RUN_GROUP,
+    run_list(
+        "--set -s", "Change a value of the config, such as training.batch_size=16. Repeatable.", metavar="KEY=VALUE"
     ),
 ]
 OutputDir = Annotated[
-    str | None,
-    option("--output-dir", "The run directory, in place of the config's output_dir.", metavar="DIR", group=RUN_GROUP),
+    str | None, run_option("--output-dir", "The run directory, in place of the config's output_dir.", metavar="DIR")
 ]
-Offline = Annotated[bool, option("--offline", "Use only what is on this machine.", group=RUN_GROUP)]
-
-
-Json = Annotated[bool, option("--json", "Print the result as one JSON document.", group=OUTPUT_GROUP)]
+Offline = Annotated[bool, run_option("--offline", "Use only what is on this machine.")]
+Json = Annotated[bool, output_option("--json", "Print the result as one JSON document.")]
 Quiet = Annotated[bool, option("--quiet -q", "Only the result, warnings and errors.")]
 Verbose = Annotated[bool, option("--verbose -v", "Say more, and show the libraries' own warnings.")]
 Debug = Annotated[bool, option("--debug", "Show the traceback of every error.")]

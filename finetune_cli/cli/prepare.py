@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,22 +10,14 @@ from finetune_cli.cli import options
 from finetune_cli.cli.start import read_config, start
 from finetune_cli.system.signals import end_if_stopped
 
-if TYPE_CHECKING:
-    pass
-
 EXAMPLES = """\
 finetune prepare configs/mrpc.yaml --show 3
 finetune prepare configs/mrpc.yaml -s data.max_length=64 --json"""
 
 Show = Annotated[
     int,
-    options.option(
-        "--show",
-        "Print the first N encoded rows as tokens.",
-        metavar="N",
-        group=options.OUTPUT_GROUP,
-        min=0,
-        show_default=False,
+    options.output_option(
+        "--show", "Print the first N encoded rows as tokens.", metavar="N", min=0, show_default=False
     ),
 ]
 

@@ -23,6 +23,7 @@ from finetune_cli.cli.start import (
 from finetune_cli.display.terminal import silence_model_loading
 from finetune_cli.errors import ExitCode
 from finetune_cli.system.allocator import keep_freed_memory
+from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports, without_garbage_collection
 from finetune_cli.system.signals import end_if_stopped
 
@@ -39,57 +40,42 @@ finetune train configs/mrpc.yaml --push -s hub.repo_id=user/name"""
 
 Resume = Annotated[
     str,
-    options.option(
-        "--resume",
-        "Go on from the newest checkpoint, never, or from this one.",
-        metavar="auto|never|PATH",
-        group=options.RUN_GROUP,
+    options.run_option(
+        "--resume", "Go on from the newest checkpoint, never, or from this one.", metavar="auto|never|PATH"
     ),
 ]
 
-Overwrite = Annotated[
-    bool, options.option("--overwrite", "Delete what the run directory holds, and start anew.", group=options.RUN_GROUP)
-]
+Overwrite = Annotated[bool, options.run_option("--overwrite", "Delete what the run directory holds, and start anew.")]
 
 DryRun = Annotated[
     bool,
-    options.option(
+    options.run_option(
         "--dry-run",
         "Make a few updates on a model that is thrown away, and print time and memory of the whole run. Nothing is "
         "written but the tokenised rows, which train finds again.",
-        group=options.RUN_GROUP,
     ),
 ]
 
 NumProcesses = Annotated[
     int,
-    options.option(
-        "--num-processes",
-        "Train on N processes of this machine, one for each GPU.",
-        metavar="N",
-        group=options.RUN_GROUP,
-        min=1,
+    options.run_option(
+        "--num-processes", "Train on N processes of this machine, one for each GPU.", metavar="N", min=1
     ),
 ]
 
 Seeds = Annotated[
     str | None,
-    options.option(
+    options.run_option(
         "--seeds",
         "Train once with each of these seeds, such as 1,2,3, and report mean and spread.",
         metavar="N,N,...",
-        group=options.RUN_GROUP,
         show_default=False,
     ),
 ]
 
 Push = Annotated[
     bool,
-    options.option(
-        "--push",
-        "Upload the model to hub.repo_id after training, again if it was uploaded before.",
-        group=options.RUN_GROUP,
-    ),
+    options.run_option("--push", "Upload the model to hub.repo_id after training, again if it was uploaded before."),
 ]
 
 
@@ -152,7 +138,7 @@ def train(
     silence_model_loading()
     keep_freed_memory()
     display = training_display(shown=out.enabled and not quiet)
-    with shown_when_failed(show):
+    with leaving_group(), shown_when_failed(show):
         with display as listen:
             report = run_train(
                 run_config, resume=resume, overwrite=overwrite, push=push, offline=offline, listen=listen
@@ -162,7 +148,7 @@ def train(
 
 
 def _imports_for(config: RunConfig) -> AbstractContextManager[None]:
-    """Lean, unless settings hand the run to parts of Trainer, or to code, that may ask for any library."""
+    """Lean imports; all of torch and transformers when a setting runs code that may need any part of them."""
     if config.training.trainer_args or config.model.trust_remote_code:
         return without_garbage_collection()
     return lean_imports(adapters=config.model.lora is not None, compiler=bool(config.training.compile))

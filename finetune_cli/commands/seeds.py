@@ -10,13 +10,13 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
-from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.fields import BootstrapConfig, RunConfig
 from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, RunFailedError, SeedsFailedError
 from finetune_cli.evaluation.comparison import summarise_seeds
 from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
+from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import (
     BestSeed,
     Listener,
@@ -29,10 +29,11 @@ from finetune_cli.records.training import (
 from finetune_cli.runs.candidates import corrected_best
 from finetune_cli.runs.gates import check_gates, parse_gates, require_passed
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.scored_runs import pair_rows, read_scored_run, variances_over_rows
 from finetune_cli.runs.session import locked, recorded, run_differences
 from finetune_cli.system.files import replacing, write_json
 from finetune_cli.system.launching import is_main_process, launched_processes
-from finetune_cli.tasks import METRICS
+from finetune_cli.tasks import KIND_SPECS, METRICS
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +56,8 @@ def train_seeds(
     with locked(run) if main else nullcontext():
         if main:
             _open(run, config, overwrite=overwrite)
-        facts = {"seeds": list(config.training.seeds or ())}
-        with _session(run, facts) if main else nullcontext({}) as record:
+        started = RunRecord(seeds=list(config.training.seeds or ()))
+        with _session(run, started) if main else nullcontext(started) as record:
             runs, failed = _train_all(config, train_one, listen)
             report = summarise(config, runs, failed)
             if main:
@@ -68,7 +69,7 @@ def train_seeds(
                     report,
                 )
             if not all(outcome.passed for outcome in report.gates):
-                record["exit_code"] = ExitCode.GATE_FAILED
+                record.exit_code = ExitCode.GATE_FAILED
     require_passed(report.gates, f"the means over {len(report.seeds)} seeds", report)
     return report
 
@@ -96,7 +97,10 @@ def summarise(config: RunConfig, runs: dict[int, TrainReport], failed: dict[int,
     level = config.evaluation.bootstrap.level
     names = [report.split for report in next(iter(runs.values())).evaluations] if runs else []
     splits = [
-        _split_summary({seed: _scores_of(run, name) for seed, run in runs.items()}, level=level) for name in names
+        _split_summary(
+            {seed: _scores_of(run, name) for seed, run in runs.items()}, _row_variances(config, runs, name), level=level
+        )
+        for name in names
     ]
     gates = []
     if splits and not failed:
@@ -146,24 +150,37 @@ def _scores_of(run: TrainReport, split: str) -> EvalReport:
     return next(report for report in run.evaluations if report.split == split)
 
 
-def _split_summary(reports: dict[int, EvalReport], *, level: float) -> SplitSummary:
+def _row_variances(config: RunConfig, runs: dict[int, TrainReport], split: str) -> dict[str, float]:
+    """The variance of each score's mean over seeds that comes from the choice of rows, from the runs' predictions."""
+    scored = [read_scored_run(str(run.run_dir), split) for run in runs.values()]
+    paired = [scored[0], *(pair_rows(scored[0], other) for other in scored[1:])]
+    of_loss = KIND_SPECS[scored[0].kind].metric_of_loss
+    names = [name for name in config.evaluation.metrics if name != "loss"]
+    samples = config.evaluation.bootstrap.samples or BootstrapConfig().samples
+    found = variances_over_rows(paired, list(dict.fromkeys([*names, of_loss])), samples=samples, seed=config.seed)
+    return {**found, "loss": found[of_loss]}
+
+
+def _split_summary(reports: dict[int, EvalReport], row_variances: dict[str, float], *, level: float) -> SplitSummary:
     first = next(iter(reports.values()))
     values = {name: {seed: one.metrics[name].value for seed, one in reports.items()} for name in first.metrics}
     values["loss"] = {seed: one.loss for seed, one in reports.items()}
     collapsed = {seed: one.collapsed for seed, one in reports.items() if one.collapsed is not None}
-    return SplitSummary(first.split, first.n, {name: _score(one, level) for name, one in values.items()}, collapsed)
+    return SplitSummary(
+        first.split, first.n, {name: _score(one, row_variances[name], level) for name, one in values.items()}, collapsed
+    )
 
 
-def _score(values: dict[int, float], level: float) -> SeedScore:
-    found = summarise_seeds(list(values.values()), level=level)
+def _score(values: dict[int, float], row_variance: float, level: float) -> SeedScore:
+    found = summarise_seeds(list(values.values()), level=level, row_variance=row_variance)
     return SeedScore(found.mean, found.sd, found.low, found.high, values)
 
 
-def _session(run: RunDir, facts: dict[str, Any]) -> AbstractContextManager[dict[str, Any]]:
+def _session(run: RunDir, started: RunRecord) -> AbstractContextManager[RunRecord]:
     """run.json and run.log of the whole; those of a run that has finished all these seeds before stay as they are."""
-    record = run.read_record()
-    finished = record.get("status") == "finished" and record.get("seeds") == facts["seeds"]
-    return nullcontext({}) if finished else recorded(run, facts)
+    before = run.read_record()
+    finished = before.is_finished and before.seeds == started.seeds
+    return nullcontext(started) if finished else recorded(run, started)
 
 
 def _open(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
@@ -183,7 +200,7 @@ def _open(run: RunDir, config: RunConfig, *, overwrite: bool) -> None:
 
 def _require_same_runs(run: RunDir, config: RunConfig) -> None:
     there = load_config(run.config)
-    differences = run_differences(there, config, but=("training.seeds",))
+    differences = run_differences(there, config, ignore=("training.seeds",))
     left_out = [seed for seed in there.training.seeds or () if seed not in (config.training.seeds or ())]
     if left_out:
         differences.append(f"  training.seeds: {_listed(left_out)} left out; finished seeds are not trained again")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, ExitCode
 from finetune_cli.models import building, files, lora
 from finetune_cli.records.evaluation import EvalReport, GateOutcome
+from finetune_cli.records.run import Fingerprints, RunRecord
 from finetune_cli.records.training import Listener, SeedsReport, TrainReport
 from finetune_cli.report.write import write_report
 from finetune_cli.runs.candidates import write_candidates
@@ -34,12 +35,16 @@ from finetune_cli.runs.parts import scored_splits
 from finetune_cli.runs.requirements import require_tools
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.scoring import score_prepared, scoring_rules
+from finetune_cli.runs.scoring import score_prepared, scoring_rules, warn_of_undefined
 from finetune_cli.runs.session import locked, read_report, recorded, run_differences
+from finetune_cli.runs.sharding import require_supported_launch
 from finetune_cli.runs.tracking import tracked
 from finetune_cli.system.allocator import give_back_freed_memory
+from finetune_cli.system.devices import mention_idle_gpus
 from finetune_cli.system.files import publish_directory, replacing
-from finetune_cli.system.launching import is_main_process, join_group
+from finetune_cli.system.group import wait_for_main_process
+from finetune_cli.system.launching import GROUP_TIMEOUT_SECONDS, is_main_process, join_group, launched_processes
+from finetune_cli.system.places import in_home
 from finetune_cli.training.checkpointing import step_of
 
 logger = logging.getLogger(__name__)
@@ -102,22 +107,26 @@ def _train_one(
         prepared = prepare_rows(config, offline=offline, quiet=data_known)
         context = RunContext(run, config, prepared, scoring_rules(config, prepared), offline, listen)
         opened = _open_run(context, resume=resume, overwrite=overwrite) if is_main_process() else None
-        state = join_group()
+        require_supported_launch(config)
+        state = join_group(timeout_seconds=config.training.trainer_args.get("ddp_timeout") or GROUP_TIMEOUT_SECONDS)
+        if launched_processes() == 1:
+            mention_idle_gpus()
         finished, checkpoint = _same_everywhere(opened)
         if not finished:
-            facts = _facts_at_start(context, checkpoint)
-            session: AbstractContextManager[dict[str, Any]] = nullcontext({})
-            with recorded(run, facts) if state.is_main_process else session as record:
+            started = _facts_at_start(context, checkpoint)
+            with recorded(run, started) if state.is_main_process else nullcontext(started) as record:
+                warn_of_undefined(context)
                 with tracked(context, going_on=checkpoint is not None) as heard:
                     fitted = fit(replace(context, listen=heard), checkpoint)
                 give_back_freed_memory()  # activations and moments; the best model is read into memory next
                 if state.is_main_process:
-                    record |= _facts(fitted, prepared, checkpoint)
+                    _note_training(record, fitted, prepared, checkpoint)
+                    run.write_record(record)  # the reports say which update was the best
                     _export_best(context, fitted)
                     reports = _score_best(context, fitted)
                     if not all(outcome.passed for outcome in _gates(config, reports)):
-                        record["exit_code"] = ExitCode.GATE_FAILED
-            state.wait_for_everyone()
+                        record.exit_code = ExitCode.GATE_FAILED
+            wait_for_main_process(state)
         return _conclude(context, hub, push=push, already_finished=finished)
 
 
@@ -129,12 +138,12 @@ def _open_run(context: RunContext, *, resume: str, overwrite: bool) -> tuple[boo
             f"{run.path} holds runs of several seeds. Choose another directory with --output-dir, or delete those runs "
             "with --overwrite."
         )
-    named = None if resume in ("auto", "never") else checkpoints.undamaged(Path(resume))
+    named = None if resume in ("auto", "never") else checkpoints.undamaged(in_home(resume))
     if named and overwrite:
         raise ConfigError(f"--overwrite would delete this run's checkpoints, and --resume {named} needs one. Drop one.")
     if run.holds_work() and not overwrite:
         _require_same_run(context)
-        finished = run.read_record().get("status") == "finished"
+        finished = run.read_record().is_finished
         if finished and resume == "never":
             raise ConfigError(f"{run.path} holds a finished run. To train it anew from the start, say --overwrite.")
         if finished and named is None:
@@ -158,7 +167,7 @@ def _require_same_run(context: RunContext) -> None:
     """Refuse to mix two runs in one directory; see `run_differences`."""
     run = context.run
     differences = run_differences(load_config(run.config), context.config)
-    key = run.read_record().get("fingerprints", {}).get("data")
+    key = run.read_record().fingerprints.data
     if key not in (None, context.prepared.key) and not differences:
         differences = ["  the rows, the tokenizer or the way that texts are encoded have changed"]
     if differences:
@@ -177,17 +186,17 @@ def _same_everywhere(opened: tuple[bool, Path | None] | None) -> tuple[bool, Pat
     return decision[0]
 
 
-def _facts_at_start(context: RunContext, checkpoint: Path | None) -> dict[str, Any]:
+def _facts_at_start(context: RunContext, checkpoint: Path | None) -> RunRecord:
     """What run.json says from the start; called by all processes together."""
     state = PartialState()
     # A continued run started from the model that its record names, whatever has become of that since.
-    known = context.run.read_record().get("fingerprints", {}).get("model") if checkpoint else None
-    return {
-        "seed": context.config.seed,
-        "processes": state.num_processes,
-        "devices": gather_object([_device_name(state.device)]),
-        "fingerprints": {"data": context.prepared.key, "model": known or _model_fingerprint(context)},
-    }
+    known = context.run.read_record().fingerprints.model if checkpoint else None
+    return RunRecord(
+        seed=context.config.seed,
+        processes=state.num_processes,
+        devices=gather_object([_device_name(state.device)]),
+        fingerprints=Fingerprints(context.prepared.key, known or _model_fingerprint(context)),
+    )
 
 
 def _device_name(device: torch.device) -> str:
@@ -204,19 +213,16 @@ def _model_fingerprint(context: RunContext) -> str | None:
     )
 
 
-def _facts(fitted: Fit, prepared: PreparedData, checkpoint: Path | None) -> dict[str, Any]:
-    """What run.json says of the training; rows per second are over the whole run, resumes and scoring included."""
+def _note_training(record: RunRecord, fitted: Fit, prepared: PreparedData, checkpoint: Path | None) -> None:
+    """Add to the record what is known once the last update is done."""
     progress, rows = fitted.progress, prepared.splits["train"].num_rows
-    return {
-        "precision": fitted.mixed_precision.replace("no", "fp32"),
-        "micro_batch_size": fitted.micro_batch_size,
-        "steps": progress.step,
-        "best_step": progress.best_step,
-        "resumed_from": step_of(checkpoint),
-        "training_seconds": progress.seconds,
-        "rows_per_second": fitted.epochs * rows / progress.seconds,
-        "torch_threads": torch.get_num_threads(),
-    }
+    record.precision = fitted.mixed_precision.replace("no", "fp32")
+    record.micro_batch_size = fitted.micro_batch_size
+    record.steps, record.best_step, record.resumed_from = progress.step, progress.best_step, step_of(checkpoint)
+    record.skipped_updates = progress.skipped_updates
+    record.training_seconds = progress.seconds
+    record.rows_per_second = fitted.epochs * rows / progress.seconds
+    record.torch_threads = torch.get_num_threads()
 
 
 def _export_best(context: RunContext, fitted: Fit) -> None:
@@ -224,7 +230,9 @@ def _export_best(context: RunContext, fitted: Fit) -> None:
     run = context.run
     weights = load_file(context.checkpoints().best_weights(fitted.progress.best_step))
     if adapters := context.config.model.lora:
-        weights = lora.merge_lora(weights, r=adapters.r, lora_alpha=adapters.lora_alpha)
+        weights = lora.merge_lora(
+            weights, r=adapters.r, lora_alpha=adapters.lora_alpha, transposed=lora.transposed_layers(fitted.model)
+        )
     aside = run.path / ".writing-model"
     shutil.rmtree(aside, ignore_errors=True)
     fitted.model.save_pretrained(aside, state_dict=weights)

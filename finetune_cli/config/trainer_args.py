@@ -1,21 +1,21 @@
-"""`training.trainer_args`: every field of `TrainingArguments` (transformers 5.23), and what becomes of it here.
+"""`training.trainer_args`: every field of `TrainingArguments` (transformers 5.23), and how it is treated here.
 
-A field is in one of three groups: OURS has a key of its own in the config; MANAGED is decided by the tool or would
-have no effect; PASSED is handed on. `TrainingArguments` itself checks next to nothing and costs seconds to import, so
+A field is in one of three groups: OURS have a key of their own in the config; MANAGED are decided by the tool or would
+have no effect; PASSED are handed on. `TrainingArguments` itself checks almost nothing and takes seconds to import, so
 names and values are checked here. A test compares the three groups with the installed version.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from finetune_cli.config.text import shorten
+from finetune_cli.errors import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a passed field takes: in words, and as a check of a plain YAML value."""
+    """What a passed field allows: in words, and as a check of a YAML value."""
 
     text: str
     accepts: Callable[[Any], bool]
@@ -253,5 +253,5 @@ def argument_problem(name: str, value: Any) -> str | None:
 
 def _similar(name: str, choices: Sequence[str]) -> str:
     """`. Did you mean x?`: a choice that begins with the name, else the nearest one, else nothing."""
-    close = [choice for choice in choices if choice.startswith(name)] or difflib.get_close_matches(name, choices, n=1)
-    return f". Did you mean {close[0]}?" if close else ""
+    meant = next((choice for choice in choices if choice.startswith(name)), name)
+    return did_you_mean(meant, choices, before=". ")

@@ -7,10 +7,8 @@ N examples, T tokens of all examples together.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import shutil
 import tempfile
 import time
@@ -18,18 +16,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import Any, overload
 
 import numpy as np
 
 from finetune_cli.data.tokenization import EncodedBatch
 from finetune_cli.errors import DataError, RunFailedError
-from finetune_cli.models.files import pad_token_id
+from finetune_cli.models.files import pad_token_id, padding_side
+from finetune_cli.records.preparation import PrepareReport
+from finetune_cli.system import locking
+from finetune_cli.system.files import sync_directory, sync_file
 from finetune_cli.tasks import Kind
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3  # to be raised when files or report change, and when the data checks find other things
+FORMAT = 4  # to be raised when files or report change, and when the data checks find other things
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
 NPY_HEADER_BYTES = 128
@@ -66,7 +67,7 @@ class PreparedSplit:
 
     input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
     labels: int64 class numbers or float32 values (N,), of several labels a row int8 0 and 1 (N, C); None for a split
-    without labels. ids: N ids, text or number.
+    without labels. ids: N ids, text or number. padding_side: where a batch of them is filled up.
     """
 
     name: str
@@ -75,6 +76,7 @@ class PreparedSplit:
     token_type_ids: np.ndarray | None
     labels: np.ndarray | None
     ids: Sequence[Any]
+    padding_side: str = "right"
 
     @property
     def num_rows(self) -> int:
@@ -104,14 +106,14 @@ class PreparedData:
     """The tokenised splits of a data set and what is known of them.
 
     key: equal when data, tokenizer and text settings are equal. label_names: classes in the order of their numbers, or
-    None in regression. report: what the manifest says, for people and for run.json.
+    None in regression. report: what `prepare` says of them.
     """
 
     directory: Path
     key: str
     splits: dict[str, PreparedSplit]
     label_names: tuple[str, ...] | None
-    report: dict[str, Any]
+    report: PrepareReport
 
     @property
     def kind(self) -> Kind:
@@ -141,7 +143,9 @@ def open_prepared(directory: Path) -> PreparedData | None:
         for name, size in manifest["files"].items():
             if (directory / name).stat().st_size != size:
                 raise ValueError(f"{name} is not {size} bytes long")
-        splits = {name: _open_split(directory / "splits" / name) for name in manifest["report"]["splits"]}
+        report = PrepareReport.from_json(manifest["report"])
+        side = padding_side(directory / TOKENIZER)
+        splits = {name: _open_split(directory / "splits" / name, side) for name in report.splits}
     except FileNotFoundError as err:
         if directory.exists():
             logger.warning("%s is incomplete (%s is missing); preparing again", directory, err.filename)
@@ -150,10 +154,10 @@ def open_prepared(directory: Path) -> PreparedData | None:
         logger.warning("%s is damaged (%s); preparing again", directory, err)
         return None
     names = manifest["label_names"]
-    return PreparedData(directory, directory.name, splits, None if names is None else tuple(names), manifest["report"])
+    return PreparedData(directory, directory.name, splits, None if names is None else tuple(names), report)
 
 
-def _open_split(folder: Path) -> PreparedSplit:
+def _open_split(folder: Path, side: str) -> PreparedSplit:
     def array(name: str) -> np.ndarray:
         return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
@@ -162,7 +166,7 @@ def _open_split(folder: Path) -> PreparedSplit:
 
     ids = RowIds(array("ids"), array("id_offsets"))
     return PreparedSplit(
-        folder.name, array("input_ids"), array("offsets"), optional("token_type_ids"), optional("labels"), ids
+        folder.name, array("input_ids"), array("offsets"), optional("token_type_ids"), optional("labels"), ids, side
     )
 
 
@@ -262,8 +266,8 @@ def publish(directory: Path, build: Callable[[Path], dict[str, Any]]) -> Prepare
         _remove_abandoned(directory.parent)
         locks = directory.parent.with_name("locks")
         locks.mkdir(exist_ok=True)
-        with (locks / directory.name).open("w") as lock:
-            if not _taken_at_once(lock) and (published := open_prepared(directory)) is not None:
+        with (locks / directory.name).open("a+") as lock:
+            if not locking.take(lock, wait=True) and (published := open_prepared(directory)) is not None:
                 return published
             return _build_aside(directory, build)
     except OSError as err:
@@ -271,17 +275,6 @@ def publish(directory: Path, build: Callable[[Path], dict[str, Any]]) -> Prepare
             f"The prepared data cannot be written to {directory.parent}: {err.strerror or err}. Make room, or set "
             f"FINETUNE_CACHE to another directory."
         ) from err
-
-
-def _taken_at_once(lock: IO[str]) -> bool:
-    """Take the lock; False when another process had it first and there was a wait. A crash releases it."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logger.info("Another process is preparing the same data; waiting for it")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return False
-    return True
 
 
 def _build_aside(directory: Path, build: Callable[[Path], dict[str, Any]]) -> PreparedData:
@@ -297,20 +290,13 @@ def _build_aside(directory: Path, build: Callable[[Path], dict[str, Any]]) -> Pr
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
-        _sync(path)
+        sync_file(path)
     manifest["files"] = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     path = folder / MANIFEST
     path.write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
-    for made in (path, *(entry for entry in folder.rglob("*") if entry.is_dir()), folder):
-        _sync(made)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_file(path)
+    for made in (*(entry for entry in folder.rglob("*") if entry.is_dir()), folder):
+        sync_directory(made)
 
 
 def _move_into_place(aside: Path, directory: Path) -> PreparedData:
@@ -320,7 +306,7 @@ def _move_into_place(aside: Path, directory: Path) -> PreparedData:
         shutil.rmtree(damaged, ignore_errors=True)
     try:
         aside.rename(directory)
-        _sync(directory.parent)
+        sync_directory(directory.parent)
     except OSError:
         if not directory.exists():
             raise

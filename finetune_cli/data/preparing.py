@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -14,21 +15,28 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.checks.findings import Finding
-from finetune_cli.data.checks.labels import balance_findings, joined_finding, spelling_finding, unseen_finding
+from finetune_cli.data.checks.labels import (
+    balance_findings,
+    blank_finding,
+    joined_finding,
+    spelling_finding,
+    unseen_finding,
+)
 from finetune_cli.data.checks.repeats import TextHashes
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.checks.split import SplitChecks
 from finetune_cli.data.label_sets import Column, LabelSets, label_cell, label_reader, named_label, set_numbers
 from finetune_cli.data.labels import NumberLabels
 from finetune_cli.data.prepared import FORMAT, SplitWriter
-from finetune_cli.data.readers import Row, Values, good_rows
-from finetune_cli.data.sources import Source
-from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder, one_ahead
+from finetune_cli.data.readers import BadRow, Values, good_rows
+from finetune_cli.data.row_ids import id_columns, row_id
+from finetune_cli.data.source_files import Source
+from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError
+from finetune_cli.records.preparation import Finding, PrepareReport, SplitReport
+from finetune_cli.system.read_ahead import read_ahead
 from finetune_cli.tasks import KIND_SPECS, Kind
 
-DEFAULT_ID = "idx"  # GLUE's own row number
 HISTOGRAM_BINS = 16
 HEAD_ROWS = 1000  # in JSON Lines a row may leave a column out
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
@@ -39,8 +47,7 @@ class TextSettings:
     """What of each row is used, and how it is encoded: everything beside data and tokenizer that decides the result.
 
     text: one or two columns. label: the label column, or the columns of several labels a row. labels: class names, or
-    None to take them from train. kind: "classification", "multilabel" or "regression". id: the id column, or None for
-    `idx` if there, else the row number.
+    None to take them from train. kind: "classification", "multilabel" or "regression". id: data.id; see `row_id`.
     max_length: tokens, special ones included. limit: rows to take of each split, or None for all.
     """
 
@@ -52,10 +59,6 @@ class TextSettings:
     max_length: int
     truncation: str
     limit: int | None
-
-    @property
-    def columns(self) -> list[str]:
-        return [*self.text, *self.label_columns, self.id or DEFAULT_ID]
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -104,47 +107,49 @@ def prepare_splits(
 ) -> dict[str, Any]:
     """Tokenise every split into `directory`, train first; returns `label_names` and `report` for the manifest.
 
-    report["findings"] has what the data checks found, as Finding's fields, whatever level the config gives them: the
-    levels do not decide what is stored. Raises DataError for rows, labels and columns that do not fit.
+    The report has all that the data checks found, whatever level the config gives them. Raises DataError for rows,
+    labels and columns that do not fit.
     """
     start = time.perf_counter()
     names: Sequence[str] | None = None
     if KIND_SPECS[settings.kind].has_classes:
         names = settings.labels or (sources["train"].label_names if isinstance(settings.label, str) else settings.label)
-    reports: dict[str, Any] = {}
+    reports: dict[str, SplitReport] = {}
     findings: list[Finding] = []
     seen: list[TextHashes] = []
     for split, source in sources.items():
         split_pass = _SplitPass(split, source, settings, encoder, directory / "splits" / split)
         reports[split], names = split_pass.run(names)
-        in_train = reports["train"]["labels"] if "train" in reports else None
+        in_train = reports["train"].labels if "train" in reports else None
         findings += split_pass.findings(names, in_train, seen)
         seen.append(split_pass.checks.hashes)
-    counts = {split: report["labels"] for split, report in reports.items() if report["labels"]}
+    counts = {split: report.labels for split, report in reports.items() if report.labels}
     several = KIND_SPECS[settings.kind].several_labels
-    rows_of_train = reports["train"]["rows"] if "train" in reports and several else None
+    rows_of_train = reports["train"].rows if "train" in reports and several else None
     findings += balance_findings(
         counts, {split: source.where for split, source in sources.items()}, rows_of_train=rows_of_train
     )
     seconds = time.perf_counter() - start
-    rows = sum(report["rows"] for report in reports.values())
-    report = {
-        "max_length": settings.max_length,
-        "splits": reports,
-        "seconds": round(seconds, 3),
-        "rows_per_second": round(rows / seconds, 1),
-        "findings": [asdict(finding) for finding in findings],
-    }
-    return {"label_names": names and list(names), "report": report}
+    rows = sum(report.rows for report in reports.values())
+    report = PrepareReport(settings.max_length, reports, round(seconds, 3), round(rows / seconds, 1), findings)
+    return {"label_names": names and list(names), "report": report.to_json()}
 
 
 def _rows(source: Source, settings: TextSettings, *, must_have_labels: bool) -> Iterator[tuple[int, Values]]:
     required = dict.fromkeys(settings.label_columns, "data.label") if must_have_labels else {}
     required |= {settings.id: "data.id"} if settings.id else {}
-    rows: Iterator[Row] = checked_rows(
-        source.open(settings.columns), where=source.where, text=settings.text, required=required
-    )
-    return islice(good_rows(rows), settings.limit)
+    rows = source.open(_columns(source, settings))
+    checked = checked_rows(rows, where=source.where, text=settings.text, required=required, id_column=settings.id)
+    return islice(good_rows(checked), settings.limit)
+
+
+def _columns(source: Source, settings: TextSettings) -> list[str]:
+    """The columns to read. One that is not there would have all of them read, and the usual ids need not be there."""
+    columns = [*settings.text, *settings.label_columns]
+    if settings.id is not None:
+        return [*columns, settings.id]
+    first = next((row for row in source.open(None) if not isinstance(row, BadRow)), (0, {}))
+    return [*columns, *(name for name in id_columns(None) if name in first[1])]
 
 
 class _SplitPass:
@@ -156,21 +161,22 @@ class _SplitPass:
         self.settings = settings
         self.encoder = encoder
         self.may_be_unlabelled = split.startswith("test")
-        self.labels = label_reader(settings.kind, source.where, settings.label)
+        self.labels = label_reader(settings.kind, source.where, settings.label, source.label_names)
         self.writer = SplitWriter(folder, token_types=encoder.has_token_types, label_dtype=self.labels.dtype)
         # How many rows have 0, 1 ... max_length tokens before truncation; the last place counts all longer ones.
         self.length_counts = np.zeros(settings.max_length + 2, np.int64)
         self.longest = 0
         self.checks = SplitChecks(split, source.where, max_length=settings.max_length, folder=folder)
-        self.labels_per_row: dict[str, Any] = {}  # a part of the report, of several labels a row alone
+        self.labels_per_row: dict[str, int] | None = None
 
-    def run(self, names: Sequence[str] | None) -> tuple[dict[str, Any], Sequence[str] | None]:
+    def run(self, names: Sequence[str] | None) -> tuple[SplitReport, Sequence[str] | None]:
         """Write the split; returns its report and the class names, found here if None were given."""
         rows = _rows(self.source, self.settings, must_have_labels=not self.may_be_unlabelled)
         batches = iter(lambda: list(islice(rows, BATCH_ROWS)), [])
-        with self.writer:
-            for batch, encoded in one_ahead(self._encode, batches):
-                self._append(batch, encoded)
+        # A second thread reads and encodes the next rows while this one checks and writes.
+        with self.writer, closing(read_ahead((batch, self._encode(batch)) for batch in batches)) as encoded:
+            for batch, tokens in encoded:
+                self._append(batch, tokens)
         num_rows = int(self.length_counts.sum())
         if not num_rows:
             raise DataError(f"{self.source.where} has no rows. Expected at least one.")
@@ -179,7 +185,7 @@ class _SplitPass:
                 f"{self.source.where}: the text is empty in all {num_rows} rows. Is data.text the right column?"
             )
         label_counts, names = self._finish_labels(names)
-        return self._report(num_rows, label_counts) | self.labels_per_row, names
+        return self._report(num_rows, label_counts), names
 
     def _encode(self, batch: list[tuple[int, Values]]) -> EncodedBatch:
         texts, *pairs = self._columns(batch)
@@ -192,23 +198,15 @@ class _SplitPass:
         return [[values[column] for _, values in batch] for column in self.settings.text]
 
     def _append(self, batch: list[tuple[int, Values]], encoded: EncodedBatch) -> None:
-        id_column = self.settings.id or DEFAULT_ID
-        ids = [self._id(row, values.get(id_column)) for row, values in batch]
+        ids = [row_id(row, values, self.settings.id) for row, values in batch]
         labels = [self.labels.add(row, label_cell(values, self.settings.label)) for row, values in batch]
         self.writer.append(encoded, ids, labels)
         self.checks.add([row for row, _ in batch], self._columns(batch), encoded.true_lengths)
+        if any(value is not row for value, (row, _) in zip(ids, batch, strict=True)):
+            self.checks.add_ids([row for row, _ in batch], ids)
         capped = np.minimum(encoded.true_lengths, self.settings.max_length + 1)
         self.length_counts += np.bincount(capped, minlength=len(self.length_counts))
         self.longest = max(self.longest, int(encoded.true_lengths.max()))
-
-    def _id(self, row: int, value: Any) -> Any:
-        if isinstance(value, str | int) and value != "":
-            return value
-        if self.settings.id is None:
-            return row
-        raise DataError(
-            f"{self.source.where}, row {row + 1}: expected a text or whole number in data.id, found {value!r}."
-        )
 
     def _finish_labels(self, names: Sequence[str] | None) -> tuple[dict[str, int] | None, Sequence[str] | None]:
         if isinstance(self.labels, NumberLabels):
@@ -222,32 +220,33 @@ class _SplitPass:
             return None, names
         self.writer.map_labels(numbers)
         if isinstance(self.labels, LabelSets):
-            self.labels_per_row = {"labels_per_row": self.labels.labels_per_row(numbers)}
+            self.labels_per_row = self.labels.labels_per_row(numbers)
         return self.labels.counts(numbers, names), names
 
-    def _report(self, num_rows: int, label_counts: dict[str, int] | None) -> dict[str, Any]:
-        """Lengths are tokens before truncation; histogram: [from, to, rows], the last one open-ended."""
+    def _report(self, num_rows: int, label_counts: dict[str, int] | None) -> SplitReport:
         ends = np.cumsum(self.length_counts)
         last = self.settings.max_length + 1
         quantiles = {name: int(np.searchsorted(ends, max(share * num_rows, 1))) for name, share in QUANTILES.items()}
         width = -(-self.settings.max_length // HISTOGRAM_BINS)
         edges = range(1, last, width)
-        histogram: list[list[int | None]] = [
-            [low, min(low + width, last) - 1, int(self.length_counts[low : min(low + width, last)].sum())]
+        histogram: list[tuple[int, int | None, int]] = [
+            (low, min(low + width, last) - 1, int(self.length_counts[low : min(low + width, last)].sum()))
             for low in edges
         ]
         num_truncated = int(self.length_counts[last])
-        return {
-            "where": self.source.where,
-            "fingerprint": self.source.fingerprint,
-            "rows": num_rows,
-            "labels": label_counts,
-            "lengths": quantiles | {"max": self.longest},
-            "histogram": [*histogram, [last, None, num_truncated]],
-            "truncated": num_truncated,
-            "truncated_share": num_truncated / num_rows,
-            "empty_texts": self.checks.scan.empty.count,
-        }
+        return SplitReport(
+            where=self.source.where,
+            fingerprint=self.source.fingerprint,
+            rows=num_rows,
+            unlabelled=self.source.left_out() if self.source.left_out else 0,
+            labels=label_counts,
+            lengths=quantiles | {"max": self.longest},
+            histogram=[*histogram, (last, None, num_truncated)],
+            truncated=num_truncated,
+            truncated_share=num_truncated / num_rows,
+            empty_texts=self.checks.scan.empty.count,
+            labels_per_row=self.labels_per_row,
+        )
 
     def findings(
         self, names: Sequence[str] | None, in_train: Mapping[str, int] | None, seen: Sequence[TextHashes]
@@ -271,7 +270,8 @@ class _SplitPass:
             return found
         rows, where = self.checks.hashes.rows, self.source.where
         if self.split == "train":
-            odd = [check(labels, rows, names, where) for check in (spelling_finding, joined_finding)]
+            checks = (spelling_finding, blank_finding, joined_finding)
+            odd = [check(labels, rows, names, where) for check in checks]
         else:
             odd = [unseen_finding(labels, rows, names, in_train, split=self.split, where=where)]
         return [*found, *(finding for finding in odd if finding)]

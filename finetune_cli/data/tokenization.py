@@ -7,25 +7,20 @@ padded, and truncation is applied only to the rows that need it, so that the tru
 from __future__ import annotations
 
 import copy
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finetune_cli.data.checks.findings import ROWS_SHOWN
 from finetune_cli.errors import DataError, MissingError
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
 BATCH_ROWS = 2048  # rows handed to the Rust tokenizer at once: enough for its threads, little memory
-ROWS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -33,13 +28,14 @@ class EncodedBatch:
     """Encoded rows laid end to end; row i is input_ids[offsets[i]:offsets[i + 1]].
 
     input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
-    true_lengths: int32 (N,), tokens before truncation.
+    true_lengths: int32 (N,), tokens before truncation. padding_side: where a batch of them is filled up.
     """
 
     input_ids: np.ndarray
     offsets: np.ndarray
     token_type_ids: np.ndarray | None
     true_lengths: np.ndarray
+    padding_side: str = "right"
 
     def __len__(self) -> int:
         return len(self.true_lengths)
@@ -49,10 +45,19 @@ class TextEncoder:
     """Encodes texts, or pairs of texts, with special tokens and at most `max_length` tokens.
 
     tokenizer: a fast transformers tokenizer; it is not changed. truncation: "longest_first", "only_first",
-    "only_second", or "error" to refuse longer rows. Raises MissingError for a tokenizer without a fast version.
+    "only_second", or "error" to refuse longer rows. token_types: whether the model is given them; None: whenever the
+    tokenizer does. vocabulary: tokens that the model knows. Raises MissingError for a tokenizer without a fast version.
     """
 
-    def __init__(self, tokenizer: Any, *, max_length: int, truncation: str = "longest_first") -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        max_length: int,
+        truncation: str = "longest_first",
+        token_types: bool | None = None,
+        vocabulary: int | None = None,
+    ) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise MissingError(
@@ -61,7 +66,9 @@ class TextEncoder:
             )
         self.max_length = max_length
         self.truncation = truncation
-        self.has_token_types = "token_type_ids" in tokenizer.model_input_names
+        self.has_token_types = "token_type_ids" in tokenizer.model_input_names if token_types is None else token_types
+        self.vocabulary = vocabulary
+        self.padding_side: str = tokenizer.padding_side
         # Files from sentence-transformers carry truncation and padding of their own.
         self._whole: Tokenizer = copy.deepcopy(backend)
         self._whole.no_truncation()
@@ -94,10 +101,22 @@ class TextEncoder:
         np.cumsum(lengths, out=offsets[1:])
         total = int(offsets[-1])
         ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32, total)
+        if self.vocabulary is not None and total and int(ids.max()) >= self.vocabulary:
+            self._refuse_unknown(ids, offsets, rows)
         types = None
         if self.has_token_types:
             types = np.fromiter(chain.from_iterable(encoding.type_ids for encoding in encodings), np.int8, total)
-        return EncodedBatch(ids, offsets, types, true_lengths)
+        return EncodedBatch(ids, offsets, types, true_lengths, self.padding_side)
+
+    def _refuse_unknown(self, ids: np.ndarray, offsets: np.ndarray, rows: Sequence[int]) -> None:
+        """For special tokens beyond the model's table, which a text has by their name."""
+        place = int(np.argmax(ids >= (self.vocabulary or 0)))
+        row = rows[int(np.searchsorted(offsets, place, side="right")) - 1]
+        raise DataError(
+            f"row {row + 1}: has the token {self._whole.id_to_token(int(ids[place]))!r}, number {ids[place]}, and the "
+            f"model knows {self.vocabulary} tokens. Take it out of the text, or give the model more rows and save it "
+            f"again: model.resize_token_embeddings(len(tokenizer))"
+        )
 
     def _truncate(
         self,
@@ -123,22 +142,6 @@ class TextEncoder:
             ) from err
         for place, encoding in zip(places, cut, strict=True):
             encodings[place] = encoding
-
-
-def one_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-    """(item, function(item)) in order, each computed in a second thread while the caller reads and writes others.
-
-    The Rust tokenizer releases Python's lock and brings its own threads, so one of ours is enough.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        ahead: deque[tuple[Item, Future[Result]]] = deque()
-        for item in items:
-            ahead.append((item, pool.submit(function, item)))
-            if len(ahead) > 2:  # one done, one being worked on
-                first, future = ahead.popleft()
-                yield first, future.result()
-        for first, future in ahead:
-            yield first, future.result()
 
 
 def _listed(rows: Sequence[int]) -> str:

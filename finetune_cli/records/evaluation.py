@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_cli.records.decision_rule import DecisionRule
 
+TOO_FEW_ROWS = "too few rows for an interval"
+MANY_CLASSES = 100  # above, a matrix of them and a probability for each of them in every row fill disks
+
 
 @dataclass(frozen=True)
 class MetricValue:
-    """A metric with its bootstrap interval; low and high are None when intervals are switched off or undefined."""
+    """A metric with its interval; low and high are None when intervals are switched off or there is none.
+
+    note: why there is none.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
+    note: str | None = None
+
+    @classmethod
+    def of(cls, value: float, interval: tuple[float, float] | None) -> MetricValue:
+        """With an interval that was asked for; None: these rows are too few for one."""
+        if interval is None:
+            return cls(value, note=TOO_FEW_ROWS if math.isfinite(value) else None)
+        return cls(value, *interval)
 
     def __str__(self) -> str:
-        interval = f" [{self.low:.3f}, {self.high:.3f}]" if self.low is not None and self.high is not None else ""
-        return f"{self.value:.3f}{interval}"
+        if self.low is not None and self.high is not None:
+            return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:.3f}{f' ({self.note})' if self.note else ''}"
+
+
+def as_json(record: Any) -> dict[str, Any]:
+    """A record's fields, and those of the records in it; without the note of a metric that has none."""
+    return dataclasses.asdict(record, dict_factory=lambda fields: {k: v for k, v in fields if (k, v) != ("note", None)})
 
 
 @dataclass(frozen=True)
@@ -109,7 +130,7 @@ class DecisionEffect:
     cross_validated: dict[str, MetricValue] | None
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "rule": self.rule.to_json()}
+        return {**as_json(self), "rule": self.rule.to_json()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DecisionEffect:
@@ -128,6 +149,10 @@ class Answered:
     n: int
     coverage: float
     metrics: dict[str, MetricValue]
+
+
+# Of the file, where there are none.
+_LEFT_OUT = ("decision", "choice", "text_baseline", "answered", "gates", "confusion_cells")
 
 
 @dataclass(frozen=True)
@@ -183,7 +208,8 @@ class EvalReport:
 
     baseline: the same metrics for always answering the commonest training class (or set of them; in regression the
     mean). confusion: rows are true classes, columns predicted ones, in the order of `per_class`; empty in regression
-    and where a row may have several classes. collapsed: the class, or the classes as `a, b` or `no label`, that every
+    and where a row may have several classes. confusion_cells: the same above 100 classes, as (label, prediction, rows)
+    where there are any. collapsed: the class, or the classes as `a, b` or `no label`, that every
     row was given although the labels have others; None for a healthy model.
     decision: what the decision rule changes, where the model has one; all the other scores are those with it.
     choice: whether the model was chosen on these rows; None where that is not known. corrected: by metric, the scores
@@ -199,6 +225,7 @@ class EvalReport:
     baseline: dict[str, float]
     per_class: list[ClassScore] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
+    confusion_cells: list[tuple[int, int, int]] = field(default_factory=list)
     collapsed: str | None = None
     decision: DecisionEffect | None = None
     choice: Choice | None = None
@@ -212,7 +239,14 @@ class EvalReport:
         """What the baseline gives to every row, in words. Only with one class a row is there a confusion matrix."""
         if not self.per_class:
             return "the mean"
-        return "the commonest class" if self.confusion else "the commonest set of labels"
+        return "the commonest class" if self.confusion or self.confusion_cells else "the commonest set of labels"
+
+    def cells(self) -> Iterator[tuple[int, int, int]]:
+        """(label, answer, rows) of the confusion matrix where it is not 0, by class numbers; its largest part first of
+        many classes."""
+        yield from self.confusion_cells
+        for truth, counts in enumerate(self.confusion):
+            yield from ((truth, given, count) for given, count in enumerate(counts) if count)
 
     @property
     def shows_corrected(self) -> bool:
@@ -221,7 +255,7 @@ class EvalReport:
 
     def to_json(self) -> dict[str, Any]:
         """A metric that is not defined on these rows (NaN) has the value null: JSON has no NaN."""
-        fields = dataclasses.asdict(self)
+        fields = as_json(self)
         for name, corrected in fields.pop("corrected").items():
             fields["metrics"][name]["corrected"] = corrected
         for metric in fields["metrics"].values():
@@ -230,8 +264,7 @@ class EvalReport:
             fields["decision"] = self.decision.to_json()
         if self.text_baseline:
             fields["text_baseline"] = self.text_baseline.to_json()
-        optional = ("decision", "choice", "text_baseline", "answered", "gates")
-        return {key: value for key, value in fields.items() if value or key not in optional}
+        return {key: value for key, value in fields.items() if value or key not in _LEFT_OUT}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> EvalReport:
@@ -246,7 +279,8 @@ class EvalReport:
         }
         choice = Choice(**value["choice"]) if value.get("choice") else None
         per_class = [ClassScore(**score) for score in value["per_class"]]
+        cells = [(truth, given, count) for truth, given, count in value.get("confusion_cells", ())]
         decision = DecisionEffect.from_json(value["decision"]) if value.get("decision") else None
         words = TextBaseline.from_json(value["text_baseline"]) if value.get("text_baseline") else None
-        read = {"metrics": metrics, "per_class": per_class, "decision": decision}
+        read = {"metrics": metrics, "per_class": per_class, "confusion_cells": cells, "decision": decision}
         return cls(**{**value, **read, "choice": choice, "corrected": corrected, "text_baseline": words})

@@ -56,8 +56,8 @@ class StepRecord:
 class EvalRecord:
     """One evaluation during training; a line of history.jsonl, metrics beside the fixed fields.
 
-    best: this is the best model so far, over all resumes. On the split "validation" alone, which decides; such a line
-    of history.jsonl has `"best": true`, the others (and files of earlier versions) have no such field.
+    best: this is the best model so far, over all resumes; on the split "validation" alone, which decides. For
+    listeners: a line of history.jsonl has the scores only, and the run's last best step is in run.json.
     """
 
     step: int
@@ -69,7 +69,7 @@ class EvalRecord:
 
     def to_json(self) -> dict[str, Any]:
         fixed = {"step": self.step, "epoch": self.epoch, "split": self.split, "loss": self.loss}
-        return {"type": "eval", **fixed, **self.metrics, **({"best": True} if self.best else {})}
+        return {"type": "eval", **fixed, **self.metrics}
 
 
 TrainingEvent = SeedStarted | TrainingStarted | StepRecord | EvalRecord
@@ -103,7 +103,8 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class SeedScore:
-    """One metric of one split over seeds: Student's t interval of the mean, sd with n - 1; values by seed."""
+    """One metric of one split over seeds: sd with n - 1, values by seed, and Student's t interval of the mean, which
+    covers the choice of rows too."""
 
     mean: float
     sd: float

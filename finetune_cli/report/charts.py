@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from finetune_cli.report.curves import Point
-from finetune_cli.report.findings import Calibration, Residuals
+from finetune_cli.report.error_analysis import Calibration, Residuals
 
 WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune_cli.records.training import EvalRecord
+
 Point = tuple[float, float]
 
 SMOOTHING = 20
@@ -16,55 +18,41 @@ MAX_POINTS = 240  # more than a chart of this width can show
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The scores after one update."""
-
-    step: int
-    epoch: float
-    loss: float
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
 class Curves:
     """(update, value) of each training update, thinned to means of neighbours; and the evaluations of one split.
 
-    best: the one whose model was kept, as training decided; None in a history of an earlier version, which lacks it.
+    best: the one whose model was kept, as training decided.
     """
 
     loss: list[Point]
     learning_rate: list[Point]
-    evaluations: list[Evaluation]
-    best: Evaluation | None
+    evaluations: list[EvalRecord]
+    best: EvalRecord | None
     updates: int
 
 
-def read_curves(history: Path, split: str, metrics: Sequence[str]) -> Curves | None:
-    """None when there is no history of training."""
+def read_curves(history: Path, split: str, metrics: Sequence[str], *, best_step: int | None) -> Curves | None:
+    """None when there is no history of training. best_step: the update whose model was kept, from run.json."""
     if not history.is_file():
         return None
     updates: dict[int, dict[str, Any]] = {}
-    evaluations: dict[int, Evaluation] = {}
-    best_step = 0
+    evaluations: dict[int, EvalRecord] = {}
     with history.open(encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
             if record["type"] == "train":
                 updates[record["step"]] = record
-                continue
-            if record.get("best") is True:  # on a line of the split that decides, which need not be this one
-                best_step = record["step"]
-            if record["split"] == split:
+            elif record["split"] == split:
                 values = {name: record[name] for name in metrics if _is_finite(record.get(name))}
                 loss = record["loss"] if _is_finite(record["loss"]) else math.nan
-                evaluations[record["step"]] = Evaluation(record["step"], record["epoch"], loss, values)
+                evaluations[record["step"]] = EvalRecord(record["step"], record["epoch"], split, loss, values)
     if not updates:
         return None
     return Curves(
         loss=_thinned(updates, "loss"),
         learning_rate=_thinned(updates, "learning_rate"),
         evaluations=list(evaluations.values()),
-        best=evaluations.get(best_step),
+        best=evaluations.get(best_step or 0),
         updates=len(updates),
     )
 

@@ -5,12 +5,12 @@ Dimensions: N rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
-from finetune_cli.report.answers import Answers
+from finetune_cli.runs.answers import Answers
 
 
 @dataclass(frozen=True)
@@ -21,25 +21,6 @@ class Disagreement:
     for_b: IntArray
     both_right: int | None
     both_wrong: int | None
-
-
-def in_order_of(first: Answers, other: Answers) -> Answers:
-    """`other` with its rows and classes in the order of `first`; both are about the same rows and classes."""
-    position = {row_id: row for row, row_id in enumerate(other.ids)}
-    order = np.array([position[row_id] for row_id in first.ids])
-    labels, predictions = other.labels[order], other.predictions[order]
-    probabilities = None if other.probabilities is None else other.probabilities[order]
-    if first.classes is not None and other.classes is not None and first.classes != other.classes:
-        column = [other.classes.index(name) for name in first.classes]
-        probabilities = None if probabilities is None else probabilities[:, column]
-        if labels.ndim == 2:
-            labels, predictions = labels[:, column], predictions[:, column]
-        else:
-            number = np.argsort(column)
-            labels, predictions = number[labels], number[predictions]
-    return replace(
-        other, ids=first.ids, classes=first.classes, labels=labels, predictions=predictions, probabilities=probabilities
-    )
 
 
 def disagreement(a: Answers, b: Answers) -> Disagreement:
@@ -60,4 +41,4 @@ def disagreement(a: Answers, b: Answers) -> Disagreement:
 
 def _quality(answers: Answers) -> FloatArray:
     """The higher the better: the probability of the truth, or in regression the distance from it, negated."""
-    return answers.task.probability_of_truth(answers.labels, answers.scores())
+    return answers.task.probability_of_truth(answers.labels, answers.scores(of_probabilities=True))

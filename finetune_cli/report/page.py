@@ -13,9 +13,9 @@ import numpy as np
 
 from finetune_cli.evaluation.confusion import IntArray
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
-from finetune_cli.report.answers import Answers
-from finetune_cli.report.curves import Curves, Evaluation
-from finetune_cli.report.findings import (
+from finetune_cli.records.training import EvalRecord
+from finetune_cli.report.curves import Curves
+from finetune_cli.report.error_analysis import (
     Calibration,
     Residuals,
     Suspects,
@@ -26,6 +26,7 @@ from finetune_cli.report.findings import (
     worst_errors,
 )
 from finetune_cli.report.slices import SliceScore, Slicing, by_column, by_length, score_all
+from finetune_cli.runs.answers import Answers
 from finetune_cli.tasks import KIND_SPECS, METRICS
 
 MAX_MATRIX_CLASSES = 20
@@ -99,7 +100,7 @@ class EvaluationPage:
     level: float
     facts: list[tuple[str, str]]
     curves: Curves | None
-    best: Evaluation | None
+    best: EvalRecord | None
     calibration: Calibration | None
     residuals: Residuals | None
     pairs: list[tuple[str, str, int, float]]
@@ -124,7 +125,7 @@ class EvaluationPage:
 
     @property
     def has_intervals(self) -> bool:
-        return any(score.low is not None for score in self.report.metrics.values())
+        return any(score.low is not None or score.note for score in self.report.metrics.values())
 
     def lower_is_better(self, name: str) -> bool:
         return name in METRICS and not METRICS[name].greater_is_better
@@ -142,7 +143,7 @@ class EvaluationPage:
         return 0 < len(self.report.confusion) <= MAX_MATRIX_CLASSES
 
     @property
-    def evaluations_shown(self) -> list[Evaluation]:
+    def evaluations_shown(self) -> list[EvalRecord]:
         """The last ones, where there are many."""
         return [] if self.curves is None else self.curves.evaluations[-MAX_EVALUATIONS:]
 
@@ -228,9 +229,9 @@ def _suspect_rows(answers: Answers, selection: Selection, raw: RawRows) -> list[
 
 
 def _pairs(report: EvalReport) -> list[tuple[str, str, int, float]]:
-    if len(report.confusion) <= MAX_MATRIX_CLASSES:
+    if len(report.confusion) <= MAX_MATRIX_CLASSES and not report.confusion_cells:
         return []
-    return confused_pairs(report.confusion, [score.label for score in report.per_class], MAX_PAIRS)
+    return confused_pairs(report.cells(), [score.label for score in report.per_class], MAX_PAIRS)
 
 
 def _classes_shown(per_class: list[ClassScore]) -> list[ClassScore]:

@@ -10,17 +10,17 @@ from typing import Any
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.data.preparing import DEFAULT_ID
 from finetune_cli.data.readers import good_rows
-from finetune_cli.data.sources import Source, file_source
+from finetune_cli.data.row_ids import id_columns, row_id
+from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError, MissingError
 from finetune_cli.records.evaluation import EvalReport
-from finetune_cli.report.answers import read_answers
 from finetune_cli.report.curves import read_curves
 from finetune_cli.report.page import Lengths, RawRows, build_page, select_rows
 from finetune_cli.report.rendering import evaluation_html, evaluation_markdown
 from finetune_cli.report.slices import SliceScore
-from finetune_cli.runs.rows import data_sources
+from finetune_cli.runs.answers import read_answers
+from finetune_cli.runs.rows import data_sources, labelled_file
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import replacing
 
@@ -40,11 +40,15 @@ def write_report(
     folder, evaluation = run.evaluation(report.split), config.evaluation
     answers = read_answers(folder / "predictions.jsonl")
     rows = prepared.splits[report.split]
-    facts = prepared.report["splits"][report.split]
-    lengths = Lengths(rows.lengths, prepared.report["max_length"], facts["truncated"])
+    split = prepared.report.splits[report.split]
+    lengths = Lengths(rows.lengths, prepared.report.max_length, split.truncated)
     selection = select_rows(answers, lengths)
     raw = read_raw(
-        lambda: data_sources(config, offline=True)[report.split] if file is None else file_source(file),
+        lambda: (
+            data_sources(config, offline=True)[report.split]
+            if file is None
+            else labelled_file(file, config, answers.kind)
+        ),
         answers.ids,
         selection.rows(),
         text=config.data.text,
@@ -58,7 +62,7 @@ def write_report(
         answers,
         selection,
         raw,
-        curves=read_curves(run.history, report.split, list(report.metrics)),
+        curves=read_curves(run.history, report.split, list(report.metrics), best_step=run.read_record().best_step),
         lengths=lengths,
         metric_for_best=evaluation.main_metric,
         slice_score=SliceScore(
@@ -67,7 +71,7 @@ def write_report(
             evaluation.bootstrap.level,
             config.seed,
         ),
-        facts=_facts(run, config, facts["where"], report),
+        facts=_facts(run, config, split.where, report),
     )
     for name, content in (("report.html", evaluation_html(page)), ("report.md", evaluation_markdown(page))):
         with replacing(folder / name) as page_file:
@@ -88,11 +92,11 @@ def read_raw(
     """Texts of the wanted rows (by place) and the slice columns of all, in one pass over the source."""
     texts: dict[int, tuple[str, ...]] = {}
     columns: dict[str, list[Any]] = {name: [] for name in slices}
-    needed = [*text, *slices, id_column or DEFAULT_ID]
+    needed = [*text, *slices, *id_columns(id_column)]
     try:
         source, place = open_source(), -1
         for place, (number, values) in enumerate(islice(good_rows(source.open(needed)), limit)):
-            if place >= len(ids) or ids[place] != _id(number, values.get(id_column or DEFAULT_ID)):
+            if place >= len(ids) or ids[place] != row_id(number, values, id_column):
                 raise DataError(f"{source.where}: the rows have changed since they were scored.")
             if place in wanted:
                 texts[place] = tuple(str(values.get(column, ""))[:CLIPPED] for column in text)
@@ -103,11 +107,6 @@ def read_raw(
     except (DataError, MissingError, OSError) as err:
         return RawRows(problem=str(err))
     return RawRows(texts, columns)
-
-
-def _id(row: int, value: Any) -> Any:
-    """The id that `prepare` gave the row."""
-    return value if isinstance(value, str | int) and value != "" else row
 
 
 def _facts(run: RunDir, config: RunConfig, where: str, report: EvalReport) -> Iterator[tuple[str, str]]:
@@ -123,11 +122,11 @@ def _facts(run: RunDir, config: RunConfig, where: str, report: EvalReport) -> It
     if report.decision:
         rule = report.decision.rule
         yield "decision rule", f"{rule}; fitted on {rule.n} rows of {rule.split}"
-    if started := record.get("started"):
-        yield "started", str(started)
-    if devices := record.get("devices"):
-        yield "devices", ", ".join(map(str, devices))
-    if commit := record.get("git_commit"):
-        yield "git commit", str(commit)
-    if versions := record.get("versions"):
-        yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    if record.started:
+        yield "started", record.started
+    if record.devices:
+        yield "devices", ", ".join(record.devices)
+    if record.git_commit:
+        yield "git commit", record.git_commit
+    if record.versions:
+        yield "versions", ", ".join(f"{name} {version}" for name, version in record.versions.items() if version)

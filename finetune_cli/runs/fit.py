@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import KwargsHandler
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedModel
 
@@ -23,6 +24,7 @@ from finetune_cli.system.signals import stop_error
 from finetune_cli.tasks import METRICS
 from finetune_cli.training import accelerate_loop
 from finetune_cli.training.checkpointing import Checkpoints, Progress, step_of
+from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.history import History
 from finetune_cli.training.kept import KeptPredictions
 from finetune_cli.training.monitor import BestRule, Monitor
@@ -105,7 +107,7 @@ def run_loop(parts: Parts, checkpoint: Path | None, checkpoints: Checkpoints, st
 
 
 def _run_accelerate(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
-    accelerator = new_accelerator(parts.mixed_precision)
+    accelerator = new_accelerator(parts.mixed_precision, ddp_options(parts.micro_batches_per_update))
     with follow(accelerator) as monitor:
         accelerate_loop.train(
             accelerator,
@@ -139,13 +141,13 @@ def _run_trainer(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
     return monitor.progress
 
 
-def new_accelerator(mixed_precision: str) -> Accelerator:
+def new_accelerator(mixed_precision: str, *handlers: KwargsHandler) -> Accelerator:
     """An Accelerator that computes in this precision, whatever an earlier run of this process computed in.
 
     Accelerate keeps the first one's for the process; Trainer resets it in the same way.
     """
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed_precision)
+    return Accelerator(mixed_precision=mixed_precision, kwargs_handlers=list(handlers))
 
 
 def _monitor(

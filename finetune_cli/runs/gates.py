@@ -92,7 +92,8 @@ def check_gates(
     outcomes = []
     for gate in gates:
         found = _value(gate, metrics, loss, corrected or {})
-        outcomes.append(GateOutcome(gate.text, gate.holds(found), found))
+        note = metrics[gate.metric].note if gate.end and not gate.of_corrected else None
+        outcomes.append(GateOutcome(gate.text, gate.holds(found), found, note=note or ""))
     return outcomes
 
 
@@ -100,7 +101,10 @@ def check_report(gates: Sequence[Gate], report: EvalReport) -> list[GateOutcome]
     """The gates on the scores of a split; where its decision rule was fitted, on the cross-validated ones it has."""
     fair = {} if report.decision is None else report.decision.cross_validated or {}
     outcomes = check_gates(gates, {**report.metrics, **fair}, report.loss, report.corrected)
-    return [replace(outcome, note=_note(gate, report, fair)) for gate, outcome in zip(gates, outcomes, strict=True)]
+    return [
+        replace(outcome, note=outcome.note or _note(gate, report, fair))
+        for gate, outcome in zip(gates, outcomes, strict=True)
+    ]
 
 
 def _note(gate: Gate, report: EvalReport, fair: Collection[str]) -> str:

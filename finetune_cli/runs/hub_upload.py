@@ -6,12 +6,12 @@ The token is huggingface_hub's own business (HF_TOKEN, or `hf auth login`); it i
 from __future__ import annotations
 
 import logging
-from typing import Any
+from dataclasses import replace
 
 from finetune_cli.config.fields import HubConfig
 from finetune_cli.config.text import hide_secrets
-from finetune_cli.errors import ConfigError, ExitCode, MissingError, RunFailedError
-from finetune_cli.models.files import first_line
+from finetune_cli.errors import ConfigError, ExitCode, MissingError, RunFailedError, first_line
+from finetune_cli.records.run import HubUpload
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.session import logging_to
 
@@ -29,8 +29,8 @@ def require_place(hub: HubConfig | None, *, push: bool) -> None:
 def is_uploaded(run: RunDir, hub: HubConfig) -> bool:
     """Whether the finished run's model is in this repository already, as run.json says."""
     record = run.read_record()
-    found = record.get("hub", {})
-    return record.get("status") == "finished" and found.get("repo_id") == hub.repo_id and "commit_url" in found
+    there = record.hub is not None and record.hub.repo_id == hub.repo_id and record.hub.commit_url is not None
+    return record.is_finished and there
 
 
 def require_write_access(hub: HubConfig, *, offline: bool) -> None:
@@ -95,7 +95,6 @@ def upload(run: RunDir, hub: HubConfig) -> str:
     """
     from huggingface_hub import HfApi
 
-    record = run.read_record()
     with logging_to(run) as log:
         logger.info("Uploading %s to %s", run.model, hub.repo_id)
         try:
@@ -105,16 +104,16 @@ def upload(run: RunDir, hub: HubConfig) -> str:
         except Exception as err:  # of the HTTP library and of the file transfer, many kinds
             reason = _reason(err)
             log.error("The upload failed", exc_info=True)
-            _note(run, record, hub, exit_code=ExitCode.RUN_FAILED, error=reason)
+            _note(run, ExitCode.RUN_FAILED, HubUpload(hub.repo_id, hub.private, error=reason))
             raise RunFailedError(
                 f"The upload to {hub.repo_id} failed: {reason}. Nothing is lost: the model is in {run.model}. The same "
                 f"command tries the upload again, without training."
             ) from err
         logger.info("Uploaded: %s", commit.commit_url)
-    _note(run, record, hub, exit_code=ExitCode.DONE, commit_url=str(commit.commit_url))
-    return str(commit.commit_url)
+    address = str(commit.commit_url)
+    _note(run, ExitCode.DONE, HubUpload(hub.repo_id, hub.private, commit_url=address))
+    return address
 
 
-def _note(run: RunDir, record: dict[str, Any], hub: HubConfig, *, exit_code: ExitCode, **outcome: str) -> None:
-    told = {"repo_id": hub.repo_id, "private": hub.private, **outcome}
-    run.write_record({**record, "exit_code": int(exit_code), "hub": told})
+def _note(run: RunDir, exit_code: ExitCode, outcome: HubUpload) -> None:
+    run.write_record(replace(run.read_record(), exit_code=int(exit_code), hub=outcome))

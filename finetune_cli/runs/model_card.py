@@ -14,6 +14,7 @@ from finetune_cli.config.load import leaves
 from finetune_cli.data.hub import HUB_ID
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system.places import in_home
 from finetune_cli.tasks import KIND_SPECS
 
 USE = """```python
@@ -53,7 +54,7 @@ def _base_name(config: RunConfig) -> str:
     name = config.model.name_or_path
     if name is None:
         return "a small BERT trained from scratch"
-    run = Path(name).expanduser().resolve().parent
+    run = in_home(name).resolve().parent
     return run.name if Path(name).name == "model" and RunDir(run).config.is_file() else _shown(name)
 
 
@@ -64,8 +65,8 @@ def _is_hub_id(place: str) -> bool:
 
 def _shown(place: str) -> str:
     """A place as the card names it: of a path on this machine the last part, since the card may be published."""
-    is_path = Path(place).expanduser().exists() and not _is_hub_id(place)
-    return Path(place).expanduser().resolve().name if is_path else place
+    is_path = in_home(place).exists() and not _is_hub_id(place)
+    return in_home(place).resolve().name if is_path else place
 
 
 def _purpose(config: RunConfig, label_names: Sequence[str] | None) -> str:

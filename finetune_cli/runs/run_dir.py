@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from finetune_cli.errors import ConfigError
+from finetune_cli.records.run import RunRecord
 from finetune_cli.system.files import remove_directory, write_json
+from finetune_cli.system.places import in_home
 
 UNFINISHED = (".writing-*", ".deleting-*", ".probe-*", ".*.[0-9]*.tmp")  # what a killed process leaves of its writing
 
 
 class RunDir:
-    """The files of one run, as DESIGN lays them out; paths only, nothing is created by asking."""
+    """The files of one run; paths only, nothing is created by asking."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = in_home(path)
         self.config = self.path / "config.yaml"
         self.record = self.path / "run.json"
         self.history = self.path / "history.jsonl"
@@ -52,16 +52,15 @@ class RunDir:
         """Whether a run got as far as something that can be lost: a checkpoint or a model, beside its config."""
         return self.config.is_file() and (self.model.is_dir() or any(self.checkpoints.glob("step-*")))
 
-    def read_record(self) -> dict[str, Any]:
-        """run.json, or {} when it is not there or was damaged."""
+    def read_record(self) -> RunRecord:
+        """run.json; an empty record when it is not there or was damaged."""
         try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ValueError):
-            return {}
-        return record if isinstance(record, dict) else {}
+            return RunRecord.from_json(json.loads(self.record.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return RunRecord()
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
-        write_json(self.record, record)
+    def write_record(self, record: RunRecord) -> None:
+        write_json(self.record, record.to_json())
 
     def clear(self) -> None:
         """Remove what earlier runs left, of several seeds too (locks stay); files that are not a run's are kept.

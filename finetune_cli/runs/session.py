@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import replace
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import config_diff
 from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError
 from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.records.run import RunRecord, Status
 from finetune_cli.records.training import TrainReport
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system import locking
 from finetune_cli.system.files import disk_errors_explained, require_writable
 from finetune_cli.system.provenance import describe_process, peak_memory_bytes
 from finetune_cli.system.signals import StopNow
 
 logger = logging.getLogger(__name__)
 
-STATUS: dict[int, str] = {
+STATUS: dict[int, Status] = {
     ExitCode.DONE: "finished",
     ExitCode.GATE_FAILED: "finished",
     ExitCode.NOT_FINISHED: "stopped",
     ExitCode.INTERRUPTED: "stopped",
 }
-OWN = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks")  # what no row and no weight depends on
+NO_EFFECT = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks")  # on rows and weights
 
 
 @contextmanager
@@ -44,19 +44,16 @@ def locked(run: RunDir) -> Iterator[None]:
     require_writable(run.path)
     with disk_errors_explained(run.path), run.lock.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            file.seek(0)
+            locking.take(file)
+        except locking.HeldError as err:
             raise NotFinishedError(
-                f"Another run holds {run.path} (process {file.read().strip() or 'unknown'}). Wait for it, or choose "
-                f"another directory with --output-dir."
+                f"Another run holds {run.path} (process {err.holder}). Wait for it, or choose another directory with "
+                f"--output-dir."
             ) from err
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
         run.remove_unfinished()
         try:
-            yield
+            with _keeping_early_records():
+                yield
         finally:
             if is_new:
                 _remove_if_unused(run)
@@ -70,22 +67,23 @@ def _remove_if_unused(run: RunDir) -> None:
             run.path.rmdir()
 
 
-def run_differences(there: RunConfig, now: RunConfig, *, but: tuple[str, ...] = ()) -> list[str]:
-    """The settings, a line for each, that make these two runs; those of OWN and `but` may change on one directory."""
+def run_differences(there: RunConfig, now: RunConfig, *, ignore: tuple[str, ...] = ()) -> list[str]:
+    """A line for each setting that makes these two runs; those of NO_EFFECT and `ignore` may change."""
     return [
         f"  {key}: {old!r} there, {new!r} now"
         for key, old, new in config_diff(there, now)
-        if not any(key == own or key.startswith(f"{own}.") for own in (*OWN, *but))
+        if not any(key == own or key.startswith(f"{own}.") for own in (*NO_EFFECT, *ignore))
     ]
 
 
 @contextmanager
-def recorded(run: RunDir, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def recorded(run: RunDir, started: RunRecord) -> Iterator[RunRecord]:
     """Keep run.log and run.json while the block runs; run.json is written last, with exit code, error and time.
 
-    Yields the record, to which the block adds what it learns; an exit_code that it sets is kept when it ends well.
+    started: what is known of the run before. Yields the record, to which the block adds what it learns; an exit_code
+    that it sets is kept when it ends well.
     """
-    record = {**describe_process(), **facts, "status": "running", "exit_code": None}
+    record = replace(started, **describe_process(), status="running")
     run.write_record(record)
     began = time.monotonic()
     with logging_to(run) as log:
@@ -93,20 +91,24 @@ def recorded(run: RunDir, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
         try:
             with disk_errors_explained(run.path):
                 yield record
-            code = ExitCode(record["exit_code"] or ExitCode.DONE)
+            code = ExitCode(record.exit_code or ExitCode.DONE)
         except BaseException as err:
             known = err.error if isinstance(err, StopNow) else err
             code = known.exit_code if isinstance(known, FinetuneError) else code
             code = ExitCode.INTERRUPTED if isinstance(err, KeyboardInterrupt) else code
-            record["error"] = str(known) if isinstance(known, FinetuneError) else f"{type(err).__name__}: {err}"
+            record.error = str(known) if isinstance(known, FinetuneError) else f"{type(err).__name__}: {err}"
             # A stop is no error: its traceback would bury those that are.
-            log.log(logging.INFO if code in STATUS else logging.ERROR, record["error"], exc_info=code not in STATUS)
+            log.log(logging.INFO if code in STATUS else logging.ERROR, record.error, exc_info=code not in STATUS)
             raise
         finally:
-            status = {"status": STATUS.get(code, "failed"), "exit_code": int(code)}
-            record |= {**status, "seconds": time.monotonic() - began, "peak_memory_bytes": peak_memory_bytes()}
-            with _telling_only(after_failure=STATUS.get(code) != "finished"):
+            record.status, record.exit_code = STATUS.get(code, "failed"), int(code)
+            record.seconds, record.peak_memory_bytes = time.monotonic() - began, peak_memory_bytes()
+            try:
                 run.write_record(record)
+            except OSError as err:
+                if record.is_finished:  # else the error under way says what is wrong
+                    raise
+                logger.warning("run.json does not say how the run ended: %s", err)
 
 
 def read_report(run: RunDir, *, already_finished: bool) -> TrainReport:
@@ -116,20 +118,22 @@ def read_report(run: RunDir, *, already_finished: bool) -> TrainReport:
         EvalReport.from_json(json.loads(file.read_text(encoding="utf-8")))
         for file in sorted((run.path / "eval").glob("validation*/metrics.json"))
     ]
-    if not run.model.is_dir() or not evaluations:
+    steps, best_step, seconds, speed = record.steps, record.best_step, record.training_seconds, record.rows_per_second
+    is_whole = run.model.is_dir() and evaluations
+    if not is_whole or steps is None or best_step is None or seconds is None or speed is None:
         raise MissingError(
             f"{run.path} is marked as finished but lacks its model or scores. Start anew with --overwrite."
         )
     return TrainReport(
         run_dir=run.path,
-        steps=record["steps"],
-        best_step=record["best_step"],
-        resumed_from=record["resumed_from"],
-        seconds=record["training_seconds"],
-        rows_per_second=record["rows_per_second"],
+        steps=steps,
+        best_step=best_step,
+        resumed_from=record.resumed_from or 0,
+        seconds=seconds,
+        rows_per_second=speed,
         already_finished=already_finished,
         evaluations=evaluations,
-        uploaded_to=record.get("hub", {}).get("commit_url"),
+        uploaded_to=record.hub.commit_url if record.hub else None,
     )
 
 
@@ -140,21 +144,41 @@ def note_failed_launch(run: RunDir, exit_code: int) -> None:
     """
     with suppress(NotFinishedError), locked(run):
         record = run.read_record()
-        if record.get("status") == "running":
+        if record.status == "running":
             error = "A process of the group was killed or failed; its message is in the output."
             status = STATUS.get(exit_code, "failed")
-            run.write_record({**record, "status": status, "exit_code": exit_code, "error": error})
+            run.write_record(replace(record, status=status, exit_code=exit_code, error=error))
+
+
+class _EarlyRecords(logging.Handler):
+    """What is said before run.log is open: the findings of the data checks, for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
 
 
 @contextmanager
-def _telling_only(*, after_failure: bool) -> Iterator[None]:
-    """After a failure, a record that cannot be written is a warning: the error under way says what is wrong."""
+def _keeping_early_records() -> Iterator[None]:
+    package, early = logging.getLogger("finetune_cli"), _EarlyRecords()
+    package.addHandler(early)
     try:
         yield
-    except OSError as err:
-        if not after_failure:
-            raise
-        logger.warning("run.json does not say how the run ended: %s", err)
+    finally:
+        package.removeHandler(early)
+
+
+def _hand_over_early_records(package: logging.Logger, log: logging.Handler) -> None:
+    """Write them into run.log, those of the innermost run alone, and keep no more."""
+    early = [handler for handler in package.handlers if isinstance(handler, _EarlyRecords)]
+    for record in early[-1].records if early else ():
+        if record.levelno >= logging.INFO:
+            log.handle(record)
+    for handler in early:
+        package.removeHandler(handler)
 
 
 class _LogFile(logging.FileHandler):
@@ -171,9 +195,10 @@ class _LogFile(logging.FileHandler):
 @contextmanager
 def logging_to(run: RunDir) -> Iterator[logging.Logger]:
     """Send the package's log to run.log; yields a logger that writes there alone, for tracebacks."""
-    handler = _LogFile(run.log, encoding="utf-8")
+    handler = _LogFile(run.log, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     package, file_only = logging.getLogger("finetune_cli"), logging.Logger("finetune_cli")
+    _hand_over_early_records(package, handler)
     package.addHandler(handler)
     if package.level == logging.NOTSET:  # called from Python, where no command line has set up the log
         package.setLevel(logging.INFO)

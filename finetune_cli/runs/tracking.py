@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import leaves
-from finetune_cli.errors import MissingError
-from finetune_cli.models.files import first_line
+from finetune_cli.errors import MissingError, first_line
 from finetune_cli.records.training import EvalRecord, Listener, StepRecord, TrainingEvent
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import remove_directory, write_json

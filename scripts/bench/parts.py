@@ -166,7 +166,7 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     make(load_config(options.data, ["data.limit=8"]))
     prepared: list[Any] = []
     seconds = timed(lambda: prepared.append(make(load_config(options.data))))
-    if prepared[0].report["reused"]:
+    if prepared[0].report.reused:
         raise RuntimeError("the rows were prepared before")
     return {"seconds": seconds, "rows": sum(split.num_rows for split in prepared[0].splits.values())}
 

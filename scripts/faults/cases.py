@@ -35,7 +35,7 @@ class Result:
     problem: str
 
 
-class Bench:
+class FaultRuns:
     """Makes runs of one loop to be hurt, and compares them with the undisturbed one."""
 
     def __init__(self, folder: Path, loop: str) -> None:
@@ -131,38 +131,38 @@ def run_until(run: SmallRun, lines: int, do: Callable[[], Any]) -> Ended:
 def disk(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
     """The disk gets full: at the first checkpoints, in the middle, when the model is written; then room is made."""
     for loop in loops:
-        bench = Bench(folder, loop)
+        runs = FaultRuns(folder, loop)
         for lines in (3, STOP_AT, 68) if os.geteuid() == 0 else ():
-            run = bench.new(f"full-{lines}")
+            run = runs.new(f"full-{lines}")
             with small_disk(run.run):
                 ended = run_until(run, lines, partial(fill, run.run))
                 problem = expected(ended, 1, "the disk is full", str(run.run.name)) or has_checkpoint(run)
                 (run.run / "filler").unlink()
-                yield bench.result(f"disk full after {lines} lines of history", run, problem, bench.goes_on(run))
+                yield runs.result(f"disk full after {lines} lines of history", run, problem, runs.goes_on(run))
         if os.geteuid() == 0:
-            yield _too_little_room(bench)
-        yield _full_cache(bench)
-        run = bench.stopped("file-limit")
+            yield _too_little_room(runs)
+        yield _full_cache(runs)
+        run = runs.stopped("file-limit")
         ended = run.complete(before_exec=_limit_file_size)
         problem = expected(ended, 1, "the disk is full (File too large)") or has_checkpoint(run)
-        yield bench.result("a limit of file sizes", run, problem, bench.goes_on(run))
+        yield runs.result("a limit of file sizes", run, problem, runs.goes_on(run))
 
 
-def _too_little_room(bench: Bench) -> Result:
+def _too_little_room(runs: FaultRuns) -> Result:
     """Room for a run's small files, but for no checkpoint: found before the first update."""
-    run = bench.new("too-little-room")
+    run = runs.new("too-little-room")
     with small_disk(run.run):
         filler = fill(run.run)
         os.truncate(filler, filler.stat().st_size - LITTLE_ROOM_BYTES)
         problem = expected(run.complete(), 1, "left, and one checkpoint takes", "Free some space")
         trained = "it trained all the same" if run.history_lines() else ""
         filler.unlink()
-        return bench.result("too little room from the start", run, problem, trained, bench.goes_on(run))
+        return runs.result("too little room from the start", run, problem, trained, runs.goes_on(run))
 
 
-def _full_cache(bench: Bench) -> Result:
+def _full_cache(runs: FaultRuns) -> Result:
     """The rows cannot be tokenised for lack of room. Without root a limit of file sizes takes the full disk's place."""
-    run = bench.new("full-cache")
+    run = runs.new("full-cache")
     run.cache = run.folder / "own-cache"
     if os.geteuid() == 0:
         with small_disk(run.cache):
@@ -170,7 +170,7 @@ def _full_cache(bench: Bench) -> Result:
             problem = expected(run.complete(), 1, "Make room")
     else:
         problem = expected(run.complete(before_exec=_limit_file_size), 1)
-    return bench.result("no room for tokenised rows", run, problem, bench.goes_on(run))
+    return runs.result("no room for tokenised rows", run, problem, runs.goes_on(run))
 
 
 def _limit_file_size() -> None:
@@ -180,19 +180,19 @@ def _limit_file_size() -> None:
 def readonly(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
     """A directory that cannot be written to is found before training; one that gets so ends it with what it has."""
     for loop in loops:
-        bench = Bench(folder, loop)
-        run = bench.new("from-the-start")
+        runs = FaultRuns(folder, loop)
+        run = runs.new("from-the-start")
         run.run.mkdir()
         run.run.chmod(0o555)
         problem = expected(run.complete(before_exec=without_file_permissions), 2, "cannot write in run", "--output-dir")
         run.run.chmod(0o755)
-        yield bench.result("run directory read-only from the start", run, problem, bench.goes_on(run))
-        run = bench.new("in-the-middle")
+        yield runs.result("run directory read-only from the start", run, problem, runs.goes_on(run))
+        run = runs.new("in-the-middle")
         checkpoints = run.run / "checkpoints"
         ended = run_until(run, STOP_AT, partial(checkpoints.chmod, 0o555))
         checkpoints.chmod(0o755)
         problem = expected(ended, 1, "not writable", "checkpoints") or has_checkpoint(run)
-        yield bench.result("checkpoints/ read-only in the middle", run, problem, bench.goes_on(run))
+        yield runs.result("checkpoints/ read-only in the middle", run, problem, runs.goes_on(run))
 
 
 def hurt_file(path: Path, how: str) -> None:
@@ -211,86 +211,86 @@ def hurt_file(path: Path, how: str) -> None:
 def damage(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
     """Each file of the newest checkpoint, missing, cut, emptied or with one bit flipped: named, the one before used."""
     for loop in loops:
-        bench = Bench(folder, loop)
-        stopped = bench.stopped("stopped")
+        runs = FaultRuns(folder, loop)
+        stopped = runs.stopped("stopped")
         newest = max(visible(stopped.run, "checkpoints/step-*"))
         for name in sorted(path.name for path in newest.iterdir()):
             for how in ("missing", "cut in half", "empty", "bit flipped"):
-                run = bench.copy(stopped, f"{name}-{how}".replace(" ", "-"))
+                run = runs.copy(stopped, f"{name}-{how}".replace(" ", "-"))
                 hurt_file(run.run / newest.relative_to(stopped.run) / name, how)
                 named = () if name == "manifest.json" else (name,)
-                problem = bench.goes_on(run, says=(newest.name, *named))
-                yield bench.result(f"{name} {how}", run, problem)
-        run = bench.copy(stopped, "run-json")
+                problem = runs.goes_on(run, says=(newest.name, *named))
+                yield runs.result(f"{name} {how}", run, problem)
+        run = runs.copy(stopped, "run-json")
         hurt_file(run.run / "run.json", "cut in half")
-        yield bench.result("run.json cut in half", run, bench.goes_on(run))
-        yield from _damaged_best(bench, stopped)
-        run = bench.copy(stopped, "all-damaged")
+        yield runs.result("run.json cut in half", run, runs.goes_on(run))
+        yield from _damaged_best(runs, stopped)
+        run = runs.copy(stopped, "all-damaged")
         for path in visible(run.run, "checkpoints/step-*"):
             hurt_file(path / "optimizer.bin", "bit flipped")
         problem = expected(run.complete(), 5, "step-", "optimizer.bin", "--overwrite")
         run.complaints.clear()  # the damage is ours
-        yield bench.result("every checkpoint damaged", run, problem)
-        yield bench.result("every checkpoint damaged, started anew", run, bench.goes_on(run, "--overwrite"))
+        yield runs.result("every checkpoint damaged", run, problem)
+        yield runs.result("every checkpoint damaged, started anew", run, runs.goes_on(run, "--overwrite"))
 
 
-def _damaged_best(bench: Bench, stopped: SmallRun) -> Iterator[Result]:
+def _damaged_best(runs: FaultRuns, stopped: SmallRun) -> Iterator[Result]:
     """The best model is older than the checkpoints that the run would go on from: refused until it is whole again."""
     best = min(visible(stopped.run, "checkpoints/step-*"))
-    run = bench.copy(stopped, "best-damaged")
+    run = runs.copy(stopped, "best-damaged")
     hurt = run.run / best.relative_to(stopped.run) / "model.safetensors"
     hurt_file(hurt, "bit flipped")
     problem = expected(run.complete(), 5, f"its best model, in {best.name}", "--overwrite")
     run.complaints.clear()  # the damage is ours
-    yield bench.result("best model damaged", run, problem)
+    yield runs.result("best model damaged", run, problem)
     shutil.copy(best / "model.safetensors", hurt)
-    yield bench.result("best model damaged, brought back from a backup", run, bench.goes_on(run))
+    yield runs.result("best model damaged, brought back from a backup", run, runs.goes_on(run))
 
 
 def lock(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
     """A lock left by a process that is gone, and two runs on one directory at the same moment."""
     for loop in loops:
-        bench = Bench(folder, loop)
-        run = bench.stopped("stale")
+        runs = FaultRuns(folder, loop)
+        run = runs.stopped("stale")
         (run.run / "run.lock").write_text("4194304\n", encoding="utf-8")
         (run.run / "run.json").write_text(json.dumps({**run.record(), "status": "running"}), encoding="utf-8")
-        yield bench.result("a lock left behind", run, bench.goes_on(run))
-        run = bench.new("two-at-once")
+        yield runs.result("a lock left behind", run, runs.goes_on(run))
+        run = runs.new("two-at-once")
         other = SmallRun(run.folder, loop, cache=run.cache)
         processes = run.start(), other.start(output="other.txt")
         ends = sorted((run.finish(processes[0]), other.finish(processes[1])), key=lambda ended: ended.code)
         problems = expected(ends[0], 0), expected(ends[1], 75, "Another run holds")
-        unequal = [f"{part} differ" for part in differences(bench.outcome, outcome(run.run))]
-        yield bench.result("two runs at once", run, *problems, *unequal)
+        unequal = [f"{part} differ" for part in differences(runs.outcome, outcome(run.run))]
+        yield runs.result("two runs at once", run, *problems, *unequal)
 
 
 def clock(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
     """Times of files that tell the wrong order, or lie in the future."""
     day = 86400
     for loop in loops:
-        bench = Bench(folder, loop)
-        stopped = bench.stopped("stopped")
+        runs = FaultRuns(folder, loop)
+        stopped = runs.stopped("stopped")
         times: dict[str, Callable[[int], float]] = {
             "newest is oldest": lambda number: time.time() - number * day,
             "all the same": lambda number: 10 * day,
             "in the future": lambda number: time.time() + 365 * day,
         }
         for name, time_of in times.items():
-            run = bench.copy(stopped, name.replace(" ", "-"))
+            run = runs.copy(stopped, name.replace(" ", "-"))
             for number, path in enumerate(sorted(run.run.rglob("*"))):
                 os.utime(path, (time_of(number), time_of(number)))
-            yield bench.result(f"file times: {name}", run, bench.goes_on(run))
+            yield runs.result(f"file times: {name}", run, runs.goes_on(run))
 
 
 def moved(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
     """The run directory goes on in another place."""
     for loop in loops:
-        bench = Bench(folder, loop)
-        run = bench.stopped("stopped")
+        runs = FaultRuns(folder, loop)
+        run = runs.stopped("stopped")
         elsewhere = run.folder / "elsewhere" / "other-name"
         elsewhere.parent.mkdir()
         run.run.rename(elsewhere)
-        yield bench.result("moved", run, bench.goes_on(run, "--output-dir", "elsewhere/other-name", where=elsewhere))
+        yield runs.result("moved", run, runs.goes_on(run, "--output-dir", "elsewhere/other-name", where=elsewhere))
 
 
 CASES: dict[str, Callable[[Path, Sequence[str]], Iterator[Result]]] = {

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,7 +131,7 @@ def test_overwrite_starts_anew_also_with_another_config(
     anew = command(["train", first.file, "-s", "seed=7", "--overwrite", "--json"])
     assert anew.code == 0, anew.stderr
     assert json.loads(anew.stdout)["resumed_from"] == 0
-    assert first.run.read_record()["seed"] == 7
+    assert first.run.read_record().seed == 7
     assert len(history(first.run.path, "train")) == 6
     assert keep.read_text() == "mine"
 
@@ -213,7 +214,7 @@ def test_a_run_that_died_before_its_end_is_scored_when_repeated(
     first = train_run(tmp_path)
     shutil.rmtree(first.run.model)
     shutil.rmtree(first.run.path / "eval")
-    first.run.write_record({**first.run.read_record(), "status": "running", "exit_code": None})
+    first.run.write_record(replace(first.run.read_record(), status="running", exit_code=None))
     again = train(first.config)
     assert (again.resumed_from, again.already_finished) == (6, False)
     assert again.evaluations == first.report.evaluations

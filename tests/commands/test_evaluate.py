@@ -168,7 +168,7 @@ def test_gates_of_the_config_are_obeyed_by_train_and_evaluate(
         assert "gate accuracy>=0: passed" in answer.stdout
         assert "accuracy>1: found 0." in answer.stderr
     record = run.read_record()
-    assert (record["status"], record["exit_code"]) == ("finished", 4)
+    assert (record.status, record.exit_code) == ("finished", 4)
     assert (run.model / "README.md").is_file()
     with pytest.raises(GateFailedError) as caught:
         evaluate(run.path, gates=["loss<99"])

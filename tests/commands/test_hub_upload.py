@@ -61,7 +61,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def record_of(config: RunConfig) -> dict[str, Any]:
-    return RunDir(config.output_dir).read_record()
+    record: dict[str, Any] = json.loads(RunDir(config.output_dir).record.read_text())
+    return record
 
 
 @pytest.mark.parametrize("way", ["lfs", "all in the commit", "xet client"])

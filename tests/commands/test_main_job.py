@@ -115,8 +115,8 @@ def test_real_mrpc_has_the_published_rows_and_labels(
     tmp_path: Path, write_config: Callable[..., Path], glue_dir: Path
 ) -> None:
     config = load_config(write_config(tmp_path, task="mrpc", data={"path": str(glue_dir / "mrpc")}))
-    splits = prepare(config).report["splits"]
-    assert {name: split["labels"] for name, split in splits.items()} == {
+    splits = prepare(config).report.splits
+    assert {name: split.labels for name, split in splits.items()} == {
         "train": {"not_equivalent": 1194, "equivalent": 2474},
         "validation": {"not_equivalent": 129, "equivalent": 279},
         "test": {"not_equivalent": 578, "equivalent": 1147},

@@ -74,10 +74,11 @@ def test_every_form_of_the_labels_is_the_same_data(
     assert (prepared.label_names, prepared.kind) == (NAMES, "multilabel")
     expected = [[int(name in row["tags"]) for name in NAMES] for row in content]
     assert np.array_equal(prepared.splits["train"].known_labels(), expected)
-    report = prepared.report["splits"]["train"]
-    assert report["labels"] == dict(zip(NAMES, np.sum(expected, axis=0).tolist(), strict=True))
-    assert sum(report["labels_per_row"].values()) == 30
-    assert "0" in report["labels_per_row"]
+    report = prepared.report.splits["train"]
+    assert report.labels == dict(zip(NAMES, np.sum(expected, axis=0).tolist(), strict=True))
+    assert report.labels_per_row is not None
+    assert sum(report.labels_per_row.values()) == 30
+    assert "0" in report.labels_per_row
     assert show_examples(prepared, 1)[0].label == sorted(content[0]["tags"])
 
 
@@ -261,7 +262,7 @@ def test_the_data_checks_understand_sets(tmp_path: Path, write_config: Callable[
         "checks": {"unseen_labels": "warn"},
     }
     prepared = prepare(load_config(write_config(tmp_path, task="multilabel", data=data)))
-    found = {(entry["check"], entry["split"]): entry for entry in prepared.report["findings"]}
+    found = {(entry["check"], entry["split"]): entry for entry in prepared.report.to_json()["findings"]}
     assert found["duplicates", "train"]["rows"] == [3]
     assert found["contradictions", "train"]["rows"] == [4]
     assert "row 1 with 'film' and 'praise' and row 4 with no label" in found["contradictions", "train"]["example"]

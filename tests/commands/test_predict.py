@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.predict import predict
 from finetune_cli.errors import DataError
 from tests.commands.run_files import Answer, Trained, read_jsonl
@@ -165,6 +166,63 @@ def test_every_form_of_input_gives_the_same_answers(
     found = list(predict(run, file))
     assert [row["prediction"] for row in found] == expected
     assert [int(row["id"]) for row in found] == [100, 101, 102, 103, 104]
+
+
+IDS = {
+    "a column id": ([{"id": "a"}, {"id": "b"}, {"id": 7}, {"id": "d"}], None, ["a", "b", 7, "d"]),
+    "id before idx": ([{"idx": n, "id": f"n{n}"} for n in range(4)], None, ["n0", "n1", "n2", "n3"]),
+    "idx alone": ([{"idx": 10 + n} for n in range(4)], None, [10, 11, 12, 13]),
+    "none": ([{}] * 4, None, [0, 1, 2, 3]),
+    "empty cells": ([{"id": ""}, {"id": None, "idx": 9}, {"id": 0.5}, {"id": True}], None, [0, 9, 2, 3]),
+    "repeated": ([{"id": "same"}] * 4, None, ["same"] * 4),
+    "the named column": ([{"id": 0, "key": f"k{n}"} for n in range(4)], "key", ["k0", "k1", "k2", "k3"]),
+}
+
+
+@pytest.mark.parametrize(("cells", "named", "expected"), IDS.values(), ids=IDS)
+def test_predict_and_evaluate_name_each_row_alike(
+    tmp_path: Path, learned: Callable[..., Trained], cells: list[dict[str, Any]], named: str | None, expected: list[Any]
+) -> None:
+    run, file = learned("sst2").run, tmp_path / "named.jsonl"
+    rows = [
+        {"sentence": text, "label": n % 2, **cell} for n, (text, cell) in enumerate(zip(TEXTS, cells, strict=False))
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    overrides = [f"data.id={named}"] if named else []
+    report = evaluate(run.path, data=file, overrides=overrides)
+    scored = read_jsonl(run.evaluation(report.split) / "predictions.jsonl")
+    predicted = list(predict(run.path, file, overrides=overrides))
+    assert [row["id"] for row in scored] == [row["id"] for row in predicted] == expected
+    assert [row["prediction"] for row in scored] == [row["prediction"] for row in predicted]
+    assert "have changed since they were scored" not in (run.evaluation(report.split) / "report.md").read_text()
+
+
+@pytest.mark.parametrize("cell", ["", None, 0.5, True, ["a"]])
+def test_predict_and_evaluate_refuse_an_empty_cell_of_the_named_id(
+    tmp_path: Path, learned: Callable[..., Trained], cell: Any
+) -> None:
+    run, file = learned("sst2").run, tmp_path / "unnamed.jsonl"
+    rows = [{"sentence": text, "label": 0, "key": key} for text, key in zip(TEXTS, ["a", cell, "c"], strict=False)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    message = r"row 2: expected a text or whole number in data\.id, found "
+    with pytest.raises(DataError, match=message):
+        evaluate(run.path, data=file, overrides=["data.id=key"])
+    with pytest.raises(DataError, match=message):
+        list(predict(run.path, file, overrides=["data.id=key"]))
+    nulls = list(predict(run.path, file, overrides=["data.id=key"], on_bad_row="null"))
+    assert [row["id"] for row in nulls] == ["a", 1, "c"]
+
+
+def test_an_input_without_the_named_id_gets_row_numbers_and_a_warning(
+    tmp_path: Path, learned: Callable[..., Trained], caplog: pytest.LogCaptureFixture
+) -> None:
+    run, file = learned("sst2").run, tmp_path / "other.csv"
+    file.write_text("sentence,id\ngood,a\nbad,b\n")
+    assert [row["id"] for row in predict(run.path, file, overrides=["data.id=key"])] == [0, 1]
+    assert "no column 'key' (data.id); the ids are row numbers" in caplog.text
+    caplog.clear()
+    assert [row["id"] for row in predict(run.path, TEXTS, overrides=["data.id=key"])] == list(range(len(TEXTS)))
+    assert caplog.text == ""
 
 
 def test_a_bad_row_leaves_no_half_output_file(

@@ -50,6 +50,7 @@ def test_train_and_evaluate_write_the_same_report(
     assert "<mail>" not in html
     for part in ("Learning curves", "Score by group", "Calibration"):
         assert part in html
+    assert f"The model of update {trained.report.best_step} was kept" in html
     for name in ("report.html", "report.md"):
         (trained.run.evaluation("validation") / name).unlink()
     evaluate(trained.run.path)

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: every file and field that DESIGN section 4 promises, and a config that repeats the run."""
+"""What a run leaves on disk: every file and field that is promised, and a config that repeats the run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_directory_holds_what_is_promised_and_nothing_else(learned: Callable
 
 def test_the_record_says_what_ran_on_what_and_how_it_went(learned: Callable[..., Trained], tiny_bert: Path) -> None:
     trained = learned("sst2")
-    record = trained.run.read_record()
+    record = json.loads(trained.run.record.read_text())
     assert (record["status"], record["exit_code"], record["seed"], record["processes"]) == ("finished", 0, 42, 1)
     assert record["command"].startswith("finetune")
     assert {"finetune-cli", "python", "torch", "transformers", "accelerate", "tokenizers", "numpy"} <= set(

@@ -68,7 +68,7 @@ def test_a_new_model_has_the_sizes_given(tmp_path: Path, train_run: TrainRun) ->
         name: size for name, size in sizes.items() if name != "vocab_size"
     }
     assert config["vocab_size"] <= 150
-    assert trained.run.read_record()["fingerprints"]["model"] is None
+    assert trained.run.read_record().fingerprints.model is None
 
 
 def test_a_revision_of_something_without_revisions_is_refused(

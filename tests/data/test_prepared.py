@@ -16,7 +16,7 @@ from finetune_cli.commands.show import show_examples
 from finetune_cli.config.load import load_config
 from finetune_cli.data.prepared import ArrayWriter, open_prepared, publish
 from finetune_cli.errors import ConfigError, DataError, MissingError, RunFailedError
-from finetune_cli.models.building import load_tokenizer
+from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.runs.rows import prepare_file
 from finetune_cli.runs.target import Target
 
@@ -66,11 +66,11 @@ def test_a_second_prepare_tokenises_nothing_and_says_so(tmp_path, write_config, 
     config = config_of(write_config, tmp_path)
     first = prepare(config)
     monkeypatch.setattr(
-        "finetune_cli.models.building.load_tokenizer", lambda directory: pytest.fail("loaded a tokenizer")
+        "finetune_cli.models.tokenizer.load_tokenizer", lambda directory: pytest.fail("loaded a tokenizer")
     )
     with caplog.at_level(logging.INFO, "finetune_cli"):
         second = prepare(config)
-    assert (first.report["reused"], second.report["reused"]) == (False, True)
+    assert (first.report.reused, second.report.reused) == (False, True)
     assert second.key == first.key
     assert f"Reused 60 tokenised rows: {second.directory}" in caplog.messages
 
@@ -81,7 +81,7 @@ def test_finding_prepared_data_again_imports_nothing_heavy(tmp_path, write_confi
     script = (
         "import sys; from finetune_cli.config.load import load_config\n"
         "from finetune_cli.commands.prepare import prepare\n"
-        f"assert prepare(load_config({str(path)!r})).report['reused']\n"
+        f"assert prepare(load_config({str(path)!r})).report.reused\n"
         "print([name for name in ('torch', 'transformers', 'datasets', 'pandas', 'pyarrow') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -103,7 +103,7 @@ def test_a_setting_that_changes_the_rows_prepares_anew(tmp_path, write_config, c
     base = prepare(config_of(write_config, tmp_path, "data.limit=20", **sections))
     other = prepare(config_of(write_config, tmp_path, "data.limit=20", change, **sections))
     assert other.key != base.key
-    assert not other.report["reused"]
+    assert not other.report.reused
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_setting_that_changes_the_rows_prepares_anew(tmp_path, write_config, c
 )
 def test_a_setting_that_leaves_the_rows_alone_finds_them_again(tmp_path, write_config, change):
     prepare(config_of(write_config, tmp_path))
-    assert prepare(config_of(write_config, tmp_path, change)).report["reused"]
+    assert prepare(config_of(write_config, tmp_path, change)).report.reused
 
 
 def test_the_seed_counts_when_it_decides_a_split(tmp_path, write_config):
@@ -129,11 +129,8 @@ def test_changed_content_is_noticed_under_the_same_size_and_time(tmp_path, write
     path.write_text(text.replace('"label": 1', '"label": 0', 1), encoding="utf-8")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     after = prepare(config)
-    assert not after.report["reused"]
-    assert (
-        after.report["splits"]["train"]["labels"]["negative"]
-        == before.report["splits"]["train"]["labels"]["negative"] + 1
-    )
+    assert not after.report.reused
+    assert after.report.splits["train"].labels["negative"] == before.report.splits["train"].labels["negative"] + 1
 
 
 def cut(path):
@@ -162,7 +159,7 @@ def test_a_damaged_folder_is_made_again(tmp_path, write_config, damage):
     DAMAGES[damage](good.directory)
     assert open_prepared(good.directory) is None
     again = prepare(config)
-    assert not again.report["reused"]
+    assert not again.report.reused
     assert np.array_equal(again.splits["train"].input_ids, expected)
     assert [entry.name for entry in good.directory.parent.iterdir()] == [good.key]  # nothing left aside
 
@@ -297,13 +294,13 @@ def test_the_report_counts_rows_labels_lengths_and_what_was_cut(tmp_path, write_
     texts = ["", "good", "good film", "good " * 10]
     path = own_data([{"sentence": text, "label": n % 2} for n, text in enumerate(texts)])
     report = prepare(config_of(write_config, tmp_path, data={"path": path, "max_length": 8})).report
-    train = report["splits"]["train"]
-    assert (train["rows"], train["labels"], train["empty_texts"]) == (4, {"negative": 2, "positive": 2}, 1)
-    assert train["lengths"] == {"min": 2, "q25": 2, "median": 3, "q75": 4, "q95": 9, "max": 12}
-    assert (train["truncated"], train["truncated_share"]) == (1, 0.25)
-    assert [bin for bin in train["histogram"] if bin[2]] == [[2, 2, 1], [3, 3, 1], [4, 4, 1], [9, None, 1]]
-    assert sum(bin[2] for bin in train["histogram"]) == 4
-    assert report["rows_per_second"] > 0
+    train = report.splits["train"]
+    assert (train.rows, train.labels, train.empty_texts) == (4, {"negative": 2, "positive": 2}, 1)
+    assert train.lengths == {"min": 2, "q25": 2, "median": 3, "q75": 4, "q95": 9, "max": 12}
+    assert (train.truncated, train.truncated_share) == (1, 0.25)
+    assert [bin for bin in train.histogram if bin[2]] == [(2, 2, 1), (3, 3, 1), (4, 4, 1), (9, None, 1)]
+    assert sum(bin[2] for bin in train.histogram) == 4
+    assert report.rows_per_second > 0
     assert "1 of 4 rows has an empty text (row 1)" in caplog.text
 
 
@@ -321,11 +318,9 @@ def test_a_vocabulary_from_the_data_is_kept_with_them_and_found_again(tmp_path, 
     first = prepare(config_of(write_config, tmp_path, **sections))
     assert (first.tokenizer_dir / "tokenizer.json").is_file()
     assert first.splits["train"].input_ids.max() < 120
-    assert first.report["max_length"] == 32
-    assert prepare(config_of(write_config, tmp_path, **sections)).report["reused"]
-    assert not prepare(config_of(write_config, tmp_path, "model.from_scratch.vocab_size=110", **sections)).report[
-        "reused"
-    ]
+    assert first.report.max_length == 32
+    assert prepare(config_of(write_config, tmp_path, **sections)).report.reused
+    assert not prepare(config_of(write_config, tmp_path, "model.from_scratch.vocab_size=110", **sections)).report.reused
 
 
 def test_one_labelled_file_is_prepared_for_a_model(tmp_path, tiny_bert):

@@ -2,9 +2,10 @@
 
 import pytest
 
-from finetune_cli.data.tokenization import TextEncoder, one_ahead
+from finetune_cli.data.tokenization import TextEncoder
 from finetune_cli.errors import DataError, MissingError
-from finetune_cli.models.building import load_tokenizer, train_wordpiece
+from finetune_cli.models.tokenizer import load_tokenizer
+from finetune_cli.models.vocabulary import train_wordpiece
 
 TEXTS = [
     "a good film",
@@ -22,7 +23,7 @@ PAIRS = ["yes", "second text " * 30, "", "short", "x " * 60, "b", "also rather l
 @pytest.fixture(scope="module")
 def tokenizer_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("wordpiece")
-    train_wordpiece([*TEXTS, *PAIRS] * 3, vocab_size=300, max_length=512, directory=directory)
+    train_wordpiece(lambda: [*TEXTS, *PAIRS] * 3, vocab_size=300, max_length=512, directory=directory)
     return directory
 
 
@@ -109,10 +110,3 @@ def test_rows_without_any_token_are_an_error(tokenizer):
     tokenizer.backend_tokenizer.post_processor = processors.Sequence([])  # no [CLS], no [SEP]
     with pytest.raises(DataError, match="row 7: no tokens are left"):
         TextEncoder(tokenizer, max_length=8).encode(["word", "  "], rows=[5, 6])
-
-
-def test_work_ahead_keeps_the_order_and_passes_errors_on():
-    assert list(one_ahead(lambda number: number**2, range(6))) == [(n, n * n) for n in range(6)]
-    results = one_ahead(lambda number: 1 // (3 - number), range(6))
-    with pytest.raises(ZeroDivisionError):
-        list(results)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from finetune_cli.display.tables.prepare import histogram_lines, prepare_result
 from finetune_cli.display.tables.train import train_result
 from finetune_cli.display.terminal import Output
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
+from finetune_cli.records.preparation import Padding, PrepareReport
 from finetune_cli.records.training import TrainReport
 
 
@@ -154,6 +156,8 @@ def test_a_histogram_ends_with_the_truncated_rows():
 
 def split_report(**changes: Any) -> dict[str, Any]:
     fields = {
+        "where": "d/train.csv",
+        "fingerprint": "0",
         "rows": 100,
         "labels": {"no": 60, "yes": 40},
         "lengths": {"min": 3, "q25": 5, "median": 9, "q75": 12, "q95": 15, "max": 80},
@@ -169,9 +173,9 @@ def prepared_text(
     capsys: pytest.CaptureFixture[str], *, reused: bool = False, findings: Sequence[Any] = (), **splits: Any
 ) -> str:
     padding = {"batch_size": 8, "random": 0.314, "length": 0.021}
-    facts = {"max_length": 64, "splits": splits, "padding": padding, "reused": reused, "seconds": 1.5}
-    facts["findings"] = findings
-    prepare_result(Output(), Path("cache/key"), None, facts, [])
+    facts = {"max_length": 64, "splits": splits, "seconds": 1.5, "rows_per_second": 66.7, "findings": findings}
+    report = replace(PrepareReport.from_json(facts), padding=Padding(**padding), reused=reused)
+    prepare_result(Output(), Path("cache/key"), None, report, [])
     return capsys.readouterr().out
 
 

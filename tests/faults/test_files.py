@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import MissingError, NotFinishedError, RunFailedError
+from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import StepRecord
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import disk_errors_explained
@@ -220,7 +221,7 @@ def test_a_lock_and_a_record_of_a_run_that_is_gone_do_not_stop_the_next(
     stopped: Path, undisturbed: dict[str, Any]
 ) -> None:
     (stopped / "run" / "run.lock").write_text("4194304\n", encoding="utf-8")
-    RunDir(stopped / "run").write_record({"status": "running"})
+    RunDir(stopped / "run").write_record(RunRecord(status="running"))
     assert differences(undisturbed, outcome(train_in(stopped))) == []
 
 

@@ -2,9 +2,11 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
+from finetune_cli.records.preparation import Finding, Padding, PrepareReport, SplitReport
 from finetune_cli.records.training import EvalRecord, StepRecord, TrainReport
 
 REPORT = EvalReport(
@@ -46,7 +48,7 @@ def test_lines_of_the_history_have_the_promised_fields_in_order() -> None:
     evaluation = EvalRecord(6, 1.0, "validation", 0.6, {"f1": 0.9}).to_json()
     assert evaluation == {"type": "eval", "step": 6, "epoch": 1.0, "split": "validation", "loss": 0.6, "f1": 0.9}
     best = EvalRecord(6, 1.0, "validation", 0.6, {"f1": 0.9}, best=True).to_json()
-    assert best == {**evaluation, "best": True}
+    assert best == evaluation
 
 
 def test_a_metric_reads_as_a_value_with_its_interval() -> None:
@@ -59,3 +61,24 @@ def test_the_report_of_a_training_is_json() -> None:
     value = json.loads(json.dumps(report.to_json()))
     assert (value["run_dir"], value["best_step"]) == ("runs/x", 5)
     assert value["evaluations"] == [json.loads(json.dumps(REPORT.to_json()))]
+
+
+def test_the_report_on_prepared_rows_comes_back_from_its_json() -> None:
+    """Fields that only some reports have are left out of the JSON of the others."""
+    finding = Finding("duplicates", "train", "d/train.csv", 1, [3], "1 of 9 rows repeats another", None, "Remove it.")
+    split = SplitReport(
+        "d/train.csv", "ab12", 9, {"no": 4, "yes": 5}, {"min": 3, "max": 9}, [(9, None, 1)], 1, 1 / 9, 0
+    )
+    stored = PrepareReport(64, {"train": split}, 0.5, 18.0, [finding])
+    document = json.loads(json.dumps(stored.to_json()))
+    assert list(document) == ["max_length", "splits", "seconds", "rows_per_second", "findings"]
+    assert "labels_per_row" not in document["splits"]["train"]
+    assert "level" not in document["findings"][0]
+    assert PrepareReport.from_json(document) == stored
+    shown = replace(
+        stored, key="k", reused=False, padding=Padding(8, 0.3, 0.02), findings=[replace(finding, level="warn")]
+    )
+    document = shown.to_json()
+    assert list(document)[5:] == ["key", "reused", "padding"]
+    assert document["padding"] == {"batch_size": 8, "random": 0.3, "length": 0.02}
+    assert list(document["findings"][0])[-1] == "level"

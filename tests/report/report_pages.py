@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
-from finetune_cli.report.answers import Answers
 from finetune_cli.report.curves import read_curves
 from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, build_page, select_rows
 from finetune_cli.report.slices import SliceScore
+from finetune_cli.runs.answers import Answers
 
 HOSTILE = (
     "<script>alert(1)</script><img src=https://example.invalid/x onerror=alert(2)>\" style='x' `| [a](b) \u202e\x00"
@@ -25,7 +25,7 @@ def answers_of(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...])
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     ids = list(range(len(labels)))
-    return Answers("classification", ids, classes, labels, probabilities.argmax(axis=1), probabilities)
+    return Answers(ids, classes, labels, probabilities.argmax(axis=1), probabilities)
 
 
 def random_page(
@@ -56,7 +56,7 @@ def random_page(
         answers,
         selection,
         raw,
-        curves=None if history is None else read_curves(history, "validation", list(report.metrics)),
+        curves=None if history is None else read_curves(history, "validation", list(report.metrics), best_step=15),
         lengths=lengths,
         metric_for_best="accuracy",
         slice_score=ACCURACY,
@@ -74,7 +74,6 @@ def write_history(file: Path, *, updates: int) -> Path:
         for step, score in ((updates // 2, 0.7), (updates, 0.7))
         for split in ("validation", "validation_other")
     ]
-    evaluations[0]["best"] = True
     file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *evaluations]), encoding="utf-8")
     return file
 
@@ -105,7 +104,7 @@ def hostile_page(history: Path | None = None) -> EvaluationPage:
         page.answers,
         select_rows(page.answers, page.lengths),
         RawRows(dict.fromkeys(range(300), (HOSTILE,)), {HOSTILE: [HOSTILE, "x", "y"] * 100}),
-        curves=None if history is None else read_curves(history, "validation", list(page.report.metrics)),
+        curves=None if history is None else read_curves(history, "validation", list(page.report.metrics), best_step=25),
         lengths=page.lengths,
         metric_for_best="accuracy",
         slice_score=ACCURACY,

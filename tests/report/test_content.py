@@ -14,14 +14,21 @@ import pytest
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
 from finetune_cli.records.evaluation import EvalReport, MetricValue
-from finetune_cli.report.answers import Answers, read_answers
 from finetune_cli.report.charts import tick_label, ticks
 from finetune_cli.report.curves import MAX_POINTS, read_curves
-from finetune_cli.report.disagreement import disagreement, in_order_of
-from finetune_cli.report.findings import calibration, confused_pairs, label_suspects, residuals, wilson, worst_errors
+from finetune_cli.report.disagreement import disagreement
+from finetune_cli.report.error_analysis import (
+    calibration,
+    confused_pairs,
+    label_suspects,
+    residuals,
+    wilson,
+    worst_errors,
+)
 from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, build_page, select_rows
 from finetune_cli.report.rendering import clean, escape_markdown, evaluation_html, evaluation_markdown, number
 from finetune_cli.report.slices import EMPTY, SliceScore, by_column, by_length
+from finetune_cli.runs.answers import Answers, in_order_of, read_answers
 from tests.report.report_pages import ACCURACY, Tags, answers_of, hostile_page, random_page, write_history
 
 
@@ -48,9 +55,7 @@ def test_the_bins_of_the_reliability_diagram_give_the_metric_ece():
 
 def test_errors_come_in_the_order_of_their_confidence():
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.95, 0.05]])
-    answers = Answers(
-        "classification", list("abcd"), ("x", "y"), np.array([1, 0, 0, 0]), np.array([0, 1, 1, 0]), probabilities
-    )
+    answers = Answers(list("abcd"), ("x", "y"), np.array([1, 0, 0, 0]), np.array([0, 1, 1, 0]), probabilities)
     assert worst_errors(answers, 10) == [(0, 0.9), (2, 0.8), (1, 0.6)]
     assert worst_errors(answers, 1) == [(0, 0.9)]
 
@@ -63,7 +68,7 @@ def test_label_suspects_are_the_off_diagonal_of_the_confident_joint():
     """
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7], [0.1, 0.9], [0.55, 0.45]])
     labels = np.array([0, 0, 0, 1, 1, 1])
-    answers = Answers("classification", list(range(6)), ("x", "y"), labels, probabilities.argmax(axis=1), probabilities)
+    answers = Answers(list(range(6)), ("x", "y"), labels, probabilities.argmax(axis=1), probabilities)
     found = label_suspects(answers)
     assert found.rows.tolist() == [2]
     assert found.suggested.tolist() == [1]
@@ -88,7 +93,7 @@ def test_planted_label_errors_are_found():
 
 def test_a_class_without_rows_suggests_nothing():
     probabilities = np.array([[0.1, 0.2, 0.7], [0.6, 0.1, 0.3]])
-    answers = Answers("classification", [0, 1], ("x", "y", "z"), np.array([0, 1]), np.array([2, 0]), probabilities)
+    answers = Answers([0, 1], ("x", "y", "z"), np.array([0, 1]), np.array([2, 0]), probabilities)
     assert 2 not in label_suspects(answers).suggested
 
 
@@ -112,7 +117,7 @@ def test_groups_have_rows_score_and_interval():
 def test_a_group_unlike_the_rest_is_marked_and_few_rows_never_are():
     labels, wrong = np.zeros(300, int), np.arange(300) < 100
     probabilities = np.where(wrong[:, None], [0.2, 0.8], [0.8, 0.2])
-    answers = Answers("classification", list(range(300)), ("x", "y"), labels, wrong.astype(int), probabilities)
+    answers = Answers(list(range(300)), ("x", "y"), labels, wrong.astype(int), probabilities)
     source = ["bad" if row < 95 else "tiny" if row < 100 else "good" for row in range(300)]
     marked = {group.name: group.apart for group in by_column(answers, "source", source, ACCURACY).groups}
     assert marked == {"good": True, "bad": True, "tiny": False}
@@ -150,7 +155,9 @@ def test_groups_are_scored_by_a_metric_that_fits_few_rows(kind: str, best: str, 
 
 
 def test_curves_are_thinned_to_means_and_name_the_best_as_training_did(tmp_path: Path):
-    curves = read_curves(write_history(tmp_path / "history.jsonl", updates=10_000), "validation", ["accuracy"])
+    curves = read_curves(
+        write_history(tmp_path / "history.jsonl", updates=10_000), "validation", ["accuracy"], best_step=5_000
+    )
     assert curves is not None
     assert len(curves.loss) <= MAX_POINTS
     assert curves.updates == 10_000
@@ -158,27 +165,24 @@ def test_curves_are_thinned_to_means_and_name_the_best_as_training_did(tmp_path:
     assert curves.learning_rate[0][1] == pytest.approx(1e-5 * (1 + width) / 2)
     assert [one.step for one in curves.evaluations] == [5_000, 10_000]
     assert curves.best == curves.evaluations[0]
-    assert read_curves(tmp_path / "none.jsonl", "validation", []) is None
+    assert read_curves(tmp_path / "none.jsonl", "validation", [], best_step=1) is None
 
 
-def test_every_split_shows_the_model_that_was_kept_and_an_older_history_none(tmp_path: Path):
-    """The split "validation" decides. `other` has its best score at another update; a metric may be called "best"."""
+def test_every_split_shows_the_model_that_was_kept(tmp_path: Path):
+    """The split "validation" decided, as run.json has it; `other` has its best score at another update."""
     scores = [(5, "validation", 0.7), (5, "other", 0.5), (10, "validation", 0.6), (10, "other", 0.9)]
-    lines: list[dict[str, Any]] = [
+    lines = [
         {"type": "train", "step": 10, "epoch": 1.0, "loss": 0.1, "learning_rate": 1e-5},
         *({"type": "eval", "step": n, "epoch": 1.0, "split": split, "loss": 0.5, "f1": f1} for n, split, f1 in scores),
     ]
     history = tmp_path / "history.jsonl"
-
-    def best_on(split: str) -> int | None:
-        history.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        curves = read_curves(history, split, ["f1"])
+    history.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    found = {}
+    for split, best_step in (("validation", 5), ("other", 5), ("test", 5), ("other", None)):
+        curves = read_curves(history, split, ["f1"], best_step=best_step)
         assert curves is not None
-        return curves.best and curves.best.step
-
-    assert [best_on("validation"), best_on("other")] == [None, None]
-    lines[1]["best"], lines[3]["best"] = True, 0.75
-    assert [best_on("validation"), best_on("other"), best_on("test")] == [5, 5, None]
+        found[split, best_step] = curves.best and curves.best.step
+    assert found == {("validation", 5): 5, ("other", 5): 5, ("test", 5): None, ("other", None): None}
 
 
 def test_ticks_are_round_and_inside():
@@ -290,7 +294,7 @@ def test_rows_that_cannot_be_read_again_are_named_by_id():
 def regression(predictions: np.ndarray, labels: np.ndarray) -> EvaluationPage:
     rules = ScoringRules("regression", None, ("pearson", "mse"), samples=50)
     report = score_split("validation", predictions[:, None].astype(np.float32), labels, rules, train_labels=labels)
-    answers = Answers("regression", list(range(len(labels))), None, labels, predictions, None)
+    answers = Answers(list(range(len(labels))), None, labels, predictions, None)
     return build_page(
         "run",
         report,
@@ -363,7 +367,7 @@ def test_answers_are_read_from_each_form_of_predictions(tmp_path: Path):
     )
     assert found.kind == "multilabel"
     assert found.correct().tolist() == [True, False]
-    assert [found.label_of(row) for row in (0, 1)] == ["a, c", "none"]
+    assert [found.label_of(row) for row in (0, 1)] == ["a, c", "no label"]
     assert worst_errors(found, 5) == [(1, 0.2)]
     assert calibration(found).bins[0].n == 2
     found = written({"id": 1, "label": 2.5, "prediction": 2.0}, {"id": 2, "label": 1.0, "prediction": 4.0})
@@ -377,7 +381,7 @@ def test_several_labels_a_row_have_a_page():
     generator = np.random.default_rng(0)
     probabilities = generator.uniform(size=(200, 3))
     labels = generator.uniform(size=(200, 3)) < probabilities
-    answers = Answers("multilabel", list(range(200)), ("x", "y", "z"), labels, probabilities > 0.5, probabilities)
+    answers = Answers(list(range(200)), ("x", "y", "z"), labels, probabilities > 0.5, probabilities)
     page = build_page(
         "run",
         EvalReport("validation", 200, 0.5, {"f1_macro": MetricValue(0.7, 0.6, 0.8)}, baseline={}),
@@ -401,7 +405,6 @@ def test_several_labels_a_row_have_a_page():
 
 def test_disagreements_pair_rows_and_classes_by_name():
     a = Answers(
-        "classification",
         ["p", "q", "r"],
         ("x", "y"),
         np.array([0, 1, 0]),
@@ -409,7 +412,6 @@ def test_disagreements_pair_rows_and_classes_by_name():
         np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]]),
     )
     b = Answers(
-        "classification",
         ["r", "q", "p"],
         ("y", "x"),
         np.array([1, 0, 1]),

@@ -147,9 +147,8 @@ def test_gates_of_a_config_are_checked_when_it_is_read(
 def scored(answers: str, *, labels: str = "01010101") -> ScoredRun:
     predictions = np.array(list(answers), dtype=int)
     probabilities = np.eye(2)[predictions] * 0.6 + 0.2
-    return ScoredRun(
-        "run", None, list(range(len(labels))), ("no", "yes"), np.array(list(labels), int), predictions, probabilities
-    )
+    ids, numbers = list(range(len(labels))), np.array(list(labels), int)
+    return ScoredRun(ids, ("no", "yes"), numbers, predictions, probabilities, "run", None)
 
 
 def test_a_drop_is_measured_on_the_same_rows_in_the_direction_of_the_metric() -> None:

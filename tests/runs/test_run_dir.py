@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from finetune_cli.errors import ConfigError
+from finetune_cli.records.run import Fingerprints, RunRecord
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import publish_directory, replacing, require_writable, write_json
 
@@ -36,13 +37,30 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe"])
-def test_a_damaged_record_reads_as_none(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_record_reads_as_empty(tmp_path: Path, content: bytes) -> None:
     run = RunDir(tmp_path)
-    assert run.read_record() == {}
+    assert run.read_record() == RunRecord()
     run.record.write_bytes(content)
-    assert run.read_record() == {}
-    run.write_record({"status": "running"})
-    assert run.read_record() == {"status": "running"}
+    assert run.read_record() == RunRecord()
+    run.write_record(RunRecord(status="running"))
+    assert run.read_record() == RunRecord(status="running")
+
+
+def test_a_record_keeps_what_it_knows_and_passes_over_what_is_damaged(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    there = {"git_commit": None, "seed": 7, "fingerprints": {"data": "ab", "model": None}, "status": "finished"}
+    hub = {"repo_id": "me/mine", "private": True, "error": "500"}
+    document = {**there, "exit_code": 0, "resumed_from": 0, "seconds": 1.5, "hub": hub, "of_another_version": [1]}
+    write_json(run.record, document)
+    record = run.read_record()
+    assert (record.is_finished, record.seed, record.fingerprints.data, record.steps) == (True, 7, "ab", None)
+    run.write_record(record)
+    assert json.loads(run.record.read_text()) == document
+    write_json(run.record, {**document, "fingerprints": "ab", "hub": {"repo_id": 3}, "steps": "many"})
+    record = run.read_record()
+    assert (record.is_finished, record.seed, record.fingerprints, record.hub, record.steps) == (
+        (True, 7, Fingerprints(), None, None)
+    )
 
 
 def test_clearing_removes_a_run_and_nothing_of_the_users(tmp_path: Path) -> None:

@@ -1,56 +1,58 @@
 """Rules about the data: columns, classes, splits."""
 
+import os.path
 import re
 from collections.abc import Iterator
+from typing import Any
 
-from finetune_cli.config.rules.finding import Finding, Get, column_list, with_choice
+from finetune_cli.config.rules.mistake import Get, Mistake, column_list, with_choice
 from finetune_cli.tasks import KIND_SPECS, SAMPLES, TASKS
 
 SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
 
 
-def label_columns_fit_task(get: Get) -> Iterator[Finding]:
+def label_columns_fit_task(get: Get) -> Iterator[Mistake]:
     kind, columns, path = TASKS[get("task")].kind, get("data.label"), ("data", "label")
     if isinstance(columns, str):
         return
     if not KIND_SPECS[kind].several_labels:
-        yield Finding(path, f"a list of columns is for task: multilabel, and this task is {kind}. Name one column")
+        yield Mistake(path, f"a list of columns is for task: multilabel, and this task is {kind}. Name one column")
     for index, name in enumerate(columns):
         if name in columns[:index]:
-            yield Finding((*path, index), f"{name!r} is in the list twice")
+            yield Mistake((*path, index), f"{name!r} is in the list twice")
     if get("data.labels"):
         message = "the columns of data.label are the classes, in their order. Take this list out"
-        yield Finding(("data", "labels"), message)
+        yield Mistake(("data", "labels"), message)
 
 
-def class_names_are_unique(get: Get) -> Iterator[Finding]:
+def class_names_are_unique(get: Get) -> Iterator[Mistake]:
     labels = get("data.labels") or []
     for index, name in enumerate(labels):
         if name in labels[:index]:
-            yield Finding(("data", "labels", index), f"{name!r} is in the list twice. Each class has one name")
+            yield Mistake(("data", "labels", index), f"{name!r} is in the list twice. Each class has one name")
 
 
-def columns_fit_task(get: Get) -> Iterator[Finding]:
+def columns_fit_task(get: Get) -> Iterator[Mistake]:
     task, columns = TASKS[get("task")], column_list(get("data.text"))
     if task.text and len(columns) != len(task.text):
         count = "a pair: two columns" if len(task.text) == 2 else "one column"
-        yield Finding(
+        yield Mistake(
             ("data", "text"), f"found {len(columns)}, and task {task.name} takes {count}, such as {list(task.text)}"
         )
     for label in column_list(get("data.label")):
         if label in columns:
-            yield Finding(("data", "label"), f"{label} is a text column too: the model would read the answer")
+            yield Mistake(("data", "label"), f"{label} is a text column too: the model would read the answer")
     if len(columns) == 2 and columns[0] == columns[1]:
-        yield Finding(("data", "text"), "a pair takes two different columns")
+        yield Mistake(("data", "text"), "a pair takes two different columns")
 
 
-def truncation_fits_columns(get: Get) -> Iterator[Finding]:
+def truncation_fits_columns(get: Get) -> Iterator[Mistake]:
     if get("data.truncation") == "only_second" and len(column_list(get("data.text"))) == 1:
         message = "only_second needs two text columns, and data.text has one. Allowed: longest_first, error"
-        yield Finding(("data", "truncation"), message)
+        yield Mistake(("data", "truncation"), message)
 
 
-def splits_are_right(get: Get) -> Iterator[Finding]:
+def splits_are_right(get: Get) -> Iterator[Mistake]:
     splits = get("data.splits") or {}
     fractions = 0.0
     for name, value in splits.items():
@@ -58,34 +60,72 @@ def splits_are_right(get: Get) -> Iterator[Finding]:
         if not SPLIT_NAME.fullmatch(name):
             hint = ". Write validation" if name in ("valid", "val", "dev", "eval") else ""
             message = f"is not a split. Allowed: train, validation, test, and names such as test_news{hint}"
-            yield Finding(path, message, at_key=True)
-        elif isinstance(value, str):
+            yield Mistake(path, message, at_key=True)
+        elif isinstance(value, str | list | tuple):
             continue
         elif name == "train":
-            yield Finding(
+            yield Mistake(
                 path, "found a number. Allowed: a file; the fractions of the other splits are taken from train"
             )
         elif not 0 < value < 1:
-            yield Finding(path, f"{value} is out of range. Allowed: a file, or a fraction of train between 0 and 1")
+            yield Mistake(path, f"{value} is out of range. Allowed: a file, or a fraction of train between 0 and 1")
         else:
             fractions += value
     if fractions >= 1:
-        yield Finding(("data", "splits"), f"the fractions add up to {fractions:g}, which leaves nothing of train")
+        yield Mistake(("data", "splits"), f"the fractions add up to {fractions:g}, which leaves nothing of train")
 
 
-def split_seed_draws_something(get: Get) -> Iterator[Finding]:
+def columns_are_named(get: Get) -> Iterator[Mistake]:
+    """data.columns has what the other fields name."""
+    columns = get("data.columns")
+    if columns is None:
+        return
+    for index, name in enumerate(columns):
+        if name in columns[:index]:
+            yield Mistake(("data", "columns", index), f"{name!r} is in the list twice. Each column has one name")
+    label, identity = column_list(get("data.label")), get("data.id")
+    named = [("text", column_list(get("data.text"))), ("label", label), ("id", [identity] if identity else [])]
+    for key, names in named:
+        for name in names:
+            if name not in columns:
+                yield Mistake(("data", key), with_choice(f"{name!r} is not in data.columns", name, list(columns)))
+    for index, name in enumerate(get("evaluation.slices")):
+        if name not in columns:
+            problem = f"{name!r} is not in data.columns"
+            yield Mistake(("evaluation", "slices", index), with_choice(problem, name, list(columns)))
+
+
+def homes_are_known(get: Get) -> Iterator[Mistake]:
+    """A path that starts with ~ can be resolved."""
+    splits = get("data.splits") or {}
+    places = [
+        (("output_dir",), get("output_dir")),
+        (("model", "name_or_path"), get("model.name_or_path")),
+        (("data", "path"), get("data.path")),
+        *((("data", "splits", split), place) for split, value in splits.items() for place in _places(value)),
+    ]
+    for path, place in places:
+        if isinstance(place, str) and place.partition("/")[0] == "~" and os.path.expanduser(place) == place:
+            yield Mistake(path, f"{place}: HOME is not set. Write the whole path, or ./~ for a directory of that name")
+
+
+def _places(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def split_seed_has_effect(get: Get) -> Iterator[Mistake]:
     splits = get("data.splits") or {}
     if get("data.split_seed") is not None and not any(isinstance(value, float) for value in splits.values()):
-        yield Finding(("data", "split_seed"), "nothing is drawn: data.splits has no fraction. Take it out")
+        yield Mistake(("data", "split_seed"), "nothing is drawn: data.splits has no fraction. Take it out")
 
 
-def builtin_data_exists(get: Get) -> Iterator[Finding]:
+def builtin_data_exists(get: Get) -> Iterator[Mistake]:
     path = get("data.path")
     if path.startswith("package:"):
-        yield Finding(
+        yield Mistake(
             ("data", "path"), "package: names a model, not data. Allowed: Hub id, directory, file, builtin:NAME"
         )
     if path.startswith("builtin:"):
         names = sorted(f"builtin:{sample.name}" for sample in SAMPLES.glob("[!_.]*") if sample.is_dir())
         if path not in names:
-            yield Finding(("data", "path"), with_choice(f"{path!r} is not a sample", path, names))
+            yield Mistake(("data", "path"), with_choice(f"{path!r} is not a sample", path, names))

@@ -3,57 +3,57 @@
 from collections.abc import Iterator
 
 from finetune_cli.config.gate import read_gate
-from finetune_cli.config.rules.finding import Finding, Get, column_list, with_choice
+from finetune_cli.config.rules.mistake import Get, Mistake, column_list, with_choice
 from finetune_cli.tasks import EVALUATE_PREFIX, TASKS, metric_problem, metrics_for
 
 
-def metrics_fit_task(get: Get) -> Iterator[Finding]:
+def metrics_fit_task(get: Get) -> Iterator[Mistake]:
     kind, names = TASKS[get("task")].kind, get("evaluation.metrics")
     labels = get("data.labels")
     num_classes = len(labels) if labels else None
     for index, name in enumerate(names):
         problem = metric_problem(name, kind, num_classes)
         if problem:
-            yield Finding(("evaluation", "metrics", index), with_choice(problem, name, metrics_for(kind, num_classes)))
+            yield Mistake(("evaluation", "metrics", index), with_choice(problem, name, metrics_for(kind, num_classes)))
         elif name in names[:index]:
-            yield Finding(("evaluation", "metrics", index), f"{name} is in the list twice")
+            yield Mistake(("evaluation", "metrics", index), f"{name} is in the list twice")
 
 
-def best_metric_is_computed(get: Get) -> Iterator[Finding]:
+def best_metric_is_computed(get: Get) -> Iterator[Mistake]:
     names, best = get("evaluation.metrics"), get("evaluation.metric_for_best")
     if best is None:
         return
     if best.startswith(EVALUATE_PREFIX):
         message = "whether more is better is not known of this one. Allowed: a metric of the package, or loss"
-        yield Finding(("evaluation", "metric_for_best"), message)
+        yield Mistake(("evaluation", "metric_for_best"), message)
     elif best not in (*names, "loss"):
         problem = f"{best!r} is not among evaluation.metrics"
-        yield Finding(("evaluation", "metric_for_best"), with_choice(problem, best, [*names, "loss"]))
+        yield Mistake(("evaluation", "metric_for_best"), with_choice(problem, best, [*names, "loss"]))
 
 
-def gates_are_right(get: Get) -> Iterator[Finding]:
+def gates_are_right(get: Get) -> Iterator[Mistake]:
     names, samples, seeds = get("evaluation.metrics"), get("evaluation.bootstrap.samples"), get("training.seeds")
     for index, text in enumerate(get("evaluation.gates")):
         path = ("evaluation", "gates", index)
         try:
             gate = read_gate(text)
         except ValueError as err:
-            yield Finding(path, f"{text!r}: {str(err).rstrip('.')}")
+            yield Mistake(path, f"{text!r}: {str(err).rstrip('.')}")
             continue
         if gate.metric == "loss" and gate.end:
-            yield Finding(path, f"{text!r}: loss has no interval. Use a metric, such as log_loss, or loss itself")
+            yield Mistake(path, f"{text!r}: loss has no interval. Use a metric, such as log_loss, or loss itself")
         elif not gate.is_computed(names):
             problem = f"{text!r}: {gate.metric!r} is not among evaluation.metrics"
-            yield Finding(path, with_choice(problem, gate.metric, [*names, "loss"]))
+            yield Mistake(path, with_choice(problem, gate.metric, [*names, "loss"]))
         elif gate.needs_interval and not samples and not seeds:
-            yield Finding(path, f"{text!r}: there is no interval, because evaluation.bootstrap.samples is 0")
+            yield Mistake(path, f"{text!r}: there is no interval, because evaluation.bootstrap.samples is 0")
 
 
-def slices_are_columns_to_group_by(get: Get) -> Iterator[Finding]:
+def slices_are_columns_with_groups(get: Get) -> Iterator[Mistake]:
     names, texts = get("evaluation.slices"), column_list(get("data.text"))
     for index, name in enumerate(names):
         if name in texts:
             message = f"{name} is a text column, so that each row would be a group. Name a column with few values"
-            yield Finding(("evaluation", "slices", index), message)
+            yield Mistake(("evaluation", "slices", index), message)
         elif name in names[:index]:
-            yield Finding(("evaluation", "slices", index), f"{name} is in the list twice")
+            yield Mistake(("evaluation", "slices", index), f"{name} is in the list twice")

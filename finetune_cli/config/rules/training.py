@@ -2,41 +2,41 @@
 
 from collections.abc import Iterator
 
-from finetune_cli.config.rules.finding import Finding, Get
+from finetune_cli.config.rules.mistake import Get, Mistake
 from finetune_cli.config.trainer_args import PASSED, argument_problem
 from finetune_cli.tasks import KIND_SPECS, TASKS
 
 
-def micro_batch_fits(get: Get) -> Iterator[Finding]:
+def micro_batch_fits(get: Get) -> Iterator[Mistake]:
     micro, batch = get("training.micro_batch_size"), get("training.batch_size")
     if micro != "auto" and micro > batch:
         message = f"{micro} is more than training.batch_size ({batch}). Allowed: auto, or at most the batch size"
-        yield Finding(("training", "micro_batch_size"), message)
+        yield Mistake(("training", "micro_batch_size"), message)
 
 
-def packing_can_act(get: Get) -> Iterator[Finding]:
+def packing_has_effect(get: Get) -> Iterator[Mistake]:
     if not get("training.packing"):
         return
     if get("training.compile"):
         message = "does not go with training.compile: packed rows have ever new shapes. Keep one of the two"
-        yield Finding(("training", "packing"), message)
+        yield Mistake(("training", "packing"), message)
     if get("data.padding") == "max_length":
         message = "takes out the padding that data.padding: max_length asks for. Keep one of the two"
-        yield Finding(("training", "packing"), message)
+        yield Mistake(("training", "packing"), message)
 
 
-def warmup_is_used(get: Get) -> Iterator[Finding]:
+def warmup_is_used(get: Get) -> Iterator[Mistake]:
     warmup, scheduler = get("training.warmup_steps"), get("training.lr_scheduler")
     if warmup and scheduler == "constant":
         message = "the constant schedule has no warm-up. Use training.lr_scheduler: constant_with_warmup, or 0"
-        yield Finding(("training", "warmup_steps"), message)
+        yield Mistake(("training", "warmup_steps"), message)
     max_steps = get("training.max_steps")
     if max_steps is not None and warmup >= max_steps:
         message = f"{warmup} is not below training.max_steps ({max_steps}), so the learning rate never gets there"
-        yield Finding(("training", "warmup_steps"), message)
+        yield Mistake(("training", "warmup_steps"), message)
 
 
-def early_stopping_can_act(get: Get) -> Iterator[Finding]:
+def early_stopping_has_effect(get: Get) -> Iterator[Mistake]:
     stopping, every, max_steps = get("training.early_stopping"), get("evaluation.every"), get("training.max_steps")
     if stopping is None:
         return
@@ -44,41 +44,41 @@ def early_stopping_can_act(get: Get) -> Iterator[Finding]:
         message = (
             "needs a metric that can get worse, and evaluation.metric_for_best is null. Name one, or leave this out"
         )
-        yield Finding(("training", "early_stopping"), message)
+        yield Mistake(("training", "early_stopping"), message)
     one_epoch = every == "epoch" and max_steps is None and get("training.num_epochs") <= 1
     one_round = every != "epoch" and max_steps is not None and every >= max_steps
     if one_epoch or one_round:
         message = (
             "needs evaluations to compare, and this run has one, at its end. Set evaluation.every to fewer updates"
         )
-        yield Finding(("training", "early_stopping"), message)
+        yield Mistake(("training", "early_stopping"), message)
 
 
-def trainer_args_are_honoured(get: Get) -> Iterator[Finding]:
+def trainer_args_have_effect(get: Get) -> Iterator[Mistake]:
     arguments, loop = get("training.trainer_args"), get("training.loop")
     if arguments and loop == "accelerate":
         message = "only training.loop: trainer can honour these. Take them out, or use that loop"
-        yield Finding(("training", "trainer_args"), message)
+        yield Mistake(("training", "trainer_args"), message)
 
 
-def trainer_args_are_right(get: Get) -> Iterator[Finding]:
+def trainer_args_are_right(get: Get) -> Iterator[Mistake]:
     for name, value in get("training.trainer_args").items():
         message = argument_problem(name, value)
         if message:
-            yield Finding(("training", "trainer_args", name), message, at_key=name not in PASSED)
+            yield Mistake(("training", "trainer_args", name), message, at_key=name not in PASSED)
 
 
-def loss_fits_task(get: Get) -> Iterator[Finding]:
+def loss_fits_task(get: Get) -> Iterator[Mistake]:
     if KIND_SPECS[TASKS[get("task")].kind].has_classes:
         if get("training.focal_gamma") and get("training.label_smoothing"):
             message = "does not go with training.focal_gamma, which is about one true class. Keep one of the two"
-            yield Finding(("training", "label_smoothing"), message)
+            yield Mistake(("training", "label_smoothing"), message)
         return
     for key in ("label_smoothing", "class_weights", "focal_gamma"):
         if get(f"training.{key}"):
-            yield Finding(("training", key), "a regression has no classes. Take it out")
+            yield Mistake(("training", key), "a regression has no classes. Take it out")
     if get("data.labels"):
-        yield Finding(("data", "labels"), "a regression has no classes. Take it out")
+        yield Mistake(("data", "labels"), "a regression has no classes. Take it out")
 
 
 def _named_classes(get: Get) -> list[str] | None:
@@ -87,25 +87,25 @@ def _named_classes(get: Get) -> list[str] | None:
     return get("data.labels") or (None if isinstance(columns, str) else list(columns))
 
 
-def class_weights_name_classes(get: Get) -> Iterator[Finding]:
+def class_weights_name_classes(get: Get) -> Iterator[Mistake]:
     weights, labels = get("training.class_weights"), _named_classes(get)
     if isinstance(weights, dict) and labels:
         for name in weights:
             if name not in labels:
-                yield Finding(
+                yield Mistake(
                     ("training", "class_weights", name), f"is not a class. Allowed: {', '.join(labels)}", at_key=True
                 )
 
 
-def seeds_differ(get: Get) -> Iterator[Finding]:
+def seeds_differ(get: Get) -> Iterator[Mistake]:
     seeds = get("training.seeds") or []
     for index, seed in enumerate(seeds):
         if seed in seeds[:index]:
-            yield Finding(("training", "seeds", index), f"{seed} is in the list twice: it would be the same run again")
+            yield Mistake(("training", "seeds", index), f"{seed} is in the list twice: it would be the same run again")
 
 
-def trackers_differ(get: Get) -> Iterator[Finding]:
+def trackers_differ(get: Get) -> Iterator[Mistake]:
     names = get("tracking")
     for index, name in enumerate(names):
         if name in names[:index]:
-            yield Finding(("tracking", index), f"{name} is in the list twice")
+            yield Mistake(("tracking", index), f"{name} is in the list twice")

@@ -8,86 +8,86 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from finetune_cli.display.terminal import Output
+    from finetune_cli.records.preparation import Finding, PrepareReport, SplitReport
 
 HISTOGRAM_WIDTH = 40
 SHOWN_LABEL_COUNTS = 5
 
 
 def prepare_result(
-    out: Output, directory: Path, label_names: Sequence[str] | None, report: Mapping[str, Any], examples: Sequence[Any]
+    out: Output, directory: Path, label_names: Sequence[str] | None, report: PrepareReport, examples: Sequence[Any]
 ) -> None:
-    """Rows, labels and lengths of every split, and where the tokenised data lie. examples: ShownExample records."""
+    """Rows, labels and lengths of every split, and where the tokenised data are. examples: ShownExample records."""
     if out.as_json:
         import dataclasses
 
         shown = {"examples": [dataclasses.asdict(example) for example in examples]} if examples else {}
-        out.json({"directory": str(directory), "label_names": label_names, **report, **shown})
+        out.json({"directory": str(directory), "label_names": label_names, **report.to_json(), **shown})
         return
-    splits: Mapping[str, Any] = report["splits"]
+    splits = report.splits
     out.table(
         ["split", "rows", "median tokens", "95 %", "longest", "truncated", "empty"],
         [_length_row(name, split) for name, split in splits.items()],
     )
     out.line()
     for name, split in splits.items():
-        total = split["rows"] if "labels_per_row" in split else sum((split["labels"] or {}).values())
-        out.line(f"labels of {name}: {_label_counts(split['labels'], max(total, 1))}")
-        if "labels_per_row" in split:
-            sizes = ", ".join(f"{size} in {count}" for size, count in split["labels_per_row"].items())
-            out.line(f"labels of a row in {name}: {sizes} of {split['rows']} rows")
+        total = split.rows if split.labels_per_row else sum((split.labels or {}).values())
+        out.line(f"labels of {name}: {_label_counts(split.labels, max(total, 1))}")
+        if split.unlabelled:
+            out.line(f"left out of {name}: {split.unlabelled} rows without a label")
+        if split.labels_per_row:
+            sizes = ", ".join(f"{size} in {count}" for size, count in split.labels_per_row.items())
+            out.line(f"labels of a row in {name}: {sizes} of {split.rows} rows")
     if baseline := _majority_baseline(splits):
         out.line(baseline)
     out.line()
-    out.heading(f"Tokens of a row in train (limit {report['max_length']})")
-    for line in histogram_lines(splits["train"]["histogram"]):
+    out.heading(f"Tokens of a row in train (limit {report.max_length})")
+    for line in histogram_lines(splits["train"].histogram):
         out.line(f"  {line}")
     out.line()
-    _findings(out, report["findings"])
+    _findings(out, report.findings)
     out.line()
-    padding = report["padding"]
-    out.line(
-        f"Padding in batches of {padding['batch_size']}: {padding['random']:.1%} in random order, "
-        f"{padding['length']:.1%} with rows of similar length together."
-    )
-    done = "Tokenised before, used again" if report["reused"] else f"Tokenised in {report['seconds']:.1f} s"
-    out.line(f"{done}: {directory}")
+    if padding := report.padding:
+        out.line(
+            f"Padding in batches of {padding.batch_size}: {padding.random:.1%} in random order, "
+            f"{padding.length:.1%} with rows of similar length together."
+        )
+    origin = "Tokenised before, used again" if report.reused else f"Tokenised in {report.seconds:.1f} s"
+    out.line(f"{origin}: {directory}")
     for example in examples:
-        several = isinstance(example.label, list)
-        named = ", ".join(example.label) or "none" if several else example.label
-        label = "" if named is None else f", label{'s' if several else ''} {named}"
+        label = "" if example.label is None else f", label {example.label}"
+        if isinstance(example.label, list):
+            label = f", labels {', '.join(example.label)}" if example.label else ", no label"
         out.line()
         out.heading(f"{example.split}, id {example.id}{label}, {len(example.tokens)} tokens")
         out.line(f"  {example.text}")
 
 
-def _majority_baseline(splits: Mapping[str, Any]) -> str | None:
-    """What the commonest class of train would reach on validation; None without classes, or with several a row."""
-    train, validation = (splits.get(name, {}).get("labels") for name in ("train", "validation"))
-    if not train or not validation or "labels_per_row" in splits["train"]:
+def _majority_baseline(splits: Mapping[str, SplitReport]) -> str | None:
+    """The accuracy of the largest class of train on validation; None without classes, or with several labels a row."""
+    train, validation = (splits[name].labels if name in splits else None for name in ("train", "validation"))
+    if not train or not validation or splits["train"].labels_per_row:
         return None
-    commonest = max(train, key=train.__getitem__)
-    share = validation[commonest] / sum(validation.values())
-    return f"always answering {commonest}: accuracy {share:.3f} on validation"
+    largest = max(train, key=train.__getitem__)
+    share = validation[largest] / sum(validation.values())
+    return f"always answering {largest}: accuracy {share:.3f} on validation"
 
 
-def _findings(out: Output, findings: Sequence[Mapping[str, Any]]) -> None:
-    """What the data checks found, at length."""
+def _findings(out: Output, findings: Sequence[Finding]) -> None:
+    """The findings of the data checks, each with its rows and what to do."""
     if not findings:
         out.line("Data checks: nothing found.")
         return
-    from finetune_cli.data.checks.findings import Finding
-
     out.heading(f"Data checks: {len(findings)} {'warning' if len(findings) == 1 else 'warnings'}")
-    for entry in findings:
-        finding = Finding(**{key: value for key, value in entry.items() if key != "level"})
+    for finding in findings:
         for line in finding.paragraph:
             out.line(f"  {line}")
 
 
-def _length_row(name: str, split: Mapping[str, Any]) -> list[str]:
-    lengths = split["lengths"]
-    truncated = f"{split['truncated']} ({split['truncated_share']:.1%})" if split["truncated"] else "0"
-    numbers = [split["rows"], lengths["median"], lengths["q95"], lengths["max"], truncated, split["empty_texts"]]
+def _length_row(name: str, split: SplitReport) -> list[str]:
+    lengths = split.lengths
+    truncated = f"{split.truncated} ({split.truncated_share:.1%})" if split.truncated else "0"
+    numbers = [split.rows, lengths["median"], lengths["q95"], lengths["max"], truncated, split.empty_texts]
     return [name, *map(str, numbers)]
 
 

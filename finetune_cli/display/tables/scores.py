@@ -1,4 +1,4 @@
-"""The scores of one split and the gates on them, as more than one command prints them."""
+"""The scores of one split and its gates, as several commands print them."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ def collapsed_line(name: str) -> str:
 
 
 def gate_lines(out: Output, gates: Sequence[GateOutcome]) -> None:
-    """A line for each gate, passed or not."""
+    """A line for each gate: passed or failed, and why."""
     for gate in gates:
         out.line(f"gate {gate.gate}: {'passed' if gate.passed else 'FAILED'}, {gate.finding}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
-    """The closing table of a run: scores, where things lie, what to type next."""
+    """The result of a run: its scores, its files, and what to type next."""
     if out.as_json:
         out.json(report.to_json())
         return

@@ -13,13 +13,14 @@ from finetune_cli.config.fields import ChecksConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.data.checks import repeats as check_repeats
 from finetune_cli.data.checks import spilled
-from finetune_cli.data.checks.findings import excerpt, row_list
+from finetune_cli.data.checks.findings import excerpt
 from finetune_cli.data.checks.labels import joined_finding
 from finetune_cli.data.checks.repeats import TextHashes, fold
 from finetune_cli.data.checks.spilled import SpilledArray
 from finetune_cli.data.checks.split import SplitChecks
 from finetune_cli.data.checks.texts import MARKUP, WRONG_ENCODING
 from finetune_cli.errors import ConfigError, DataError
+from finetune_cli.records.preparation import row_list
 from finetune_cli.runs.rows import prepare_file
 from finetune_cli.runs.target import Target
 
@@ -46,7 +47,7 @@ def check(tmp_path, tiny_bert):
             f"task: {task}\nmodel: {{name_or_path: {tiny_bert}}}\ndata: {{path: {folder}, text: {pair}}}\n",
             encoding="utf-8",
         )
-        return prepare(load_config(tmp_path / "c.yaml", overrides)).report["findings"]
+        return prepare(load_config(tmp_path / "c.yaml", overrides)).report.to_json()["findings"]
 
     return run
 
@@ -63,7 +64,7 @@ def test_the_shipped_samples_raise_none(tmp_path, write_config):
     for task, name in (("sst2", "sst2-mini"), ("mrpc", "mrpc-mini")):
         data = {"path": f"builtin:{name}", "checks": {"truncated": "ignore"}}  # the tiny model has 64 positions
         config = load_config(write_config(tmp_path, task=task, data=data))
-        assert [finding["problem"] for finding in prepare(config).report["findings"]] == []
+        assert [finding.problem for finding in prepare(config).report.findings] == []
 
 
 NAMED = "data.labels=[neg, odd, pos]"
@@ -216,7 +217,7 @@ def test_a_file_to_score_is_checked_as_well(tmp_path, tiny_bert, caplog):
     path.write_text("".join(json.dumps(row) + "\n" for row in [*CLEAN, CLEAN[0]]), encoding="utf-8")
     with caplog.at_level(logging.WARNING, "finetune_cli"):
         report = prepare_file(path, Target(tiny_bert), ("neg", "pos"), "classification").report
-    assert [one["check"] for one in report["findings"]] == ["duplicates"]
+    assert [one.check for one in report.findings] == ["duplicates"]
     assert "new.jsonl: 1 of 61 rows repeats" in caplog.text
 
 
@@ -299,10 +300,11 @@ def test_repeats_are_those_that_a_dictionary_finds(tmp_path):
     for place, (word, label) in enumerate(zip(words, labels.tolist(), strict=True)):
         if (word, label) in last:
             same.append((place, last[word, label]))
-        if word in first and labels[first[word]] != label:
-            contrary.append((place, first[word]))
+        others = [row for (other, its_label), row in first.items() if other == word and its_label != label]
+        if others:
+            contrary.append((place, min(others)))
         last[word, label] = place
-        first.setdefault(word, place)
+        first.setdefault((word, label), place)
     assert list(zip(repeats.same.tolist(), repeats.same_as.tolist(), strict=True)) == same
     assert list(zip(repeats.contrary.tolist(), repeats.contrary_to.tolist(), strict=True)) == contrary
 
@@ -358,8 +360,8 @@ def test_real_data_raise_what_is_true_of_them(task, glue_dir, tmp_path, write_co
     config = load_config(write_config(tmp_path, task=task, data=data))
     prepared = prepare(config, quiet=True)
     found = {
-        (one["check"], one["split"], one["problem"].partition("the text of a row in ")[2].split(" ")[0]): one["count"]
-        for one in prepared.report["findings"]
+        (one.check, one.split, one.problem.partition("the text of a row in ")[2].split(" ")[0]): one.count
+        for one in prepared.report.findings
     }
     expected = {key: count for key, count in REAL[task].items() if key[1] in prepared.splits}
     assert found == expected

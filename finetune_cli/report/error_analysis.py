@@ -6,7 +6,8 @@ Dimensions: N rows, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.row_metrics import ECE_BINS
-from finetune_cli.report.answers import Answers
+from finetune_cli.runs.answers import Answers
 
 RESIDUAL_BINS = 25
 SCATTER_POINTS = 600
@@ -104,7 +105,7 @@ def worst_errors(answers: Answers, limit: int) -> list[tuple[int, float]]:
 
     How wrong: the probability of the wrong answer (of several, the highest), or the absolute difference.
     """
-    wrongness = answers.task.wrongness(answers.labels, answers.predictions, answers.scores())
+    wrongness = answers.task.wrongness(answers.labels, answers.predictions, answers.scores(of_probabilities=True))
     order = np.argsort(-wrongness, kind="stable")[:limit]
     return [(int(row), float(wrongness[row])) for row in order if wrongness[row] > 0]
 
@@ -138,19 +139,18 @@ def label_suspects(answers: Answers) -> Suspects:
 
 
 def confused_pairs(
-    confusion: Sequence[Sequence[int]], classes: Sequence[str], limit: int
+    cells: Iterable[tuple[int, int, int]], classes: Sequence[str], limit: int
 ) -> list[tuple[str, str, int, float]]:
-    """(label, prediction, rows, share of the label's rows) of the most frequent confusions."""
-    matrix = np.array(confusion)
-    totals = matrix.sum(axis=1)
-    np.fill_diagonal(matrix, 0)
-    order = np.argsort(-matrix, axis=None, kind="stable")[:limit]
-    cells = [divmod(int(cell), len(classes)) for cell in order]
-    return [
-        (classes[label], classes[said], int(matrix[label, said]), float(matrix[label, said] / totals[label]))
-        for label, said in cells
-        if matrix[label, said]
-    ]
+    """(label, prediction, rows, share of the label's rows) of the most frequent confusions.
+
+    cells: (label, prediction, rows) of the confusion matrix, by class numbers, those without rows left out.
+    """
+    cells = list(cells)
+    totals: Counter[int] = Counter()
+    for label, _, count in cells:
+        totals[label] += count
+    mistakes = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: -cell[2])
+    return [(classes[label], classes[said], count, count / totals[label]) for label, said, count in mistakes[:limit]]
 
 
 def residuals(answers: Answers) -> Residuals:

@@ -1,4 +1,4 @@
-"""The second thread of predict: order, errors in their place, and an end whatever happens."""
+"""The second thread of prepare and predict: order, errors in their place, and an end whatever happens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from finetune_cli.errors import DataError
-from finetune_cli.predictions.read_ahead import InterruptibleInput, read_ahead
+from finetune_cli.system.read_ahead import InterruptibleInput, read_ahead
 
 
 def reading_threads() -> list[threading.Thread]:

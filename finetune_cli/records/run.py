@@ -1,0 +1,110 @@
+"""run.json: what a run was started with, how it went and how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Status = Literal["running", "finished", "stopped", "failed"]
+WRITTEN_AS_NULL = ("git_commit", "exit_code")  # the other entries are left out where they are not known
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Of the prepared rows, and of the pretrained model; no model for one that is new, or in a run of several seeds."""
+
+    data: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class HubUpload:
+    """Where the model was uploaded to, with the address of the commit, or why that failed."""
+
+    repo_id: str
+    private: bool
+    commit_url: str | None = None
+    error: str | None = None
+
+
+@dataclass
+class RunRecord:
+    """The entries of run.json, in its order. None: not known, as in a file of an older version or a damaged one.
+
+    status is None, too, where there is no file. seed, or seeds: of one run, or of several. resumed_from: the update it
+    went on from, 0 for a fresh start. skipped_updates: those that were not finite and left the weights as they were.
+    training_seconds: in training, over all resumes; seconds: of the last process. rows_per_second: over the whole run,
+    resumes and scoring included. further: entries of another version, kept.
+    """
+
+    command: str | None = None
+    started: str | None = None
+    versions: dict[str, str | None] | None = None
+    platform: str | None = None
+    git_commit: str | None = None
+    seed: int | None = None
+    seeds: list[int] | None = None
+    processes: int | None = None
+    devices: list[str] | None = None
+    fingerprints: Fingerprints = Fingerprints()
+    status: Status | None = None
+    exit_code: int | None = None
+    precision: str | None = None
+    micro_batch_size: int | None = None
+    steps: int | None = None
+    best_step: int | None = None
+    resumed_from: int | None = None
+    skipped_updates: int | None = None
+    training_seconds: float | None = None
+    rows_per_second: float | None = None
+    torch_threads: int | None = None
+    error: str | None = None
+    seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    hub: HubUpload | None = None
+    further: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status == "finished"
+
+    def to_json(self) -> dict[str, Any]:
+        entries = dataclasses.asdict(self)
+        further = entries.pop("further")
+        if self.fingerprints == Fingerprints():
+            del entries["fingerprints"]
+        if self.hub:
+            entries["hub"] = _without_unknown(entries["hub"])
+        return {**_without_unknown(entries, keep=WRITTEN_AS_NULL), **further}
+
+    @classmethod
+    def from_json(cls, value: Any) -> RunRecord:
+        """The record; an entry of another type than it has here is as good as not there."""
+        from pydantic import ValidationError
+
+        entries = value if isinstance(value, dict) else {}
+        names = {entry.name for entry in dataclasses.fields(cls)} - {"further"}
+        known = {name: entry for name, entry in entries.items() if name in names}
+        try:
+            record = _reader().validate_python(known)
+        except ValidationError as err:
+            wrong = {error["loc"][0] for error in err.errors()}
+            record = _reader().validate_python({name: entry for name, entry in known.items() if name not in wrong})
+        record.further = {name: entry for name, entry in entries.items() if name not in names}
+        return record
+
+
+def _without_unknown(entries: dict[str, Any], *, keep: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {name: value for name, value in entries.items() if value is not None or name in keep}
+
+
+@cache
+def _reader() -> TypeAdapter[RunRecord]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunRecord)
