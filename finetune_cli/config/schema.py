@@ -119,7 +119,7 @@ def _names(properties: dict[str, Any]) -> None:
     others = {"type": "string", "pattern": f"^{EVALUATE_PREFIX}.+"}
     evaluation = properties["evaluation"]["properties"]
     evaluation["metrics"]["items"] = {"anyOf": [metrics, others]}
-    evaluation["metric_for_best"] |= metrics
+    evaluation["metric_for_best"] |= {"enum": [*METRICS, None]}
     splits = next(one for one in properties["data"]["properties"]["splits"]["anyOf"] if one.get("type") == "object")
     splits["propertyNames"] = {"pattern": SPLIT_NAMES}
     passed = properties["training"]["properties"]["trainer_args"]
