@@ -245,7 +245,9 @@ def _score_best(context: RunContext, fitted: Fit) -> list[EvalReport]:
     run, config, prepared = context.run, context.config, context.prepared
     write_candidates(context, fitted.kept, fitted.progress.best_step)
     model = building.load_trained(run.model, fitted.device, trust_remote_code=config.model.trust_remote_code)
-    reports = [score_prepared(model, prepared, config, split, run=run) for split in scored_splits(prepared)]
+    reports = [
+        score_prepared(model, prepared, config, split, run=run, fit_baseline=True) for split in scored_splits(prepared)
+    ]
     with replacing(run.model / "README.md") as file:
         file.write(model_card(config, prepared.label_names, reports))
     for report in reports:

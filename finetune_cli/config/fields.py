@@ -300,6 +300,9 @@ class EvaluationConfig(Section):
         description="The metric that picks the best model, or loss; null: the last model is kept, whatever its score."
     )
     bootstrap: BootstrapConfig = Field(BootstrapConfig(), description="Confidence intervals of the scores.")
+    baseline: Annotated[Literal["auto", False], Allowed("auto or false")] = Field(
+        "auto", description="Score TF-IDF with logistic regression beside the model, fitted on the same rows; or not."
+    )
     slices: TextList = Field((), description="Columns of the data: the report scores each of their values apart.")
     gates: TextList = Field(
         (), description="What train and evaluate must reach, or exit with 4, such as 'f1>=0.88' or 'f1.low>=0.85'."

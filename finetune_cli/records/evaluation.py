@@ -160,7 +160,55 @@ class Answered:
     metrics: dict[str, MetricValue]
 
 
-_LEFT_OUT = ("decision", "choice", "answered", "gates", "confusion_cells")  # of the file, where there are none
+# Of the file, where there are none.
+_LEFT_OUT = ("decision", "choice", "text_baseline", "answered", "gates", "confusion_cells")
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much higher the model's score is than the baseline's on the same rows, with its interval; p is two-sided.
+
+    method: "mcnemar" | "bootstrap".
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    method: str
+
+    def __str__(self) -> str:
+        p_value = f"{self.p_value:.3f}"
+        shown = f"p {p_value}" if p_value != "0.000" else "p < 0.001"
+        return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}] {shown}"
+
+
+@dataclass(frozen=True)
+class TextBaseline:
+    """TF-IDF with logistic regression (of numbers, ridge regression), fitted on `rows` rows of train.
+
+    metrics: its scores. differences: the model's less its, for each metric that is defined for both.
+    """
+
+    rows: int
+    metrics: dict[str, MetricValue]
+    differences: dict[str, PairedDifference]
+
+    def to_json(self) -> dict[str, Any]:
+        fields = dataclasses.asdict(self)
+        for metric in fields["metrics"].values():
+            metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
+        return fields
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TextBaseline:
+        undefined = {"value": math.nan}
+        metrics = {
+            name: MetricValue(**(metric | undefined if metric["value"] is None else metric))
+            for name, metric in value["metrics"].items()
+        }
+        differences = {name: PairedDifference(**one) for name, one in value["differences"].items()}
+        return cls(value["rows"], metrics, differences)
 
 
 @dataclass(frozen=True)
@@ -175,6 +223,7 @@ class EvalReport:
     decision: what the decision rule changes, where the model has one; all the other scores are those with it.
     choice: whether the model was chosen on these rows; None where that is not known. corrected: by metric, the scores
     without what that choice added to them; in metrics.json they stand in `metrics`, beside the scores.
+    text_baseline: a simple model of the words, fitted on the same rows as this one; None where there is none.
     answered, gates: those asked for; metrics.json is about the scores alone and has neither.
     """
 
@@ -190,6 +239,7 @@ class EvalReport:
     decision: DecisionEffect | None = None
     choice: Choice | None = None
     corrected: dict[str, Corrected] = field(default_factory=dict)
+    text_baseline: TextBaseline | None = None
     answered: Answered | None = None
     gates: list[GateOutcome] = field(default_factory=list)
 
@@ -221,6 +271,8 @@ class EvalReport:
             metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
         if self.decision:
             fields["decision"] = self.decision.to_json()
+        if self.text_baseline:
+            fields["text_baseline"] = self.text_baseline.to_json()
         return {key: value for key, value in fields.items() if value or key not in _LEFT_OUT}
 
     @classmethod
@@ -238,5 +290,6 @@ class EvalReport:
         per_class = [ClassScore(**score) for score in value["per_class"]]
         cells = [(truth, given, count) for truth, given, count in value.get("confusion_cells", ())]
         decision = DecisionEffect.from_json(value["decision"]) if value.get("decision") else None
+        words = TextBaseline.from_json(value["text_baseline"]) if value.get("text_baseline") else None
         read = {"metrics": metrics, "per_class": per_class, "confusion_cells": cells, "decision": decision}
-        return cls(**{**value, **read, "choice": choice, "corrected": corrected})
+        return cls(**{**value, **read, "choice": choice, "corrected": corrected, "text_baseline": words})

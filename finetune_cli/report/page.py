@@ -91,12 +91,13 @@ class ShownRow:
 
 @dataclass(frozen=True)
 class EvaluationPage:
-    """All that the templates show. facts: (name, value) about the run. best: the evaluation whose model was kept."""
+    """All that the templates show. facts: (name, value) about the run. best: the evaluation whose model was kept, by
+    `metric_for_best`; None stands for the last one."""
 
     title: str
     report: EvalReport
     answers: Answers
-    metric_for_best: str
+    metric_for_best: str | None
     level: float
     facts: list[tuple[str, str]]
     curves: Curves | None
@@ -165,7 +166,7 @@ def build_page(
     *,
     curves: Curves | None,
     lengths: Lengths | None,
-    metric_for_best: str,
+    metric_for_best: str | None,
     slice_score: SliceScore,
     facts: Iterable[tuple[str, str]],
 ) -> EvaluationPage:

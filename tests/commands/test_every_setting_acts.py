@@ -288,6 +288,7 @@ ELSEWHERE = {
     "training.on_nonfinite": ONE_BY_ONE,
     "training.seeds": "tests/commands/test_seeds.py",
     "evaluation.metric_for_best": ONE_BY_ONE,
+    "evaluation.baseline": "tests/commands/test_choice.py",
     "evaluation.slices": "tests/commands/test_report.py",
     "evaluation.gates": "tests/runs/test_gates.py",
     "checkpointing.keep": ONE_BY_ONE,
