@@ -1,4 +1,4 @@
-"""`--num-processes`: the command line run again in a group of processes."""
+"""`--num-processes`: run this command line again in several processes that work together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from finetune_cli.errors import ConfigError, ExitCode, error_of
+from finetune_cli.system.devices import require_a_device_for_each
 from finetune_cli.system.launching import launched_processes
 
 if TYPE_CHECKING:
@@ -17,12 +18,10 @@ if TYPE_CHECKING:
 def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) -> int:
     """Prepare the data once here, then run this command line in `num_processes` processes.
 
-    A run directory that another run holds is refused here, before there are processes that would have to be ended.
+    When another run uses the run directory, the error comes here, before any process is started.
     """
-    if launched_processes() > 1:
-        raise ConfigError(
-            "--num-processes starts processes of its own: leave it out under accelerate launch and torchrun."
-        )
+    _refuse_under_a_launcher()
+    require_a_device_for_each(num_processes)
     from finetune_cli.runs.rows import prepare_rows
     from finetune_cli.runs.run_dir import RunDir
     from finetune_cli.runs.session import locked, note_failed_launch
@@ -30,7 +29,8 @@ def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) ->
 
     run = RunDir(config.output_dir)
     with locked(run):
-        prepare_rows(config, offline=offline, quiet=True)  # each process finds it again, and the main one says so
+        # Each process finds these rows; the main one reports them.
+        prepare_rows(config, offline=offline, quiet=True)
     code = launch(without_option(sys.argv[1:], "--num-processes"), num_processes)
     if code != ExitCode.DONE:
         note_failed_launch(run, code)
@@ -38,11 +38,9 @@ def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) ->
 
 
 def train_seeds_on_several(config: RunConfig, num_processes: int, *, overwrite: bool, offline: bool) -> SeedsReport:
-    """Each of `training.seeds` in a group of processes of its own, so that one that fails leaves the others alone."""
-    if launched_processes() > 1:
-        raise ConfigError(
-            "--num-processes starts processes of its own: leave it out under accelerate launch and torchrun."
-        )
+    """Train each of `training.seeds` in new processes, so that the failure of one seed does not stop the others."""
+    _refuse_under_a_launcher()
+    require_a_device_for_each(num_processes)
     import subprocess
 
     from finetune_cli.commands.seeds import seed_config, train_seeds
@@ -56,10 +54,10 @@ def train_seeds_on_several(config: RunConfig, num_processes: int, *, overwrite: 
     for option in ("--num-processes", "--seeds", "--output-dir"):
         arguments = without_option(arguments, option)
 
-    def train_one(one: RunConfig) -> TrainReport:
-        run = RunDir(one.output_dir)
+    def train_one(config_of_seed: RunConfig) -> TrainReport:
+        run = RunDir(config_of_seed.output_dir)
         finished = run.read_record().is_finished
-        changes = [f"--set={key}={json.dumps(value)}" for key, _, value in config_diff(config, one)]
+        changes = [f"--set={key}={json.dumps(value)}" for key, _, value in config_diff(config, config_of_seed)]
         code = launch(
             [argument for argument in arguments if argument != "--overwrite"] + changes,
             num_processes,
@@ -74,13 +72,20 @@ def train_seeds_on_several(config: RunConfig, num_processes: int, *, overwrite: 
     return train_seeds(config, train_one, overwrite=overwrite)
 
 
+def _refuse_under_a_launcher() -> None:
+    if launched_processes() > 1:
+        raise ConfigError(
+            "--num-processes starts processes of its own: leave it out under accelerate launch and torchrun."
+        )
+
+
 def without_option(arguments: list[str], option: str) -> list[str]:
     """The arguments without `OPTION VALUE` and `OPTION=VALUE`."""
     kept: list[str] = []
-    waiting = iter(arguments)
-    for argument in waiting:
+    remaining = iter(arguments)
+    for argument in remaining:
         if argument == option:
-            next(waiting, None)
+            next(remaining, None)
         elif not argument.startswith(f"{option}="):
             kept.append(argument)
     return kept

@@ -20,7 +20,7 @@ from finetune_cli.evaluation.equivalence import compared_metrics
 from finetune_cli.models import building
 from finetune_cli.models.exported import CPU
 from finetune_cli.models.exporting import write_model
-from finetune_cli.models.runtimes import COMPANIONS, RUN_CONFIG, write_manifest
+from finetune_cli.models.runtimes import RUN_CONFIG, companions, write_manifest
 from finetune_cli.records.export import ExportReport
 from finetune_cli.runs.export_card import export_card
 from finetune_cli.runs.export_proof import prove, reference_of
@@ -125,7 +125,7 @@ def _finish(aside: Path, found: Target, report: ExportReport) -> None:
         "split": report.split,
         "proof": None if report.equality is None else asdict(report.equality),
     }
-    write_manifest(aside, content, sorted({*weights, *COMPANIONS}))
+    write_manifest(aside, content, sorted({*weights, *companions(aside)}))
 
 
 def _weight_bytes(directory: Path) -> int:

@@ -7,21 +7,34 @@ one before is given back. What the same seed gives alone, it gives here: everyth
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.fields import BootstrapConfig, RunConfig
 from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, RunFailedError, SeedsFailedError
 from finetune_cli.evaluation.comparison import summarise_seeds
-from finetune_cli.records.evaluation import EvalReport, MetricValue
+from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
 from finetune_cli.records.run import RunRecord
-from finetune_cli.records.training import Listener, SeedScore, SeedsReport, SeedStarted, SplitSummary, TrainReport
+from finetune_cli.records.training import (
+    BestSeed,
+    Listener,
+    SeedScore,
+    SeedsReport,
+    SeedStarted,
+    SplitSummary,
+    TrainReport,
+)
+from finetune_cli.runs.answers import read_answers
+from finetune_cli.runs.candidates import corrected_best
 from finetune_cli.runs.gates import check_gates, parse_gates, require_passed
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.scored_runs import variances_over_rows
 from finetune_cli.runs.session import locked, recorded, run_differences
 from finetune_cli.system.files import replacing, write_json
-from finetune_cli.system.launching import is_main_process, launched_processes
+from finetune_cli.system.launching import is_main_process, join_group, launched_processes
+from finetune_cli.tasks import KIND_SPECS, METRICS
 
 logger = logging.getLogger(__name__)
 
@@ -85,31 +98,83 @@ def summarise(config: RunConfig, runs: dict[int, TrainReport], failed: dict[int,
     level = config.evaluation.bootstrap.level
     names = [report.split for report in next(iter(runs.values())).evaluations] if runs else []
     splits = [
-        _split_summary({seed: _scores_of(run, name) for seed, run in runs.items()}, level=level) for name in names
+        _split_summary(
+            {seed: _scores_of(run, name) for seed, run in runs.items()}, _row_variances(config, runs, name), level=level
+        )
+        for name in names
     ]
     gates = []
     if splits and not failed:
         validation = next(split for split in splits if split.split == "validation")
         means = {name: MetricValue(one.mean, one.low, one.high) for name, one in validation.metrics.items()}
-        gates = check_gates(parse_gates(config.evaluation.gates), means, means["loss"].value)
+        corrected = _corrected_means(means, [_scores_of(run, "validation") for run in runs.values()])
+        gates = check_gates(parse_gates(config.evaluation.gates), means, means["loss"].value, corrected)
     seeds = list(config.training.seeds or ())
-    return SeedsReport(RunDir(config.output_dir).path, seeds, level, runs, failed, splits, gates)
+    best = _best_seed(config, runs) if len(runs) > 1 else None
+    return SeedsReport(RunDir(config.output_dir).path, seeds, level, runs, failed, splits, gates, best)
+
+
+def _corrected_means(means: dict[str, MetricValue], reports: Sequence[EvalReport]) -> dict[str, Corrected]:
+    """The mean over seeds of the scores as each seed corrected its own, with the interval of the mean moved along."""
+    found: dict[str, Corrected] = {}
+    for name in set.intersection(*(set(report.corrected) for report in reports)):
+        of_seeds = [report.corrected[name] for report in reports]
+        mean = means[name]
+        value = sum(one.value for one in of_seeds) / len(of_seeds)
+        low, high = (None if end is None else end + value - mean.value for end in (mean.low, mean.high))
+        found[name] = Corrected(value, low, high, of_seeds[0].candidates)
+    return found
+
+
+def _best_seed(config: RunConfig, runs: dict[int, TrainReport]) -> BestSeed | None:
+    """The seed that is best on validation by the main metric, and its score without the price of that choice."""
+    metric = config.evaluation.main_metric
+    if metric not in METRICS:
+        return None
+    reports = {seed: _scores_of(run, "validation") for seed, run in runs.items()}
+    scores = {seed: _decisive(metric, report) for seed, report in reports.items()}
+    scores = {seed: score for seed, score in scores.items() if math.isfinite(score.value)}
+    if not scores:
+        return None
+    sign = 1 if METRICS[metric].greater_is_better else -1
+    best = max(scores, key=lambda seed: sign * scores[seed].value)
+    runs_of = {seed: RunDir(run.run_dir) for seed, run in runs.items()}
+    candidates, corrected = corrected_best(scores[best], metric, runs_of, best, seed=config.seed)
+    return BestSeed(best, metric, scores[best], candidates, corrected)
+
+
+def _decisive(metric: str, report: EvalReport) -> MetricValue:
+    return MetricValue(report.loss) if metric == "loss" else report.metrics[metric]
 
 
 def _scores_of(run: TrainReport, split: str) -> EvalReport:
     return next(report for report in run.evaluations if report.split == split)
 
 
-def _split_summary(reports: dict[int, EvalReport], *, level: float) -> SplitSummary:
+def _row_variances(config: RunConfig, runs: dict[int, TrainReport], split: str) -> dict[str, float]:
+    """The variance of each score's mean over seeds that comes from the choice of rows, from the runs' predictions."""
+    if launched_processes() > 1:
+        join_group().wait_for_everyone()  # the main process writes them
+    answers = [read_answers(RunDir(run.run_dir).evaluation(split) / "predictions.jsonl") for run in runs.values()]
+    of_loss = KIND_SPECS[answers[0].kind].metric_of_loss
+    names = [name for name in config.evaluation.metrics if name != "loss"]
+    samples = config.evaluation.bootstrap.samples or BootstrapConfig().samples
+    found = variances_over_rows(answers, list(dict.fromkeys([*names, of_loss])), samples=samples, seed=config.seed)
+    return {**found, "loss": found[of_loss]}
+
+
+def _split_summary(reports: dict[int, EvalReport], row_variances: dict[str, float], *, level: float) -> SplitSummary:
     first = next(iter(reports.values()))
     values = {name: {seed: one.metrics[name].value for seed, one in reports.items()} for name in first.metrics}
     values["loss"] = {seed: one.loss for seed, one in reports.items()}
     collapsed = {seed: one.collapsed for seed, one in reports.items() if one.collapsed is not None}
-    return SplitSummary(first.split, first.n, {name: _score(one, level) for name, one in values.items()}, collapsed)
+    return SplitSummary(
+        first.split, first.n, {name: _score(one, row_variances[name], level) for name, one in values.items()}, collapsed
+    )
 
 
-def _score(values: dict[int, float], level: float) -> SeedScore:
-    found = summarise_seeds(list(values.values()), level=level)
+def _score(values: dict[int, float], row_variance: float, level: float) -> SeedScore:
+    found = summarise_seeds(list(values.values()), level=level, row_variance=row_variance)
     return SeedScore(found.mean, found.sd, found.low, found.high, values)
 
 

@@ -14,18 +14,22 @@ import numpy as np
 from finetune_cli.data.label_sets import named_label
 from finetune_cli.evaluation.baseline import majority_baseline
 from finetune_cli.evaluation.decision import answers_of, calibrated, cross_validate, is_confident
+from finetune_cli.evaluation.intervals import scored_metrics
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.metrics import check_scored_rows, compute_metrics, metric_parts
-from finetune_cli.evaluation.uncertainty import bootstrap_intervals
 from finetune_cli.records.decision_rule import DecisionRule
-from finetune_cli.records.evaluation import Answered, DecisionEffect, EvalReport, MetricValue
+from finetune_cli.records.evaluation import MANY_CLASSES, Answered, DecisionEffect, EvalReport, MetricValue
 from finetune_cli.system.files import replacing, write_json
 from finetune_cli.tasks import Kind
+
+LIKELIEST = 10  # classes of many whose probabilities a row has
 
 
 @dataclass(frozen=True)
 class ScoringRules:
-    """How a task is scored: its kind, class names in order, metric names, and the bootstrap's size and level.
+    """How a task is scored: its kind, class names in order, metric names, and the intervals' samples and level.
+
+    samples: 0 for no intervals.
 
     decision: of a model that has a decision rule; None takes the likeliest class.
     """
@@ -65,8 +69,9 @@ def score_split(
         loss=task.loss(logits, labels),
         metrics=metric_values(names, labels, scores, rules, answers=answers),
         baseline=_finite(baseline),
-        per_class=task.per_class(labels, answers, classes),
+        per_class=task.per_class(labels, answers, classes, rules.level if rules.samples else None),
         confusion=task.confusion(labels, answers, len(classes)),
+        confusion_cells=task.confusion_cells(labels, answers, len(classes)),
         collapsed=task.collapsed(labels, answers, classes),
     )
 
@@ -79,22 +84,19 @@ def metric_values(
     check_scored_rows(labels, scores, kind=rules.kind)  # the answers would hide a score that is not finite
     task = KINDS[rules.kind]
     as_scores = task.as_scores(answers, len(rules.label_names or ()))
-    values: dict[str, float] = {}
-    intervals: dict[str, tuple[float, float]] = {}
+    found: dict[str, MetricValue] = {}
     for part, of_scores in metric_parts(names):
         taken = scores if of_scores else as_scores
-        values |= compute_metrics(part, labels=labels, scores=taken, kind=rules.kind)
-        if rules.samples:
-            intervals |= bootstrap_intervals(
-                part,
-                labels=labels,
-                scores=taken,
-                kind=rules.kind,
-                samples=rules.samples,
-                level=rules.level,
-                seed=rules.seed,
-            )
-    return {name: _with_interval(values[name], intervals.get(name)) for name in names}
+        found |= scored_metrics(
+            part,
+            labels=labels,
+            scores=taken,
+            kind=rules.kind,
+            samples=rules.samples,
+            level=rules.level,
+            seed=rules.seed,
+        )
+    return {name: found[name] for name in names}
 
 
 def decision_effect(
@@ -142,12 +144,17 @@ def predictions(
     labels: np.ndarray | None = None,
     decision: DecisionRule | None = None,
     min_confidence: float | None = None,
+    all_probabilities: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """One object per row, in order: {"id", "label" if known, "prediction", "probabilities" {name: p} if asked for}.
 
+    Of more than 100 classes, unless `all_probabilities`, the ten likeliest have one, and those of label and prediction;
+    "rest" is what the others have together.
+
     Label and prediction are the class's name; with several labels a row, lists of names, and each probability stands
     for itself; in regression (label_names None) numbers, and there are no probabilities. decision: of a model that has
-    a rule. min_confidence: an answer with a lower probability, of one class, becomes null.
+    a rule. min_confidence: an answer with a lower probability, of one class, becomes null; a rule's own bound is the
+    caller's to hand on.
     """
     scores = KINDS[kind].scores(calibrated(logits, decision))
     answers = answers_of(scores, decision, label_names or (), kind)
@@ -158,8 +165,22 @@ def predictions(
             row["label"] = named_label(labels[index], label_names)
         row["prediction"] = named_label(answers[index], label_names) if sure is None or sure[index] else None
         if probabilities and label_names is not None:
-            row["probabilities"] = dict(zip(label_names, map(float, scores[index]), strict=True))
+            if all_probabilities or len(label_names) <= MANY_CLASSES:
+                row["probabilities"] = dict(zip(label_names, map(float, scores[index]), strict=True))
+            else:
+                shown = [answers[index], *([] if labels is None else [labels[index]])]
+                row |= _likeliest(scores[index], label_names, shown)
         yield row
+
+
+def _likeliest(scores: np.ndarray, names: Sequence[str], shown: Sequence[Any]) -> dict[str, Any]:
+    """The probabilities of the likeliest of many classes (C,), and of the classes `shown`: numbers, or sets of them."""
+    chosen = set(np.argpartition(scores, -LIKELIEST)[-LIKELIEST:].tolist())
+    for answer in shown:
+        chosen |= set(np.flatnonzero(answer).tolist()) if np.ndim(answer) else {int(answer)}
+    ordered = sorted(chosen, key=lambda number: (-scores[number], number))
+    rest = float(scores.sum() - scores[ordered].sum())
+    return {"probabilities": {names[number]: float(scores[number]) for number in ordered}, "rest": max(rest, 0.0)}
 
 
 def write_evaluation(directory: Path, report: EvalReport, rows: Iterable[dict[str, Any]]) -> None:
@@ -167,12 +188,6 @@ def write_evaluation(directory: Path, report: EvalReport, rows: Iterable[dict[st
     with replacing(directory / "predictions.jsonl") as file:
         file.writelines(chain.from_iterable((json.dumps(row, ensure_ascii=False), "\n") for row in rows))
     write_json(directory / "metrics.json", report.to_json())
-
-
-def _with_interval(value: float, interval: tuple[float, float] | None) -> MetricValue:
-    if interval is None or not np.isfinite(interval).all():
-        return MetricValue(value)
-    return MetricValue(value, *interval)
 
 
 def _finite(values: dict[str, float]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from finetune_cli.errors import ConfigError, first_line
 from finetune_cli.models.on_cpu import ATTENTION
-from finetune_cli.models.runtimes import COMPANIONS, FORMATS
+from finetune_cli.models.runtimes import FORMATS, companions
 
 OPSET = 17  # the newest that the tracing exporter has all operators for; ONNX Runtime reads it since 1.12
 LARGEST_FILE = 2**31 - 2**24  # bytes: a protocol buffer, which ONNX is, ends at 2 GiB
@@ -37,9 +37,8 @@ def write_model(
     model: loaded from `source`, on the CPU; it serves no other purpose afterwards. example: inputs (B, T) of a few
     rows, as the model gets them. Raises ConfigError, with the model's type, for a model that cannot have this form.
     """
-    for name in COMPANIONS:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, directory / name)
+    for name in companions(source):
+        shutil.copyfile(source / name, directory / name)
     if file_format == "safetensors":
         _write_safetensors(source, directory, half=dtype == "fp16")
         return

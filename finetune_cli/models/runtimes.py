@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import ConfigError, MissingError
-from finetune_cli.models.files import TOKENIZER_FILES, WEIGHT_FILES
+from finetune_cli.models.files import SAFE_WEIGHTS, TOKENIZER_PATTERNS
 from finetune_cli.records.decision_rule import DECISION_FILE
 
 MANIFEST = "export.json"
 RUN_CONFIG = "finetune.yaml"  # not config.yaml, which would make the directory a run
-COMPANIONS = ("config.json", *TOKENIZER_FILES, DECISION_FILE)
+BESIDE_WEIGHTS = ("config.json", *TOKENIZER_PATTERNS, DECISION_FILE)
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,14 @@ def require_runtime(file_format: str, *, what: str, running_only: bool = False) 
         )
 
 
+def companions(directory: Path) -> list[str]:
+    """The files that belong beside the weights: configuration, tokenizer and decision rule, those that are there."""
+    return sorted({path.name for pattern in BESIDE_WEIGHTS for path in directory.glob(pattern) if path.is_file()})
+
+
 def runtime_of(directory: Path) -> str | None:
     """The runtime format of a directory, "onnx" or "openvino"; None where transformers loads it, or nothing does."""
-    if any((directory / name).is_file() for name in WEIGHT_FILES):
+    if any((directory / name).is_file() for name in SAFE_WEIGHTS):
         return None
     return next((name for name, of in FORMATS.items() if of.needs and (directory / of.weights[0]).is_file()), None)
 
@@ -103,7 +108,7 @@ def require_unchanged(directory: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise MissingError(f"{path} is damaged. {_AGAIN}") from err
     found = {name: _checksum(directory / name) if (directory / name).is_file() else "" for name in expected}
-    added = [name for name in COMPANIONS if name not in expected and (directory / name).is_file()]
+    added = [name for name in companions(directory) if name not in expected]
     if wrong := [name for name in expected if found[name] != expected[name]] + added:
         raise MissingError(f"{directory / wrong[0]} is not the file that the export was proven with. {_AGAIN}")
 

@@ -4,34 +4,104 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_cli.records.decision_rule import DecisionRule
 
+TOO_FEW_ROWS = "too few rows for an interval"
+MANY_CLASSES = 100  # above, a matrix of them and a probability for each of them in every row fill disks
+
 
 @dataclass(frozen=True)
 class MetricValue:
-    """A metric with its bootstrap interval; low and high are None when intervals are switched off or undefined."""
+    """A metric with its interval; low and high are None when intervals are switched off or there is none.
+
+    note: why there is none.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
+    note: str | None = None
+
+    @classmethod
+    def of(cls, value: float, interval: tuple[float, float] | None) -> MetricValue:
+        """With an interval that was asked for; None: these rows are too few for one."""
+        if interval is None:
+            return cls(value, note=TOO_FEW_ROWS if math.isfinite(value) else None)
+        return cls(value, *interval)
 
     def __str__(self) -> str:
-        interval = f" [{self.low:.3f}, {self.high:.3f}]" if self.low is not None and self.high is not None else ""
-        return f"{self.value:.3f}{interval}"
+        if self.low is not None and self.high is not None:
+            return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:.3f}{f' ({self.note})' if self.note else ''}"
+
+
+def as_json(record: Any) -> dict[str, Any]:
+    """A record's fields, and those of the records in it; without the note of a metric that has none."""
+    return dataclasses.asdict(record, dict_factory=lambda fields: {k: v for k, v in fields if (k, v) != ("note", None)})
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A score of the best of several `candidates`, corrected for their choice on the rows that give it.
+
+    low, high: its interval; None when there is none for the score as it is.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    candidates: int = 1
+
+    def __str__(self) -> str:
+        return str(MetricValue(self.value, self.low, self.high))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether the model was chosen on the rows that score it: as the best of `candidates` by `metric`.
+
+    candidates: 1 when nothing was chosen on them; None when it is not known any more what was to choose from.
+    """
+
+    candidates: int | None
+    metric: str | None = None
+
+    def __str__(self) -> str:
+        if self.candidates == 1:
+            return "Nothing was chosen on these rows, so the scores need no correction."
+        if self.candidates is None:
+            return (
+                "The model was chosen on these rows, so its scores are too good by an unknown amount: this run kept no "
+                "predictions of the other evaluations."
+            )
+        return (
+            f"The model is the best of {self.candidates} evaluations on these rows, by {self.metric}: as they are, its "
+            "scores are too good. Believe the corrected ones."
+        )
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class was recognised; support counts its true rows."""
+    """How one class was recognised; support counts its true rows.
+
+    intervals: of precision, recall and f1, [low, high] or None for too few rows; empty without intervals.
+    """
 
     label: str
     precision: float
     recall: float
     f1: float
     support: int
+    intervals: dict[str, list[float] | None] = field(default_factory=dict)
+
+    def shown(self, name: str) -> str:
+        """A score with its interval, where there is one."""
+        low, high = self.intervals.get(name) or (None, None)
+        return str(MetricValue(getattr(self, name), low, high))
 
 
 @dataclass(frozen=True)
@@ -69,7 +139,7 @@ class DecisionEffect:
     cross_validated: dict[str, MetricValue] | None
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "rule": self.rule.to_json()}
+        return {**as_json(self), "rule": self.rule.to_json()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DecisionEffect:
@@ -90,15 +160,70 @@ class Answered:
     metrics: dict[str, MetricValue]
 
 
+# Of the file, where there are none.
+_LEFT_OUT = ("decision", "choice", "text_baseline", "answered", "gates", "confusion_cells")
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much higher the model's score is than the baseline's on the same rows, with its interval; p is two-sided.
+
+    method: "mcnemar" | "bootstrap".
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    method: str
+
+    def __str__(self) -> str:
+        p_value = f"{self.p_value:.3f}"
+        shown = f"p {p_value}" if p_value != "0.000" else "p < 0.001"
+        return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}] {shown}"
+
+
+@dataclass(frozen=True)
+class TextBaseline:
+    """TF-IDF with logistic regression (of numbers, ridge regression), fitted on `rows` rows of train.
+
+    metrics: its scores. differences: the model's less its, for each metric that is defined for both.
+    """
+
+    rows: int
+    metrics: dict[str, MetricValue]
+    differences: dict[str, PairedDifference]
+
+    def to_json(self) -> dict[str, Any]:
+        fields = dataclasses.asdict(self)
+        for metric in fields["metrics"].values():
+            metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
+        return fields
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TextBaseline:
+        undefined = {"value": math.nan}
+        metrics = {
+            name: MetricValue(**(metric | undefined if metric["value"] is None else metric))
+            for name, metric in value["metrics"].items()
+        }
+        differences = {name: PairedDifference(**one) for name, one in value["differences"].items()}
+        return cls(value["rows"], metrics, differences)
+
+
 @dataclass(frozen=True)
 class EvalReport:
     """The scores of one split; `eval/<split>/metrics.json`.
 
     baseline: the same metrics for always answering the commonest training class (or set of them; in regression the
     mean). confusion: rows are true classes, columns predicted ones, in the order of `per_class`; empty in regression
-    and where a row may have several classes. collapsed: the class, or the classes as `a, b` or `no label`, that every
+    and where a row may have several classes. confusion_cells: the same above 100 classes, as (label, prediction, rows)
+    where there are any. collapsed: the class, or the classes as `a, b` or `no label`, that every
     row was given although the labels have others; None for a healthy model.
     decision: what the decision rule changes, where the model has one; all the other scores are those with it.
+    choice: whether the model was chosen on these rows; None where that is not known. corrected: by metric, the scores
+    without what that choice added to them; in metrics.json they stand in `metrics`, beside the scores.
+    text_baseline: a simple model of the words, fitted on the same rows as this one; None where there is none.
     answered, gates: those asked for; metrics.json is about the scores alone and has neither.
     """
 
@@ -109,8 +234,12 @@ class EvalReport:
     baseline: dict[str, float]
     per_class: list[ClassScore] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
+    confusion_cells: list[tuple[int, int, int]] = field(default_factory=list)
     collapsed: str | None = None
     decision: DecisionEffect | None = None
+    choice: Choice | None = None
+    corrected: dict[str, Corrected] = field(default_factory=dict)
+    text_baseline: TextBaseline | None = None
     answered: Answered | None = None
     gates: list[GateOutcome] = field(default_factory=list)
 
@@ -119,24 +248,48 @@ class EvalReport:
         """What the baseline gives to every row, in words. Only with one class a row is there a confusion matrix."""
         if not self.per_class:
             return "the mean"
-        return "the commonest class" if self.confusion else "the commonest set of labels"
+        return "the commonest class" if self.confusion or self.confusion_cells else "the commonest set of labels"
+
+    def cells(self) -> Iterator[tuple[int, int, int]]:
+        """(label, answer, rows) of the confusion matrix where it is not 0, by class numbers; its largest part first of
+        many classes."""
+        yield from self.confusion_cells
+        for truth, counts in enumerate(self.confusion):
+            yield from ((truth, given, count) for given, count in enumerate(counts) if count)
+
+    @property
+    def shows_corrected(self) -> bool:
+        """Whether the corrected scores differ from those that they correct."""
+        return self.choice is not None and self.choice.candidates != 1 and bool(self.corrected)
 
     def to_json(self) -> dict[str, Any]:
         """A metric that is not defined on these rows (NaN) has the value null: JSON has no NaN."""
-        fields = dataclasses.asdict(self)
+        fields = as_json(self)
+        for name, corrected in fields.pop("corrected").items():
+            fields["metrics"][name]["corrected"] = corrected
         for metric in fields["metrics"].values():
             metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
         if self.decision:
             fields["decision"] = self.decision.to_json()
-        return {key: value for key, value in fields.items() if value or key not in ("decision", "answered", "gates")}
+        if self.text_baseline:
+            fields["text_baseline"] = self.text_baseline.to_json()
+        return {key: value for key, value in fields.items() if value or key not in _LEFT_OUT}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> EvalReport:
         undefined = {"value": math.nan}
+        scores = {name: dict(metric) for name, metric in value["metrics"].items()}
+        corrected = {
+            name: Corrected(**metric.pop("corrected")) for name, metric in scores.items() if "corrected" in metric
+        }
         metrics = {
             name: MetricValue(**(metric | undefined if metric["value"] is None else metric))
-            for name, metric in value["metrics"].items()
+            for name, metric in scores.items()
         }
+        choice = Choice(**value["choice"]) if value.get("choice") else None
         per_class = [ClassScore(**score) for score in value["per_class"]]
+        cells = [(truth, given, count) for truth, given, count in value.get("confusion_cells", ())]
         decision = DecisionEffect.from_json(value["decision"]) if value.get("decision") else None
-        return cls(**{**value, "metrics": metrics, "per_class": per_class, "decision": decision})
+        words = TextBaseline.from_json(value["text_baseline"]) if value.get("text_baseline") else None
+        read = {"metrics": metrics, "per_class": per_class, "confusion_cells": cells, "decision": decision}
+        return cls(**{**value, **read, "choice": choice, "corrected": corrected, "text_baseline": words})

@@ -18,7 +18,7 @@ from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import ScoringRules
 from finetune_cli.models.exported import CPU, load_answering, load_exported
 from finetune_cli.models.exporting import OPSET, wrong_weights
-from finetune_cli.models.runtimes import COMPANIONS, FORMATS
+from finetune_cli.models.runtimes import FORMATS, companions
 from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.records.export import Equality
 from finetune_cli.runs.scoring import require_fitting, scoring_rules
@@ -107,7 +107,7 @@ def _wrong_alone(model: Any, reference: Reference, together: np.ndarray, *, exac
 def _wrong_companions(directory: Path, model_dir: Path) -> list[str]:
     """Labels, tokenizer, lengths and decision rule are those of the model: the same files."""
     problems = []
-    for name in COMPANIONS:
+    for name in sorted({*companions(directory), *companions(model_dir)}):
         ours, theirs = (_content(folder / name) for folder in (directory, model_dir))
         if ours != theirs:
             problems.append(f"{name} is not the model's")

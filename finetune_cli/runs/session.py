@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +16,7 @@ from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.run import RunRecord, Status
 from finetune_cli.records.training import TrainReport
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system import locking
 from finetune_cli.system.files import disk_errors_explained, require_writable
 from finetune_cli.system.provenance import describe_process, peak_memory_bytes
 from finetune_cli.system.signals import StopNow
@@ -45,19 +44,16 @@ def locked(run: RunDir) -> Iterator[None]:
     require_writable(run.path)
     with disk_errors_explained(run.path), run.lock.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            file.seek(0)
+            locking.take(file)
+        except locking.HeldError as err:
             raise NotFinishedError(
-                f"Another run holds {run.path} (process {file.read().strip() or 'unknown'}). Wait for it, or choose "
-                f"another directory with --output-dir."
+                f"Another run holds {run.path} (process {err.holder}). Wait for it, or choose another directory with "
+                f"--output-dir."
             ) from err
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
         run.remove_unfinished()
         try:
-            yield
+            with _keeping_early_records():
+                yield
         finally:
             if is_new:
                 _remove_if_unused(run)
@@ -154,6 +150,37 @@ def note_failed_launch(run: RunDir, exit_code: int) -> None:
             run.write_record(replace(record, status=status, exit_code=exit_code, error=error))
 
 
+class _EarlyRecords(logging.Handler):
+    """What is said before run.log is open: the findings of the data checks, for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@contextmanager
+def _keeping_early_records() -> Iterator[None]:
+    package, early = logging.getLogger("finetune_cli"), _EarlyRecords()
+    package.addHandler(early)
+    try:
+        yield
+    finally:
+        package.removeHandler(early)
+
+
+def _hand_over_early_records(package: logging.Logger, log: logging.Handler) -> None:
+    """Write them into run.log, those of the innermost run alone, and keep no more."""
+    early = [handler for handler in package.handlers if isinstance(handler, _EarlyRecords)]
+    for record in early[-1].records if early else ():
+        if record.levelno >= logging.INFO:
+            log.handle(record)
+    for handler in early:
+        package.removeHandler(handler)
+
+
 class _LogFile(logging.FileHandler):
     """run.log; what a full disk does not take is left out, since the terminal has it, too."""
 
@@ -168,9 +195,10 @@ class _LogFile(logging.FileHandler):
 @contextmanager
 def logging_to(run: RunDir) -> Iterator[logging.Logger]:
     """Send the package's log to run.log; yields a logger that writes there alone, for tracebacks."""
-    handler = _LogFile(run.log, encoding="utf-8")
+    handler = _LogFile(run.log, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     package, file_only = logging.getLogger("finetune_cli"), logging.Logger("finetune_cli")
+    _hand_over_early_records(package, handler)
     package.addHandler(handler)
     if package.level == logging.NOTSET:  # called from Python, where no command line has set up the log
         package.setLevel(logging.INFO)

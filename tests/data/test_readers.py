@@ -83,7 +83,7 @@ BAD_FILES = [
     ("a.tsv", "text,label\nx,0\n", "separated by commas, not tabs. Name it .csv."),
     ("a.csv", "text,text\nx,0\n", "the column name 'text' occurs twice"),
     ("a.csv", "text, label\nx,0\n", "the column name ' label' has blanks around it"),
-    ("a.csv", ",text,label\n0,x,0\n", "column 1 of 3 has no name"),
+    ("a.csv", ",,\n0,x,0\n", "none of the 3 columns has a name"),
     ("a.csv", "text,label\nx,0,9\n", "line 2: expected 2 fields (text, label), found 3"),
     ("a.csv", "text,label\nx,0\ny\nz,1\n", "line 3: expected 2 fields (text, label), found 1"),
     ("a.csv", 'text,label\n"x,0\ny,1\n', "line 2: a quotation mark opens here and is never closed"),
@@ -176,6 +176,12 @@ def test_stream_of_pairs_is_split_at_the_tab():
     first, bad, last = stream("a\tb\nonly one\nc\td\n", ("s1", "s2"))
     assert (first, last) == ((0, {"s1": "a", "s2": "b"}), (2, {"s1": "c", "s2": "d"}))
     assert str(bad) == "standard input, line 2: expected 2 texts with a tab between them, found 1."
+
+
+def test_stream_of_one_json_list_is_recognised():
+    for text in ('[{"text": "a"}, {"text": "b"}]', '\n[\n  {"text": "a"},\n  {"text": "b"}\n]\n'):
+        assert stream(text) == [(0, {"text": "a"}), (1, {"text": "b"})]
+    assert stream("[music] begins\n") == [(0, {"text": "[music] begins"})]
 
 
 def test_stream_without_rows_is_an_error():

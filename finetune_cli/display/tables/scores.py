@@ -1,4 +1,4 @@
-"""The scores of one split and the gates on them, as more than one command prints them."""
+"""The scores of one split and its gates, as several commands print them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def scores(out: Output, report: EvalReport) -> None:
-    """`f1 0.899 [0.872, 0.923] n=408` for each metric, with the baseline beside it."""
+    """`f1 0.899 [0.872, 0.923] n=408` for each metric, with the baselines, and corrected."""
     out.heading(f"{report.split}: {report.n} rows, loss {report.loss:.4f}")
     baseline = f"always {report.baseline_answer}"
     header = ["score", baseline] if report.baseline else ["score"]
@@ -21,10 +21,30 @@ def scores(out: Output, report: EvalReport) -> None:
         beside = [f"{report.baseline[name]:.3f}" if name in report.baseline else "-"] if report.baseline else []
         rows.append([f"{name} {metric} n={report.n}", *beside])
     out.table(header, rows)
+    _choice(out, report)
+    _words(out, report)
     if report.collapsed is not None:
         out.line(f"  {collapsed_line(report.collapsed)}")
     if report.decision is not None:
         out.line(f"  decision rule: {report.decision.rule}")
+
+
+def _choice(out: Output, report: EvalReport) -> None:
+    """Whether the model was chosen on these rows; if so, its scores without what that added to them."""
+    if report.choice is None:
+        return
+    out.line(f"  {report.choice}")
+    if report.shows_corrected:
+        header = f"corrected for choosing the best of {report.choice.candidates}"
+        out.table([header], [[f"{name} {score}"] for name, score in report.corrected.items()])
+
+
+def _words(out: Output, report: EvalReport) -> None:
+    """The baseline of the words, and how much better the model is."""
+    words = report.text_baseline
+    if words is not None:
+        rows = [[f"{name} {score}", str(words.differences.get(name, "-"))] for name, score in words.metrics.items()]
+        out.table([f"TF-IDF, fitted on {words.rows} rows", "the model, less that"], rows)
 
 
 def collapsed_line(name: str) -> str:
@@ -32,6 +52,6 @@ def collapsed_line(name: str) -> str:
 
 
 def gate_lines(out: Output, gates: Sequence[GateOutcome]) -> None:
-    """A line for each gate, passed or not."""
+    """A line for each gate: passed or failed, and why."""
     for gate in gates:
         out.line(f"gate {gate.gate}: {'passed' if gate.passed else 'FAILED'}, {gate.finding}")
