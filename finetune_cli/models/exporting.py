@@ -199,3 +199,20 @@ def _write_safetensors(source: Path, directory: Path, *, half: bool) -> None:
         config = json.loads(path.read_text(encoding="utf-8"))
         config.pop("torch_dtype", None)  # its older name
         path.write_text(json.dumps({**config, "dtype": "float16"}, indent=2) + "\n", encoding="utf-8")
+
+
+def wrong_weights(directory: Path, source: Path) -> list[str]:
+    """The weights files in `directory` that are not those of `source`, rounded to their own type of number.
+
+    Raises OSError or SafetensorError for a file that cannot be read.
+    """
+    from safetensors.torch import load_file
+
+    wrong = []
+    for path in sorted(source.glob("model*.safetensors")):
+        theirs, ours = load_file(path), load_file(directory / path.name)
+        same = theirs.keys() == ours.keys() and all(
+            torch.equal(one.to(ours[name].dtype), ours[name]) for name, one in theirs.items()
+        )
+        wrong += [] if same else [f"{path.name} does not hold the weights of the model"]
+    return wrong

@@ -17,7 +17,7 @@ from finetune_cli.evaluation.equivalence import compare_logits
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import ScoringRules
 from finetune_cli.models.exported import CPU, load_answering, load_exported
-from finetune_cli.models.exporting import OPSET
+from finetune_cli.models.exporting import OPSET, wrong_weights
 from finetune_cli.models.runtimes import FORMATS, companions
 from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.records.export import Equality
@@ -66,6 +66,8 @@ def prove(
         return Proof(None, problems)
     exact = dtype == "fp32"
     try:
+        if file_format == "safetensors" and (wrong := wrong_weights(directory, reference.model_dir)):
+            return Proof(None, wrong)
         model = (
             load_answering(directory, CPU) if file_format == "safetensors" else load_exported(directory, file_format)
         )
