@@ -7,6 +7,7 @@ one before is given back. What the same seed gives alone, it gives here: everyth
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -19,7 +20,7 @@ from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, SeedScore, SeedsReport, SeedStarted, SplitSummary, TrainReport
 from finetune_cli.runs.gates import check_gates, parse_gates, require_passed
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.session import locked, recorded, run_differences
+from finetune_cli.runs.session import locked, model_name, note_values, recorded, run_differences
 from finetune_cli.system.files import replacing, write_json
 from finetune_cli.system.launching import is_main_process, launched_processes
 
@@ -44,12 +45,13 @@ def train_seeds(
     with locked(run) if main else nullcontext():
         if main:
             _open(run, config, overwrite=overwrite)
-        started = RunRecord(seeds=list(config.training.seeds or ()))
+        started = RunRecord(seeds=list(config.training.seeds or ()), task=config.task, model=model_name(config))
         with _session(run, started) if main else nullcontext(started) as record:
             runs, failed = _train_all(config, train_one, listen)
             report = summarise(config, runs, failed)
             if main:
                 write_json(run.summary, report.to_json())
+                _note(record, config, report)
             if failed:
                 listing = "\n".join(f"  seed {seed}: {error}" for seed, error in failed.items())
                 raise SeedsFailedError(
@@ -90,10 +92,25 @@ def summarise(config: RunConfig, runs: dict[int, TrainReport], failed: dict[int,
     gates = []
     if splits and not failed:
         validation = next(split for split in splits if split.split == "validation")
-        means = {name: MetricValue(one.mean, one.low, one.high) for name, one in validation.metrics.items()}
+        means = _means(validation)
         gates = check_gates(parse_gates(config.evaluation.gates), means, means["loss"].value)
     seeds = list(config.training.seeds or ())
     return SeedsReport(RunDir(config.output_dir).path, seeds, level, runs, failed, splits, gates)
+
+
+def _note(record: RunRecord, config: RunConfig, report: SeedsReport) -> None:
+    record.training_seconds = sum(run.seconds for run in report.runs.values())
+    for split in report.splits:
+        if split.split == "validation":
+            note_values(record, config, _means(split), rows=split.n)
+
+
+def _means(split: SplitSummary) -> dict[str, MetricValue]:
+    return {name: MetricValue(one.mean, _or_none(one.low), _or_none(one.high)) for name, one in split.metrics.items()}
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _scores_of(run: TrainReport, split: str) -> EvalReport:

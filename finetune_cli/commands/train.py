@@ -35,7 +35,7 @@ from finetune_cli.runs.requirements import require_tools
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import score_prepared, scoring_rules
-from finetune_cli.runs.session import locked, read_report, recorded, run_differences
+from finetune_cli.runs.session import locked, model_name, note_scores, read_report, recorded, run_differences
 from finetune_cli.runs.tracking import tracked
 from finetune_cli.system.allocator import give_back_freed_memory
 from finetune_cli.system.files import publish_directory, replacing
@@ -115,6 +115,7 @@ def _train_one(
                     run.write_record(record)  # the reports say which update was the best
                     _export_best(context, fitted)
                     reports = _score_best(context, fitted.device)
+                    note_scores(record, config, reports)
                     if not all(outcome.passed for outcome in _gates(config, reports)):
                         record.exit_code = ExitCode.GATE_FAILED
             state.wait_for_everyone()
@@ -184,6 +185,8 @@ def _facts_at_start(context: RunContext, checkpoint: Path | None) -> RunRecord:
     known = context.run.read_record().fingerprints.model if checkpoint else None
     return RunRecord(
         seed=context.config.seed,
+        task=context.config.task,
+        model=model_name(context.config),
         processes=state.num_processes,
         devices=gather_object([_device_name(state.device)]),
         fingerprints=Fingerprints(context.prepared.key, known or _model_fingerprint(context)),

@@ -54,9 +54,16 @@ class RunDir:
     def read_record(self) -> RunRecord:
         """run.json; an empty record when it is not there or was damaged."""
         try:
-            return RunRecord.from_json(json.loads(self.record.read_text(encoding="utf-8")))
+            return self.read_whole_record()
         except (OSError, ValueError):
             return RunRecord()
+
+    def read_whole_record(self) -> RunRecord:
+        """run.json. Raises OSError or ValueError when it is not there or was damaged."""
+        entries = json.loads(self.record.read_bytes())
+        if not isinstance(entries, dict):
+            raise ValueError(f"found {type(entries).__name__}, expected an object")
+        return RunRecord.from_json(entries)
 
     def write_record(self, record: RunRecord) -> None:
         write_json(self.record, record.to_json())
