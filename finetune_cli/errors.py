@@ -85,8 +85,8 @@ class GateFailedError(_WithReport):
     exit_code = ExitCode.GATE_FAILED
 
 
-class SeedsFailedError(_WithReport, RunFailedError):
-    """Some of several seeds failed; `report` is the SeedsReport of the others."""
+class MembersFailedError(_WithReport, RunFailedError):
+    """Some of several runs failed, such as seeds; `report` is about the others."""
 
 
 class MissingError(FinetuneError):

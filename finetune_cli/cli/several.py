@@ -11,6 +11,7 @@ from finetune_cli.system.launching import launched_processes
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
+    from finetune_cli.records.folds import FoldsReport
     from finetune_cli.records.training import SeedsReport, TrainReport
 
 
@@ -37,16 +38,24 @@ def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) ->
     return code
 
 
-def train_seeds_on_several(config: RunConfig, num_processes: int, *, overwrite: bool, offline: bool) -> SeedsReport:
-    """Each of `training.seeds` in a group of processes of its own, so that one that fails leaves the others alone."""
+def holds_several_runs(config: RunConfig) -> bool:
+    """Whether training this config makes a run for each seed, or for each fold."""
+    folds = config.data.folds
+    return config.training.seeds is not None or (folds is not None and folds.fold is None)
+
+
+def train_each_on_several(
+    config: RunConfig, num_processes: int, *, overwrite: bool, offline: bool
+) -> SeedsReport | FoldsReport:
+    """Each seed or fold in a group of processes of its own, so that one that fails leaves the others alone."""
     if launched_processes() > 1:
         raise ConfigError(
             "--num-processes starts processes of its own: leave it out under accelerate launch and torchrun."
         )
     import subprocess
 
-    from finetune_cli.commands.seeds import seed_config, train_seeds
-    from finetune_cli.config.load import config_diff
+    from finetune_cli.commands.folds import train_folds
+    from finetune_cli.commands.seeds import train_seeds
     from finetune_cli.runs.rows import prepare_rows
     from finetune_cli.runs.run_dir import RunDir
     from finetune_cli.runs.session import note_failed_launch, read_report
@@ -59,9 +68,9 @@ def train_seeds_on_several(config: RunConfig, num_processes: int, *, overwrite: 
     def train_one(one: RunConfig) -> TrainReport:
         run = RunDir(one.output_dir)
         finished = run.read_record().is_finished
-        changes = [f"--set={key}={json.dumps(value)}" for key, _, value in config_diff(config, one)]
+        prepare_rows(one, offline=offline, quiet=True)  # once, and not in each process
         code = launch(
-            [argument for argument in arguments if argument != "--overwrite"] + changes,
+            [argument for argument in arguments if argument != "--overwrite"] + _changes(config, one),
             num_processes,
             stdout=subprocess.DEVNULL,
         )
@@ -70,8 +79,19 @@ def train_seeds_on_several(config: RunConfig, num_processes: int, *, overwrite: 
             raise error_of(code, f"{run.path}: training ended with exit code {code}; the reason is above.")
         return read_report(run, already_finished=finished)
 
-    prepare_rows(seed_config(config, (config.training.seeds or ())[0]), offline=offline)
-    return train_seeds(config, train_one, overwrite=overwrite)
+    if config.training.seeds is not None:
+        return train_seeds(config, train_one, overwrite=overwrite)
+    return train_folds(config, train_one, overwrite=overwrite, offline=offline)
+
+
+def _changes(config: RunConfig, one: RunConfig) -> list[str]:
+    """`--set` for each value of `one` that the whole config has otherwise; data.folds may be a number there."""
+    from finetune_cli.config.load import config_diff
+
+    values = {key: value for key, _, value in config_diff(config, one) if not key.startswith("data.folds.")}
+    if one.data.folds != config.data.folds and one.data.folds:
+        values["data.folds"] = one.data.folds.model_dump()
+    return [f"--set={key}={json.dumps(value)}" for key, value in values.items()]
 
 
 def without_option(arguments: list[str], option: str) -> list[str]:

@@ -134,6 +134,23 @@ class ChecksConfig(Section):
     long_rows: Level = Field("warn", description="Rows over ten times as long as 95 % of the others.")
 
 
+def _as_folds(value: Any) -> Any:
+    """`folds: 5` is short for `folds: {n: 5}`."""
+    return {"n": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class FoldsConfig(Section):
+    """Cross-validation: rows of train are dealt into parts, each of which is tested by a run that did not see it."""
+
+    n: Annotated[int, Field(ge=2), Allowed("a whole number from 2")] = Field(
+        description="Parts; each class gives the same share to all."
+    )
+    repeats: Count = Field(1, description="Deal the rows out so many times, and train n runs each time.")
+    group: Text | None = Field(None, description="A column; rows with the same value there stay in one part.")
+    seed: Seed = Field(0, description="Decides which row is in which part, whatever the seed of the run.")
+    fold: Count | None = Field(None, description="Train this fold alone, from 1 to n x repeats; null: all, one by one.")
+
+
 class DataConfig(Section):
     """Where the rows are and how they become tokens. Paths are relative to the working directory."""
 
@@ -182,6 +199,9 @@ class DataConfig(Section):
         "longest_first", description="Which text of a pair gives way when a row is too long; error: refuse such rows."
     )
     split_seed: Seed | None = Field(None, description="Draws the fractions of data.splits; null: seed does.")
+    folds: Annotated[
+        FoldsConfig | None, BeforeValidator(_as_folds), Allowed("a whole number from 2, or a section with keys")
+    ] = Field(None, description="Cross-validation in place of a validation split: a run for each part of train.")
     limit: Count | None = Field(None, description="Take the first N rows of each split: for trials.")
     checks: ChecksConfig = Field(ChecksConfig(), description="What is looked for in the rows: error, warn or ignore.")
 

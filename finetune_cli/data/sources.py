@@ -6,19 +6,25 @@ A source can be read again and again, and knows a fingerprint of its content wit
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from finetune_cli.data import hub
-from finetune_cli.data.label_sets import Column, label_cell, label_reader
-from finetune_cli.data.readers import READERS, BadRow, Row, good_rows, read_rows
+from finetune_cli.data.folds import Folds, draw_folds
+from finetune_cli.data.label_sets import Column
+from finetune_cli.data.readers import READERS, BadRow, Row, read_rows
+from finetune_cli.data.strata import Strata, read_strata
 from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.tasks import KIND_SPECS, SAMPLES, Kind
+
+logger = logging.getLogger(__name__)
 
 BUILTIN_PREFIX = "builtin:"
 SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
@@ -68,12 +74,15 @@ def resolve_sources(
     label: Column = "label",
     kind: Kind = "classification",
     seed: int = 42,
+    folds: Folds | None = None,
+    limit: int | None = None,
     offline: bool = False,
 ) -> dict[str, Source]:
     """The splits that `data.path` and `data.splits` name: train, validation, and any further ones.
 
     splits: split -> file, Hub split, or the fraction of train to take. split_names: our name of a split -> its name at
-    the source, where they differ (MNLI). label, kind, seed: how fractions are taken; see `carve`.
+    the source, where they differ (MNLI). label, kind, seed: how fractions are taken; see `carve`. folds, limit: see
+    `fold_sources`; they take the place of a validation split.
     Raises DataError for local data that are not there or lack train or validation, MissingError for the Hub.
     """
     require_present(path)
@@ -94,6 +103,10 @@ def resolve_sources(
         raise DataError(
             f"data.path: {path} has no train split, only: {', '.join(sources)}. Name it: data.splits.train."
         )
+    if folds:
+        if "validation" in sources and folds.fold is not None:
+            logger.info("The folds are drawn from train; %s is left out.", sources["validation"].where)
+        sources |= fold_sources(sources["train"], folds, label=label, kind=kind, limit=limit)
     if fractions:
         sources |= carve(sources["train"], fractions, label=label, kind=kind, seed=seed)
     if "validation" not in sources:
@@ -196,40 +209,77 @@ def carve(train: Source, fractions: Mapping[str, float], *, label: Column, kind:
     regression rows are drawn whatever their label. The choice depends on the labels, the fractions and the seed alone;
     rows keep their order and their numbers.
     """
-    stratify = KIND_SPECS[kind].has_classes
 
     @cache
     def part_of_row() -> np.ndarray:
-        return _draw_parts(train, list(fractions.values()), label=label, kind=kind, seed=seed)
+        shares = list(fractions.values())
+        return _draw_parts(read_strata(train, label=label, kind=kind, least=1 / min(shares)), shares, seed=seed)
 
-    def part(number: int, split: str) -> Source:
-        def open_part(columns: Sequence[str] | None) -> Iterator[Row]:
-            for row in train.open(columns):
-                if isinstance(row, BadRow) or part_of_row()[row[0]] == number:
-                    yield row
+    choice = f"{sorted(fractions.items())}:{label if KIND_SPECS[kind].has_classes else ''}:{seed}"
 
-        choice = f"{sorted(fractions.items())}:{label if stratify else ''}:{seed}:{split}"
-        return Source(
-            f"{train.where} (part {split})", f"{train.fingerprint}:part:{choice}", open_part, train.label_names
-        )
+    def is_in(number: int) -> Callable[[int], bool]:
+        return lambda row: bool(part_of_row()[row] == number)
 
-    return {split: part(number, split) for number, split in enumerate(["train", *fractions])}
+    return {split: _part(train, split, choice, is_in(number)) for number, split in enumerate(["train", *fractions])}
 
 
-def _draw_parts(train: Source, shares: Sequence[float], *, label: Column, kind: Kind, seed: int) -> np.ndarray:
+def fold_sources(train: Source, folds: Folds, *, label: Column, kind: Kind, limit: int | None) -> dict[str, Source]:
+    """`train` without the rows of one fold, and these as "validation"; for no fold, all rows as both.
+
+    limit: the first so many rows alone are dealt out.
+    """
+    if limit is not None:
+        train = _first_rows(train, limit)
+    if folds.fold is None:
+        return {"train": train, "validation": train}
+    tested = (folds.fold - 1) % folds.n
+
+    @cache
+    def fold_of_row() -> np.ndarray:
+        return folds_of_rows(train, folds, label=label, kind=kind)
+
+    stratum = label if KIND_SPECS[kind].has_classes else ""
+    choice = f"{folds.n}:{folds.repeat}:{folds.group}:{folds.seed}:{stratum}:{tested}"
+    return {
+        "train": _part(train, "train", choice, lambda row: fold_of_row()[row] != tested),
+        "validation": _part(train, f"fold {folds.fold}", choice, lambda row: fold_of_row()[row] == tested),
+    }
+
+
+def folds_of_rows(train: Source, folds: Folds, *, label: Column, kind: Kind) -> np.ndarray:
+    """The fold, from 0, that each row number is tested in, in the repeat of `folds`; -1 for a number without a row."""
+    strata = read_strata(train, label=label, kind=kind, least=folds.n, group=folds.group)
+    dealt = np.full(int(strata.rows.max()) + 1, -1, np.int64)
+    dealt[strata.rows] = draw_folds(strata, folds.n, seed=folds.seed, repeat=folds.repeat, where=train.where)
+    return dealt
+
+
+def _part(train: Source, name: str, choice: str, keeps: Callable[[int], bool]) -> Source:
+    """The rows of `train` whose number is kept. choice: equal when the kept rows are."""
+
+    def open_part(columns: Sequence[str] | None) -> Iterator[Row]:
+        for row in train.open(columns):
+            if isinstance(row, BadRow) or keeps(row[0]):
+                yield row
+
+    where, fingerprint = f"{train.where} (part {name})", f"{train.fingerprint}:part:{choice}:{name}"
+    return Source(where, fingerprint, open_part, train.label_names)
+
+
+def _first_rows(source: Source, limit: int) -> Source:
+    return replace(
+        source,
+        fingerprint=f"{source.fingerprint}:first:{limit}",
+        open=lambda columns: islice(source.open(columns), limit),
+    )
+
+
+def _draw_parts(strata: Strata, shares: Sequence[float], *, seed: int) -> np.ndarray:
     """The part of each row number: 0 stays in train, 1, 2 ... go to the shares in turn."""
-    labels = label_reader(kind, train.where, label)
-    rows = good_rows(train.open([label] if isinstance(label, str) else label))
-    stratify = KIND_SPECS[kind].has_classes
-    pairs = ((row, labels.add(row, label_cell(values, label)) if stratify else 0) for row, values in rows)
-    table = np.fromiter(pairs, dtype=[("row", np.int64), ("code", np.int32)])
-    if KIND_SPECS[kind].several_labels:
-        rare = np.bincount(table["code"]) < 1 / min(shares)  # of which a share is no whole row
-        table["code"][rare[table["code"]]] = len(rare)
-    parts = np.zeros(int(table["row"].max()) + 1, np.int8)
+    parts = np.zeros(int(strata.rows.max()) + 1, np.int8)
     generator = np.random.default_rng(seed)
-    for code in range(int(table["code"].max()) + 1):
-        members = generator.permutation(table["row"][table["code"] == code])
+    for code in range(int(strata.codes.max()) + 1):
+        members = generator.permutation(strata.rows[strata.codes == code])
         start = 0
         for number, share in enumerate(shares, start=1):
             count = min(max(round(share * len(members)), 1), len(members) - start - 1)  # each class stays in train

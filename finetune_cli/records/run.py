@@ -45,7 +45,8 @@ class Score:
 class RunRecord:
     """The entries of run.json, in its order. None: not known, as in a file of an older version or a damaged one.
 
-    status is None, too, where there is no file. seed, or seeds: of one run, or of several. task, model: as the config
+    status is None, too, where there is no file. seed, or seeds: of one run, or of several. folds:
+    how many runs a cross-validation has. task, model: as the config
     names them. resumed_from: the update it went on from, 0 for a fresh start. training_seconds: in training, over all
     resumes; seconds: of the last process. rows_per_second: over the whole run, resumes and scoring included. scores: of
     the best model on the scored_rows of the split "validation"; of several runs, their means. size_bytes: of all files,
@@ -59,6 +60,7 @@ class RunRecord:
     git_commit: str | None = None
     seed: int | None = None
     seeds: list[int] | None = None
+    folds: int | None = None
     task: str | None = None
     model: str | None = None
     processes: int | None = None
@@ -87,6 +89,8 @@ class RunRecord:
     @property
     def kind(self) -> str:
         """What the directory holds: one run, or several of which kind."""
+        if self.folds is not None:
+            return "folds"
         return "run" if self.seeds is None else "seeds"
 
     @property

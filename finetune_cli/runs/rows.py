@@ -56,6 +56,7 @@ def prepare_rows(config: RunConfig, *, offline: bool = False, quiet: bool = Fals
 
 def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Source]:
     """Where the rows of each split are. Raises DataError or MissingError."""
+    from finetune_cli.data.folds import Folds
     from finetune_cli.data.sources import resolve_sources
 
     return resolve_sources(
@@ -66,6 +67,8 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
         label=config.data.label,
         kind=config.spec.kind,
         seed=config.seed if config.data.split_seed is None else config.data.split_seed,
+        folds=Folds(**config.data.folds.model_dump()) if config.data.folds else None,
+        limit=config.data.limit,
         offline=offline,
     )
 

@@ -14,6 +14,9 @@ from finetune_cli.system.files import remove_directory, write_json
 UNFINISHED = (".writing-*", ".deleting-*", ".probe-*", ".*.[0-9]*.tmp")  # what a killed process leaves of its writing
 
 
+MEMBERS = {"seed": "seeds", "fold": "folds"}  # what runs inside a run directory are called: seed-1, fold-1
+
+
 class RunDir:
     """The files of one run; paths only, nothing is created by asking."""
 
@@ -32,20 +35,29 @@ class RunDir:
     def evaluation(self, split: str) -> Path:
         return self.path / "eval" / split
 
+    def member(self, kind: str, number: int) -> RunDir:
+        """One of several runs inside this directory, such as that of a seed."""
+        return RunDir(self.path / f"{kind}-{number}")
+
+    def members(self, kind: str | None = None) -> list[RunDir]:
+        """The runs inside this directory, of one kind or of all, by number; empty for an ordinary run."""
+        configs = self.path.glob(f"{kind or '*'}-*/config.yaml")
+        numbered = ((*path.parent.name.rpartition("-")[::2], path.parent) for path in configs)
+        found = [(name, int(number), path) for name, number, path in numbered if number.isdecimal() and name in MEMBERS]
+        return [RunDir(path) for _, _, path in sorted(found)]
+
     def seed_run(self, seed: int) -> RunDir:
-        """The run of one of several seeds."""
-        return RunDir(self.path / f"seed-{seed}")
+        return self.member("seed", seed)
 
     def seed_runs(self) -> list[RunDir]:
-        """The runs of several seeds in this directory, by seed; empty for an ordinary run."""
-        configs = (path for path in self.path.glob("seed-*/config.yaml") if path.parent.name[5:].isdecimal())
-        return [RunDir(path.parent) for path in sorted(configs, key=lambda path: int(path.parent.name[5:]))]
+        return self.members("seed")
 
-    def require_one_seed(self) -> None:
-        """Raise ConfigError that names the seeds when this directory holds several."""
-        if runs := self.seed_runs():
+    def require_one_run(self) -> None:
+        """Raise ConfigError that names the runs when this directory holds several models."""
+        if runs := self.members():
             names = ", ".join(str(run.path) for run in runs)
-            raise ConfigError(f"{self.path} holds a run for each of several seeds. Name one of them: {names}")
+            several = MEMBERS[runs[0].path.name.rpartition("-")[0]]
+            raise ConfigError(f"{self.path} holds a run for each of several {several}. Name one of them: {names}")
 
     def holds_work(self) -> bool:
         """Whether a run got as far as something that can be lost: a checkpoint or a model, beside its config."""
@@ -74,8 +86,8 @@ class RunDir:
         The record goes first and the config last: killed in between, this is the same run, unfinished.
         """
         self.record.unlink(missing_ok=True)
-        for seed_run in self.seed_runs():
-            seed_run.clear()
+        for member in self.members():
+            member.clear()
         for path in (self.checkpoints, self.model, self.path / "eval", self.tracking):
             remove_directory(path)
         for file in (self.history, self.log, self.summary, self.config):

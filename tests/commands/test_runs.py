@@ -156,9 +156,9 @@ def test_a_thousand_runs_are_listed_at_once_without_anything_heavy(tmp_path: Pat
     for number in range(1000):
         write_record(tmp_path / f"run-{number:04}", seed=number, task="mrpc", model="bert-base-uncased", **scored(0.5))
         (tmp_path / f"run-{number:04}" / "checkpoints" / "step-000001").mkdir(parents=True)
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: the machine may be busy
     assert len(runs(tmp_path).runs) == 1000
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     program = (
         "import sys\nfrom finetune_cli.cli.app import main\n"
         "code = main()\nprint(code, sorted({'torch', 'numpy', 'transformers', 'optuna'} & set(sys.modules)))\n"

@@ -4,7 +4,7 @@ The rules run on the plain values, also when other fields are wrong: `get` ends 
 asks for is among those already reported.
 """
 
-from finetune_cli.config.rules import data, evaluation, model, training
+from finetune_cli.config.rules import data, evaluation, folds, model, training
 
 RULES = (
     training.micro_batch_fits,
@@ -33,4 +33,9 @@ RULES = (
     model.from_scratch_sizes_fit,
     model.places_are_written_right,
     data.builtin_data_exists,
+    folds.folds_take_the_place_of_validation,
+    folds.fold_is_one_of_them,
+    folds.group_is_another_column,
+    folds.limit_leaves_rows_for_folds,
+    folds.folds_go_without,
 )
