@@ -101,6 +101,10 @@ class NotFinishedError(FinetuneError):
     exit_code = ExitCode.NOT_FINISHED
 
 
+class PrunedError(NotFinishedError):
+    """A trial of a sweep did worse than others had done by then, and ends early."""
+
+
 class InterruptedRunError(FinetuneError):
     """Ctrl-C."""
 

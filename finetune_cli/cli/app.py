@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from finetune_cli.cli import compare, evaluate, predict, prepare, runs, train, validate
+from finetune_cli.cli import compare, evaluate, predict, prepare, runs, sweep, train, validate
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
 from finetune_cli.cli.options import Version
 from finetune_cli.cli.start import Switches
@@ -50,6 +50,7 @@ _add(evaluate.evaluate, "Score a split or a file; can be a gate for CI.", evalua
 _add(predict.predict, "Label a file, standard input or --text.", predict.EXAMPLES)
 _add(validate.validate, "Show every mistake in a config at once.", validate.EXAMPLES)
 _add(compare.compare, "Which run is better, and is the difference real.", compare.EXAMPLES)
+_add(sweep.sweep, "Search settings; each trial an ordinary run.", sweep.EXAMPLES)
 _add(runs.runs, "The runs below a directory, with their scores.", runs.EXAMPLES)
 
 

@@ -43,7 +43,7 @@ def train_folds(
     count = folds.n * folds.repeats
     with locked(run) if main else nullcontext():
         if main:
-            open_members(run, config, "fold", overwrite=overwrite)
+            open_members(run, config, ["fold"], overwrite=overwrite)
         started = RunRecord(seed=config.seed, folds=count, task=config.task, model=model_name(config))
         same = run.read_record().folds == count
         with members_record(run, started, same=same) if main else nullcontext(started) as record:

@@ -66,11 +66,18 @@ def member_config(config: RunConfig, kind: str, number: int) -> RunConfig:
 
 
 def open_members(
-    run: RunDir, config: RunConfig, kind: str, *, overwrite: bool, may_change: Sequence[str] = (), left_out: str = ""
+    run: RunDir,
+    config: RunConfig,
+    kinds: Sequence[str],
+    *,
+    overwrite: bool,
+    may_change: Sequence[str] = (),
+    more_differences: Sequence[str] = (),
 ) -> None:
     """Write the config of the whole; refuse a directory that holds something else.
 
-    may_change: settings that do not make the runs that are there others. left_out: what is wrong with these in words.
+    kinds: what the runs are called. may_change: settings that do not make the runs that are there others.
+    more_differences: what does, each in words.
     """
     if overwrite:
         run.clear()
@@ -80,25 +87,20 @@ def open_members(
             "start anew with --overwrite."
         )
     elif run.members() and run.config.is_file():
-        _require_same_runs(run, config, kind, may_change, left_out)
+        differences = [*run_differences(load_config(run.config), config, ignore=tuple(may_change)), *more_differences]
+        differences += [
+            f"  it holds {other.path.name}, which is no {kinds[0]}"
+            for other in run.members()
+            if other.path.name.rpartition("-")[0] not in kinds
+        ]
+        if differences:
+            raise ConfigError(
+                f"{run.path} holds {kinds[0]}s of another config:\n"
+                + "\n".join(differences)
+                + "\nChoose another directory with --output-dir, or delete those runs and start anew with --overwrite."
+            )
     with replacing(run.config) as file:
         file.write(to_yaml(config))
-
-
-def _require_same_runs(run: RunDir, config: RunConfig, kind: str, may_change: Sequence[str], left_out: str) -> None:
-    differences = run_differences(load_config(run.config), config, ignore=tuple(may_change))
-    differences += [left_out] if left_out else []
-    differences += [
-        f"  it holds {other.path.name}, which is no {kind}"
-        for other in run.members()
-        if not other.path.name.startswith(f"{kind}-")
-    ]
-    if differences:
-        raise ConfigError(
-            f"{run.path} holds {kind}s of another config:\n"
-            + "\n".join(differences)
-            + "\nChoose another directory with --output-dir, or delete those runs and start anew with --overwrite."
-        )
 
 
 def members_record(run: RunDir, started: RunRecord, *, same: bool) -> AbstractContextManager[RunRecord]:

@@ -37,8 +37,14 @@ def train_seeds(
     seeds = list(config.training.seeds or ())
     with locked(run) if main else nullcontext():
         if main:
-            left_out = "" if overwrite else _left_out(run, config)
-            open_members(run, config, "seed", overwrite=overwrite, may_change=("training.seeds",), left_out=left_out)
+            open_members(
+                run,
+                config,
+                ["seed"],
+                overwrite=overwrite,
+                may_change=("training.seeds",),
+                more_differences=[] if overwrite else _left_out(run, config),
+            )
         started = RunRecord(seeds=seeds, task=config.task, model=model_name(config))
         same = run.read_record().seeds == seeds
         with members_record(run, started, same=same) if main else nullcontext(started) as record:
@@ -84,8 +90,10 @@ def _note(record: RunRecord, config: RunConfig, report: SeedsReport) -> None:
             note_values(record, config, means(split), rows=split.n)
 
 
-def _left_out(run: RunDir, config: RunConfig) -> str:
+def _left_out(run: RunDir, config: RunConfig) -> list[str]:
     """Which seeds of the runs that are there the config no longer has; more of them than last time are welcome."""
     there = load_config(run.config).training.seeds or () if run.seed_runs() and run.config.is_file() else ()
     left_out = [str(seed) for seed in there if seed not in (config.training.seeds or ())]
-    return f"  training.seeds: {', '.join(left_out)} left out; finished seeds are not trained again" if left_out else ""
+    if not left_out:
+        return []
+    return [f"  training.seeds: {', '.join(left_out)} left out; finished seeds are not trained again"]

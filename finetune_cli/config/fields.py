@@ -315,6 +315,36 @@ class HubConfig(Section):
     private: bool = Field(True, description="Create the repository for its owners' eyes alone.")
 
 
+class SweepConfig(Section):
+    """What `finetune sweep` searches, and for how long."""
+
+    parameters: Annotated[
+        dict[str, Any], Field(min_length=1), Allowed("settings of the config, each with what is tried for it")
+    ] = Field(
+        description="Setting -> a list of values, or {low, high} with log: true or a step; keys such as "
+        "training.learning_rate."
+    )
+    trials: Count | None = Field(None, description="How many are tried; null: time decides, or the whole grid.")
+    time: Text | None = Field(None, description="No trial is begun after so much training in all, such as 2h or 30m.")
+    sampler: Literal["tpe", "random", "grid"] = Field(
+        "tpe", description="How settings are chosen: by what did well so far, at random, or every combination."
+    )
+    pruner: Literal["none", "median", "hyperband"] = Field(
+        "none", description="Whether a trial that does worse than others did ends early."
+    )
+    seeds: (
+        Annotated[
+            tuple[Seed, ...],
+            BeforeValidator(_as_tuple),
+            Field(min_length=2),
+            Allowed("a list of two or more whole numbers from 0"),
+        ]
+        | None
+    ) = Field(None, description="Train the best settings again with each of these; the best mean wins.")
+    finalists: Count = Field(3, description="How many of the best settings are trained again with sweep.seeds.")
+    seed: Seed = Field(0, description="Decides which settings are tried.")
+
+
 class RunConfig(Section):
     """The whole config of a run, with everything filled in."""
 
@@ -332,6 +362,7 @@ class RunConfig(Section):
         Allowed("a list of tensorboard, wandb, mlflow and trackio"),
     ] = Field((), description="What gets the lines of history.jsonl as well, while the model trains.")
     hub: HubConfig | None = Field(None, description="Upload the best model to the Hub after training.")
+    sweep: SweepConfig | None = Field(None, description="What `finetune sweep` searches; no matter to `train`.")
     output_dir: Text = Field(description="The run directory; default runs/<task>.")
     seed: Seed = Field(
         42, description="Decides the new head, the order of rows, dropout and the splits taken from train."

@@ -46,7 +46,7 @@ class RunRecord:
     """The entries of run.json, in its order. None: not known, as in a file of an older version or a damaged one.
 
     status is None, too, where there is no file. seed, or seeds: of one run, or of several. folds:
-    how many runs a cross-validation has. task, model: as the config
+    how many runs a cross-validation has. trials: of a sweep. task, model: as the config
     names them. resumed_from: the update it went on from, 0 for a fresh start. training_seconds: in training, over all
     resumes; seconds: of the last process. rows_per_second: over the whole run, resumes and scoring included. scores: of
     the best model on the scored_rows of the split "validation"; of several runs, their means. size_bytes: of all files,
@@ -61,6 +61,7 @@ class RunRecord:
     seed: int | None = None
     seeds: list[int] | None = None
     folds: int | None = None
+    trials: int | None = None
     task: str | None = None
     model: str | None = None
     processes: int | None = None
@@ -89,6 +90,8 @@ class RunRecord:
     @property
     def kind(self) -> str:
         """What the directory holds: one run, or several of which kind."""
+        if self.trials is not None:
+            return "sweep"
         if self.folds is not None:
             return "folds"
         return "run" if self.seeds is None else "seeds"

@@ -14,7 +14,8 @@ from finetune_cli.system.files import remove_directory, write_json
 UNFINISHED = (".writing-*", ".deleting-*", ".probe-*", ".*.[0-9]*.tmp")  # what a killed process leaves of its writing
 
 
-MEMBERS = {"seed": "seeds", "fold": "folds"}  # what runs inside a run directory are called: seed-1, fold-1
+# What runs inside a run directory are called, seed-1 and so on, and several of them.
+MEMBERS = {"seed": "seeds", "fold": "folds", "trial": "trials", "finalist": "finalists"}
 
 
 class RunDir:
@@ -31,6 +32,9 @@ class RunDir:
         self.model = self.path / "model"
         self.summary = self.path / "summary.json"
         self.tracking = self.path / "tracking"
+        self.sweep = self.path / "sweep"
+        self.best = self.path / "best"
+        self.best_config = self.path / "best.yaml"
 
     def evaluation(self, split: str) -> Path:
         return self.path / "eval" / split
@@ -88,9 +92,9 @@ class RunDir:
         self.record.unlink(missing_ok=True)
         for member in self.members():
             member.clear()
-        for path in (self.checkpoints, self.model, self.path / "eval", self.tracking):
+        for path in (self.checkpoints, self.model, self.path / "eval", self.tracking, self.sweep):
             remove_directory(path)
-        for file in (self.history, self.log, self.summary, self.config):
+        for file in (self.history, self.log, self.summary, self.best, self.best_config, self.config):
             file.unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:

@@ -31,7 +31,7 @@ STATUS: dict[int, Status] = {
     ExitCode.NOT_FINISHED: "stopped",
     ExitCode.INTERRUPTED: "stopped",
 }
-NO_EFFECT = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks")  # on rows and weights
+NO_EFFECT = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks", "sweep")  # on rows and weights
 
 
 @contextmanager

@@ -4,7 +4,7 @@ The rules run on the plain values, also when other fields are wrong: `get` ends 
 asks for is among those already reported.
 """
 
-from finetune_cli.config.rules import data, evaluation, folds, model, training
+from finetune_cli.config.rules import data, evaluation, folds, model, sweep, training
 
 RULES = (
     training.micro_batch_fits,
@@ -38,4 +38,10 @@ RULES = (
     folds.group_is_another_column,
     folds.limit_leaves_rows_for_folds,
     folds.folds_go_without,
+    sweep.searched_settings_can_be,
+    sweep.searched_settings_act,
+    sweep.sweep_ends,
+    sweep.grid_is_finite,
+    sweep.pruner_can_act,
+    sweep.sweep_goes_without,
 )
