@@ -1,1 +1,1 @@
-"""Options in, one command called, errors into exit codes: one file per command."""
+"""The command line, one file for each command: its options, and the call of the function that does the work."""

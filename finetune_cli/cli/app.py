@@ -1,11 +1,11 @@
-"""The command line: options in, one command called, its result rendered, every error turned into its exit code.
+"""The command line: reads the options, calls one command, shows its result, and turns an error into an exit code.
 
-Light on purpose: a command is imported after its config has been read, so that `--help` and a mistake in a config
-answer at once.
+A command is imported only after its config was read. So `--help` and a mistake in a config answer at once.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -14,22 +14,42 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from finetune_cli.cli import compare, evaluate, predict, prepare, runs, sweep, train, validate
+from finetune_cli.cli import (
+    compare,
+    doctor,
+    evaluate,
+    init,
+    predict,
+    prepare,
+    runs,
+    schema,
+    sweep,
+    train,
+    validate,
+)
+from finetune_cli.cli.completion import rejoin_words
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
 from finetune_cli.cli.options import Version
 from finetune_cli.cli.start import Switches
-from finetune_cli.display.terminal import OutputClosedError, leave_quietly, show_bug, show_error
+from finetune_cli.display.terminal import (
+    OutputClosedError,
+    is_output_error,
+    leave_quietly,
+    open_streams,
+    output_error,
+    show_bug,
+    show_error,
+)
 from finetune_cli.errors import ExitCode, FinetuneError
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.system.signals import stopping_at_once
 
-CLOSED_PIPE = 141  # 128 + SIGPIPE, as any Unix tool returns when its reader has gone
+CLOSED_PIPE = 141  # 128 + SIGPIPE, as any Unix tool returns when nobody reads its output any more
 
 app = typer.Typer(
     help="Fine-tune text classifiers from one YAML file, with scores you can trust.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -52,11 +72,16 @@ _add(validate.validate, "Show every mistake in a config at once.", validate.EXAM
 _add(compare.compare, "Which run is better, and is the difference real.", compare.EXAMPLES)
 _add(sweep.sweep, "Search settings; each trial an ordinary run.", sweep.EXAMPLES)
 _add(runs.runs, "The runs below a directory, with their scores.", runs.EXAMPLES)
+_add(init.init, "From your data to a commented config.", init.EXAMPLES)
+_add(schema.schema, "The config's fields, for editors and readers.", schema.EXAMPLES)
+_add(doctor.doctor, "Check this machine: versions, devices, disk, the Hub.", doctor.EXAMPLES)
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
     switches = Switches()
+    rejoin_words(os.environ)
+    open_streams()
     try:
         with stopping_at_once():
             code = app(prog_name="finetune", standalone_mode=False, obj=switches)
@@ -70,9 +95,15 @@ def main() -> int:
     except (OutputClosedError, BrokenPipeError):
         leave_quietly()
         return CLOSED_PIPE
+    except OSError as err:
+        if not is_output_error(err):
+            show_bug()
+            return ExitCode.RUN_FAILED
+        show_error(str(output_error(err)), enabled=is_main_process())
+        return ExitCode.RUN_FAILED
     except SystemExit as err:
         if not isinstance(err.__context__, BrokenPipeError):
-            raise  # shell completion ends so
+            raise  # shell completion ends the program this way
         leave_quietly()  # Typer's answer to a closed pipe
         return CLOSED_PIPE
     except Exception:
@@ -88,14 +119,14 @@ def usage_message(error: TyperException) -> str:
     context: Any = getattr(error, "ctx", None)
     near = getattr(error, "possibilities", None)
     message = (error.message if near else error.format_message()).rstrip(".?").replace("Value error, ", "")
-    if setting := _meant_setting(message, sys.argv):
+    if setting := _setting_without_option(message, sys.argv):
         near = [f"-s {setting}"]
     ending = f". Did you mean {' or '.join(sorted(near))}?" if near else "?" if "Did you mean" in message else "."
     return f"{message}{ending}\nSee: {context.command_path if context else 'finetune'} --help"
 
 
-def _meant_setting(message: str, words: list[str]) -> str | None:
-    """KEY=VALUE, where it was typed without `-s`, or as `-s KEY VALUE`; None when an argument is odd in another way."""
+def _setting_without_option(message: str, words: list[str]) -> str | None:
+    """KEY=VALUE, when it was typed without `-s` or as `-s KEY VALUE`; None for any other unexpected argument."""
     unexpected = re.search(r"unexpected extra arguments?(?:\(s\))? \((\S+)\)", message)
     if unexpected is None or (extra := unexpected[1]) not in words:
         return None

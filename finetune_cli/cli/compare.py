@@ -21,7 +21,7 @@ finetune compare runs/mrpc runs/mrpc-large
 finetune compare runs/mrpc runs/mrpc-large --split test --metric f1 --markdown
 finetune compare runs/mrpc runs/mrpc-large --html comparison.html
 finetune compare runs/main runs/branch --fail-if-worse f1
-finetune compare runs/lr5e-5-seeds runs/lr2e-5-seeds"""
+finetune compare runs/lr5e-5-seeds runs/lr2e-5-seeds --plan 0.01"""
 
 Runs = Annotated[
     list[str],
@@ -58,6 +58,22 @@ FailIfWorse = Annotated[
 ]
 
 
+AllPairs = Annotated[
+    bool,
+    options.input_option("--all-pairs", "Compare each run with each, not only with the first."),
+]
+
+Planned = Annotated[
+    float | None,
+    options.output_option(
+        "--plan",
+        "Say how many rows or seeds this difference would need to be found.",
+        metavar="DIFFERENCE",
+        show_default=False,
+    ),
+]
+
+
 def compare(
     ctx: typer.Context,
     *,
@@ -65,6 +81,8 @@ def compare(
     split: ComparedSplit = "validation",
     metrics: ComparedMetrics,
     fail_if_worse: FailIfWorse,
+    all_pairs: AllPairs = False,
+    plan: Planned = None,
     html: Html = None,
     markdown: Markdown = False,
     json: options.Json = False,
@@ -78,7 +96,7 @@ def compare(
 
     The directory of a training with several seeds is one side, and its seeds are repeated measures. So are runs that
     differ in nothing but seed and output_dir, when every side has two or more. Otherwise each run is compared with the
-    first.
+    first, or with --all-pairs each with each. P values of several comparisons are adjusted for their number.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
     if markdown and json:
@@ -89,13 +107,15 @@ def compare(
     end_if_stopped()
     show = partial(compare_markdown if markdown else compare_result, out)
     if html is not None:
-        show = partial(_show_comparison_twice, html, show)
+        show = partial(_print_and_write_page, html, show)
     with shown_when_failed(show):
-        show(run_compare(runs, split=split, metrics=metrics, fail_if_worse=fail_if_worse))
+        show(
+            run_compare(runs, split=split, metrics=metrics, fail_if_worse=fail_if_worse, all_pairs=all_pairs, plan=plan)
+        )
 
 
-def _show_comparison_twice(html: Path, show: Callable[[Any], None], report: Any) -> None:
-    """On stdout, and as a page."""
+def _print_and_write_page(html: Path, show: Callable[[Any], None], report: Any) -> None:
+    """Print the comparison and write it as a page."""
     from finetune_cli.report.compare import write_comparison
 
     show(report)

@@ -12,6 +12,7 @@ from finetune_cli.cli import options
 from finetune_cli.cli.start import check_data_file, check_target, shown_when_failed, start
 from finetune_cli.display.terminal import silence_model_loading
 from finetune_cli.system.allocator import keep_freed_memory
+from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports
 from finetune_cli.system.signals import end_if_stopped
 
@@ -27,17 +28,24 @@ finetune evaluate runs/mrpc --data new_rows.csv --json"""
 
 
 class Fitted(StrEnum):
-    """What evaluate fits to the validation split."""
+    """What evaluate fits on the validation split."""
 
     temperature = "temperature"
     threshold = "threshold"
+    abstain = "abstain"
     none = "none"
 
 
 Split = Annotated[str, options.input_option("--split", "The split to score.", metavar="NAME")]
 
 Data = Annotated[
-    Path | None, options.input_option("--data", "Score this labelled file in place of a split.", metavar="FILE")
+    Path | None,
+    options.input_option(
+        "--data",
+        "Score this labelled file in place of a split.",
+        metavar="FILE",
+        callback=options.in_home_or_none,
+    ),
 ]
 
 Gates = Annotated[
@@ -68,7 +76,13 @@ MaxDrops = Annotated[
 
 JUnit = Annotated[
     Path | None,
-    options.output_option("--junit", "Write the gates as JUnit XML, for CI.", metavar="FILE", show_default=False),
+    options.output_option(
+        "--junit",
+        "Write the gates as JUnit XML, for CI.",
+        metavar="FILE",
+        callback=options.in_home_or_none,
+        show_default=False,
+    ),
 ]
 
 Fit = Annotated[
@@ -77,7 +91,7 @@ Fit = Annotated[
         "--fit",
         "Fit on the validation split how probabilities become answers, and store it beside the model, where evaluate "
         "and predict obey it; none removes it. Repeatable.",
-        metavar="temperature|threshold|none",
+        metavar="temperature|threshold|abstain|none",
     ),
 ]
 
@@ -87,6 +101,26 @@ FitFor = Annotated[
         "--for",
         "The metric that --fit threshold is to be best for; by default evaluation.metric_for_best.",
         metavar="METRIC",
+        show_default=False,
+    ),
+]
+
+MaxError = Annotated[
+    float | None,
+    options.run_option(
+        "--max-error",
+        "For --fit abstain: the share of the answers that may be wrong. Rows that are too unsure are not answered.",
+        metavar="SHARE",
+        show_default=False,
+    ),
+]
+
+Confidence = Annotated[
+    float | None,
+    options.run_option(
+        "--confidence",
+        "For --fit abstain: how sure it has to be that --max-error holds; by default 0.9.",
+        metavar="P",
         show_default=False,
     ),
 ]
@@ -116,6 +150,8 @@ def evaluate(
     max_drops: MaxDrops,
     fit: Fit,
     fit_for: FitFor = None,
+    max_error: MaxError = None,
+    confidence: Confidence = None,
     min_confidence: ScoredConfidence = None,
     junit: JUnit = None,
     json: options.Json = False,
@@ -140,7 +176,7 @@ def evaluate(
     end_if_stopped()
     silence_model_loading()
     keep_freed_memory()
-    with shown_when_failed(show):
+    with leaving_group(), shown_when_failed(show):
         show(
             run_evaluate(
                 target,
@@ -153,6 +189,8 @@ def evaluate(
                 max_drops=max_drops,
                 fit=[kind.value for kind in fit],
                 fit_for=fit_for,
+                max_error=max_error,
+                confidence=confidence,
                 min_confidence=min_confidence,
                 offline=offline,
             )

@@ -1,6 +1,6 @@
-"""How the help pages look: named groups of options, and examples as they are written.
+"""How the help pages look: options in named groups, and examples printed as they are written.
 
-Plain text: rich would cost half of the start-up time and draw boxes into pipes.
+Plain text: rich would take half of the start-up time, and draw boxes in files and pipes, too.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ class GroupedCommand(TyperCommand):
                 groups[ARGUMENTS].append((parameter.metavar or "", parameter.help or ""))
             elif record := parameter.get_help_record(ctx):
                 groups.setdefault(parameter.rich_help_panel or REST, []).append(record)
-        groups[REST] = groups.pop(REST)  # to the end
+        groups[REST] = groups.pop(REST)  # as the last group
         width = max(len(names) for records in groups.values() for names, _ in records)
         for name, records in groups.items():
+            if not records:  # a command without arguments
+                continue
             with formatter.section(name):
                 formatter.write_dl([(names.ljust(width), text) for names, text in records], col_max=width)
 

@@ -1,4 +1,4 @@
-"""The options and arguments of the commands: one flat list of what each is called, takes and says in `--help`."""
+"""The options and arguments that several commands share: name, value, and the text in `--help`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from finetune_cli import __version__
+from finetune_cli.cli.completion import completer_for
+from finetune_cli.system.places import in_home
 
 
-def argument(metavar: str, text: str) -> Any:
-    return typer.Argument(metavar=metavar, help=text, show_default=False)
+def argument(metavar: str, text: str, **more: Any) -> Any:
+    return typer.Argument(metavar=metavar, help=text, show_default=False, autocompletion=completer_for(metavar), **more)
 
 
 def option(names: str, text: str, *, group: str | None = None, metavar: str | None = None, **more: Any) -> Any:
-    return typer.Option(*names.split(), metavar=metavar, help=text, rich_help_panel=group, **more)
+    words = names.split()
+    more.setdefault("autocompletion", completer_for(*words))
+    return typer.Option(*words, metavar=metavar, help=text, rich_help_panel=group, **more)
 
 
 def repeatable(names: str, text: str, **more: Any) -> Any:
@@ -27,7 +31,13 @@ run_option, run_list = partial(option, group="Run"), partial(repeatable, group="
 input_option, input_list = partial(option, group="Input"), partial(repeatable, group="Input")
 output_option, output_list = partial(option, group="Output"), partial(repeatable, group="Output")
 
-Config = Annotated[Path, argument("CONFIG", "The YAML file that describes the run.")]
+
+def in_home_or_none(path: str | Path | None) -> Path | None:
+    """A path from the command line; the shell leaves the ~ of --option=~/file to us."""
+    return None if path is None else in_home(path)
+
+
+Config = Annotated[Path, argument("CONFIG", "The YAML file that describes the run.", callback=in_home_or_none)]
 Target = Annotated[
     str, argument("CONFIG|RUN|MODEL", "What was trained: a config, a run directory, or a model (directory or Hub id).")
 ]

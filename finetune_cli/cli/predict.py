@@ -16,6 +16,7 @@ from finetune_cli.display.terminal import silence_model_loading
 from finetune_cli.errors import ConfigError
 from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.lean_imports import lean_imports
+from finetune_cli.system.places import in_home
 from finetune_cli.system.signals import end_if_stopped
 
 EXAMPLES = """\
@@ -26,7 +27,7 @@ cat reviews.jsonl | finetune predict runs/sst2 - --probabilities"""
 
 
 class FileFormat(StrEnum):
-    """The forms of a predictions file."""
+    """The formats of a predictions file."""
 
     jsonl = "jsonl"
     csv = "csv"
@@ -70,7 +71,10 @@ BadRows = Annotated[
 ]
 
 OutputFile = Annotated[
-    Path | None, options.output_option("--output -o", "Write here, not to standard output.", metavar="FILE")
+    Path | None,
+    options.output_option(
+        "--output -o", "Write here, not to standard output.", metavar="FILE", callback=options.in_home_or_none
+    ),
 ]
 
 Format = Annotated[
@@ -118,7 +122,7 @@ def predict(
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug)
     check_target(target, overrides, output_dir)
     rows = rows_to_label(source, texts, text_pairs, output)
-    chosen = output_format(output, file_format.value if file_format else None)
+    chosen_format = output_format(output, file_format.value if file_format else None)
     with lean_imports():
         from finetune_cli.commands.predict import WINDOW_ROWS
         from finetune_cli.commands.predict import predict as run_predict
@@ -136,39 +140,43 @@ def predict(
         keep_columns=keep_columns,
         on_bad_row=on_bad_row.value,
         min_confidence=min_confidence,
-        window_rows=1 if rows is sys.stdin.buffer and sys.stdin.isatty() else WINDOW_ROWS,  # answer what is typed
+        window_rows=1 if source == "-" and sys.stdin.isatty() else WINDOW_ROWS,  # answer what is typed
         offline=offline,
         report_bad_row=out.warn,
     )
     with out.byte_stream() as stdout, closing(answers):
-        write_predictions(answers, output, file_format=chosen, with_errors=on_bad_row is OnBadRow.null, stdout=stdout)
+        write_predictions(
+            answers, output, file_format=chosen_format, with_errors=on_bad_row is OnBadRow.null, stdout=stdout
+        )
 
 
 def output_format(output: Path | None, requested: str | None) -> str:
-    """The form of the predictions. Raises ConfigError when it has none, or when the file cannot be written."""
+    """The format of the predictions. Raises ConfigError when none fits, or when the file cannot be written."""
     from finetune_cli.predictions.files import choose_format, require_writable
 
-    chosen = choose_format(output, requested)
+    file_format = choose_format(output, requested)
     if output is not None:
         require_writable(output)
-    return chosen
+    return file_format
 
 
 def rows_to_label(source: str | None, texts: list[str], pairs: list[str], output: Path | None) -> Any:
     """A path, the byte stream of standard input, or tuples of texts. Refuses an output that would replace the input."""
-    given = [*([source] if source else []), *(["--text"] if texts else [])]
-    if len(given) != 1:
-        found = " and ".join(given) or "nothing"
+    sources = [*([source] if source else []), *(["--text"] if texts else [])]
+    if len(sources) != 1:
+        found = " and ".join(sources) or "nothing"
         raise ConfigError(f"Nothing to label: expected one of a file, - for standard input, and --text; found {found}.")
     if pairs and len(pairs) != len(texts):
         raise ConfigError(f"--text-pair: expected one for each --text ({len(texts)}), found {len(pairs)}.")
     if texts:
         return list(zip(texts, pairs, strict=True)) if pairs else [(text,) for text in texts]
     if source == "-":
+        if sys.stdin is None:
+            raise ConfigError("standard input is closed, so there are no rows to label. Pipe some in, or name a file.")
         return sys.stdin.buffer
     from finetune_cli.predictions.input import require_data_file
 
-    path = Path(str(source))
+    path = in_home(str(source))
     require_data_file(path, plain_text=True)
     if output is not None and output.exists() and output.samefile(path):
         raise ConfigError(f"-o {output} is the file that is labelled: its rows would be lost. Name another file.")

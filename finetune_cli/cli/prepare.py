@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from finetune_cli.cli import options
 from finetune_cli.cli.start import read_config, start
 from finetune_cli.system.signals import end_if_stopped
-
-if TYPE_CHECKING:
-    pass
 
 EXAMPLES = """\
 finetune prepare configs/mrpc.yaml --show 3

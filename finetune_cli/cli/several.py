@@ -1,4 +1,4 @@
-"""`--num-processes`: the command line run again in a group of processes."""
+"""`--num-processes`: run this command line again in several processes that work together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from finetune_cli.errors import ConfigError, ExitCode, error_of
+from finetune_cli.system.devices import require_a_device_for_each
 from finetune_cli.system.launching import launched_processes
 
 if TYPE_CHECKING:
@@ -19,12 +20,10 @@ if TYPE_CHECKING:
 def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) -> int:
     """Prepare the data once here, then run this command line in `num_processes` processes.
 
-    A run directory that another run holds is refused here, before there are processes that would have to be ended.
+    When another run uses the run directory, the error comes here, before any process is started.
     """
-    if launched_processes() > 1:
-        raise ConfigError(
-            "--num-processes starts processes of its own: leave it out under accelerate launch and torchrun."
-        )
+    _refuse_under_a_launcher()
+    require_a_device_for_each(num_processes)
     from finetune_cli.runs.rows import prepare_rows
     from finetune_cli.runs.run_dir import RunDir
     from finetune_cli.runs.session import locked, note_failed_launch
@@ -32,7 +31,8 @@ def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) ->
 
     run = RunDir(config.output_dir)
     with locked(run):
-        prepare_rows(config, offline=offline, quiet=True)  # each process finds it again, and the main one says so
+        # Each process finds these rows; the main one reports them.
+        prepare_rows(config, offline=offline, quiet=True)
     code = launch(without_option(sys.argv[1:], "--num-processes"), num_processes)
     if code != ExitCode.DONE:
         note_failed_launch(run, code)
@@ -48,11 +48,9 @@ def holds_several_runs(config: RunConfig) -> bool:
 def train_each_on_several(
     config: RunConfig, num_processes: int, *, overwrite: bool, offline: bool
 ) -> SeedsReport | FoldsReport:
-    """Each seed or fold in a group of processes of its own, so that one that fails leaves the others alone."""
-    if launched_processes() > 1:
-        raise ConfigError(
-            "--num-processes starts processes of its own: leave it out under accelerate launch and torchrun."
-        )
+    """Train each seed or fold in new processes, so that the failure of one does not stop the others."""
+    _refuse_under_a_launcher()
+    require_a_device_for_each(num_processes)
     import subprocess
 
     from finetune_cli.commands.folds import train_folds
@@ -132,7 +130,7 @@ def sweep_on_several(num_processes: int, *, offline: bool) -> Train:
 
 
 def sweep_with_workers(workers: int, config: RunConfig, *, overwrite: bool) -> int:
-    """This command line in so many processes, each with a GPU of its own where there are any; an exit code of theirs."""
+    """This command line in so many processes, each with a GPU of its own where there are any; the exit code."""
     from finetune_cli.system.launching import launch_workers
 
     arguments = without_option(sys.argv[1:], "--workers")
@@ -146,13 +144,20 @@ def sweep_with_workers(workers: int, config: RunConfig, *, overwrite: bool) -> i
     return launch_workers([word for word in arguments if word not in ("--overwrite", "--json")], workers)
 
 
+def _refuse_under_a_launcher() -> None:
+    if launched_processes() > 1:
+        raise ConfigError(
+            "--num-processes starts processes of its own: leave it out under accelerate launch and torchrun."
+        )
+
+
 def without_option(arguments: list[str], option: str) -> list[str]:
     """The arguments without `OPTION VALUE` and `OPTION=VALUE`."""
     kept: list[str] = []
-    waiting = iter(arguments)
-    for argument in waiting:
+    remaining = iter(arguments)
+    for argument in remaining:
         if argument == option:
-            next(waiting, None)
+            next(remaining, None)
         elif not argument.startswith(f"{option}="):
             kept.append(argument)
     return kept

@@ -1,4 +1,4 @@
-"""What lies between the options of a command and its work: streams, the config, what to label, several processes."""
+"""What commands do between reading their options and their work: set up streams, read the config, check paths."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import typer
 
 from finetune_cli.display.terminal import Output, start_logging
 from finetune_cli.errors import ConfigError, GateFailedError, MembersFailedError
+from finetune_cli.system.cpus import limit_threads
 from finetune_cli.system.launching import is_main_process
+from finetune_cli.system.places import in_home
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Switches:
-    """What `main` has to know of the command line when a command has failed."""
+    """What `main` must know of the options when a command has failed."""
 
     debug: bool = False
 
@@ -34,11 +36,12 @@ def start(
 ) -> Output:
     """Set up the streams for one command.
 
-    every_process: whether all processes of a launched group work; otherwise the main one works and the rest end here.
+    every_process: all processes that were launched together work; otherwise only the main one, and the others end.
     """
     if not (every_process or is_main_process()):
         raise typer.Exit
     ctx.ensure_object(Switches).debug = debug
+    limit_threads()
     start_logging(quiet=quiet, verbose=verbose, enabled=is_main_process())
     return Output(as_json=as_json, enabled=is_main_process())
 
@@ -57,7 +60,7 @@ def with_output_dir(overrides: list[str], output_dir: str | None) -> list[str]:
 
 @contextmanager
 def shown_when_failed(show: Callable[[Any], None]) -> Iterator[None]:
-    """A command that fails after its work was done has a result all the same."""
+    """When a gate or a seed fails, show the result before the error: the other work was done."""
     try:
         yield
     except (GateFailedError, MembersFailedError) as err:
@@ -81,7 +84,7 @@ def show_training(out: Output, report: TrainReport | SeedsReport | FoldsReport, 
 
 
 def with_seeds(overrides: list[str], seeds: str | None) -> list[str]:
-    """`--seeds 1,2,3` as a `--set`. Raises ConfigError for what is no list of whole numbers."""
+    """`--seeds 1,2,3` as a `--set`. Raises ConfigError for anything but whole numbers with commas between them."""
     if seeds is None:
         return overrides
     if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", seeds):
@@ -100,10 +103,10 @@ def refuse_with_dry_run(*, resume: str, overwrite: bool, push: bool, num_process
 
 def check_target(target: str, overrides: list[str], output_dir: str | None) -> None:
     """Find the run, model or config that an argument names, so that mistakes show before the heavy imports."""
+    from finetune_cli.config.shipped import names_a_config
     from finetune_cli.runs.target import is_local, open_target
 
-    path = Path(target)
-    if output_dir is not None and not (path.suffix in (".yaml", ".yml") or path.is_file()):
+    if output_dir is not None and not names_a_config(target):
         raise ConfigError(f"--output-dir goes with a config, and {target} is a run or a model. Name that run instead.")
     if is_local(target):
         open_target(target, overrides, output_dir=output_dir)
@@ -115,7 +118,7 @@ def check_places(config: RunConfig) -> None:
     from finetune_cli.system.files import require_writable
 
     if is_main_process():
-        require_writable(Path(config.output_dir))
+        require_writable(in_home(config.output_dir))
     require_present(config.data.path)
 
 

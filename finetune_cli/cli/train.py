@@ -23,6 +23,7 @@ from finetune_cli.cli.start import (
 from finetune_cli.display.terminal import silence_model_loading
 from finetune_cli.errors import ExitCode
 from finetune_cli.system.allocator import keep_freed_memory
+from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports, without_garbage_collection
 from finetune_cli.system.signals import end_if_stopped
 
@@ -138,7 +139,7 @@ def train(
     silence_model_loading()
     keep_freed_memory()
     display = training_display(shown=out.enabled and not quiet)
-    with shown_when_failed(show):
+    with leaving_group(), shown_when_failed(show):
         with display as listen:
             report = run_train(
                 run_config, resume=resume, overwrite=overwrite, push=push, offline=offline, listen=listen
@@ -148,7 +149,7 @@ def train(
 
 
 def _imports_for(config: RunConfig) -> AbstractContextManager[None]:
-    """Lean, unless settings hand the run to parts of Trainer, or to code, that may ask for any library."""
+    """Lean imports; all of torch and transformers when a setting runs code that may need any part of them."""
     if config.training.trainer_args or config.model.trust_remote_code:
         return without_garbage_collection()
     return lean_imports(adapters=config.model.lora is not None, compiler=bool(config.training.compile))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from finetune_cli.evaluation.comparison import (
     mcnemar,
     summarise_seeds,
 )
+from finetune_cli.evaluation.intervals import scored_metrics
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.base import Array
 from finetune_cli.evaluation.metrics import metric_parts
-from finetune_cli.evaluation.uncertainty import bootstrap_intervals
+from finetune_cli.evaluation.power import holm, planned, smallest_difference
 from finetune_cli.records.comparison import ComparedSide, CompareReport, Comparison, ConfigDifference
 from finetune_cli.records.evaluation import MetricValue
-from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows, read_scored_runs
+from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows, read_scored_runs, variances_over_rows
 from finetune_cli.tasks import KIND_SPECS, METRICS, TASKS, Kind, metric_problem, metrics_for
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -51,17 +53,22 @@ def compare(
     split: str = "validation",
     metrics: Sequence[str] = (),
     fail_if_worse: Sequence[str] = (),
+    all_pairs: bool = False,
+    plan: float | None = None,
 ) -> CompareReport:
-    """Compare each run with the first on the rows that both were scored on.
+    """Compare each run with the first, or each with each (`all_pairs`), on the rows that both were scored on.
 
     runs: run directories or predictions files. metrics: by default those of the runs' configs. A directory of several
     seeds is one side, and its seeds are repeated measures. So is a group of single runs that differ in nothing but seed
     (and output_dir), when all runs fall into such groups of two or more; otherwise each run is a side.
 
-    Each comparison stands for itself: of twenty between equal runs, one is expected to look real at the 95 % level.
-    Raises GateFailedError, with the report as its `report`, when a side is significantly worse than the first on a
-    metric of `fail_if_worse`, or that metric is not defined.
+    More than two sides are a family: of each metric, p values are adjusted for the number of comparisons. plan: a
+    difference, in the metric's own unit, of which the report says how many rows or seeds it needs. Raises
+    GateFailedError, with the report as its `report`, when a side is significantly worse than the first on a metric of
+    `fail_if_worse`, or that metric is not defined.
     """
+    if plan is not None and not (math.isfinite(plan) and plan > 0):
+        raise ConfigError(f"--plan {plan:g}: expected a difference above 0, such as 0.01.")
     if len(runs) < 2:
         raise ConfigError(f"compare needs two or more runs; found {len(runs)}. Type: finetune compare RUN RUN...")
     groups = [read_scored_runs(run, split) for run in runs]
@@ -71,6 +78,8 @@ def compare(
     scoring = _scoring(scored, metrics, fail_if_worse)
     sides = _sides(scored) if len(scored) == len(runs) else _seed_sides(groups)
     shown = [_side(LETTERS[n] if n < len(LETTERS) else f"R{n + 1}", side, scoring) for n, side in enumerate(sides)]
+    names = [side.name for side in shown]
+    pairs = list(combinations(range(len(sides)), 2)) if all_pairs else [(0, n) for n in range(1, len(sides))]
     report = CompareReport(
         split=split if any(run.config for run in scored) else None,
         n=len(first.ids),
@@ -78,14 +87,11 @@ def compare(
         samples=scoring.samples,
         seeds=len(sides[0]) > 1,
         sides=shown,
-        config_differences=_config_differences(sides, [side.name for side in shown]),
-        comparisons=[
-            comparison
-            for name, side in zip([side.name for side in shown[1:]], sides[1:], strict=True)
-            for comparison in _comparisons(sides[0], side, shown[0].name, name, scoring)
-        ],
+        config_differences=_config_differences(sides, names),
+        comparisons=_comparisons(sides, names, pairs, scoring, plan),
+        family=len(pairs),
     )
-    _require_none_worse(report, fail_if_worse)
+    _require_none_worse(report, fail_if_worse, first=names[0])
     return report
 
 
@@ -140,14 +146,17 @@ def _seeds(side: Side) -> list[int]:
 
 
 def _side(name: str, side: Side, scoring: Scoring) -> ComparedSide:
-    """A run's scores with their bootstrap intervals; of several seeds the means, with Student's t intervals."""
+    """A run's scores with their intervals; of several seeds the means, with Student's t intervals."""
     if len(side) == 1:
         return ComparedSide(
             name, [side[0].name], _seeds(side), _with_intervals(side[0], scoring), collapsed=_collapsed(side)
         )
     values = [metric_values(run, scoring.metrics) for run in side]
+    of_rows = variances_over_rows(side, scoring.metrics, samples=scoring.samples, seed=scoring.seed)
     summaries = {
-        metric: summarise_seeds([of_run[metric] for of_run in values], level=scoring.level)
+        metric: summarise_seeds(
+            [of_run[metric] for of_run in values], level=scoring.level, row_variance=of_rows[metric]
+        )
         for metric in scoring.metrics
     }
     return ComparedSide(
@@ -165,10 +174,10 @@ def _collapsed(side: Side) -> dict[str, str]:
 
 
 def _with_intervals(run: ScoredRun, scoring: Scoring) -> dict[str, MetricValue]:
-    """The intervals are those that `finetune evaluate` printed: the bootstrap has the run's own seed."""
-    intervals: dict[str, tuple[float, float]] = {}
+    """The intervals are those that `finetune evaluate` printed: drawn with the run's own seed."""
+    found: dict[str, MetricValue] = {}
     for names, of_probabilities in metric_parts(scoring.metrics):
-        intervals |= bootstrap_intervals(
+        found |= scored_metrics(
             names,
             labels=run.labels,
             scores=run.scores(of_probabilities=of_probabilities),
@@ -177,16 +186,35 @@ def _with_intervals(run: ScoredRun, scoring: Scoring) -> dict[str, MetricValue]:
             level=scoring.level,
             seed=run.config.seed if run.config is not None else 0,
         )
-    values = metric_values(run, scoring.metrics)
-    return {name: _metric_value(values[name], *intervals[name]) for name in scoring.metrics}
+    return {name: found[name] for name in scoring.metrics}
 
 
 def _metric_value(value: float, low: float, high: float) -> MetricValue:
     return MetricValue(value) if math.isnan(low) else MetricValue(value, low, high)
 
 
-def _comparisons(first: Side, other: Side, a: str, b: str, scoring: Scoring) -> list[Comparison]:
-    """Side `b` against side `a`, one metric after the other."""
+def _comparisons(
+    sides: Sequence[Side], names: Sequence[str], pairs: Sequence[tuple[int, int]], scoring: Scoring, plan: float | None
+) -> list[Comparison]:
+    """The second side of each pair against its first, one metric after the other; p values adjusted for the pairs."""
+    found = [_differences(sides[a], sides[b], scoring) for a, b in pairs]
+    adjusted = {name: holm([one[name].p_value for one in found]) for name in scoring.metrics}
+    return [
+        _comparison(
+            found[number][name],
+            (sides[a], names[a]),
+            (sides[b], names[b]),
+            p_adjusted=adjusted[name][number],
+            family=len(pairs),
+            level=scoring.level,
+            plan=plan,
+        )
+        for number, (a, b) in enumerate(pairs)
+        for name in scoring.metrics
+    ]
+
+
+def _differences(first: Side, other: Side, scoring: Scoring) -> dict[str, Difference]:
     differences: dict[str, Difference] = {}
     for names, of_probabilities in metric_parts(scoring.metrics):
         runs_a, runs_b = ([run.scores(of_probabilities=of_probabilities) for run in side] for side in (first, other))
@@ -204,7 +232,7 @@ def _comparisons(first: Side, other: Side, a: str, b: str, scoring: Scoring) -> 
         if paired:
             runs_a, runs_b = _by_seed(first, runs_a), _by_seed(other, runs_b)
         differences |= compare_seeds(names, runs_a=runs_a, runs_b=runs_b, paired=paired, **common)
-    return [_comparison(differences[name], first[0], other[0], a, b, scoring.level) for name in scoring.metrics]
+    return differences
 
 
 def _by_seed(side: Side, scores: list[Array]) -> list[Array]:
@@ -212,21 +240,36 @@ def _by_seed(side: Side, scores: list[Array]) -> list[Array]:
     return [scores[run] for run in np.argsort(_seeds(side))]
 
 
-def _comparison(found: Difference, first: ScoredRun, other: ScoredRun, a: str, b: str, level: float) -> Comparison:
+def _comparison(
+    found: Difference,
+    first_side: tuple[Side, str],
+    other_side: tuple[Side, str],
+    *,
+    p_adjusted: float,
+    family: int,
+    level: float,
+    plan: float | None,
+) -> Comparison:
+    (side_a, a), (side_b, b) = first_side, other_side
+    first, other = side_a[0], side_b[0]
     greater_is_better = found.metric not in METRICS or METRICS[found.metric].greater_is_better
-    only_a = only_b = None
+    only_a = only_b = disagreements = None
     if found.method == "mcnemar":
         right_a, right_b = (KINDS[run.kind].right(run.labels, run.predictions) for run in (first, other))
         counts = mcnemar(right_a, right_b)
         only_a, only_b = counts.only_a, counts.only_b
-    sentence = describe(found, greater_is_better=greater_is_better, level=level, a=a, b=b)
+        disagreements = (only_a + only_b) / found.num_rows
+    sentence = describe(
+        found, greater_is_better=greater_is_better, level=level, a=a, b=b, p_adjusted=p_adjusted, family=family
+    )
     if found.method != "seeds" and found.difference == 0 and _same_answers(first, other):
         same_run = Path(first.name).resolve() == Path(other.name).resolve()
         reason = f"{b} is the same run as {a}" if same_run else f"{b} answers every row exactly as {a} does"
         sentence = f"No difference on {found.metric}: {reason}."
+    alpha = (1 - level) / family  # of the strictest test of the family
     if math.isnan(found.p_value):
         verdict = "undefined"
-    elif found.p_value >= 1 - level or found.difference == 0:
+    elif p_adjusted >= 1 - level or found.difference == 0:
         verdict = "no difference"
     else:
         verdict = "better" if (found.difference > 0) == greater_is_better else "worse"
@@ -238,11 +281,17 @@ def _comparison(found: Difference, first: ScoredRun, other: ScoredRun, a: str, b
         low=found.low,
         high=found.high,
         p_value=found.p_value,
+        p_adjusted=p_adjusted,
         method=found.method,
         verdict=verdict,
         sentence=sentence,
         only_a=only_a,
         only_b=only_b,
+        detectable=smallest_difference(found, disagreements, alpha=alpha),
+        disagreements=disagreements,
+        plan=None
+        if plan is None or verdict == "undefined"
+        else planned(found, disagreements, plan, seeds=len(side_a), alpha=alpha),
     )
 
 
@@ -271,11 +320,11 @@ def _config_differences(sides: Sequence[Side], names: Sequence[str]) -> list[Con
     ]
 
 
-def _require_none_worse(report: CompareReport, metrics: Sequence[str]) -> None:
+def _require_none_worse(report: CompareReport, metrics: Sequence[str], *, first: str) -> None:
     worse = [
         f"  {one.sentence}"
         for one in report.comparisons
-        if one.metric in metrics and one.verdict in ("worse", "undefined")
+        if one.a == first and one.metric in metrics and one.verdict in ("worse", "undefined")
     ]
     if worse:
         raise GateFailedError("--fail-if-worse:\n" + "\n".join(worse), report)

@@ -23,7 +23,7 @@ from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.records.training import DryRunReport
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.fit import new_accelerator
-from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts, rows_at_once, scored_splits
+from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts, rows_at_once, scored_splits, uncompiled
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
@@ -45,11 +45,12 @@ class FirstRows:
     input_ids: np.ndarray
     offsets: np.ndarray
     token_type_ids: np.ndarray | None
+    padding_side: str
 
     @classmethod
     def of(cls, split: PreparedSplit) -> FirstRows:
         count = max(1, int(np.searchsorted(split.offsets, EVALUATED_TOKENS, side="right")) - 1)
-        return cls(split.input_ids, split.offsets[: count + 1], split.token_type_ids)
+        return cls(split.input_ids, split.offsets[: count + 1], split.token_type_ids, split.padding_side)
 
 
 def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
@@ -179,7 +180,8 @@ def _evaluation_seconds(parts: Parts, name: str) -> float:
     split = prepared.splits[name]
     some = FirstRows.of(split)
     began = time.perf_counter()
-    predict_logits(parts.model, some, pad_token_id=prepared.pad_token_id, device=parts.device)
+    with uncompiled(parts.device_settings.compile):
+        predict_logits(parts.model, some, pad_token_id=prepared.pad_token_id, device=parts.device)
     return (time.perf_counter() - began) * float(split.offsets[-1]) / float(some.offsets[-1])
 
 

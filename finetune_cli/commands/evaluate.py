@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError
-from finetune_cli.evaluation.decision import fit_rule
+from finetune_cli.evaluation.decision import fit_rule, with_abstention
 from finetune_cli.models import building
 from finetune_cli.records.decision_rule import DecisionRule, read_rule
 from finetune_cli.records.evaluation import EvalReport
@@ -31,6 +31,7 @@ from finetune_cli.runs.rows import data_sources, prepare_file, prepare_rows, req
 from finetune_cli.runs.scored_runs import read_scored_run
 from finetune_cli.runs.scoring import score_logits, split_logits
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
+from finetune_cli.system.group import wait_for_main_process
 from finetune_cli.system.launching import is_main_process, join_group
 
 
@@ -46,6 +47,8 @@ def evaluate(
     max_drops: Sequence[str] = (),
     fit: Sequence[str] = (),
     fit_for: str | None = None,
+    max_error: float | None = None,
+    confidence: float | None = None,
     min_confidence: float | None = None,
     offline: bool = False,
 ) -> EvalReport:
@@ -55,8 +58,10 @@ def evaluate(
     are obeyed, too. baseline: a run, or a predictions file, that was scored on the same rows; max_drops: how much worse
     than it the target may be, such as "f1=0.01".
     fit: "temperature" and "threshold" replace the run's decision rule by one that is fitted on its validation
-    split, the threshold for the metric `fit_for` (None: the one that chose the model); "none" removes it. A rule is
-    obeyed from then on. min_confidence: score also the rows alone whose answer has at least this probability.
+    split, the threshold for the metric `fit_for` (None: the one that chose the model); "abstain" adds the least
+    confidence from which on at most `max_error` of the answers are wrong, with `confidence` (None: 0.9); "none" removes
+    the rule. It is obeyed from then on. min_confidence: score also the rows alone whose answer has at least this
+    probability; by default those that the rule answers, where it abstains.
     The report, one prediction per row and pages to read are written to the run's eval/<split>/ when target is a run.
     In a launched group each process scores its share of the rows, and each gets the whole report. Raises
     GateFailedError, with the report as its `report`, when a gate does not hold.
@@ -64,7 +69,7 @@ def evaluate(
     parsed = parse_gates(gates)  # a typing mistake shows before the model is loaded
     drops = parse_max_drops(max_drops, baseline)
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
-    request = parse_fit(fit, fit_for, found, data)
+    request = parse_fit(fit, fit_for, found, data, max_error=max_error, confidence=confidence)
     if found.config is not None:
         evaluation = found.config.evaluation
         require_computed([*parsed, *drops], evaluation.metrics, intervals=evaluation.bootstrap.samples > 0)
@@ -87,6 +92,8 @@ def evaluate(
         rule = _fit(request, logits if split == "validation" else run_split("validation"), prepared)
     if request is not None and is_main_process():
         store_rule(found.model_dir, rule)
+    if min_confidence is None and rule is not None and rule.abstention is not None:
+        min_confidence = rule.abstention.below
     report = score_logits(
         logits, prepared, found.config, split, run=found.run, rule=rule, min_confidence=min_confidence
     )
@@ -94,7 +101,7 @@ def evaluate(
         write_report(found.run, found.config, prepared, report, file=None if data is None else Path(data))
     outcomes = check_report(parsed, report)
     if baseline is not None and found.run is not None:
-        state.wait_for_everyone()  # the main process writes the predictions
+        wait_for_main_process(state)  # it writes the predictions
         new = read_scored_run(str(found.run.path), split)
         dropped = check_drops(drops, new, read_scored_run(baseline, split))
         outcomes += [replace(outcome, note=fit_note(report)) for outcome in dropped]
@@ -116,11 +123,10 @@ def _rows_to_score(
 
 def _fit(request: FitRequest, logits: np.ndarray, prepared: PreparedData) -> DecisionRule:
     """The rule that was asked for, from the logits (N, C) of the validation rows."""
-    return fit_rule(
-        logits,
-        prepared.splits["validation"].known_labels(),
-        prepared.label_names or (),
-        prepared.kind,
-        temperature=request.temperature,
-        metric=request.metric,
+    labels, classes = prepared.splits["validation"].known_labels(), prepared.label_names or ()
+    rule = fit_rule(logits, labels, classes, prepared.kind, temperature=request.temperature, metric=request.metric)
+    if request.max_error is None:
+        return rule
+    return with_abstention(
+        rule, logits, labels, classes, prepared.kind, max_error=request.max_error, level=request.confidence
     )

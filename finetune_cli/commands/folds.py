@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
 
 from finetune_cli.commands.members import TrainOne, member_config, members_record, open_members, train_members
 from finetune_cli.commands.summary import summarise_splits
@@ -99,7 +98,7 @@ def _report(
     pooled: EvalReport | None,
 ) -> FoldsReport:
     level = config.evaluation.bootstrap.level
-    splits = summarise_splits(runs, partial(summarise_folds, n=folds.n, level=level))
+    splits = summarise_splits(runs, lambda split, name, values: summarise_folds(values, n=folds.n, level=level))
     gates = check_report(parse_gates(config.evaluation.gates), pooled) if pooled else []
     path = RunDir(config.output_dir).path
     return FoldsReport(path, folds.n, folds.repeats, level, runs, failed, pooled, splits, gates)

@@ -12,19 +12,23 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from finetune_cli.data.checks.texts import is_empty
 from finetune_cli.data.readers import BadRow, GoodRow, Row, Values
 from finetune_cli.data.row_ids import row_id
 from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import predictions
-from finetune_cli.models import building, files
+from finetune_cli.models import building
+from finetune_cli.models.facts import text_facts
+from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.predictions.input import Input, open_rows, with_own_columns
 from finetune_cli.records.decision_rule import read_rule
+from finetune_cli.runs.answering import prepare_to_answer
 from finetune_cli.runs.decisions import require_possible
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
 from finetune_cli.system.read_ahead import read_ahead
-from finetune_cli.training.precision import available_device, inference_dtype
+from finetune_cli.training.precision import available_device
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +55,9 @@ def predict(
     texts, each a tuple of two for a pair; of a pipe nothing may have been read before. keep_columns: the row's own
     columns come first in each object; see with_own_columns. on_bad_row: "error" raises DataError at the first row that
     cannot be used, "skip" leaves it out, "null" yields it with a null prediction and an "error"; each message also goes
-    to `report_bad_row`. min_confidence: an answer with a lower probability becomes null. The model's decision
-    rule, where it has one, is obeyed. While a window is labelled, a second thread reads and tokenises the next; it ends
-    with the iterator. The model is loaded before the first row is read.
+    to `report_bad_row`. min_confidence: an answer with a lower probability becomes null. The model's decision rule is
+    obeyed where it has one, its own bound on the confidence where `min_confidence` is None. While a window is labelled,
+    a second thread reads and tokenises the next; it ends with the iterator. The model is loaded before the first row.
     """
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
     predictor = _Predictor(found, probabilities=probabilities, min_confidence=min_confidence)
@@ -87,7 +91,7 @@ class _EmptyTexts:
         self.first = ""
 
     def look_at(self, row: int, values: Values, columns: Iterable[str]) -> None:
-        if all(values[column].strip() for column in columns):
+        if not any(is_empty(values[column]) for column in columns):
             return
         self.count += 1
         self.first = self.first or f"row {row + 1}, id {row_id(row, values, self.id_column)}"
@@ -134,17 +138,21 @@ class _Predictor:
         self.kind = task_kind(self.model)
         require_possible(None, min_confidence, self.names, self.kind)
         self.decision = read_rule(target.model_dir, self.names, self.kind)
-        self.min_confidence = min_confidence
+        own = self.decision.abstention if self.decision else None
+        self.min_confidence = own.below if min_confidence is None and own is not None else min_confidence
         self.probabilities = probabilities
-        self.pad_token_id = files.pad_token_id(target.model_dir)
+        facts = text_facts(target.model_dir, trust_remote_code=target.trust_remote_code)
+        tokenizer = load_tokenizer(target.model_dir)
+        self.pad_token_id: int = tokenizer.pad_token_id
         data = target.config.data if target.config else None
         self.encoder = TextEncoder(
-            building.load_tokenizer(target.model_dir),
-            max_length=(data.max_length if data else None) or files.model_max_length(target.model_dir),
+            tokenizer,
+            max_length=(data.max_length if data else None) or facts.max_length,
             truncation=data.truncation if data else "longest_first",
+            token_types=facts.token_types,
+            vocabulary=facts.vocabulary,
         )
-        requested = target.config.training.precision if target.config else "fp32"
-        self.autocast = inference_dtype(requested, self.model.device.type)
+        self.autocast = prepare_to_answer(target.config, self.model.device)
 
     def label(self, ids: Sequence[Any], encoded: EncodedBatch | None) -> Iterator[dict[str, Any]]:
         """One answer for each encoded row, in order."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
 
 from finetune_cli.commands.members import TrainOne, member_config, members_record, open_members, train_members
-from finetune_cli.commands.summary import means, summarise_splits
-from finetune_cli.config.fields import RunConfig
+from finetune_cli.commands.summary import means, scores_of, summarise_splits
+from finetune_cli.config.fields import BootstrapConfig, RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ExitCode, MembersFailedError
-from finetune_cli.evaluation.comparison import summarise_seeds
+from finetune_cli.evaluation.comparison import SeedSummary, summarise_seeds
+from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
 from finetune_cli.records.run import RunRecord
-from finetune_cli.records.training import Listener, SeedsReport, TrainReport
+from finetune_cli.records.training import BestSeed, Listener, SeedsReport, TrainReport
+from finetune_cli.runs.candidates import corrected_best
 from finetune_cli.runs.gates import check_gates, parse_gates, require_passed
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.scored_runs import pair_rows, read_scored_run, variances_over_rows
 from finetune_cli.runs.session import locked, model_name, note_values
 from finetune_cli.system.files import write_json
 from finetune_cli.system.launching import is_main_process
+from finetune_cli.tasks import KIND_SPECS, METRICS
 
 
 def train_seeds(
@@ -74,13 +79,53 @@ def seed_config(config: RunConfig, seed: int) -> RunConfig:
 def summarise(config: RunConfig, runs: dict[int, TrainReport], failed: dict[int, str]) -> SeedsReport:
     """Mean, standard deviation and interval of each score over the seeds that finished, and the gates on them."""
     level = config.evaluation.bootstrap.level
-    splits = summarise_splits(runs, partial(summarise_seeds, level=level))
+    variances = {split: _row_variances(config, runs, split) for split in _splits_of(runs)}
+
+    def over_seeds(split: str, name: str, values: Sequence[float]) -> SeedSummary:
+        return summarise_seeds(values, level=level, row_variance=variances[split][name])
+
+    splits = summarise_splits(runs, over_seeds)
     gates = []
     if splits and not failed:
         of_means = means(next(split for split in splits if split.split == "validation"))
-        gates = check_gates(parse_gates(config.evaluation.gates), of_means, of_means["loss"].value)
+        corrected = _corrected_means(of_means, [scores_of(run, "validation") for run in runs.values()])
+        gates = check_gates(parse_gates(config.evaluation.gates), of_means, of_means["loss"].value, corrected)
     seeds = list(config.training.seeds or ())
-    return SeedsReport(RunDir(config.output_dir).path, seeds, level, runs, failed, splits, gates)
+    best = _best_seed(config, runs) if len(runs) > 1 else None
+    return SeedsReport(RunDir(config.output_dir).path, seeds, level, runs, failed, splits, gates, best)
+
+
+def _corrected_means(means: dict[str, MetricValue], reports: Sequence[EvalReport]) -> dict[str, Corrected]:
+    """The mean over seeds of the scores as each seed corrected its own, with the interval of the mean moved along."""
+    found: dict[str, Corrected] = {}
+    for name in set.intersection(*(set(report.corrected) for report in reports)):
+        of_seeds = [report.corrected[name] for report in reports]
+        mean = means[name]
+        value = sum(one.value for one in of_seeds) / len(of_seeds)
+        low, high = (None if end is None else end + value - mean.value for end in (mean.low, mean.high))
+        found[name] = Corrected(value, low, high, of_seeds[0].candidates)
+    return found
+
+
+def _best_seed(config: RunConfig, runs: dict[int, TrainReport]) -> BestSeed | None:
+    """The seed that is best on validation by the main metric, and its score without the price of that choice."""
+    metric = config.evaluation.main_metric
+    if metric not in METRICS:
+        return None
+    reports = {seed: scores_of(run, "validation") for seed, run in runs.items()}
+    scores = {seed: _decisive(metric, report) for seed, report in reports.items()}
+    scores = {seed: score for seed, score in scores.items() if math.isfinite(score.value)}
+    if not scores:
+        return None
+    sign = 1 if METRICS[metric].greater_is_better else -1
+    best = max(scores, key=lambda seed: sign * scores[seed].value)
+    runs_of = {seed: RunDir(run.run_dir) for seed, run in runs.items()}
+    candidates, corrected = corrected_best(scores[best], metric, runs_of, best, seed=config.seed)
+    return BestSeed(best, metric, scores[best], candidates, corrected)
+
+
+def _decisive(metric: str, report: EvalReport) -> MetricValue:
+    return MetricValue(report.loss) if metric == "loss" else report.metrics[metric]
 
 
 def _note(record: RunRecord, config: RunConfig, report: SeedsReport) -> None:
@@ -97,3 +142,18 @@ def _left_out(run: RunDir, config: RunConfig) -> list[str]:
     if not left_out:
         return []
     return [f"  training.seeds: {', '.join(left_out)} left out; finished seeds are not trained again"]
+
+
+def _row_variances(config: RunConfig, runs: dict[int, TrainReport], split: str) -> dict[str, float]:
+    """The variance of each score's mean over seeds that comes from the choice of rows, from the runs' predictions."""
+    scored = [read_scored_run(str(run.run_dir), split) for run in runs.values()]
+    paired = [scored[0], *(pair_rows(scored[0], other) for other in scored[1:])]
+    of_loss = KIND_SPECS[scored[0].kind].metric_of_loss
+    names = [name for name in config.evaluation.metrics if name != "loss"]
+    samples = config.evaluation.bootstrap.samples or BootstrapConfig().samples
+    found = variances_over_rows(paired, list(dict.fromkeys([*names, of_loss])), samples=samples, seed=config.seed)
+    return {**found, "loss": found[of_loss]}
+
+
+def _splits_of(runs: dict[int, TrainReport]) -> list[str]:
+    return [report.split for report in next(iter(runs.values())).evaluations] if runs else []

@@ -66,7 +66,7 @@ def sweep(
     with recorded(run, started) as record:
         train_one = train_one or (lambda one, heard: _train(one, offline=offline, listen=heard))
         runner = TrialRunner(
-            search, config.evaluation.metric_for_best, lambda trial: _config(run, search, trial), train_one, listen
+            search, config.evaluation.main_metric, lambda trial: _config(run, search, trial), train_one, listen
         )
         _work(run, config, settings, runner)
         with held(run.sweep / "closing.lock"):
@@ -108,8 +108,13 @@ def _other_search(run: RunDir, settings: SweepConfig) -> list[str]:
 
 
 def _search(run: RunDir, config: RunConfig, settings: SweepConfig) -> Search:
-    metric = config.evaluation.metric_for_best
-    maximise = metric != "loss" and METRICS[metric].greater_is_better
+    metric = config.evaluation.main_metric
+    if metric not in METRICS:
+        raise ConfigError(
+            f"{metric}: whether more is better is not known of this metric, so there is no best trial. Set "
+            "evaluation.metric_for_best to a metric of the package, or to loss."
+        )
+    maximise = METRICS[metric].greater_is_better
     alike = config.model_copy(
         update={
             "output_dir": ".",

@@ -19,10 +19,11 @@ from finetune_cli.commands.compare import compare
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.errors import MissingError
-from finetune_cli.records.evaluation import EvalReport, MetricValue
+from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
 from finetune_cli.records.sweep import ComparedTrials, Finalist, SearchedSetting, SweepReport, TrialResult
 from finetune_cli.records.sweep import TrialState as Ended
 from finetune_cli.records.training import SeedsReport
+from finetune_cli.runs.candidates import corrected_best
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.study import DEFAULTS, ERROR, SECONDS, Search
 from finetune_cli.runs.trials import TrialRunner
@@ -52,18 +53,21 @@ def require_scores(run: RunDir, search: Search) -> None:
 
 def close_sweep(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> SweepReport:
     """Train the finalists, and write summary.json, best.yaml and the link best/."""
-    complete, metric = search.complete, config.evaluation.metric_for_best
+    complete, metric = search.complete, config.evaluation.main_metric
     finalists = _finalists(run, config, search, runner)
     sign = 1 if _maximises(search) else -1
     best = max(finalists, key=lambda one: sign * one.mean).number if finalists else None
     if best is None and complete:
         best = complete[0].number
+    candidates, corrected = _corrected(run, config, search, best)
     report = SweepReport(
         run_dir=run.path,
         metric=metric,
         greater_is_better=_maximises(search),
         trials=[_result(run, config, search, trial) for trial in search.trials],
         best=best,
+        candidates=candidates,
+        corrected=corrected,
         comparisons=_comparisons(run, config, search, best),
         finalists=finalists,
         settings=_searched(search, best),
@@ -86,7 +90,7 @@ def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) 
     state, score, rows = STATES[trial.state], None, None
     if state == "complete":
         report = EvalReport.from_json(json.loads(_scores_file(run, trial.number).read_text(encoding="utf-8")))
-        metric = config.evaluation.metric_for_best
+        metric = config.evaluation.main_metric
         score, rows = MetricValue(report.loss) if metric == "loss" else report.metrics[metric], report.n
     elif trial.intermediate_values:
         score = MetricValue(trial.intermediate_values[max(trial.intermediate_values)])
@@ -102,6 +106,20 @@ def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) 
     )
 
 
+def _corrected(run: RunDir, config: RunConfig, search: Search, best: int | None) -> tuple[int, Corrected | None]:
+    """How many evaluations the best was chosen among, and its score less the price of that choice."""
+    if best is None or config.data.folds is not None:
+        return len(search.complete), None
+    score = _result(run, config, search, search.trials[best]).score
+    assert score is not None, "the best trial is complete"
+    runs = {trial.number: run.member("trial", trial.number) for trial in sorted(search.complete, key=_number)}
+    return corrected_best(score, config.evaluation.main_metric, runs, best, seed=config.seed)
+
+
+def _number(trial: FrozenTrial) -> int:
+    return trial.number
+
+
 def _finalists(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> list[Finalist]:
     """The best settings with several seeds, an ordinary training of several seeds each; the best trial first."""
     settings, found = search.settings, []
@@ -114,7 +132,7 @@ def _finalists(run: RunDir, config: RunConfig, search: Search, runner: TrialRunn
         report = runner.train(one.model_copy(update={"training": training, "output_dir": path}), runner.listen)
         assert isinstance(report, SeedsReport), "several seeds were asked for"
         split = next(split for split in report.splits if split.split == "validation")
-        score = split.metrics[config.evaluation.metric_for_best]
+        score = split.metrics[config.evaluation.main_metric]
         found.append(Finalist(trial.number, score.mean, score.sd, score.low, score.high))
     return found
 
@@ -125,7 +143,7 @@ def _comparisons(run: RunDir, config: RunConfig, search: Search, best: int | Non
     wanted = [*others[:1], *(trial for trial in others[1:] if trial.user_attrs.get(DEFAULTS))]
     if best is None or not wanted:
         return []
-    metric = config.evaluation.metric_for_best
+    metric = config.evaluation.main_metric
     if metric == "loss":
         metric = KIND_SPECS[config.spec.kind].metric_of_loss
     numbers = [best, *(trial.number for trial in wanted)]

@@ -27,6 +27,7 @@ from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.run import Fingerprints, RunRecord
 from finetune_cli.records.training import Listener, SeedsReport, TrainReport
 from finetune_cli.report.write import write_report
+from finetune_cli.runs.candidates import write_candidates
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.fit import Fit, fit
 from finetune_cli.runs.gates import check_report, parse_gates, require_passed
@@ -38,10 +39,14 @@ from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import score_prepared, scoring_rules
 from finetune_cli.runs.session import locked, model_name, note_scores, read_report, recorded, run_differences
+from finetune_cli.runs.sharding import require_supported_launch
 from finetune_cli.runs.tracking import tracked
 from finetune_cli.system.allocator import give_back_freed_memory
+from finetune_cli.system.devices import mention_idle_gpus
 from finetune_cli.system.files import publish_directory, replacing
-from finetune_cli.system.launching import is_main_process, join_group
+from finetune_cli.system.group import wait_for_main_process
+from finetune_cli.system.launching import GROUP_TIMEOUT_SECONDS, is_main_process, join_group, launched_processes
+from finetune_cli.system.places import in_home
 from finetune_cli.training.checkpointing import step_of
 
 logger = logging.getLogger(__name__)
@@ -111,7 +116,10 @@ def _train_one(
         prepared = prepare_rows(config, offline=offline, quiet=data_known)
         context = RunContext(run, config, prepared, scoring_rules(config, prepared), offline, listen)
         opened = _open_run(context, resume=resume, overwrite=overwrite) if is_main_process() else None
-        state = join_group()
+        require_supported_launch(config)
+        state = join_group(timeout_seconds=config.training.trainer_args.get("ddp_timeout") or GROUP_TIMEOUT_SECONDS)
+        if launched_processes() == 1:
+            mention_idle_gpus()
         finished, checkpoint = _same_everywhere(opened)
         if not finished:
             started = _facts_at_start(context, checkpoint)
@@ -123,11 +131,11 @@ def _train_one(
                     _note_training(record, fitted, prepared, checkpoint)
                     run.write_record(record)  # the reports say which update was the best
                     _export_best(context, fitted)
-                    reports = _score_best(context, fitted.device)
+                    reports = _score_best(context, fitted)
                     note_scores(record, config, reports)
                     if not all(outcome.passed for outcome in _gates(config, reports)):
                         record.exit_code = ExitCode.GATE_FAILED
-            state.wait_for_everyone()
+            wait_for_main_process(state)
         return _conclude(context, hub, push=push, already_finished=finished)
 
 
@@ -139,7 +147,7 @@ def _open_run(context: RunContext, *, resume: str, overwrite: bool) -> tuple[boo
             f"{run.path} holds several runs, such as {run.members()[0].path.name}. Choose another directory with "
             "--output-dir, or delete those runs with --overwrite."
         )
-    named = None if resume in ("auto", "never") else checkpoints.undamaged(Path(resume))
+    named = None if resume in ("auto", "never") else checkpoints.undamaged(in_home(resume))
     if named and overwrite:
         raise ConfigError(f"--overwrite would delete this run's checkpoints, and --resume {named} needs one. Drop one.")
     if run.holds_work() and not overwrite:
@@ -222,6 +230,7 @@ def _note_training(record: RunRecord, fitted: Fit, prepared: PreparedData, check
     record.precision = fitted.mixed_precision.replace("no", "fp32")
     record.micro_batch_size = fitted.micro_batch_size
     record.steps, record.best_step, record.resumed_from = progress.step, progress.best_step, step_of(checkpoint)
+    record.skipped_updates = progress.skipped_updates
     record.training_seconds = progress.seconds
     record.rows_per_second = fitted.epochs * rows / progress.seconds
     record.torch_threads = torch.get_num_threads()
@@ -232,7 +241,9 @@ def _export_best(context: RunContext, fitted: Fit) -> None:
     run = context.run
     weights = load_file(context.checkpoints().best_weights(fitted.progress.best_step))
     if adapters := context.config.model.lora:
-        weights = lora.merge_lora(weights, r=adapters.r, lora_alpha=adapters.lora_alpha)
+        weights = lora.merge_lora(
+            weights, r=adapters.r, lora_alpha=adapters.lora_alpha, transposed=lora.transposed_layers(fitted.model)
+        )
     aside = run.path / ".writing-model"
     shutil.rmtree(aside, ignore_errors=True)
     fitted.model.save_pretrained(aside, state_dict=weights)
@@ -240,10 +251,11 @@ def _export_best(context: RunContext, fitted: Fit) -> None:
     publish_directory(aside, run.model)
 
 
-def _score_best(context: RunContext, device: torch.device) -> list[EvalReport]:
+def _score_best(context: RunContext, fitted: Fit) -> list[EvalReport]:
     """Score the saved model on the validation splits, with intervals, and write its model card and reports."""
     run, config, prepared = context.run, context.config, context.prepared
-    model = building.load_trained(run.model, device, trust_remote_code=config.model.trust_remote_code)
+    write_candidates(context, fitted.kept, fitted.progress.best_step)
+    model = building.load_trained(run.model, fitted.device, trust_remote_code=config.model.trust_remote_code)
     reports = [score_prepared(model, prepared, config, split, run=run) for split in scored_splits(prepared)]
     with replacing(run.model / "README.md") as file:
         file.write(model_card(config, prepared.label_names, reports))

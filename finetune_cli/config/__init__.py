@@ -1,1 +1,1 @@
-"""The run config, a YAML file: reading it, its fields, the rules between them, messages about mistakes."""
+"""The run config, a YAML file: its fields, the rules between them, reading it, and messages about mistakes."""

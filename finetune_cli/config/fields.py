@@ -4,12 +4,13 @@ Values are strict: text is not turned into numbers, nor `true` into 1. `config.l
 knows before these models see the values, so a field without a default is never None here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
-from finetune_cli.tasks import TASKS, TaskSpec
+from finetune_cli.tasks import METRICS, TASKS, TaskSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _one_or_more(value: Any) -> Any:
+def as_one_or_more(value: Any) -> Any:
     """A single column name as a tuple of one."""
     return (value,) if isinstance(value, str) else _as_tuple(value)
 
@@ -120,11 +121,11 @@ class ChecksConfig(Section):
     """What each check of the data does when it finds something: stop with exit code 3, say so, or nothing."""
 
     empty_text: Level = Field("warn", description="Rows with an empty text.")
-    duplicates: Level = Field("warn", description="Rows that repeat text and label of an earlier row of the split.")
+    duplicates: Level = Field("warn", description="Rows that repeat text and label, or the id, of an earlier row.")
     contradictions: Level = Field("warn", description="Rows with the text of an earlier row and another label.")
     overlap: Level = Field("warn", description="Texts that two splits share, case, blanks and punctuation aside.")
     label_spelling: Level = Field(
-        "warn", description="Labels that differ only in case or blanks, or are others joined by a comma."
+        "warn", description="Labels that look alike (case, blanks, composed letters), or are others joined by a comma."
     )
     unseen_labels: Level = Field("error", description="Labels that no row of train has.")
     truncated: Level = Field("warn", description="More than 1 % of a split is longer than max_length.")
@@ -158,14 +159,37 @@ class DataConfig(Section):
         description="Hub id, directory, file, or builtin:NAME (samples inside finetune_cli)."
     )
     name: Text | None = Field(None, description="Configuration of a Hub data set that has several.")
-    splits: dict[str, Text | float] | None = Field(
+    splits: (
+        dict[
+            str,
+            Annotated[
+                Text | float | Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Field(min_length=1)],
+                Allowed("a file, a pattern, a list of these, or a fraction of train"),
+            ],
+        ]
+        | None
+    ) = Field(
         None,
-        description="Split -> file (inside data.path when that is a directory) or split of the Hub; for validation and "
-        "test also a fraction, taken from train (stratified, seeded).",
+        description="Split -> file (inside data.path when that is a directory), pattern such as train-*.parquet, list "
+        "of these, or split of the Hub; for validation and test also a fraction of train (stratified, seeded).",
+    )
+    columns: (
+        Annotated[
+            tuple[Text, ...],
+            BeforeValidator(_as_tuple),
+            Field(min_length=1),
+            Allowed("a list of column names, in the order of the file"),
+        ]
+        | None
+    ) = Field(None, description="Names of all columns of CSV and TSV files without a header; null: they have one.")
+    quoting: Literal["auto", "csv", "none"] = Field(
+        "auto",
+        description="Quotation marks around texts in tables: csv, as in CSV; none, part of the text, as in GLUE's TSV; "
+        "auto: CSV has them, and TSV as the file shows.",
     )
     text: Annotated[
         tuple[Text, ...],
-        BeforeValidator(_one_or_more),
+        BeforeValidator(as_one_or_more),
         Field(min_length=1, max_length=2),
         Allowed("one column name, or a list of two that are encoded as a pair"),
     ] = Field(description="The text column, or two columns that are encoded as a pair.")
@@ -186,6 +210,10 @@ class DataConfig(Section):
         ]
         | None
     ) = Field(None, description="Class names in the order of their numbers; null: as the data say.")
+    unlabelled: Literal["error", "drop"] = Field(
+        "error",
+        description="Rows without a label (empty, null or -1): refuse them, or leave them out and say so.",
+    )
     id: Text | None = Field(
         None, description="The column with each row's id in the predictions; null: id, else idx, else the row number."
     )
@@ -285,15 +313,21 @@ class EvaluationConfig(Section):
     """How the model is scored."""
 
     every: Literal["epoch"] | Count = Field("epoch", description="Evaluate after each epoch, or each N updates.")
-    metrics: Annotated[TextList, Field(min_length=1)] = Field(description="Metrics by name; null: the task's own.")
-    metric_for_best: Text = Field(
-        description="The metric that picks the best model, or loss; null: the task's. Its direction is known."
+    metrics: Annotated[TextList, Field(min_length=1)] = Field(description="Metrics by name.")
+    metric_for_best: Text | None = Field(
+        description="The metric that picks the best model, or loss; null: the last model is kept, whatever its score."
     )
     bootstrap: BootstrapConfig = Field(BootstrapConfig(), description="Confidence intervals of the scores.")
     slices: TextList = Field((), description="Columns of the data: the report scores each of their values apart.")
     gates: TextList = Field(
         (), description="What train and evaluate must reach, or exit with 4, such as 'f1>=0.88' or 'f1.low>=0.85'."
     )
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that matters most: the one that picks the best model, else the first whose direction is known."""
+        known = (name for name in self.metrics if name in METRICS)
+        return self.metric_for_best or next(known, self.metrics[0])
 
 
 class CheckpointingConfig(Section):
@@ -363,10 +397,21 @@ class RunConfig(Section):
     ] = Field((), description="What gets the lines of history.jsonl as well, while the model trains.")
     hub: HubConfig | None = Field(None, description="Upload the best model to the Hub after training.")
     sweep: SweepConfig | None = Field(None, description="What `finetune sweep` searches; no matter to `train`.")
-    output_dir: Text = Field(description="The run directory; default runs/<task>.")
+    output_dir: Text = Field(description="The run directory.")
     seed: Seed = Field(
         42, description="Decides the new head, the order of rows, dropout and the splits taken from train."
     )
+
+    # Key path -> the value, and what a saved config has in its place: the reference to a variable that holds a secret.
+    _references: dict[tuple[str | int, ...], tuple[Any, str]] = PrivateAttr(default_factory=dict)
+
+    def keep_references(self, references: Mapping[tuple[str | int, ...], tuple[Any, str]]) -> None:
+        """Remember which values came from variables that hold secrets; config.dump writes these references instead."""
+        self._references.update(references)
+
+    @property
+    def references(self) -> Mapping[tuple[str | int, ...], tuple[Any, str]]:
+        return self._references
 
     @property
     def spec(self) -> TaskSpec:
@@ -379,5 +424,5 @@ class RunConfig(Section):
             label=self.data.label,
             labels=self.data.labels,
             metrics=self.evaluation.metrics,
-            metric_for_best=self.evaluation.metric_for_best,
+            metric_for_best=self.evaluation.main_metric,
         )

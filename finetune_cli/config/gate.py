@@ -1,4 +1,7 @@
-"""A quality gate as it is written: a score, or an end of its interval, against a bound. Light: the config has gates."""
+"""A quality gate as text, such as f1>=0.88: a score, or an end of its interval, compared with a bound.
+
+It imports nothing heavy, because the config has gates.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,19 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from finetune_cli.tasks import METRICS
+from finetune_cli.tasks import EVALUATE_PREFIX, METRICS
 
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 GATE = re.compile(
-    r"\s*(?P<metric>[\w:./-]+?)(?:\.(?P<end>low|high))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*"
+    r"\s*(?P<metric>[\w:./-]+?)(?:\.(?P<end>low|high|corrected(?:\.(?:low|high))?))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*"
 )
-MEANT_ENDS = {"l": "low", "h": "high", "u": "high"}  # by the first letter: lo, lower, hi, upper
+ENDS_BY_LETTER = {"l": "low", "h": "high", "u": "high", "c": "corrected"}  # for lo, lower, hi, upper, corr
 
 
 @dataclass(frozen=True)
 class Gate:
-    """`f1>=0.88`, or `f1.low>=0.85` for an end of the interval."""
+    """`f1>=0.88`, `f1.low>=0.85` for an end of the interval, or `f1.corrected>=0.85` for the score without what the
+    choice of the model on the same rows added to it; that has ends, too."""
 
     text: str
     metric: str
@@ -26,9 +30,17 @@ class Gate:
     sign: str
     bound: float
 
-    def holds(self, found: float) -> bool:
-        """Whether the score passes; NaN, a score that is not defined, never does."""
-        return bool(COMPARISONS[self.sign](found, self.bound))
+    def holds(self, score: float) -> bool:
+        """Whether the score passes the gate. NaN, a score that is not defined, never passes."""
+        return bool(COMPARISONS[self.sign](score, self.bound))
+
+    @property
+    def of_corrected(self) -> bool:
+        return (self.end or "").startswith("corrected")
+
+    @property
+    def needs_interval(self) -> bool:
+        return self.end is not None and self.end != "corrected"
 
     def is_computed(self, metrics: Collection[str]) -> bool:
         """Whether its score is among these metrics, or is the loss, which has no interval."""
@@ -36,7 +48,7 @@ class Gate:
 
 
 def read_gate(text: str) -> Gate:
-    """Read a gate. Raises ValueError that shows the form, or says why no score can pass or fail it."""
+    """Read a gate. Raises ValueError when its form is wrong, or when no score can pass it or none can fail it."""
     match = GATE.fullmatch(text)
     if match is None:
         raise ValueError("expected METRIC>=NUMBER, such as 'f1>=0.88' or 'accuracy.low>=0.80'.")
@@ -46,6 +58,8 @@ def read_gate(text: str) -> Gate:
         raise ValueError(f"{match['bound']!r} is not a number.") from err
     gate = Gate(text.strip(), match["metric"], match["end"], match["sign"], bound)
     _require_known_end(gate.metric)
+    if gate.of_corrected and (gate.metric == "loss" or gate.metric.startswith(EVALUATE_PREFIX)):
+        raise ValueError(f"{gate.metric} is not corrected for the choice of the model. Use a metric of the package.")
     _require_possible(gate)
     return gate
 
@@ -53,7 +67,7 @@ def read_gate(text: str) -> Gate:
 def _require_known_end(name: str) -> None:
     metric, _, end = name.rpartition(".")
     if metric in METRICS:
-        meant = MEANT_ENDS.get(end[:1])
+        meant = ENDS_BY_LETTER.get(end[:1])
         raise ValueError(f"an interval's ends are .low and .high.{f' Did you mean {metric}.{meant}?' if meant else ''}")
 
 

@@ -1,58 +1,74 @@
-"""Reading a config: the task's preset, then the file, then `--set`; every mistake at once, with line and column.
+"""Reads a config: the task's preset, its base, the file, then `--set`; all mistakes at once, with line and column.
 
-Light on purpose (pydantic and PyYAML): `finetune validate` answers before torch is imported.
+It imports only pydantic and PyYAML, so that `finetune validate` answers before torch is imported.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from finetune_cli.config.bases import BASE, read_document
+from finetune_cli.config.dump import config_diff, leaves, to_yaml
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed, field_at, unknown_key, wrong_value
 from finetune_cli.config.rules import RULES
-from finetune_cli.config.rules.mistake import Mistake, Unusable
+from finetune_cli.config.rules.mistake import Mistake, UnusableValue
+from finetune_cli.config.shipped import config_file
 from finetune_cli.config.text import hide_secrets, read_text, shorten
-from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, is_plain_text, parse_value, parse_yaml
+from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, parse_value
 from finetune_cli.errors import ConfigError, Problem, did_you_mean
 from finetune_cli.tasks import TASKS, TaskSpec
 
 __all__ = ["RunConfig", "config_diff", "leaves", "load_config", "to_yaml"]
 
+SHORTEST_SECRET = 4  # shorter texts occur in any message
 SECTIONS = ("model", "data", "training", "evaluation", "checkpointing")
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """The config of a run, with the task's preset filled in and `--set` values on top.
 
-    overrides: `key=value` each, the value as YAML (`training.batch_size=16`, `data.text=[a, b]`); the last one wins.
+    path: a YAML file, or builtin:NAME. overrides: `key=value` each, the value as YAML (`training.batch_size=16`,
+    `data.text=[a, b]`); the last one wins.
     Raises ConfigError: one line for each mistake, in the order of the file, `problems` holding the same as data.
     """
-    path = Path(path)
-    document = parse_yaml(read_text(path), str(path))
+    return check_text(read_text(config_file(path)), str(path), overrides)
+
+
+def check_text(
+    text: str, source: str, overrides: Sequence[str] = (), *, environ: Mapping[str, str] | None = None
+) -> RunConfig:
+    """The same for a config's text. source: its name, for messages and for `base`. environ: None: the process's own."""
+    environ = os.environ if environ is None else environ
+    document = read_document(text, source, environ)
     for argument in overrides:
-        apply_override(document, argument)
+        apply_override(document, argument, environ)
     _fill_in_preset(document.data)
-    config, problems = _validate(document, str(path))
+    config, problems = _validate(document, source)
     problems += document.problems
     if problems or config is None:
-        ordered = _in_order(problems, [str(path), *map(_set_source, overrides)])
+        ordered = _in_order(problems, [*document.sources, *map(_set_source, overrides)])
         count = "1 mistake" if len(ordered) == 1 else f"{len(ordered)} mistakes"
-        raise ConfigError("\n".join([f"{path}: {count}", *map(str, ordered)]), ordered)
+        raise ConfigError("\n".join([f"{source}: {count}", *map(str, ordered)]), ordered)
     return config
 
 
-def apply_override(document: Document, argument: str) -> None:
-    """Put one `--set key=value` into `document`; what is wrong with it joins the document's problems."""
+def apply_override(document: Document, argument: str, environ: Mapping[str, str]) -> None:
+    """Put one `--set key=value` into `document`; its mistakes are added to `document.problems`."""
     source = _set_source(argument)
     key, equals, text = argument.partition("=")
     path: KeyPath = tuple(key.strip().split("."))
     if not equals or not all(part and str(part).split() == [part] for part in path):
         message = "not of the form key=value. Allowed: a dotted key and a value, such as training.batch_size=16"
         document.problems.append(Problem(source, None, None, "", message))
+        return
+    if path[0] == BASE:
+        message = "is read in a file alone. Write it there, or start from that file"
+        document.problems.append(Problem(source, None, None, key.strip(), message))
         return
     holder: Any = document.data
     for depth, part in enumerate(path[:-1], start=1):
@@ -64,10 +80,11 @@ def apply_override(document: Document, argument: str) -> None:
             holder[part] = {}
             document.spots[path[:depth]] = Spot(Place(source), Place(source), None)
         holder = holder[part]
-    new = parse_value(text, source, path)
+    new = parse_value(text, source, path, environ)
     document.problems += new.problems
     document.spots = {old: spot for old, spot in document.spots.items() if old[: len(path)] != path} | new.spots
     document.unusable = {old for old in document.unusable if old[: len(path)] != path} | new.unusable
+    document.filled = {old: found for old, found in document.filled.items() if old[: len(path)] != path} | new.filled
     holder.pop(path[-1], None)
     holder.update(new.data)
 
@@ -77,13 +94,13 @@ def _set_source(argument: str) -> str:
 
 
 def _fill_in_preset(data: dict[str, Any]) -> None:
-    """What the task knows, where the file is silent or says null."""
+    """Fill in the values of the task's preset where the file has none, or null."""
     for section in SECTIONS:
         if data.get(section) is None:
             data[section] = {}
     task = data.get("task")
     if not isinstance(task, str) or task not in TASKS:
-        task = "mrpc"  # any will do: the task is reported, and what it would have filled in should not be
+        task = "mrpc"  # the task is reported; any preset avoids further mistakes that only follow from it
     preset = TASKS[task]
     if isinstance(data["data"], dict):
         _fill_in_data(data["data"], preset)
@@ -93,7 +110,7 @@ def _fill_in_preset(data: dict[str, Any]) -> None:
         best = preset.metric_for_best
         if isinstance(metrics, list) and metrics and best not in metrics:
             best = metrics[0]
-        _default(evaluation, "metric_for_best", best)
+        evaluation.setdefault("metric_for_best", best)  # null is a choice of its own: the last model
     _default(data, "output_dir", f"runs/{task}")
 
 
@@ -109,7 +126,7 @@ def _fill_in_data(section: dict[str, Any], preset: TaskSpec) -> None:
 
 
 def _default(section: dict[str, Any], key: str, value: Any) -> Any:
-    """Set `key` where it is absent or null; the value it has afterwards."""
+    """Set `key` when it is absent or null. Returns the value that it has afterwards."""
     if section.get(key) is None and value is not None:
         section[key] = value
     elif section.get(key, value) is None:
@@ -118,13 +135,13 @@ def _default(section: dict[str, Any], key: str, value: Any) -> Any:
 
 
 def _validate(document: Document, source: str) -> tuple[RunConfig | None, list[Problem]]:
-    """The config where it is right; the problems of types, ranges and names, then those of the rules."""
+    """The config, or None when a type, range or name is wrong; and all problems, those of the rules last."""
     mistakes: list[Mistake] = []
     config = None
     try:
-        config = RunConfig.model_validate(document.data)
+        config = _validated(document)
     except ValidationError as error:
-        mistakes += _schema_findings(error, document)
+        mistakes += _schema_mistakes(error, document)
     task = document.data.get("task")
     if isinstance(task, str) and task and task not in TASKS:
         mistakes.append(Mistake(("task",), _unknown_task(task)))
@@ -133,18 +150,48 @@ def _validate(document: Document, source: str) -> tuple[RunConfig | None, list[P
     def get(key: str) -> Any:
         path = tuple(key.split("."))
         if any(_within(path, other) or _within(other, path) for other in bad):
-            raise Unusable
+            raise UnusableValue
         return _value_or_default(document.data, path)
 
     for rule in RULES:
-        with suppress(Unusable):
+        with suppress(UnusableValue):
             mistakes.extend(rule(get))
     problems = [
         _problem_at(document, mistake, source)
         for mistake in mistakes
         if not any(_within(mistake.path, other) for other in document.unusable)
+        and (document.is_whole or mistake.path in document.spots)
     ]
+    if config is not None:
+        saved = {path: (found, _at(document.data, path)) for path, found in document.filled.items() if found.saved}
+        config.keep_references({path: (value, str(found.saved)) for path, (found, value) in saved.items()})
     return config, problems
+
+
+def _validated(document: Document) -> RunConfig:
+    """The config; values from the environment are tried as text and as number or flag, whichever the field takes."""
+    try:
+        return RunConfig.model_validate(document.data)
+    except ValidationError as error:
+        wrong = {_key_path(detail["loc"], document.data, detail["type"]) for detail in error.errors()}
+        others = {path: found.other for path, found in document.filled.items() if path in wrong}
+        if not others:
+            raise
+        before = {path: _at(document.data, path) for path in others}
+        for path, other in others.items():
+            _at(document.data, path[:-1])[path[-1]] = other
+        try:
+            return RunConfig.model_validate(document.data)
+        except ValidationError:
+            for path, value in before.items():
+                _at(document.data, path[:-1])[path[-1]] = value
+            raise
+
+
+def _at(data: Any, path: KeyPath) -> Any:
+    for part in path:
+        data = data[part]
+    return data
 
 
 def _within(path: KeyPath, outer: KeyPath) -> bool:
@@ -168,8 +215,8 @@ def _unknown_task(task: str) -> str:
     )
 
 
-def _schema_findings(error: ValidationError, document: Document) -> list[Mistake]:
-    """One mistake for each key that pydantic complains about; the branches of a union are one complaint."""
+def _schema_mistakes(error: ValidationError, document: Document) -> list[Mistake]:
+    """One mistake for each key that pydantic refuses; it has an error for each branch of a union."""
     kinds: dict[KeyPath, set[str]] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         kinds.setdefault(_key_path(detail["loc"], document.data, detail["type"]), set()).add(detail["type"])
@@ -182,7 +229,7 @@ def _schema_findings(error: ValidationError, document: Document) -> list[Mistake
 
 
 def _key_path(loc: tuple[int | str, ...], data: Any, kind: str) -> KeyPath:
-    """pydantic's location without the names of union branches, which are no keys."""
+    """pydantic's location as keys: it has the names of a union's branches in it, too."""
     path: list[str | int] = []
     value = data
     for part in loc:
@@ -202,17 +249,15 @@ def _schema_message(path: KeyPath, kinds: set[str], document: Document) -> str:
         return f"is missing. Allowed: {', '.join(TASKS)}"
     if "missing" in kinds:
         return f"is missing. Allowed: {allowed(info)}"
-    value: Any = document.data
-    for part in path:
-        value = value[part]
-    spot = document.spots.get(path)
-    return wrong_value(value, spot.text if spot else None, kinds, info)
+    spot, found = document.spots.get(path), document.filled.get(path)
+    written = found.text if found else spot.text if spot else None
+    return wrong_value(_at(document.data, path), written, kinds, info)
 
 
 def _problem_at(document: Document, mistake: Mistake, source: str) -> Problem:
-    """The mistake with its position: of the value or the key, or else of the section that it would be in."""
+    """The mistake with its position: of the value or of the key; when it has none, of its section."""
     path = mistake.path
-    key, message = hide_secrets(".".join(map(str, path))), hide_secrets(mistake.message)
+    key, message = hide_secrets(".".join(map(str, path))), hide_secrets(_told(document, mistake))
     for length in range(len(path), 0, -1):
         spot = document.spots.get(path[:length])
         if spot is not None:
@@ -221,45 +266,20 @@ def _problem_at(document: Document, mistake: Mistake, source: str) -> Problem:
     return Problem(source, 1, 1, key, message)
 
 
+def _told(document: Document, mistake: Mistake) -> str:
+    """The message, with what a variable stands for, and with references in place of what secret ones hold."""
+    message, own = mistake.message, document.filled.get(mistake.path)
+    if own and not own.saved:
+        message = f"{own.reference} stands for {shorten(own.text)!r}: {message}"
+    for path, found in document.filled.items():
+        if found.saved and found.text and (path == mistake.path or len(found.text) >= SHORTEST_SECRET):
+            message = message.replace(found.text, found.reference)
+    return message
+
+
 def _in_order(problems: list[Problem], sources: list[str]) -> tuple[Problem, ...]:
-    """The file's problems by line, then those of `--set` in the order of the arguments; none twice."""
+    """The problems of the file by line, then those of `--set` in the order of the arguments, each once."""
     unique = dict.fromkeys(problems)
-    return tuple(sorted(unique, key=lambda one: (sources.index(one.source), one.line or 0, one.column or 0)))
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what `yaml_source` reads back: no anchors, and quotes around a text that would be read as a number."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if is_plain_text(text) else "'")
-
-
-_Dumper.add_representer(str, _represent_text)
-
-
-def to_yaml(config: RunConfig) -> str:
-    """The whole config, defaults and preset included; `load_config` reads it back as an equal object."""
-    data = config.model_dump(mode="json")
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
-
-
-def config_diff(first: RunConfig, second: RunConfig) -> list[tuple[str, Any, Any]]:
-    """The keys whose values differ, each with both values; None stands for a key that one of them lacks."""
-    left, right = dict(leaves(first)), dict(leaves(second))
-    keys = dict.fromkeys([*left, *right])
-    return [(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)]
-
-
-def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a config with its dotted key; a list is one value."""
-    if isinstance(value, BaseModel):
-        value = {name: getattr(value, name) for name in type(value).model_fields}
-    if isinstance(value, dict) and (value or not key):
-        for name, inner in value.items():
-            yield from leaves(inner, f"{key}.{name}" if key else name)
-    else:
-        yield key, value
+    return tuple(
+        sorted(unique, key=lambda problem: (sources.index(problem.source), problem.line or 0, problem.column or 0))
+    )

@@ -1,4 +1,4 @@
-"""What is wrong with one key, in words: what was found, what is allowed, what was probably meant."""
+"""The message for a wrong key or value: what was found, what is allowed, and what was probably meant."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from finetune_cli.config.trainer_args import MANAGED, OURS, PASSED
 from finetune_cli.config.yaml_source import KeyPath
 from finetune_cli.errors import did_you_mean
 
-# Names that other tools and scripts use -> ours; a value with a blank in it is a sentence. The names of
+# Names of other tools and scripts -> our key, or a sentence (a value with a blank in it). The names of
 # TrainingArguments are in trainer_args.
 COMMON_NAMES: dict[str, str] = {
     **dict.fromkeys(("lr", "learning_rates"), "training.learning_rate"),
@@ -84,7 +84,7 @@ COMMON_NAMES: dict[str, str] = {
     "cache_dir": "the environment variables FINETUNE_CACHE and HF_HOME decide this",
 }
 
-# A name that two sections could mean.
+# (section, name) -> our key, for names that mean different things in different sections.
 BY_SECTION = {
     ("model", "name"): "model.name_or_path",
     ("model", "path"): "model.name_or_path",
@@ -98,12 +98,12 @@ def unknown_key(section: KeyPath, key: str) -> str:
     """The message for a key that `section` does not have."""
     name = ".".join(map(str, section))
     fields = sorted(_section_class(section).model_fields)
-    ours = BY_SECTION.get((name, key)) or OURS.get(key) or COMMON_NAMES.get(key)
-    homes = [".".join(path) for path in all_keys() if path[-1] == key]
-    if (name, key) not in BY_SECTION and homes:
-        return f"does not belong {f'to {name}' if name else 'at the top'}. Write {' or '.join(homes)}"
-    if ours:
-        return f"is called {ours} here" if " " not in ours else f"is not a key here: {ours}"
+    our_key = BY_SECTION.get((name, key)) or OURS.get(key) or COMMON_NAMES.get(key)
+    places = [".".join(path) for path in all_keys() if path[-1] == key]
+    if (name, key) not in BY_SECTION and places:
+        return f"does not belong {f'to {name}' if name else 'at the top'}. Write {' or '.join(places)}"
+    if our_key:
+        return f"is called {our_key} here" if " " not in our_key else f"is not a key here: {our_key}"
     if key in PASSED:
         return f"belongs under training.trainer_args. Write training.trainer_args.{key}"
     if key in MANAGED:
@@ -115,11 +115,11 @@ def unknown_key(section: KeyPath, key: str) -> str:
 def _section_class(path: KeyPath) -> type[Section]:
     section: type[Section] = RunConfig
     for part in path:
-        section = next(_sections_of(section.model_fields[str(part)].annotation))
+        section = next(section_classes(section.model_fields[str(part)].annotation))
     return section
 
 
-def _sections_of(annotation: Any) -> Iterator[type[Section]]:
+def section_classes(annotation: Any) -> Iterator[type[Section]]:
     for choice in (annotation, *get_args(annotation)):
         if isinstance(choice, type) and issubclass(choice, Section):
             yield choice
@@ -128,17 +128,17 @@ def _sections_of(annotation: Any) -> Iterator[type[Section]]:
 def all_keys(section: type[Section] = RunConfig, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, info in section.model_fields.items():
         yield (*path, name)
-        for inner in _sections_of(info.annotation):
+        for inner in section_classes(info.annotation):
             yield from all_keys(inner, (*path, name))
 
 
 def field_at(path: KeyPath) -> FieldInfo | None:
-    """The field that a key path leads to, or that it lies inside of (an item of a list); None at the top."""
+    """The field at a key path. For an item of a list, the field of the list; None for the empty path."""
     section: type[Section] = RunConfig
     info: FieldInfo | None = None
     for part in path:
         info = section.model_fields.get(str(part), info)
-        inner = next(_sections_of(info.annotation), None) if info else None
+        inner = next(section_classes(info.annotation), None) if info else None
         if inner is None:
             break
         section = inner
@@ -146,7 +146,7 @@ def field_at(path: KeyPath) -> FieldInfo | None:
 
 
 def allowed(info: FieldInfo) -> str:
-    """What a field takes, in words, from its type."""
+    """What a field allows, in words, from its type."""
     notes = [note.text for note in info.metadata if isinstance(note, Allowed)]
     return notes[-1] if notes else _allowed(info.annotation)
 
@@ -180,17 +180,18 @@ def wrong_value(value: Any, written: str | None, kinds: set[str], info: FieldInf
     hint = did_you_mean(value, words, before=". ") if isinstance(value, str) and "literal_error" in kinds else ""
     if not hint and isinstance(value, str) and value:
         hint = _as_section_or_list(value, info)
-    return f"{_found(value, written, kinds)}. Allowed: {allowed(info)}{hint}"
+    return f"{_describe(value, written, kinds)}. Allowed: {allowed(info)}{hint}"
 
 
 def _as_section_or_list(value: str, info: FieldInfo) -> str:
-    """How a text is written where a list of texts, or the repository of the Hub, has to be."""
-    if HubConfig in _sections_of(info.annotation):
+    """How to write the text when a list of texts, or the section of the Hub, is expected."""
+    if HubConfig in section_classes(info.annotation):
         return f". Write {{repo_id: {shorten(value)}}}"
     return f". Write [{shorten(value)!r}]" if allowed(info) == "a list of texts" else ""
 
 
-def _found(value: Any, written: str | None, kinds: set[str]) -> str:
+def _describe(value: Any, written: str | None, kinds: set[str]) -> str:
+    """What was found, in words."""
     shown = shorten(str(value) if written is None else written)
     wants_text = "string_type" in kinds
     if value is None:
@@ -223,7 +224,7 @@ _FLAGS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false
 
 
 def _not_a_number(value: str, shown: str) -> str:
-    """Why a text with digits in it is not a number, and how to write the one that was meant."""
+    """Why a text with digits in it is not read as a number, and how to write that number."""
     if re.fullmatch(r"[-+]?0\d+", value):
         return f"{shown} is text: a number has no leading zero. Write {int(value)}"
     if re.fullmatch(r"[-+]?\d[\d_]*_[\d_]*", value):

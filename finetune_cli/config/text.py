@@ -1,4 +1,4 @@
-"""A config file as text, and text as a message may show it: read safely, secrets left out."""
+"""Reads a config file as text, and prepares text for messages: short, and without secrets."""
 
 import re
 from pathlib import Path
@@ -33,8 +33,21 @@ def read_text(path: Path) -> str:
     return _decode(_read_bytes(path), str(path))
 
 
+def is_run_config(path: Path) -> bool:
+    """Whether a YAML file looks like a run config, by the keys at its top; quick, and without parsing it.
+
+    A file that is no text is none; one that is not there counts as one, so that this is shown.
+    """
+    try:
+        text = read_text(path)
+    except ConfigError:
+        return not path.is_file()
+    keys = set(re.findall(r"^([a-z_]+)[ \t]*:", text, re.MULTILINE))
+    return bool(keys & {"task", "base"}) and bool(keys & {"model", "data", "training", "evaluation", "output_dir"})
+
+
 def single_problem(source: str, line: int | None, column: int | None, message: str, key: str = "") -> ConfigError:
-    """The error for a mistake that leaves nothing else to look at."""
+    """The error for a mistake after which nothing else can be checked."""
     problem = Problem(source, line, column, key, message)
     return ConfigError(str(problem), (problem,))
 
@@ -77,8 +90,8 @@ def _decode(data: bytes, source: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = len(data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode("utf-8", "replace")) + 1
-        found = f"byte 0x{data[error.start]:02X} at offset {error.start} is not UTF-8"
-        raise single_problem(source, line, column, f"{found}. Allowed: UTF-8; save the file as UTF-8") from error
+        problem = f"byte 0x{data[error.start]:02X} at offset {error.start} is not UTF-8"
+        raise single_problem(source, line, column, f"{problem}. Allowed: UTF-8; save the file as UTF-8") from error
     bad = Reader.NON_PRINTABLE.search(text)
     if bad:
         start = text.rfind("\n", 0, bad.start()) + 1

@@ -1,7 +1,7 @@
-"""`training.trainer_args`: every field of `TrainingArguments` (transformers 5.23), and what becomes of it here.
+"""`training.trainer_args`: every field of `TrainingArguments` (transformers 5.23), and how it is treated here.
 
-A field is in one of three groups: OURS has a key of its own in the config; MANAGED is decided by the tool or would
-have no effect; PASSED is handed on. `TrainingArguments` itself checks next to nothing and costs seconds to import, so
+A field is in one of three groups: OURS have a key of their own in the config; MANAGED are decided by the tool or would
+have no effect; PASSED are handed on. `TrainingArguments` itself checks almost nothing and takes seconds to import, so
 names and values are checked here. A test compares the three groups with the installed version.
 """
 
@@ -15,7 +15,7 @@ from finetune_cli.errors import did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a passed field takes: in words, and as a check of a plain YAML value."""
+    """What a passed field allows: in words, and as a check of a YAML value."""
 
     text: str
     accepts: Callable[[Any], bool]

@@ -3,24 +3,29 @@
 Why not `yaml.safe_load`: PyYAML reads YAML 1.1, where `5e-5` is text, `no` is False, `012` is 10 and `1:30` is 90,
 lets the last of two equal keys win, and expands aliases without bound. Here `5e-5` is a number, the others are text,
 and duplicate keys, keys that are not text, anchors, aliases, merge keys and tags are mistakes with a position.
-A mistake that does not stop the reading is noted and the rest is read on, so that all can be shown together.
+After most mistakes the reader goes on, so that all of them can be shown together.
 """
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from finetune_cli.config.environment import OPENING, fill
 from finetune_cli.config.text import SECRET, SECRET_MESSAGE, hide_secrets, shorten, single_problem
 from finetune_cli.errors import ConfigError, Problem
 
 MAX_DEPTH = 32
+MAX_DIGITS = 400  # int() refuses more than 4,300, and nobody means so many
 KeyPath = tuple[str | int, ...]
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
-_REFUSED = "refused: "  # in front of what is wrong, in the tag of a node that has no value
+_REFUSED = "refused: "  # begins the tag of a node without value; the reason follows
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -35,25 +40,45 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a key and its value stand; `text` is a scalar as it was written, None for a list or a mapping."""
+    """The places of a key and its value. text: a scalar as it was written; None for a list or a mapping."""
 
     key: Place
     value: Place
     text: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class FromEnvironment:
+    """A value that variables were filled into.
+
+    text: as a text. other: the same read as YAML reads it without quotes (a number, a flag), or as a text where that
+    was done already; for fields that do not take the value as it is. reference: what a message shows. saved: what a
+    saved config keeps in its place, when it holds a secret.
+    """
+
+    text: str
+    other: Any
+    reference: str
+    saved: str | None
+
+
 @dataclass(slots=True)
 class Document:
-    """What was read.
+    """The values of a config file and their places.
 
     data: the plain values. spots: key path -> where it stands.
     unusable: key paths whose value was left out of `data` because a problem names it already.
+    filled: what came from the environment. sources: the files that were read, the first one's base after it.
+    is_whole: whether all of them could be read; otherwise nothing can be said about keys that are not there.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
     spots: dict[KeyPath, Spot] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unusable: set[KeyPath] = field(default_factory=set)
+    filled: dict[KeyPath, FromEnvironment] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
+    is_whole: bool = True
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -69,9 +94,9 @@ class _CoreLoader(yaml.SafeLoader):
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
             self.get_event()
-            fault = "aliases (*) are not read here. Repeat the value, or quote the text"
+            reason = "aliases (*) are not read here. Repeat the value, or quote the text"
             # the stubs allow the C parser's marks, which this pure-Python loader does not make
-            return ScalarNode(_REFUSED + fault, "", event.start_mark, event.end_mark)  # type: ignore[arg-type]
+            return ScalarNode(_REFUSED + reason, "", event.start_mark, event.end_mark)  # type: ignore[arg-type]
         if self.depth == MAX_DEPTH:
             raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=event.start_mark)
         refused = "anchors (&)" if event.anchor else "tags (!)" if event.tag else None
@@ -99,13 +124,27 @@ for _name, _pattern, _first in _CORE_SCHEMA:
     _CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})\Z"), list(_first))
 
 
+def _core_value(text: str) -> Any:
+    """What a text is without quotes: a number or a flag where it is written like one; never null, never nan or inf."""
+    kind = next((name for name, pattern, _ in _CORE_SCHEMA if text and re.fullmatch(pattern, text)), "str")
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind in ("int", "float") and len(text) <= MAX_DIGITS:
+        number = int(text) if kind == "int" else float(text.replace(".inf", "inf").replace(".nan", "nan"))
+        return number if math.isfinite(number) else text
+    return text
+
+
 def is_plain_text(text: str) -> bool:
     """Whether `text`, written without quotes, is read back as text and not as a number, a flag or null."""
     return not any(re.fullmatch(pattern, text) for _, pattern, _ in _CORE_SCHEMA)
 
 
-def parse_yaml(text: str, source: str) -> Document:
-    """The keys of a config file's text. ConfigError, with one problem, when it is not a YAML mapping at all."""
+def parse_yaml(text: str, source: str, environ: Mapping[str, str] = NO_VARIABLES) -> Document:
+    """The keys of a config file's text, variables filled in from `environ`.
+
+    ConfigError, with one problem, when it is not a YAML mapping at all.
+    """
     root = _compose(text, source)
     if root is None:
         raise single_problem(source, 1, 1, "the file is empty. Allowed: keys such as `task: mrpc`")
@@ -114,14 +153,14 @@ def parse_yaml(text: str, source: str) -> Document:
         mark = root.start_mark
         message = f"the file holds {found}. Allowed: keys such as `task: mrpc`"
         raise single_problem(source, mark.line + 1, mark.column + 1, message)
-    reader = _NodeReader(source)
+    reader = _NodeReader(source, environ)
     reader.document.data = reader.value(root, ()) or {}
     return reader.document
 
 
-def parse_value(text: str, source: str, path: KeyPath) -> Document:
+def parse_value(text: str, source: str, path: KeyPath, environ: Mapping[str, str] = NO_VARIABLES) -> Document:
     """One value in flow form, as `--set` gives it: it is under its last key in `data`, its spots under `path`."""
-    reader = _NodeReader(source, with_lines=False)
+    reader = _NodeReader(source, environ, with_lines=False)
     document = reader.document
     document.spots[path] = Spot(Place(source), Place(source), text.strip())
     try:
@@ -140,10 +179,11 @@ def parse_value(text: str, source: str, path: KeyPath) -> Document:
 
 
 class _NodeReader:
-    """Turns composed nodes into plain values, and notes positions and problems on the way."""
+    """Turns YAML nodes into plain values, and keeps their places and problems."""
 
-    def __init__(self, source: str, *, with_lines: bool = True):
+    def __init__(self, source: str, environ: Mapping[str, str], *, with_lines: bool = True):
         self.source = source
+        self.environ = environ
         self.with_lines = with_lines
         self.document = Document()
 
@@ -156,7 +196,7 @@ class _NodeReader:
         self.document.problems.append(Problem(place.source, place.line, place.column, key, message))
 
     def value(self, node: Node, path: KeyPath) -> Any:
-        """The plain value of a node; where it has none, `path` is marked unusable and None comes back."""
+        """The plain value of a node. When it has none, mark `path` as unusable and return None."""
         if node.tag.startswith(_REFUSED):
             self.problem(node.start_mark, path, node.tag.removeprefix(_REFUSED))
             self.document.unusable.add(path)
@@ -175,6 +215,8 @@ class _NodeReader:
             self.document.unusable.add(path)
             return None
         kind = node.tag.removeprefix(_TAG)
+        if kind == "str" and OPENING in text:
+            return self.filled(node, path)
         if kind == "bool":
             return text.lower() == "true"
         if kind == "null":
@@ -183,11 +225,30 @@ class _NodeReader:
             return self.number(node, path, kind)
         return text
 
+    def filled(self, node: ScalarNode, path: KeyPath) -> Any:
+        """A text with its variables filled in; a lone one without quotes is read as if its value stood there."""
+        try:
+            found = fill(node.value, self.environ)
+        except ValueError as err:
+            self.problem(node.start_mark, path, str(err))
+            self.document.unusable.add(path)
+            return None
+        if found.saved is None and SECRET.search(found.value):
+            self.problem(node.start_mark, path, SECRET_MESSAGE)
+            self.document.unusable.add(path)
+            return None
+        value: Any = found.value
+        other = _core_value(found.value) if found.is_whole else found.value
+        if found.is_whole and node.style is None:
+            value, other = other, value
+        self.document.filled[path] = FromEnvironment(found.value, other, node.value, found.saved)
+        return value
+
     def number(self, node: ScalarNode, path: KeyPath, kind: str) -> int | float | None:
         text = node.value
         special = text.lstrip("+-").lower() in (".inf", ".nan")
         number: int | float = math.nan
-        if len(text) <= 400 and not special:  # int() refuses more than 4,300 digits, and nobody means so many
+        if len(text) <= MAX_DIGITS and not special:
             number = int(text) if kind == "int" else float(text)
         if math.isfinite(number):
             return number
@@ -224,7 +285,7 @@ class _NodeReader:
         return values
 
     def key(self, node: Node, path: KeyPath, earlier: dict[str, Any]) -> str | None:
-        """The key's text; None, with the problem noted, for one that cannot be used."""
+        """The key's text; None, and a problem, for a key that cannot be used."""
         if node.tag.startswith(_REFUSED):
             self.problem(node.start_mark, path, node.tag.removeprefix(_REFUSED))
             return None
@@ -247,7 +308,7 @@ class _NodeReader:
 
 
 def _compose(text: str, source: str) -> Node | None:
-    """The root node; None for nothing but comments. ConfigError with one problem where the syntax is broken."""
+    """The root node; None for a file with only comments. ConfigError, with one problem, for broken syntax."""
     loader = _CoreLoader(text)
     try:
         return loader.get_single_node()
@@ -277,14 +338,14 @@ _HINTS = (
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
-    """What the parser said, in one line, and what to do about it."""
-    said = f"{error.context or ''} {error.problem or ''}"
+    """The parser's message in one line, and what to do about it."""
+    parser_message = f"{error.context or ''} {error.problem or ''}"
     mark = error.problem_mark
     line = text.split("\n")[mark.line] if mark and mark.line <= text.count("\n") else ""
     if mark and "\t" in (line[: mark.column + 1]):
         return "a tab stands here. Allowed: spaces; indent each level by two"
-    opened = ""
+    beginning = ""
     if error.context_mark and mark and error.context_mark.line != mark.line:
-        opened = f" (what began on line {error.context_mark.line + 1})"
-    hint = next((f". {hint}" for sign, hint in _HINTS if sign in said), "")
-    return f"not YAML: {shorten(error.problem or said, 100)}{opened}{hint}"
+        beginning = f" (what began on line {error.context_mark.line + 1})"
+    hint = next((f". {hint}" for sign, hint in _HINTS if sign in parser_message), "")
+    return f"not YAML: {shorten(error.problem or parser_message, 100)}{beginning}{hint}"

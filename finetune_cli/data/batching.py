@@ -67,19 +67,29 @@ def pad_rows(
     pad_token_id: int,
     multiple_of: int = 1,
     length: int | None = None,
+    ready_mask: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Model inputs for some rows, padded on the right: int64 (M, T) `input_ids`, `attention_mask`, `token_type_ids`.
+    """Model inputs for some rows, padded on their side: int64 (M, T) `input_ids`, `attention_mask`, `token_type_ids`.
 
-    T is the longest of the rows rounded up to `multiple_of`, or `length` when given (static shapes).
+    T is the longest of the rows rounded up to `multiple_of`, or `length` when given (static shapes). ready_mask: the
+    mask as attention takes it, bool (M, 1, 1, T), and none when nothing is padded: transformers asks the device for
+    that otherwise, and waits for the answer. For models that `models.ready_mask` accepts.
     """
     rows = np.asarray(rows)
     starts = encoded.offsets[rows]
     lengths = encoded.offsets[rows + 1] - starts
     width = length or -(-int(lengths.max()) // multiple_of) * multiple_of
     columns = np.arange(width)
-    is_token = columns < lengths[:, None]
-    source = (starts[:, None] + columns)[is_token]
-    inputs = {"input_ids": np.full(is_token.shape, pad_token_id, np.int64), "attention_mask": is_token.astype(np.int64)}
+    on_the_left = getattr(encoded, "padding_side", "right") == "left"  # rows of no tokenizer have no side
+    firsts = width - lengths if on_the_left else np.zeros_like(lengths)
+    places = columns - firsts[:, None]
+    is_token = (places >= 0) & (places < lengths[:, None])
+    source = (starts[:, None] + places)[is_token]
+    inputs = {"input_ids": np.full(is_token.shape, pad_token_id, np.int64)}
+    if not ready_mask:
+        inputs["attention_mask"] = is_token.astype(np.int64)
+    elif not is_token.all():
+        inputs["attention_mask"] = is_token[:, None, None, :]
     inputs["input_ids"][is_token] = encoded.input_ids[source]
     if encoded.token_type_ids is not None:
         inputs["token_type_ids"] = np.zeros(is_token.shape, np.int64)
@@ -110,7 +120,7 @@ class TrainingRows(Dataset[dict[str, Any]]):
     """Tokenised, labelled rows that are fetched a micro-batch at a time, as tensors ready for the objective.
 
     static_limit: pad to one of a few widths, at most so many tokens. num_rows: fill a short micro-batch up to so many
-    rows, with rows that do not count.
+    rows, with rows that do not count. ready_mask: see pad_rows.
     """
 
     def __init__(
@@ -123,26 +133,29 @@ class TrainingRows(Dataset[dict[str, Any]]):
         length: int | None = None,
         static_limit: int | None = None,
         num_rows: int | None = None,
+        ready_mask: bool = False,
     ) -> None:
         self.encoded = encoded
         self.labels = labels
         self.length = length
         self.static_limit = static_limit
         self.num_rows = num_rows
-        self.pad = partial(pad_rows, encoded, pad_token_id=pad_token_id, multiple_of=multiple_of)
+        self.pad = partial(pad_rows, encoded, pad_token_id=pad_token_id, multiple_of=multiple_of, ready_mask=ready_mask)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitems__(self, micro_batch: MicroBatch) -> dict[str, Any]:
-        """Inputs (M, T), `labels` (M,), and how many rows count here and in the whole update."""
+        """Inputs (M, T), `labels` (M,), how many rows count here and in the whole update, and the tokens here."""
         rows = micro_batch.rows
         if self.num_rows is not None and len(rows) < self.num_rows:
             rows = np.pad(rows, (0, self.num_rows - len(rows)), mode="edge")  # the last row again: no wider than before
         inputs = self.pad(rows, length=self._width(rows))
         batch: dict[str, Any] = {name: torch.from_numpy(values) for name, values in inputs.items()}
         batch["labels"] = torch.from_numpy(np.asarray(self.labels[rows]))
-        return batch | {"num_valid": micro_batch.num_valid, "update_rows": micro_batch.update_rows}
+        tokens = int((self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]).sum())
+        counts = {"num_valid": micro_batch.num_valid, "update_rows": micro_batch.update_rows, "num_tokens": tokens}
+        return batch | counts
 
     def _width(self, rows: np.ndarray) -> int | None:
         if self.length is not None or self.static_limit is None:

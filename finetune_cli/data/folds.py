@@ -5,12 +5,18 @@ Dimensions: N rows, K folds, C strata, G groups.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
 
 import numpy as np
 
-from finetune_cli.data.strata import Strata
+from finetune_cli.data.label_sets import Column
+from finetune_cli.data.parts import part_of
+from finetune_cli.data.source_files import Source
+from finetune_cli.data.strata import Strata, read_strata
 from finetune_cli.errors import DataError
+from finetune_cli.tasks import KIND_SPECS, Kind
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,45 @@ class Folds:
     def repeat(self) -> int:
         """The repeat, from 0, that the fold belongs to."""
         return 0 if self.fold is None else (self.fold - 1) // self.n
+
+
+def fold_sources(train: Source, folds: Folds, *, label: Column, kind: Kind, limit: int | None) -> dict[str, Source]:
+    """`train` without the rows of one fold, and these as "validation"; for no fold, all rows as both.
+
+    limit: the first so many rows alone are dealt out.
+    """
+    if limit is not None:
+        train = _first_rows(train, limit)
+    if folds.fold is None:
+        return {"train": train, "validation": train}
+    tested = (folds.fold - 1) % folds.n
+
+    @cache
+    def fold_of_row() -> np.ndarray:
+        return folds_of_rows(train, folds, label=label, kind=kind)
+
+    stratum = label if KIND_SPECS[kind].has_classes else ""
+    choice = f"{folds.n}:{folds.repeat}:{folds.group}:{folds.seed}:{stratum}:{tested}"
+    return {
+        "train": part_of(train, "train", choice, lambda row: fold_of_row()[row] != tested),
+        "validation": part_of(train, f"fold {folds.fold}", choice, lambda row: fold_of_row()[row] == tested),
+    }
+
+
+def folds_of_rows(train: Source, folds: Folds, *, label: Column, kind: Kind) -> np.ndarray:
+    """The fold, from 0, that each row number is tested in, in the repeat of `folds`; -1 for a number without a row."""
+    strata = read_strata(train, label=label, kind=kind, least=folds.n, group=folds.group)
+    dealt = np.full(int(strata.rows.max()) + 1, -1, np.int64)
+    dealt[strata.rows] = draw_folds(strata, folds.n, seed=folds.seed, repeat=folds.repeat, where=train.where)
+    return dealt
+
+
+def _first_rows(source: Source, limit: int) -> Source:
+    return replace(
+        source,
+        fingerprint=f"{source.fingerprint}:first:{limit}",
+        open=lambda columns: islice(source.open(columns), limit),
+    )
 
 
 def draw_folds(strata: Strata, n: int, *, seed: int, repeat: int, where: str) -> np.ndarray:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.data.readers import Row, needed_columns
+from finetune_cli.data.readers import Row, declared_names
+from finetune_cli.data.source_files import arrow_rows
 from finetune_cli.errors import MissingError
 
 logger = logging.getLogger(__name__)
@@ -39,23 +40,12 @@ class HubDataset:
 
     def label_names(self, column: str) -> tuple[str, ...] | None:
         """The class names that the data set declares for a column."""
-        feature = (self.info.get("features") or {}).get(column)
-        if isinstance(feature, dict) and isinstance(feature.get("feature"), dict):  # a list, of several labels a row
-            feature = feature["feature"]
-        names = feature.get("names") if isinstance(feature, dict) else None
-        return tuple(names) if names else None
+        return declared_names(self.info.get("features") or {}, column)
 
     def rows(self, split: str, columns: Sequence[str] | None) -> Iterator[Row]:
         """The rows of a split, in order, from its Arrow files; constant memory."""
-        import pyarrow as pa
-
-        row = 0
-        for path in sorted(self.folder.glob(f"*-{split}.arrow")) + sorted(self.folder.glob(f"*-{split}-*-of-*.arrow")):
-            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
-                wanted = needed_columns(reader.schema.names, columns)
-                for batch in reader:
-                    yield from enumerate(batch.select(wanted).to_pylist(), start=row)
-                    row += batch.num_rows
+        files = sorted(self.folder.glob(f"*-{split}.arrow")) + sorted(self.folder.glob(f"*-{split}-*-of-*.arrow"))
+        return arrow_rows(files, columns)
 
 
 def find_dataset(path: str, name: str | None, *, offline: bool = False) -> HubDataset:
@@ -116,9 +106,9 @@ def _cached(path: str, name: str | None, commit: str | None) -> HubDataset | Non
 def _datasets_cache() -> Path:
     """Where the datasets library keeps its files, by its own rules."""
     if cache := os.environ.get("HF_DATASETS_CACHE"):
-        return Path(cache).expanduser()
+        return Path(os.path.expanduser(cache))
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(home).expanduser() / "datasets"
+    return Path(os.path.expanduser(home)) / "datasets"
 
 
 def _snake_case(name: str) -> str:

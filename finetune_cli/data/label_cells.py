@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 SEPARATOR = "|"
+FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+_FLAG = r"(?:[01](?:\.0*)?|[Tt]rue|[Ff]alse)"
+VECTOR = re.compile(rf"\s*[\[(]?\s*({_FLAG}(?:[\s,;]+{_FLAG})+)\s*,?\s*[\])]?\s*", re.ASCII)
 
 
 def split_names(cell: str) -> Any:
@@ -19,6 +24,22 @@ def split_names(cell: str) -> Any:
     if cell.lstrip().startswith("["):
         return json.loads(cell)
     return [name.strip() for name in cell.split(SEPARATOR)]
+
+
+def listed_in(cell: str) -> Any:
+    """As `split_names`, and what other programs write: `[1 0 0]` and `1,0,0`, or a list as Python shows it.
+
+    Raises ValueError for a list that is none.
+    """
+    if vector := VECTOR.fullmatch(cell):
+        return [int(flag[0] in "1tT") for flag in re.split(r"[\s,;]+", vector[1])]
+    try:
+        return split_names(cell)
+    except ValueError:
+        try:
+            return ast.literal_eval(cell.strip())
+        except (SyntaxError, MemoryError, RecursionError) as err:
+            raise ValueError(f"{cell[:40]!r} is no list") from err
 
 
 def joined_names(names: Sequence[str]) -> str:

@@ -13,24 +13,42 @@ from typing import Any
 import numpy as np
 
 from finetune_cli.data.checks.findings import Tally
-from finetune_cli.data.label_cells import split_names
-from finetune_cli.data.labels import ClassLabels, NumberLabels
+from finetune_cli.data.label_cells import FLAGS, listed_in
+from finetune_cli.data.labels import ClassLabels, NumberLabels, is_minus_one
 from finetune_cli.errors import DataError
 from finetune_cli.records.preparation import row_list
 from finetune_cli.tasks import KIND_SPECS, Kind
 
-FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 UNLABELLED = (-1, "-1")
 
 Column = str | tuple[str, ...]
 
 
-def label_reader(kind: Kind, where: str, column: Column) -> ClassLabels | NumberLabels | LabelSets:
-    """What reads the labels of one split. where: the split, for messages. column: several only for "multilabel"."""
+def label_reader(
+    kind: Kind, where: str, column: Column, declared: Sequence[str] | None = None
+) -> ClassLabels | NumberLabels | LabelSets:
+    """What reads the labels of one split. where: the split, for messages. column: several only for "multilabel".
+    declared: class names that come with the data, in the order of their numbers there."""
     if KIND_SPECS[kind].several_labels:
-        return LabelSets(where, column)
+        return LabelSets(where, column, declared)
     assert isinstance(column, str), "the config's rules refuse a list of columns here"
-    return (ClassLabels if KIND_SPECS[kind].has_classes else NumberLabels)(where, column)
+    return ClassLabels(where, column, declared) if KIND_SPECS[kind].has_classes else NumberLabels(where, column)
+
+
+def is_unlabelled(value: Any, *, kind: Kind, column: Column, names: Sequence[str] | None) -> bool:
+    """Whether a row's label cell says that it has none. names: the classes, where the config has them: -1 may be one.
+
+    Of several labels a row an empty list or cell says that no class fits, which is a label.
+    """
+    if KIND_SPECS[kind].several_labels:
+        if isinstance(column, str):
+            return value is None or _is_nan(value) or (isinstance(value, list) and _all_missing(value))
+        return all(map(_is_missing, value))
+    if value is None or value == "" or _is_nan(value):
+        return True
+    if not KIND_SPECS[kind].has_classes or isinstance(value, bool):
+        return False
+    return is_minus_one(value) and UNLABELLED[1] not in (names or ())
 
 
 def label_cell(values: Mapping[str, Any], column: Column) -> Any:
@@ -67,19 +85,21 @@ class LabelSets:
     """The labels of one split of a multilabel task, read row by row: any number of classes each, also none.
 
     A null marks a row without labels, which only a whole test split may be; an empty cell of a table, or an empty list,
-    says that none of the classes fits.
+    says that none of the classes fits. Lists of 0 and 1 are read as vectors, a place for each class, when all are as
+    long as there are classes; until all rows are read they are kept as they are.
     """
 
     dtype = np.dtype(np.int64)  # of the codes
 
-    def __init__(self, where: str, column: Column) -> None:
+    def __init__(self, where: str, column: Column, declared: Sequence[str] | None = None) -> None:
         self.where = where
-        self.cells = _NameLists(where, column) if isinstance(column, str) else _FlagColumns(where, column)
-        self.sets: list[frozenset[int]] = []
+        self.cells = _NameLists(where, column, declared) if isinstance(column, str) else _FlagColumns(where, column)
+        self.sets: list[Members] = []
         self.counts_of_sets: list[int] = []
+        self.first_rows: list[int] = []
         self.num_rows = self.num_blank = 0
         self.missing = Tally()
-        self._codes: dict[frozenset[int], int] = {}
+        self._codes: dict[Members, int] = {}
 
     def add(self, row: int, value: Any) -> int:
         """The code of this row's set: its place in `sets`. Raises DataError for a value that is no set of labels."""
@@ -93,11 +113,13 @@ class LabelSets:
         if code == len(self.sets):
             self.sets.append(members)
             self.counts_of_sets.append(0)
+            self.first_rows.append(row)
         self.counts_of_sets[code] += 1
         return code
 
     def names(self) -> tuple[str, ...]:
         """The class names that these rows show: in natural order, or in that of the columns."""
+        self.sets = self.cells.resolved(self.sets, self.first_rows, None)
         return self.cells.names()
 
     def numbers(self, names: Sequence[str], *, may_be_unlabelled: bool) -> np.ndarray | None:
@@ -111,12 +133,16 @@ class LabelSets:
             rows = row_list(self.missing.rows, self.missing.count)
             raise self.cells.error(
                 f"expected labels in each row, found null in {rows}. Label or remove them; a row to which no class "
-                f"applies has an empty list."
+                f"applies has an empty list. To leave them out: -s data.unlabelled=drop"
             )
+        self.sets = self.cells.resolved(self.sets, self.first_rows, names)
         places = self.cells.places(names)
         matrix = np.zeros((len(self.sets), len(names)), np.int8)
         for code, members in enumerate(self.sets):
-            matrix[code, places[list(members)]] = 1
+            if isinstance(members, Vector):
+                matrix[code] = members
+            else:
+                matrix[code, places[list(members)]] = 1
         return matrix
 
     def counts(self, numbers: np.ndarray, names: Sequence[str]) -> dict[str, int]:
@@ -130,34 +156,83 @@ class LabelSets:
         return {str(size): int(count) for size, count in enumerate(rows) if count}
 
 
-class _NameLists:
-    """A column of lists of class names or numbers; in a table, texts such as `a|b` or `["a", "b"]`."""
+class Vector(tuple[int, ...]):
+    """A list of 0 and 1 alone: a place for each class, or the classes 0 and 1, as the whole split shows."""
 
-    def __init__(self, where: str, column: str) -> None:
-        self.classes = ClassLabels(where, column)
+
+Members = frozenset[int] | Vector
+
+
+class _NameLists:
+    """A column of lists of class names or numbers, or of vectors; in a table, texts such as `a|b` or `["a", "b"]`."""
+
+    def __init__(self, where: str, column: str, declared: Sequence[str] | None) -> None:
+        self.classes = ClassLabels(where, column, declared)
         self.error = self.classes.error
 
-    def members(self, row: int, value: Any) -> frozenset[int] | None:
-        """The codes of the classes; None for a null."""
-        if value is None or (isinstance(value, float) and math.isnan(value)):
+    def members(self, row: int, value: Any) -> Members | None:
+        """The codes of the classes, or a vector; None for a null."""
+        if value is None or _is_nan(value):
             return None
         listed = self._split(row, value) if isinstance(value, str) else value
         if not isinstance(listed, list):
             raise self.error(
                 f"expected a list of class names, found {type(value).__name__} {value!r} in row {row + 1}."
             )
+        if _all_missing(listed):
+            return None
+        if len(listed) > 1 and all(str(item).lower() in FLAGS for item in listed):
+            return Vector(FLAGS[str(item).lower()] for item in listed)
+        return self._codes(row, listed)
+
+    def _codes(self, row: int, listed: list[Any]) -> frozenset[int]:
         for name in listed:
             if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
-                raise self.error(f"expected a list of class names, found {name!r} in the list of row {row + 1}.")
-        return frozenset([self.classes.add(row, name) for name in dict.fromkeys(listed)])
+                raise self.error(
+                    f"expected a list of class names, found {name!r} in the list of row {row + 1}. A list is one of "
+                    f"names or numbers, or has 0 or 1 for each class."
+                )
+        if len(set(listed)) < len(listed):
+            twice = next(name for place, name in enumerate(listed) if name in listed[:place])
+            raise self.error(
+                f"the list of row {row + 1} has {twice!r} twice. Name each class once; lists of 0 and 1 with a place "
+                f"for each class have to be of one length in all rows."
+            )
+        return frozenset([self.classes.add(row, name) for name in listed])
 
     def _split(self, row: int, text: str) -> Any:
         try:
-            return split_names(text)
+            return listed_in(text)
         except ValueError as err:
             raise self.error(
                 f'expected class names such as a|b or ["a", "b"], found {text[:40]!r} in row {row + 1}.'
             ) from err
+
+    def resolved(self, sets: list[Members], rows: Sequence[int], names: Sequence[str] | None) -> list[Members]:
+        """The sets, once the whole split is known: all vectors are vectors, or else lists of the classes 0 and 1.
+
+        rows: where each set occurs first. names: the classes; None: not known, which vectors do not say.
+        """
+        lengths = {len(members) for members in sets if isinstance(members, Vector)}
+        only_vectors = all(isinstance(members, Vector) or not members for members in sets)
+        if lengths and only_vectors and len(lengths) == 1:
+            length = lengths.pop()
+            if names is None:
+                raise self.error(
+                    f"the lists have {length} values of 0 and 1 each, a place for each class. Name the classes in "
+                    f"their order: -s 'data.labels=[{', '.join(f'name_{place + 1}' for place in range(length))}]'."
+                )
+            if length == len(names):
+                return sets
+            if any(len(set(members)) < length for members in sets):
+                raise self.error(
+                    f"the lists have {length} values of 0 and 1 each, a place for each class, and there are "
+                    f"{len(names)} classes: {', '.join(names[:20])}. Name as many as the lists have places."
+                )
+        return [
+            self._codes(row, [int(flag) for flag in members]) if isinstance(members, Vector) else members
+            for members, row in zip(sets, rows, strict=True)
+        ]
 
     def names(self) -> tuple[str, ...]:
         if not self.classes.values:
@@ -189,6 +264,9 @@ class _FlagColumns:
             raise DataError(f"{self.where}, column {self.columns[place]!r}: {found}")
         return frozenset([number for number, flag in enumerate(flags) if flag])
 
+    def resolved(self, sets: list[Members], rows: Sequence[int], names: Sequence[str] | None) -> list[Members]:
+        return sets
+
     def names(self) -> tuple[str, ...]:
         return self.columns
 
@@ -203,4 +281,13 @@ class _FlagColumns:
 
 
 def _is_missing(cell: Any) -> bool:
-    return cell is None or cell == "" or cell in UNLABELLED or (isinstance(cell, float) and math.isnan(cell))
+    return cell is None or cell == "" or cell in UNLABELLED or _is_nan(cell)
+
+
+def _is_nan(cell: Any) -> bool:
+    return isinstance(cell, float) and math.isnan(cell)
+
+
+def _all_missing(listed: Sequence[Any]) -> bool:
+    """A vector of -1, or of nulls: how several labels that are not public are marked."""
+    return len(listed) > 1 and all(cell is None or cell in UNLABELLED for cell in listed)

@@ -21,7 +21,9 @@ from finetune_cli.records.preparation import row_list
 MAX_DISTINCT = 10_000  # more are hardly classes; keeps memory constant when the wrong column is named
 WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)
 DIGITS = re.compile(r"\d+", re.ASCII)
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 UNLABELLED = "-1"  # GLUE's mark for a label that is not public
+UNLABELLED_ADVICE = "Label or remove them. To leave them out: -s data.unlabelled=drop"
 
 
 @dataclass(slots=True)
@@ -50,17 +52,24 @@ class _Value:
         return not isinstance(self.value, bool) and bool(WHOLE_NUMBER.fullmatch(str(self.value)))
 
 
+def is_minus_one(value: Any) -> bool:
+    """Whether a cell holds GLUE's mark for a label that is not public, as a number or as text."""
+    return isinstance(value, str | int | float) and _Value(value).name == UNLABELLED
+
+
 class ClassLabels:
     """The label column of one split of a classification task, read row by row.
 
-    where: the split, for messages. column: the label column.
+    where: the split, for messages. column: the label column. declared: class names that come with the data, in the
+    order of their numbers there, which may be another one than that of the classes asked for.
     """
 
     dtype = np.dtype(np.int64)
 
-    def __init__(self, where: str, column: str) -> None:
+    def __init__(self, where: str, column: str, declared: Sequence[str] | None = None) -> None:
         self.where = where
         self.column = column
+        self.declared = tuple(declared or ())
         self.values: list[_Value] = []
         self._codes: dict[tuple[type, Any], int] = {}
 
@@ -79,8 +88,9 @@ class ClassLabels:
 
     def _new_code(self, row: int, value: Any) -> int:
         if not isinstance(value, str | int | float | None):
+            hint = " For several labels a row, set task: multilabel." if isinstance(value, list) else ""
             raise self.error(
-                f"expected a class name or number, found {type(value).__name__} {value!r} in row {row + 1}."
+                f"expected a class name or number, found {type(value).__name__} {value!r} in row {row + 1}.{hint}"
             )
         if len(self.values) == MAX_DISTINCT:
             raise self.error(
@@ -97,7 +107,8 @@ class ClassLabels:
         if negative := [entry for entry in self.values if entry.is_whole_number and entry.name.startswith("-")]:
             raise self.error(
                 f"label {negative[0].value} in {_rows(negative)}; negative numbers mark rows without a label. "
-                f"If it is a class of yours, name all classes in data.labels."
+                f"If it is a class of yours, name all classes in data.labels. To leave them out: "
+                f"-s data.unlabelled=drop"
             )
         names = sorted({entry.name for entry in self.values}, key=_natural)
         if len(names) == 1:
@@ -110,18 +121,23 @@ class ClassLabels:
         if len(texts) == len(self.values):
             numbers = [entry for entry in texts if entry.is_whole_number]
             words = [entry for entry in texts if not DIGITS.fullmatch(entry.value) and not entry.is_whole_number]
+            if numbers and words and all(NUMBER.fullmatch(entry.value) for entry in words):
+                raise self._not_whole(words)
             groups = [numbers, words]  # digits with leading zeros (001) go with either: they are names
         else:
             numbers = [entry for entry in self.values if entry not in texts and entry not in bools]
             groups = [texts, bools, numbers]
             if part := [entry for entry in numbers if not entry.is_whole_number]:
-                raise self.error(
-                    f"label {part[0].value!r} in {_rows(part)} is not a whole number. "
-                    f"For values to predict, set task: regression."
-                )
+                raise self._not_whole(part)
         if len(found := [group for group in groups if group]) > 1:
             shown = " and ".join(f"{group[0].value!r} ({_rows(group)})" for group in found)
             raise self.error(f"labels of different kinds: {shown}. Use one kind, or name the classes in data.labels.")
+
+    def _not_whole(self, entries: list[_Value]) -> DataError:
+        return self.error(
+            f"label {entries[0].value!r} in {_rows(entries)} is not a whole number. "
+            f"For values to predict, set task: regression."
+        )
 
     def numbers(self, names: Sequence[str], *, may_be_unlabelled: bool) -> np.ndarray | None:
         """The class number of each code, int64; None when the split has no labels and may have none.
@@ -140,11 +156,28 @@ class ClassLabels:
             places |= {str(place): place for place in range(len(names))}
         unknown = [entry for entry in self.values if self._place(entry, places) is None]
         if unknown:
+            if counted_from_one := self._counted_from_one(names):
+                raise self.error(counted_from_one)
             raise self.error(f"unknown label {_described(unknown[0], names)}" + _more(unknown))
         return np.array([self._place(entry, places) for entry in self.values], dtype=self.dtype)
 
-    @staticmethod
-    def _place(entry: _Value, places: dict[str, int]) -> int | None:
+    def _counted_from_one(self, names: Sequence[str]) -> str | None:
+        """What to say when the classes are numbered 1..K; None when they are not."""
+        found = {entry.name for entry in self.values if entry.is_whole_number}
+        last = len(names)
+        if len(found) < len(self.values) or not {"1", str(last)} <= found <= set(map(str, range(1, last + 1))):
+            return None
+        listed = ", ".join(f'"{number}"' for number in range(1, last + 1)) if last <= 20 else '"1", "2", ...'
+        return (
+            f"the labels go from 1 to {last}, and class numbers go from 0 to {last - 1} in the order of data.labels. "
+            f"Write the names into the rows, or subtract 1, or let the numbers be names: -s 'data.labels=[{listed}]'."
+        )
+
+    def _place(self, entry: _Value, places: dict[str, int]) -> int | None:
+        if type(entry.value) is int and 0 <= entry.value < len(self.declared):
+            by_name = places.get(self.declared[entry.value])
+            if by_name is not None:
+                return by_name
         if isinstance(entry.value, bool) and str(entry.value) not in places:
             return places.get(str(int(entry.value)))
         return places.get(str(entry.value), places.get(entry.name))
@@ -157,7 +190,7 @@ class ClassLabels:
             raise self.error(
                 f"expected a label in each row, found {found} in all {sum(e.count for e in missing)} rows."
             )
-        raise self.error(f"expected a label in each row, found {found} in {_rows(missing)}. Label or remove them.")
+        raise self.error(f"expected a label in each row, found {found} in {_rows(missing)}. {UNLABELLED_ADVICE}")
 
     def counts(self, numbers: np.ndarray, names: Sequence[str]) -> dict[str, int]:
         """Rows of each class, by name, in the order of the classes."""
@@ -202,7 +235,7 @@ class NumberLabels:
             return False
         if self.missing.count:
             rows = row_list(self.missing.rows, self.missing.count)
-            raise self._error(f"expected a number in each row, found none in {rows}. Label or remove them.")
+            raise self._error(f"expected a number in each row, found none in {rows}. {UNLABELLED_ADVICE}")
         return True
 
     def _error(self, problem: str) -> DataError:

@@ -7,7 +7,6 @@ N examples, T tokens of all examples together.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import shutil
@@ -17,14 +16,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import Any, overload
 
 import numpy as np
 
 from finetune_cli.data.tokenization import EncodedBatch
 from finetune_cli.errors import DataError, RunFailedError
-from finetune_cli.models.files import pad_token_id
+from finetune_cli.models.files import pad_token_id, padding_side
 from finetune_cli.records.preparation import PrepareReport
+from finetune_cli.system import locking
 from finetune_cli.system.files import sync_directory, sync_file
 from finetune_cli.tasks import Kind
 
@@ -67,7 +67,7 @@ class PreparedSplit:
 
     input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
     labels: int64 class numbers or float32 values (N,), of several labels a row int8 0 and 1 (N, C); None for a split
-    without labels. ids: N ids, text or number.
+    without labels. ids: N ids, text or number. padding_side: where a batch of them is filled up.
     """
 
     name: str
@@ -76,6 +76,7 @@ class PreparedSplit:
     token_type_ids: np.ndarray | None
     labels: np.ndarray | None
     ids: Sequence[Any]
+    padding_side: str = "right"
 
     @property
     def num_rows(self) -> int:
@@ -143,7 +144,8 @@ def open_prepared(directory: Path) -> PreparedData | None:
             if (directory / name).stat().st_size != size:
                 raise ValueError(f"{name} is not {size} bytes long")
         report = PrepareReport.from_json(manifest["report"])
-        splits = {name: _open_split(directory / "splits" / name) for name in report.splits}
+        side = padding_side(directory / TOKENIZER)
+        splits = {name: _open_split(directory / "splits" / name, side) for name in report.splits}
     except FileNotFoundError as err:
         if directory.exists():
             logger.warning("%s is incomplete (%s is missing); preparing again", directory, err.filename)
@@ -155,7 +157,7 @@ def open_prepared(directory: Path) -> PreparedData | None:
     return PreparedData(directory, directory.name, splits, None if names is None else tuple(names), report)
 
 
-def _open_split(folder: Path) -> PreparedSplit:
+def _open_split(folder: Path, side: str) -> PreparedSplit:
     def array(name: str) -> np.ndarray:
         return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
@@ -164,7 +166,7 @@ def _open_split(folder: Path) -> PreparedSplit:
 
     ids = RowIds(array("ids"), array("id_offsets"))
     return PreparedSplit(
-        folder.name, array("input_ids"), array("offsets"), optional("token_type_ids"), optional("labels"), ids
+        folder.name, array("input_ids"), array("offsets"), optional("token_type_ids"), optional("labels"), ids, side
     )
 
 
@@ -264,8 +266,8 @@ def publish(directory: Path, build: Callable[[Path], dict[str, Any]]) -> Prepare
         _remove_abandoned(directory.parent)
         locks = directory.parent.with_name("locks")
         locks.mkdir(exist_ok=True)
-        with (locks / directory.name).open("w") as lock:
-            if not _taken_at_once(lock) and (published := open_prepared(directory)) is not None:
+        with (locks / directory.name).open("a+") as lock:
+            if not locking.take(lock, wait=True) and (published := open_prepared(directory)) is not None:
                 return published
             return _build_aside(directory, build)
     except OSError as err:
@@ -273,17 +275,6 @@ def publish(directory: Path, build: Callable[[Path], dict[str, Any]]) -> Prepare
             f"The prepared data cannot be written to {directory.parent}: {err.strerror or err}. Make room, or set "
             f"FINETUNE_CACHE to another directory."
         ) from err
-
-
-def _taken_at_once(lock: IO[str]) -> bool:
-    """Take the lock; False when another process had it first and there was a wait. A crash releases it."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logger.info("Another process is preparing the same data; waiting for it")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return False
-    return True
 
 
 def _build_aside(directory: Path, build: Callable[[Path], dict[str, Any]]) -> PreparedData:

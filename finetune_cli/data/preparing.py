@@ -15,7 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.checks.labels import balance_findings, joined_finding, spelling_finding, unseen_finding
+from finetune_cli.data.checks.labels import (
+    balance_findings,
+    blank_finding,
+    joined_finding,
+    spelling_finding,
+    unseen_finding,
+)
 from finetune_cli.data.checks.repeats import TextHashes
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.checks.split import SplitChecks
@@ -24,7 +30,7 @@ from finetune_cli.data.labels import NumberLabels
 from finetune_cli.data.prepared import FORMAT, SplitWriter
 from finetune_cli.data.readers import BadRow, Values, good_rows
 from finetune_cli.data.row_ids import id_columns, row_id
-from finetune_cli.data.sources import Source
+from finetune_cli.data.source_files import Source
 from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError
 from finetune_cli.records.preparation import Finding, PrepareReport, SplitReport
@@ -155,7 +161,7 @@ class _SplitPass:
         self.settings = settings
         self.encoder = encoder
         self.may_be_unlabelled = split.startswith("test")
-        self.labels = label_reader(settings.kind, source.where, settings.label)
+        self.labels = label_reader(settings.kind, source.where, settings.label, source.label_names)
         self.writer = SplitWriter(folder, token_types=encoder.has_token_types, label_dtype=self.labels.dtype)
         # How many rows have 0, 1 ... max_length tokens before truncation; the last place counts all longer ones.
         self.length_counts = np.zeros(settings.max_length + 2, np.int64)
@@ -196,6 +202,8 @@ class _SplitPass:
         labels = [self.labels.add(row, label_cell(values, self.settings.label)) for row, values in batch]
         self.writer.append(encoded, ids, labels)
         self.checks.add([row for row, _ in batch], self._columns(batch), encoded.true_lengths)
+        if any(value is not row for value, (row, _) in zip(ids, batch, strict=True)):
+            self.checks.add_ids([row for row, _ in batch], ids)
         capped = np.minimum(encoded.true_lengths, self.settings.max_length + 1)
         self.length_counts += np.bincount(capped, minlength=len(self.length_counts))
         self.longest = max(self.longest, int(encoded.true_lengths.max()))
@@ -230,6 +238,7 @@ class _SplitPass:
             where=self.source.where,
             fingerprint=self.source.fingerprint,
             rows=num_rows,
+            unlabelled=self.source.left_out() if self.source.left_out else 0,
             labels=label_counts,
             lengths=quantiles | {"max": self.longest},
             histogram=[*histogram, (last, None, num_truncated)],
@@ -261,7 +270,8 @@ class _SplitPass:
             return found
         rows, where = self.checks.hashes.rows, self.source.where
         if self.split == "train":
-            odd = [check(labels, rows, names, where) for check in (spelling_finding, joined_finding)]
+            checks = (spelling_finding, blank_finding, joined_finding)
+            odd = [check(labels, rows, names, where) for check in checks]
         else:
             odd = [unseen_finding(labels, rows, names, in_train, split=self.split, where=where)]
         return [*found, *(finding for finding in odd if finding)]

@@ -5,63 +5,46 @@ A source can be read again and again, and knows a fingerprint of its content wit
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from finetune_cli.data import hub
-from finetune_cli.data.folds import Folds, draw_folds
+from finetune_cli.data.folds import Folds, fold_sources
+from finetune_cli.data.fractions import carve
 from finetune_cli.data.label_sets import Column
-from finetune_cli.data.readers import READERS, BadRow, Row, read_rows
-from finetune_cli.data.strata import Strata, read_strata
+from finetune_cli.data.readers import AS_USUAL, FORMATS, TableForm, file_kind, plain_stem, refuse_form
+from finetune_cli.data.source_files import (
+    WILDCARDS,
+    Source,
+    file_source,
+    find_files,
+    is_saved,
+    saved_splits,
+    several,
+)
+from finetune_cli.data.unlabelled import labelled_only
 from finetune_cli.errors import DataError, did_you_mean
-from finetune_cli.tasks import KIND_SPECS, SAMPLES, Kind
+from finetune_cli.system.places import in_home
+from finetune_cli.tasks import SAMPLES, Kind
 
 logger = logging.getLogger(__name__)
 
 BUILTIN_PREFIX = "builtin:"
 SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
+OTHER_NAMES = re.compile(r"(dev|val|valid|eval)(_\w+)?")  # what others call validation
+SHARD = re.compile(r"(?P<split>\w+?)-\d+-of-\d+")  # how the Hub stores a split in several files
 
-
-@dataclass(frozen=True)
-class Source:
-    """The rows of one split.
-
-    where: for messages. fingerprint: equal when the rows are equal, whatever the file's name and time. open: given the
-    columns needed (None: all), starts a new pass over the rows. label_names: class names that come with the data.
-    """
-
-    where: str
-    fingerprint: str
-    open: Callable[[Sequence[str] | None], Iterator[Row]]
-    label_names: tuple[str, ...] | None = None
-
-
-def file_source(path: Path) -> Source:
-    """The rows of one file. Raises DataError when it is not there or cannot be read."""
-    if not path.is_file():
-        raise DataError(f"{path} {'is a directory' if path.is_dir() else 'does not exist'}. Expected a data file.")
-    if path.suffix.lower() not in READERS:
-        raise DataError(f"{path}: cannot tell its format. Expected a name that ends in {', '.join(READERS)}.")
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as err:
-        raise DataError(f"{path} cannot be read: {err.strerror or err}.") from err
-    return Source(str(path), f"{path.suffix.lower()}:{digest}", lambda columns: read_rows(path, columns))
+Named = Mapping[str, Sequence[str]]
 
 
 def require_present(path: str) -> None:
     """Raise DataError for a `data.path` that is neither here nor the name of shipped samples or of a Hub data set."""
-    place = Path(path).expanduser()
-    if not (place.exists() or path.startswith(BUILTIN_PREFIX) or _may_be_hub_id(path)):
+    place = in_home(path)
+    is_known = place.exists() or path.startswith(BUILTIN_PREFIX) or _may_be_hub_id(path)
+    if not is_known and not find_files(path, Path()):
         raise DataError(f"data.path: {path} does not exist.{_similar(place)}")
 
 
@@ -69,40 +52,54 @@ def resolve_sources(
     path: str,
     *,
     name: str | None = None,
-    splits: Mapping[str, str | float] | None = None,
+    splits: Mapping[str, str | float | Sequence[str]] | None = None,
     split_names: Mapping[str, str] | None = None,
     label: Column = "label",
     kind: Kind = "classification",
     seed: int = 42,
+    form: TableForm = AS_USUAL,
+    unlabelled: Callable[[Any], bool] | None = None,
     folds: Folds | None = None,
     limit: int | None = None,
     offline: bool = False,
 ) -> dict[str, Source]:
     """The splits that `data.path` and `data.splits` name: train, validation, and any further ones.
 
-    splits: split -> file, Hub split, or the fraction of train to take. split_names: our name of a split -> its name at
-    the source, where they differ (MNLI). label, kind, seed: how fractions are taken; see `carve`. folds, limit: see
-    `fold_sources`; they take the place of a validation split.
+    splits: split -> file or pattern, several of these, Hub split, or the fraction of train to take. split_names: our
+    name of a split -> its name at the source, where they differ (MNLI). label, kind, seed: how fractions are taken; see
+    `carve`. unlabelled: says of a label cell that its row is to be left out. form: of the tables; see read_rows. folds,
+    limit: see `fold_sources`; they take the place of a validation split.
     Raises DataError for local data that are not there or lack train or validation, MissingError for the Hub.
     """
     require_present(path)
     given = dict(splits or {})
     fractions = {split: value for split, value in given.items() if isinstance(value, float)}
-    named = {split: value for split, value in given.items() if isinstance(value, str)}
-    place = SAMPLES / path.removeprefix(BUILTIN_PREFIX) if path.startswith(BUILTIN_PREFIX) else Path(path).expanduser()
+    named = {
+        split: [value] if isinstance(value, str) else list(value)
+        for split, value in given.items()
+        if not isinstance(value, float)
+    }
+    place = SAMPLES / path.removeprefix(BUILTIN_PREFIX) if path.startswith(BUILTIN_PREFIX) else in_home(path)
     if path.startswith(BUILTIN_PREFIX) and not place.is_dir():
         shipped = ", ".join(f"{BUILTIN_PREFIX}{folder.name}" for folder in sorted(SAMPLES.iterdir()))
         raise DataError(f"data.path: there is no {path!r}. The samples that come with finetune are: {shipped}.")
-    if place.is_dir():
-        sources = _directory(place, named, split_names or {}, skip=set(fractions))
-    elif place.is_file():
-        sources = {"train": file_source(place)} | _files(named, Path())
+    files = _Files(form, label if isinstance(label, str) else None)
+    if place.is_dir() and not is_saved(place):
+        sources = files.of_directory(place, named, split_names or {}, skip=set(fractions))
+    elif place.exists() or WILDCARDS.search(path):
+        sources = files.named({"train": [path]} | named, Path())
     else:
+        refuse_form(f"{path}, a data set of the Hub,", form)
         sources = _hub(path, name, named, split_names or {}, skip=set(fractions), label=label, offline=offline)
     if "train" not in sources:
         raise DataError(
             f"data.path: {path} has no train split, only: {', '.join(sources)}. Name it: data.splits.train."
         )
+    if unlabelled is not None:
+        sources = {
+            split: labelled_only(source, label=label, unlabelled=unlabelled, may_lack_all=split.startswith("test"))
+            for split, source in sources.items()
+        }
     if folds:
         if "validation" in sources and folds.fold is not None:
             logger.info("The folds are drawn from train; %s is left out.", sources["validation"].where)
@@ -124,40 +121,120 @@ def _split_order(split: str) -> tuple[int, str]:
     ), split
 
 
-def _directory(
-    place: Path, named: Mapping[str, str], split_names: Mapping[str, str], *, skip: set[str]
-) -> dict[str, Source]:
+def _own_name(split: str, present: Iterable[str]) -> str:
+    """Our name of a split: others call validation dev, val, valid or eval, which counts where none is called so."""
+    match = OTHER_NAMES.fullmatch(split)
+    ours = f"validation{match[2] or ''}" if match else split
+    return split if ours in present else ours
+
+
+def _say_renamed(split: str, theirs: str, where: str) -> None:
+    logger.info("%s: %s is taken as the split %s", where, theirs, split)
+
+
+class _Files:
+    """Files and folders as sources. form: of tables. label: the label column, where there is one."""
+
+    def __init__(self, form: TableForm, label: str | None) -> None:
+        self.form = form
+        self.label = label
+
+    def of_directory(
+        self, place: Path, named: Named, split_names: Mapping[str, str], *, skip: set[str]
+    ) -> dict[str, Source]:
+        """The files that are called as splits, or the folders of save_to_disk, and those that are named."""
+        files = _split_files(place)
+        for split, at_source in split_names.items():
+            if split not in files and at_source in files:
+                files[split] = files.pop(at_source)
+        _require_one_validation(place, files, {*named, *skip})
+        for theirs in [split for split in files if not SPLIT_NAME.fullmatch(split)]:
+            split = _own_name(theirs, files)
+            found = files.pop(theirs)
+            if SPLIT_NAME.fullmatch(split) and split not in skip and split not in named:
+                _say_renamed(split, ", ".join(file.name for file in found), str(place))
+                files[split] = found
+        paths = {split: found for split, found in files.items() if split not in named and split not in skip}
+        for split, found in paths.items():
+            if len(found) > 1 and not all(SHARD.fullmatch(plain_stem(file)) for file in found):
+                both = " and ".join(file.name for file in found)
+                raise DataError(
+                    f"{place}: two files for the split {split}: {both}. Remove one, or set data.splits.{split}."
+                )
+        if not paths and not named:
+            raise DataError(_nothing_found(place))
+        return {split: self._together(found, place) for split, found in paths.items()} | self.named(named, place)
+
+    def named(self, named: Named, base: Path) -> dict[str, Source]:
+        """The files of each split, relative to `base`."""
+        sources = {}
+        for split, patterns in named.items():
+            found: list[Path] = []
+            for pattern in patterns:
+                matching = find_files(pattern, base)
+                if not matching:
+                    raise DataError(f"data.splits.{split}: {_not_there(base / in_home(pattern))}")
+                found += matching
+            if twice := [file for place, file in enumerate(found) if file in found[:place]]:
+                raise DataError(f"data.splits.{split}: {twice[0]} is named twice, so that its rows would count twice.")
+            sources[split] = self._together(found, base, patterns)
+        return sources
+
+    def _together(self, paths: Sequence[Path], base: Path, patterns: Sequence[str] = ()) -> Source:
+        where = ", ".join(str(base / pattern) for pattern in patterns) or f"{base} ({paths[0].name} ...)"
+        sources = [file_source(path, self.form, label=self.label) for path in paths]
+        return several(sources, f"{where} ({len(paths)} files)")
+
+
+def _split_files(place: Path) -> dict[str, list[Path]]:
+    """The files in a directory whose names are those of splits, ours or others', in one piece or in several."""
+    if saved := saved_splits(place):
+        return {split: [folder] for split, folder in saved.items()}
     files: dict[str, list[Path]] = {}
     for file in sorted(place.iterdir()):
-        if file.suffix.lower() in READERS and SPLIT_NAME.fullmatch(file.stem):
-            files.setdefault(file.stem, []).append(file)
-    for split, at_source in split_names.items():
-        if split not in files and at_source in files:
-            files[split] = files.pop(at_source)
-    paths = {split: found for split, found in files.items() if split not in named and split not in skip}
-    for split, found in paths.items():
-        if len(found) > 1:
-            both = " and ".join(file.name for file in found)
-            raise DataError(
-                f"{place}: two files for the split {split}: {both}. Remove one, or set data.splits.{split}."
-            )
-    if not paths and not named:
-        present = ", ".join(sorted(file.name for file in place.iterdir())[:10]) or "nothing"
-        raise DataError(
-            f"{place}: expected train, validation and perhaps test files ending in {', '.join(READERS)}; found "
-            f"{present}. Name your files: data.splits.train: FILE."
-        )
-    return {split: file_source(found[0]) for split, found in paths.items()} | _files(named, place)
+        if not (file.is_file() and file_kind(file)[0]):
+            continue
+        stem = plain_stem(file)
+        shard = SHARD.fullmatch(stem)
+        split = shard["split"] if shard else stem
+        if SPLIT_NAME.fullmatch(split) or OTHER_NAMES.fullmatch(split):
+            files.setdefault(split, []).append(file)
+    return files
 
 
-def _files(named: Mapping[str, str], base: Path) -> dict[str, Source]:
-    sources = {}
-    for split, file in named.items():
-        path = base / Path(file).expanduser()
-        if not path.is_file():
-            raise DataError(f"data.splits.{split}: {path} is not a file.{_similar(path)}")
-        sources[split] = file_source(path)
-    return sources
+def _require_one_validation(place: Path, files: Mapping[str, list[Path]], taken: Collection[str]) -> None:
+    """Raise DataError where two splits could be the one that we call validation. taken: those given otherwise."""
+    ours: dict[str, list[Path]] = {}
+    for split, found in files.items():
+        if OTHER_NAMES.fullmatch(split):
+            ours.setdefault(_own_name(split, ()), []).append(found[0])
+    for split, rivals in ours.items():
+        if len(rivals) > 1 and split not in files and split not in taken:
+            both = " and ".join(file.name for file in rivals)
+            raise DataError(f"{place}: {both} could both be the {split} split. Set data.splits.{split}.")
+
+
+def _nothing_found(place: Path) -> str:
+    entries = sorted(place.iterdir())
+    present = ", ".join(file.name for file in entries[:10]) or "nothing"
+    readable = next((file.name for file in entries if file_kind(file)[0] and file.is_file()), "FILE")
+    return (
+        f"{place}: expected train, validation and perhaps test files ending in {', '.join(FORMATS)}; found {present}. "
+        f"Name your files: data.splits.train: {readable}."
+    )
+
+
+def _not_there(path: Path) -> str:
+    if WILDCARDS.search(str(path)):
+        return f"no file fits {path}. Check the pattern."
+    if path.is_dir():
+        inside = f"{path / ('*' + _endings_inside(path))}"
+        return f"{path} is not a file but a directory. For all files in it: {inside}"
+    return f"{path} is not a file.{_similar(path)}"
+
+
+def _endings_inside(folder: Path) -> str:
+    return next((file.suffix for file in sorted(folder.iterdir()) if file_kind(file)[0]), ".jsonl")
 
 
 def _similar(path: Path) -> str:
@@ -168,14 +245,14 @@ def _similar(path: Path) -> str:
 
 
 def _may_be_hub_id(path: str) -> bool:
-    looks_like_file = Path(path).suffix.lower() in (*READERS, ".json", ".txt") or path.startswith(("/", ".", "~"))
+    looks_like_file = any(file_kind(Path(path))) or path.endswith(".txt") or path.startswith(("/", ".", "~"))
     return bool(hub.HUB_ID.fullmatch(path)) and not looks_like_file
 
 
 def _hub(
     path: str,
     name: str | None,
-    named: Mapping[str, str],
+    named: Named,
     split_names: Mapping[str, str],
     *,
     skip: set[str],
@@ -183,13 +260,28 @@ def _hub(
     offline: bool,
 ) -> dict[str, Source]:
     dataset = hub.find_dataset(path, name, offline=offline)
-    own = {split: split for split in dataset.splits if SPLIT_NAME.fullmatch(split)}
+    own: dict[str, str] = {}
+    for theirs in dataset.splits:
+        split = _own_name(theirs, dataset.splits)
+        if split in own and split not in named:
+            raise DataError(
+                f"{path}: {own[split]} and {theirs} could both be the split {split}. Set data.splits.{split}."
+            )
+        own[split] = theirs
+    own = {split: theirs for split, theirs in own.items() if SPLIT_NAME.fullmatch(split)}
     renamed = {split: theirs for split, theirs in split_names.items() if theirs in dataset.splits}
-    wanted = {split: theirs for split, theirs in own.items() if theirs not in renamed.values()} | renamed
-    wanted = {split: theirs for split, theirs in wanted.items() if split not in skip} | dict(named)
-    for split, theirs in wanted.items():
-        if theirs not in dataset.splits:
-            raise DataError(f"data.splits.{split}: {path} has no split {theirs!r}, only: {', '.join(dataset.splits)}.")
+    wanted = {split: [theirs] for split, theirs in own.items() if theirs not in renamed.values()}
+    wanted |= {split: [theirs] for split, theirs in renamed.items()}
+    wanted = {split: theirs for split, theirs in wanted.items() if split not in skip} | {
+        split: list(theirs) for split, theirs in named.items()
+    }
+    for split, chosen in wanted.items():
+        if missing := [one for one in chosen if one not in dataset.splits]:
+            raise DataError(
+                f"data.splits.{split}: {path} has no split {missing[0]!r}, only: {', '.join(dataset.splits)}."
+            )
+        if split not in named and split not in split_names and chosen != [split]:
+            _say_renamed(split, chosen[0], path)
 
     def source(theirs: str) -> Source:
         return Source(
@@ -199,90 +291,7 @@ def _hub(
             dataset.label_names(label) if isinstance(label, str) else None,
         )
 
-    return {split: source(theirs) for split, theirs in wanted.items()}
-
-
-def carve(train: Source, fractions: Mapping[str, float], *, label: Column, kind: Kind, seed: int) -> dict[str, Source]:
-    """Split `train` into a smaller train and the named parts; each class gives the same share (at least one row).
-
-    Of several labels a row, each set of labels does, where sets with too few rows for that count as one together. In
-    regression rows are drawn whatever their label. The choice depends on the labels, the fractions and the seed alone;
-    rows keep their order and their numbers.
-    """
-
-    @cache
-    def part_of_row() -> np.ndarray:
-        shares = list(fractions.values())
-        return _draw_parts(read_strata(train, label=label, kind=kind, least=1 / min(shares)), shares, seed=seed)
-
-    choice = f"{sorted(fractions.items())}:{label if KIND_SPECS[kind].has_classes else ''}:{seed}"
-
-    def is_in(number: int) -> Callable[[int], bool]:
-        return lambda row: bool(part_of_row()[row] == number)
-
-    return {split: _part(train, split, choice, is_in(number)) for number, split in enumerate(["train", *fractions])}
-
-
-def fold_sources(train: Source, folds: Folds, *, label: Column, kind: Kind, limit: int | None) -> dict[str, Source]:
-    """`train` without the rows of one fold, and these as "validation"; for no fold, all rows as both.
-
-    limit: the first so many rows alone are dealt out.
-    """
-    if limit is not None:
-        train = _first_rows(train, limit)
-    if folds.fold is None:
-        return {"train": train, "validation": train}
-    tested = (folds.fold - 1) % folds.n
-
-    @cache
-    def fold_of_row() -> np.ndarray:
-        return folds_of_rows(train, folds, label=label, kind=kind)
-
-    stratum = label if KIND_SPECS[kind].has_classes else ""
-    choice = f"{folds.n}:{folds.repeat}:{folds.group}:{folds.seed}:{stratum}:{tested}"
     return {
-        "train": _part(train, "train", choice, lambda row: fold_of_row()[row] != tested),
-        "validation": _part(train, f"fold {folds.fold}", choice, lambda row: fold_of_row()[row] == tested),
+        split: several([source(one) for one in theirs], f"{path}, splits {', '.join(theirs)}")
+        for split, theirs in wanted.items()
     }
-
-
-def folds_of_rows(train: Source, folds: Folds, *, label: Column, kind: Kind) -> np.ndarray:
-    """The fold, from 0, that each row number is tested in, in the repeat of `folds`; -1 for a number without a row."""
-    strata = read_strata(train, label=label, kind=kind, least=folds.n, group=folds.group)
-    dealt = np.full(int(strata.rows.max()) + 1, -1, np.int64)
-    dealt[strata.rows] = draw_folds(strata, folds.n, seed=folds.seed, repeat=folds.repeat, where=train.where)
-    return dealt
-
-
-def _part(train: Source, name: str, choice: str, keeps: Callable[[int], bool]) -> Source:
-    """The rows of `train` whose number is kept. choice: equal when the kept rows are."""
-
-    def open_part(columns: Sequence[str] | None) -> Iterator[Row]:
-        for row in train.open(columns):
-            if isinstance(row, BadRow) or keeps(row[0]):
-                yield row
-
-    where, fingerprint = f"{train.where} (part {name})", f"{train.fingerprint}:part:{choice}:{name}"
-    return Source(where, fingerprint, open_part, train.label_names)
-
-
-def _first_rows(source: Source, limit: int) -> Source:
-    return replace(
-        source,
-        fingerprint=f"{source.fingerprint}:first:{limit}",
-        open=lambda columns: islice(source.open(columns), limit),
-    )
-
-
-def _draw_parts(strata: Strata, shares: Sequence[float], *, seed: int) -> np.ndarray:
-    """The part of each row number: 0 stays in train, 1, 2 ... go to the shares in turn."""
-    parts = np.zeros(int(strata.rows.max()) + 1, np.int8)
-    generator = np.random.default_rng(seed)
-    for code in range(int(strata.codes.max()) + 1):
-        members = generator.permutation(strata.rows[strata.codes == code])
-        start = 0
-        for number, share in enumerate(shares, start=1):
-            count = min(max(round(share * len(members)), 1), len(members) - start - 1)  # each class stays in train
-            parts[members[start : start + count]] = number
-            start += count
-    return parts

@@ -6,18 +6,15 @@ Dimensions: N rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from finetune_cli.data.label_sets import Column, label_cell, label_reader
 from finetune_cli.data.labels import ClassLabels
 from finetune_cli.data.readers import Values, good_rows
+from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.tasks import KIND_SPECS, Kind
-
-if TYPE_CHECKING:
-    from finetune_cli.data.sources import Source
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,14 @@ class EncodedBatch:
     """Encoded rows laid end to end; row i is input_ids[offsets[i]:offsets[i + 1]].
 
     input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
-    true_lengths: int32 (N,), tokens before truncation.
+    true_lengths: int32 (N,), tokens before truncation. padding_side: where a batch of them is filled up.
     """
 
     input_ids: np.ndarray
     offsets: np.ndarray
     token_type_ids: np.ndarray | None
     true_lengths: np.ndarray
+    padding_side: str = "right"
 
     def __len__(self) -> int:
         return len(self.true_lengths)
@@ -44,10 +45,19 @@ class TextEncoder:
     """Encodes texts, or pairs of texts, with special tokens and at most `max_length` tokens.
 
     tokenizer: a fast transformers tokenizer; it is not changed. truncation: "longest_first", "only_first",
-    "only_second", or "error" to refuse longer rows. Raises MissingError for a tokenizer without a fast version.
+    "only_second", or "error" to refuse longer rows. token_types: whether the model is given them; None: whenever the
+    tokenizer does. vocabulary: tokens that the model knows. Raises MissingError for a tokenizer without a fast version.
     """
 
-    def __init__(self, tokenizer: Any, *, max_length: int, truncation: str = "longest_first") -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        max_length: int,
+        truncation: str = "longest_first",
+        token_types: bool | None = None,
+        vocabulary: int | None = None,
+    ) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise MissingError(
@@ -56,7 +66,9 @@ class TextEncoder:
             )
         self.max_length = max_length
         self.truncation = truncation
-        self.has_token_types = "token_type_ids" in tokenizer.model_input_names
+        self.has_token_types = "token_type_ids" in tokenizer.model_input_names if token_types is None else token_types
+        self.vocabulary = vocabulary
+        self.padding_side: str = tokenizer.padding_side
         # Files from sentence-transformers carry truncation and padding of their own.
         self._whole: Tokenizer = copy.deepcopy(backend)
         self._whole.no_truncation()
@@ -89,10 +101,22 @@ class TextEncoder:
         np.cumsum(lengths, out=offsets[1:])
         total = int(offsets[-1])
         ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32, total)
+        if self.vocabulary is not None and total and int(ids.max()) >= self.vocabulary:
+            self._refuse_unknown(ids, offsets, rows)
         types = None
         if self.has_token_types:
             types = np.fromiter(chain.from_iterable(encoding.type_ids for encoding in encodings), np.int8, total)
-        return EncodedBatch(ids, offsets, types, true_lengths)
+        return EncodedBatch(ids, offsets, types, true_lengths, self.padding_side)
+
+    def _refuse_unknown(self, ids: np.ndarray, offsets: np.ndarray, rows: Sequence[int]) -> None:
+        """For special tokens beyond the model's table, which a text has by their name."""
+        place = int(np.argmax(ids >= (self.vocabulary or 0)))
+        row = rows[int(np.searchsorted(offsets, place, side="right")) - 1]
+        raise DataError(
+            f"row {row + 1}: has the token {self._whole.id_to_token(int(ids[place]))!r}, number {ids[place]}, and the "
+            f"model knows {self.vocabulary} tokens. Take it out of the text, or give the model more rows and save it "
+            f"again: model.resize_token_embeddings(len(tokenizer))"
+        )
 
     def _truncate(
         self,

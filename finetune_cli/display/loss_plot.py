@@ -1,6 +1,6 @@
-"""The course of the loss as a small plot of text: training as a line of Braille dots, evaluations as circles.
+"""The loss as a small plot of characters: training as a line of Braille dots, evaluations as the letter o.
 
-Constant memory: a run of any length is kept as at most COLUMNS means.
+The memory is constant: a run of any length is kept as at most COLUMNS means.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import math
 from collections.abc import Mapping
 from itertools import pairwise
 
-COLUMNS = 512  # more than two dots for each character of a wide terminal would show
+COLUMNS = 512  # a wide terminal cannot show more: two dots for each character
 HEIGHT = 8
-LEAST_WIDTH = 20  # of the plot itself, in characters; below it there is nothing to see
+MIN_WIDTH = 20  # of the plot itself, in characters; with fewer the plot shows nothing
 MARGIN = 12  # for the numbers at the left
-LEAST_POINTS, UPDATES_PER_POINT = 16, 8  # the loss of one small batch says little: the line joins means
+MIN_POINTS, UPDATES_PER_POINT = 16, 8  # each point is a mean: the loss of one small batch varies too much
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a Braille character: 4 rows, 2 columns
 BRAILLE, EVALUATION = 0x2800, "o"
 
 
 class LossCurve:
-    """What the plot is drawn from. num_updates: of the whole run; steps count from 1."""
+    """The losses that the plot shows. num_updates: of the whole run; updates count from 1."""
 
     def __init__(self, num_updates: int) -> None:
         self.num_updates = num_updates
@@ -28,24 +28,24 @@ class LossCurve:
         self.rows = [0] * self.size
         self.evaluations: dict[int, float] = {}
 
-    def add(self, step: int, loss: float, rows: int) -> None:
-        """An update: the mean loss of its rows. What is not finite is left out."""
+    def add(self, update: int, loss: float, rows: int) -> None:
+        """Add an update: the mean loss of its rows. A loss that is not finite is left out."""
         if math.isfinite(loss):
-            self.sums[self._column(step)] += loss * rows
-            self.rows[self._column(step)] += rows
+            self.sums[self._column(update)] += loss * rows
+            self.rows[self._column(update)] += rows
 
-    def add_evaluation(self, step: int, loss: float) -> None:
+    def add_evaluation(self, update: int, loss: float) -> None:
         if math.isfinite(loss):
-            self.evaluations[step] = loss
+            self.evaluations[update] = loss
 
-    def _column(self, step: int) -> int:
-        return min((step - 1) * self.size // self.num_updates, self.size - 1)
+    def _column(self, update: int) -> int:
+        return min((update - 1) * self.size // self.num_updates, self.size - 1)
 
     def lines(self, width: int) -> list[str]:
-        """The plot in lines of at most `width` characters; none where there is nothing to see or no room for it."""
-        if width - MARGIN < LEAST_WIDTH:
+        """The plot in lines of at most `width` characters; none when there is too little to show, or no room."""
+        if width - MARGIN < MIN_WIDTH:
             return []
-        points = max(LEAST_POINTS, self.num_updates // UPDATES_PER_POINT)
+        points = max(MIN_POINTS, self.num_updates // UPDATES_PER_POINT)
         means = self._means(min(self.size, points, 2 * (width - MARGIN)))
         if len(means) < 2:
             return []
@@ -54,8 +54,8 @@ class LossCurve:
         labels = [f"{high:.4g}", *[""] * (HEIGHT - 2), f"{low:.4g}"]
         margin = max(map(len, labels))
         cells = _draw(means, width - MARGIN, low, high)
-        for step, value in self.evaluations.items():
-            column = (step - 1) * len(cells[0]) // self.num_updates
+        for update, value in self.evaluations.items():
+            column = (update - 1) * len(cells[0]) // self.num_updates
             cells[_row(value, low, high, HEIGHT)][column] = EVALUATION
         plot = [f"{label:>{margin}} |{''.join(line).rstrip()}" for label, line in zip(labels, cells, strict=True)]
         legend = "loss, training as a line" + (f", validation {EVALUATION}" if self.evaluations else "")

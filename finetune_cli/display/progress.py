@@ -22,13 +22,13 @@ from finetune_cli.records.training import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-RECENT_UPDATES = 20  # the loss of one small batch says little: its mean over the last ones is shown
+RECENT_UPDATES = 20  # the mean of the loss over these is shown: that of one small batch varies too much
 LINES_PER_RUN = 20
 SECONDS_BETWEEN_LINES = 10
-LEAST_SECONDS_BETWEEN_LINES = 1  # a run of seconds needs no twenty lines
+MIN_SECONDS_BETWEEN_LINES = 1  # a run of a few seconds needs less than twenty lines
 BEST = "  * best"
 BAR_REFRESHES_PER_SECOND = 4
-WIDEST_CURVE = 100  # characters
+MAX_CURVE_WIDTH = 100  # characters
 
 
 class View(Protocol):
@@ -88,7 +88,7 @@ class TrainingDisplay:
 
 
 class Pace:
-    """How fast updates come, and their smoothed loss."""
+    """The speed of the updates, and their mean loss."""
 
     def __init__(self, first_step: int, num_updates: int) -> None:
         self.first_step = first_step
@@ -107,13 +107,13 @@ class Pace:
 
     @property
     def rows_per_second(self) -> float | None:
-        """None until two updates are there: the first one also has the time in which everything warmed up."""
+        """None before the second update: the first one also has the time of the start."""
         seconds = self.recent[-1].seconds - self.recent[0].seconds
         return sum(record.rows for record in list(self.recent)[1:]) / seconds if seconds > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
-        """From the mean over this process's updates, the evaluations between them included."""
+        """By the mean time of an update in this process, with the evaluations between them."""
         if self.first is None or self.recent[-1].step == self.first.step:
             return None
         last = self.recent[-1]
@@ -134,8 +134,8 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def facts(record: StepRecord, pace: Pace) -> list[str]:
-    """The numbers beside the bar; each keeps its width, so that the line does not jump."""
+def numbers(record: StepRecord, pace: Pace) -> list[str]:
+    """The numbers beside the bar. Each has a constant width, so that the others do not move."""
     rate, left = pace.rows_per_second, pace.seconds_left
     return [
         f"loss {pace.loss:.4f}",
@@ -162,11 +162,11 @@ class Lines:
         if self.last_seconds is None:
             self.last_seconds = record.seconds
         waited = record.seconds - self.last_seconds
-        twentieth = record.step - self.last_step >= self.every and waited >= LEAST_SECONDS_BETWEEN_LINES
+        twentieth = record.step - self.last_step >= self.every and waited >= MIN_SECONDS_BETWEEN_LINES
         if not (twentieth or waited >= SECONDS_BETWEEN_LINES or record.step == pace.num_updates):
             return
         self.last_step, self.last_seconds = record.step, record.seconds
-        parts = [f"update {record.step}/{pace.num_updates}", f"epoch {record.epoch:.2f}", *facts(record, pace)]
+        parts = [f"update {record.step}/{pace.num_updates}", f"epoch {record.epoch:.2f}", *numbers(record, pace)]
         self.write("  ".join(part for part in parts if part))
 
     def evaluated(self, text: str) -> None:
@@ -180,7 +180,7 @@ class Lines:
 
 
 class Bar:
-    """A live line at the bottom of the terminal; evaluations scroll by above it, the loss is drawn at the end."""
+    """A bar in the last line of the terminal, evaluations above it, and a plot of the loss at the end."""
 
     def __init__(self, console: Console | None = None) -> None:
         from rich.console import Console
@@ -189,20 +189,20 @@ class Bar:
         self.progress = Progress(
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[numbers]}"),
             console=console or Console(stderr=True, highlight=False),
             expand=True,
             refresh_per_second=BAR_REFRESHES_PER_SECOND,
             redirect_stdout=sys.stdout.isatty(),
         )
-        self.task = self.progress.add_task("", total=None, facts="starting")
+        self.task = self.progress.add_task("", total=None, numbers="starting")
 
     def started(self, event: TrainingStarted) -> None:
         self.progress.update(self.task, total=event.num_updates, completed=event.first_step)
         self.progress.start()
 
     def updated(self, record: StepRecord, pace: Pace) -> None:
-        self.progress.update(self.task, completed=record.step, facts="  ".join(facts(record, pace)))
+        self.progress.update(self.task, completed=record.step, numbers="  ".join(numbers(record, pace)))
 
     def evaluated(self, text: str) -> None:
         self.progress.console.print(text, markup=False, style="bold" if text.endswith(BEST) else None)
@@ -210,15 +210,15 @@ class Bar:
     def trained(self, curve: LossCurve) -> None:
         console = self.progress.console
         if not console.options.ascii_only:
-            lines = curve.lines(min(console.width, WIDEST_CURVE))
+            lines = curve.lines(min(console.width, MAX_CURVE_WIDTH))
             console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self.progress.stop()
 
 
-class Nothing:
-    """For --quiet, and for all but the main process of a group."""
+class Silent:
+    """Shows nothing: for --quiet, and in all processes but the main one."""
 
     def started(self, event: TrainingStarted) -> None: ...
 
@@ -232,7 +232,7 @@ class Nothing:
 
 
 def training_display(*, shown: bool) -> TrainingDisplay:
-    """The display that fits stderr."""
+    """A bar on a terminal, lines elsewhere, nothing when not shown."""
     if not shown:
-        return TrainingDisplay(Nothing())
+        return TrainingDisplay(Silent())
     return TrainingDisplay(Bar() if is_terminal(sys.stderr) else Lines())

@@ -1,10 +1,11 @@
-"""The two streams: results on stdout, everything else on stderr, each in the form that its reader can use.
+"""The two streams: results go to stdout, everything else to stderr.
 
-A terminal gets colour and a live bar; a pipe, a log file or a dumb terminal gets plain lines.
+A terminal gets colours and a progress bar; a pipe, a log file or a dumb terminal gets plain lines.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -16,9 +17,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
 
+from finetune_cli.errors import RunFailedError
+from finetune_cli.system.files import DISK_FULL
+
 RED, YELLOW, BOLD = "31", "33", "1"
 
-# Read by the libraries when they are imported, so set before; a value from the user stays.
+# The libraries read these when they are imported. A value that the user has set stays.
 QUIET_LIBRARIES = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
@@ -32,7 +36,36 @@ NO_PROGRESS_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PR
 
 
 class OutputClosedError(Exception):
-    """Whoever read our stdout has gone, as `head` does when it has enough."""
+    """The program that read our stdout has ended, as `head` does after its last line."""
+
+
+def open_streams() -> None:
+    """Make the standard streams safe to write to, whatever they were handed over as. Call it before anything is opened.
+
+    What is closed leads nowhere: else the next file that is opened would get its number, and with it what libraries
+    print. Characters that a stream's encoding lacks are escaped. A closed standard input stays None in `sys.stdin`.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def output_error(err: OSError) -> RunFailedError:
+    """What to raise when standard output takes no more; what was not written yet is given up."""
+    leave_quietly()
+    return RunFailedError(f"standard output cannot be written: {err.strerror or err}. What came before may be cut.")
+
+
+def is_output_error(err: OSError) -> bool:
+    """Whether an error is a full disk behind an open stream: that of a file would name it."""
+    return err.errno in DISK_FULL and err.filename is None
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -48,7 +81,7 @@ def paint(text: str, style: str, stream: TextIO) -> str:
 
 
 def write_error(text: str) -> None:
-    """A line on stderr; a closed stderr is nothing to fail about."""
+    """Write a line on stderr. When stderr is closed, write nothing from then on."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -56,7 +89,7 @@ def write_error(text: str) -> None:
 
 
 def show_error(message: str, *, with_traceback: bool = False, enabled: bool = True) -> None:
-    """enabled: False in all but the main process of a group, which all fail alike."""
+    """enabled: False in all processes but the main one, which fail with the same error."""
     if not enabled:
         return
     if with_traceback:
@@ -65,7 +98,7 @@ def show_error(message: str, *, with_traceback: bool = False, enabled: bool = Tr
 
 
 def show_bug() -> None:
-    """The traceback of an error that nobody foresaw."""
+    """Show the traceback of an unexpected error, and how to report it."""
     write_error(traceback.format_exc().rstrip())
     write_error(
         f"{paint('error:', RED, sys.stderr)} this is a bug in finetune or in a library below it. Please report it with "
@@ -75,12 +108,15 @@ def show_bug() -> None:
 
 def leave_quietly() -> None:
     """Point stdout at nothing, so that Python's last flush does not complain about the closed pipe."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file of the system
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what sys.stderr is at that moment: a live progress bar puts itself in between."""
+    """Writes to the sys.stderr of the moment: a progress bar replaces it while it is shown."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -91,7 +127,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 class _Formatter(logging.Formatter):
-    """Plain messages; warnings say that they are."""
+    """Plain messages; a warning or an error begins with its level."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -101,9 +137,9 @@ class _Formatter(logging.Formatter):
 
 
 def start_logging(*, quiet: bool, verbose: bool, enabled: bool = True) -> None:
-    """Send the package's log to stderr and keep the libraries below it silent, unless `verbose`.
+    """Send the package's log to stderr; keep the libraries silent unless `verbose`.
 
-    enabled: False in all but the main process of a group, which then show nothing.
+    enabled: False in all processes but the main one, which then show nothing.
     """
     logger = logging.getLogger("finetune_cli")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)  # run.log gets INFO under --quiet, too
@@ -131,7 +167,7 @@ def start_logging(*, quiet: bool, verbose: bool, enabled: bool = True) -> None:
 def silence_model_loading() -> None:
     """Turn off the bars that transformers draws for reading and writing weights; those of downloads stay.
 
-    Call it when transformers has been imported. Where progress bars are off anyway, nothing is to be done.
+    Call it after transformers was imported. It does nothing when progress bars are off already.
     """
     if "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ:
         return
@@ -143,7 +179,7 @@ def silence_model_loading() -> None:
 
 
 def _drop_records_of(logger: logging.Logger) -> None:
-    """Without any handler Python prints warnings on stderr by itself."""
+    """Give the logger a handler that writes nothing: without any, Python prints its warnings on stderr."""
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
 
@@ -151,7 +187,7 @@ def _drop_records_of(logger: logging.Logger) -> None:
 class Output:
     """Where a command's result goes: one JSON document, or lines and tables for people.
 
-    enabled: False in all but the main process of a group: nothing is printed.
+    enabled: False in all processes but the main one, which print nothing.
     """
 
     def __init__(self, *, as_json: bool = False, enabled: bool = True) -> None:
@@ -159,27 +195,35 @@ class Output:
         self.enabled = enabled
 
     def line(self, text: str = "") -> None:
-        """One line of the result. Raises OutputClosedError when nobody reads any more."""
+        """One line of the result. Raises OutputClosedError when its reader has ended."""
         if not self.enabled:
             return
         try:
             print(text, file=sys.stdout, flush=True)
         except BrokenPipeError as err:
             raise OutputClosedError from err
+        except OSError as err:
+            raise output_error(err) from err
 
     def heading(self, text: str) -> None:
         self.line(paint(text, BOLD, sys.stdout))
 
     def json(self, value: Any) -> None:
         """One JSON document; what is not finite becomes null, which JSON has."""
-        self.line(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))
+        finite = _finite(value)
+        text = json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+        try:
+            text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:  # escapes that JSON knows, before the stream makes others
+            text = json.dumps(finite, indent=2, allow_nan=False, default=str)
+        self.line(text)
 
     def warn(self, message: str) -> None:
         if self.enabled:
             write_error(f"{paint('warning:', YELLOW, sys.stderr)} {message}")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
-        """Aligned columns, the first `left` of them to the left and the rest, numbers, to the right."""
+        """A table: the first `left` columns are aligned to the left, the others, numbers, to the right."""
         lines = [header, *rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
@@ -192,11 +236,15 @@ class Output:
 
     @contextmanager
     def byte_stream(self) -> Iterator[BinaryIO]:
-        """stdout for bytes. Raises OutputClosedError when nobody reads any more."""
+        """stdout for bytes. Raises OutputClosedError when its reader has ended."""
         try:
             yield sys.stdout.buffer
         except BrokenPipeError as err:
             raise OutputClosedError from err
+        except OSError as err:
+            if not is_output_error(err):
+                raise
+            raise output_error(err) from err
 
 
 def _finite(value: Any) -> Any:

@@ -42,7 +42,8 @@ class McNemar:
 class Difference:
     """B against A on one metric. difference = b - a, with its interval; p_value is two-sided.
 
-    method: "mcnemar" | "bootstrap" | "seeds", what p_value comes from.
+    method: "mcnemar" | "bootstrap" | "seeds", what p_value comes from. row_variance, seed_variance: of the difference,
+    from the choice of rows and of seeds; freedom: degrees of freedom of a test by Student's t.
     """
 
     metric: str
@@ -54,6 +55,9 @@ class Difference:
     p_value: float
     num_rows: int
     method: str
+    row_variance: float = 0.0
+    seed_variance: float = 0.0
+    freedom: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,9 @@ def compare_predictions(
             task = KINDS[kind]
             right_a, right_b = (task.right(labels, task.answers(scores)) for scores in (scores_a, scores_b))
             p_value, method = mcnemar(right_a, right_b).p_value, "mcnemar"
+        variance = _variance(resampled)
         differences[name] = Difference(
-            name, a[name], b[name], b[name] - a[name], low, high, p_value, len(labels), method
+            name, a[name], b[name], b[name] - a[name], low, high, p_value, len(labels), method, variance
         )
     return differences
 
@@ -170,34 +175,59 @@ def compare_seeds(
             _t_p(difference, error, freedom),
             len(labels),
             "seeds",
+            of_rows,
+            variance - of_rows,
+            freedom,
         )
     return differences
 
 
-def summarise_seeds(values: Sequence[float], *, level: float) -> SeedSummary:
-    """Mean, standard deviation and Student's t interval of the mean of one score over seeds, on one test set.
+def row_variances(
+    names: Sequence[str], *, labels: Array, runs: Sequence[Array], kind: Kind, samples: int, seed: int
+) -> dict[str, float]:
+    """The variance of each metric's mean over runs that comes from the choice of rows: all on the same resamples."""
+    resampled = bootstrap_values(names, labels=labels, score_sets=runs, kind=kind, samples=samples, seed=seed)
+    return {name: _variance(values.mean(axis=0)) for name, values in resampled.items()}
 
-    Student's t, not a bootstrap: of 3 to 5 values a bootstrap interval cannot leave their range and is far too narrow
-    (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 4.1). One run has no interval (nan).
+
+def summarise_seeds(values: Sequence[float], *, level: float, row_variance: float = 0.0) -> SeedSummary:
+    """Mean, standard deviation and Student's t interval of the mean of one score over seeds.
+
+    row_variance: of the mean, from the choice of rows (see `row_variances`); with it the interval covers that too, as
+    in `compare_seeds`. Student's t, not a bootstrap: of 3 to 5 values a bootstrap interval cannot leave their range and
+    is far too narrow (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 4.1). One run has no
+    interval (nan).
     """
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
     if len(array) < 2:
         return SeedSummary(tuple(values), mean, math.nan, math.nan, math.nan)
     sd = float(array.std(ddof=1))
-    margin = t_quantile(level, len(array) - 1) * sd / math.sqrt(len(array))
+    variance, freedom = _welch([sd**2 / len(array)], [len(array)], row_variance)
+    margin = t_quantile(level, freedom) * math.sqrt(variance)
     return SeedSummary(tuple(values), mean, sd, mean - margin, mean + margin)
 
 
-def describe(difference: Difference, *, greater_is_better: bool, level: float, a: str = "A", b: str = "B") -> str:
-    """One plain sentence, decided by the p value at 1 - level."""
+def describe(
+    difference: Difference,
+    *,
+    greater_is_better: bool,
+    level: float,
+    a: str = "A",
+    b: str = "B",
+    p_adjusted: float | None = None,
+    family: int = 1,
+) -> str:
+    """One plain sentence, decided by the p value at 1 - level: the adjusted one where there are several comparisons."""
     d = difference
-    if math.isnan(d.p_value):
+    p_value = d.p_value if p_adjusted is None else p_adjusted
+    if math.isnan(p_value):
         return f"{d.metric} is not defined on these {d.num_rows:,} rows."
-    if d.p_value >= 1 - level or d.difference == 0:
+    p_text = _p_text(d, p_value, family)
+    if p_value >= 1 - level or d.difference == 0:
         return (
             f"No difference on {d.metric} that {d.num_rows:,} rows can show: {b} - {a} = "
-            f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}], {_p_text(d)}."
+            f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}], {p_text}."
         )
     b_wins = (d.difference > 0) == greater_is_better
     winner, loser = (b, a) if b_wins else (a, b)
@@ -205,7 +235,7 @@ def describe(difference: Difference, *, greater_is_better: bool, level: float, a
     direction = "" if greater_is_better else " (lower is better)"
     return (
         f"{winner} is better than {loser} on {d.metric}{direction} by "
-        f"{abs(d.difference):.3f} [{low:.3f}, {high:.3f}], {_p_text(d)}."
+        f"{abs(d.difference):.3f} [{low:.3f}, {high:.3f}], {p_text}."
     )
 
 
@@ -221,8 +251,12 @@ def _bootstrap_p(differences: NDArray[np.float64]) -> float:
 
 def _variance_over_rows(resampled_a: NDArray[np.float64], resampled_b: NDArray[np.float64]) -> float:
     """Variance over resamples of the difference of the means over runs, each side (runs, S); nan left out."""
-    differences = resampled_b.mean(axis=0) - resampled_a.mean(axis=0)
-    defined = differences[~np.isnan(differences)]
+    return _variance(resampled_b.mean(axis=0) - resampled_a.mean(axis=0))
+
+
+def _variance(resampled: NDArray[np.float64]) -> float:
+    """Of values (S,), nan left out."""
+    defined = resampled[~np.isnan(resampled)]
     return float(defined.var()) if len(defined) else math.nan
 
 
@@ -243,7 +277,10 @@ def _t_p(difference: float, error: float, freedom: int) -> float:
     return t_two_sided_p(difference / error, freedom)
 
 
-def _p_text(found: Difference) -> str:
+def _p_text(found: Difference, p_value: float, family: int) -> str:
     """The p value; of McNemar's test with the names of both methods, since they can disagree near the level."""
-    text = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.2g}"
-    return f"{text} (interval: bootstrap, p: McNemar's test)" if found.method == "mcnemar" else text
+    text = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+    notes = ["interval: bootstrap, p: McNemar's test"] if found.method == "mcnemar" else []
+    if family > 1:
+        notes.append(f"adjusted for {family} comparisons, alone {found.p_value:.2g}")
+    return f"{text} ({'; '.join(notes)})" if notes else text

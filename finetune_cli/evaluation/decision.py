@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from finetune_cli.errors import DataError
+from finetune_cli.evaluation.abstaining import fit_abstention
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.base import Array, BoolArray
@@ -44,7 +45,12 @@ def answers_of(scores: FloatArray, rule: DecisionRule | None, classes: Sequence[
 
 def is_confident(probabilities: FloatArray, answers: IntArray, min_confidence: float) -> BoolArray:
     """bool (N,): the probability of the class that is answered reaches `min_confidence`."""
-    return probabilities[np.arange(len(answers)), answers] >= min_confidence
+    return _confidence(probabilities, answers) >= min_confidence
+
+
+def _confidence(probabilities: FloatArray, answers: IntArray) -> FloatArray:
+    """(N,): the probability of the class that is answered."""
+    return np.asarray(probabilities[np.arange(len(answers)), answers])
 
 
 def fit_rule(
@@ -61,6 +67,25 @@ def fit_rule(
         return rule
     thresholds = task.fit_thresholds(task.scores(calibrated(logits, rule)), labels, classes, metric)
     return replace(rule, thresholds=thresholds, metric=metric)
+
+
+def with_abstention(
+    rule: DecisionRule,
+    logits: Array,
+    labels: IntArray,
+    classes: Sequence[str],
+    kind: Kind,
+    *,
+    max_error: float,
+    level: float,
+) -> DecisionRule:
+    """The rule with a bound on the confidence of its answers, of one class a row; see `fit_abstention`."""
+    scores = KINDS[kind].scores(calibrated(logits, rule))
+    answers = answers_of(scores, rule, classes, kind)
+    right = KINDS[kind].right(labels, answers)
+    return replace(
+        rule, abstention=fit_abstention(_confidence(scores, answers), right, max_error=max_error, level=level)
+    )
 
 
 def fit_temperature(logits: Array, labels: IntArray, kind: Kind) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import ConfigError, MissingError
+from finetune_cli.system.places import in_home
 from finetune_cli.tasks import EVALUATE_PREFIX
 
 
@@ -23,6 +24,7 @@ def load_library_metric(name: str) -> Callable[..., float]:
     try:
         import evaluate
 
+        path = str(in_home(path)) if path.startswith("~") else path  # a Path would lose the ./ of a folder here
         module = evaluate.load(path, keep_in_memory=True)  # else every call writes its rows to a cache file
     except ImportError as err:  # many metrics need scikit-learn, for one
         raise MissingError(f"metric {name!r}: {err}") from err

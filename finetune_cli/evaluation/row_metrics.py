@@ -21,18 +21,27 @@ WeightedMetric = Callable[[FloatArray], FloatArray]  # weights (R, N) -> values 
 ECE_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
 
 
-def log_loss(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
-    """Mean of -log p(label), natural logarithm, p kept away from 0 by the float64 epsilon as scikit-learn does."""
+def surprise(probabilities: FloatArray) -> FloatArray:
+    """-log p, natural logarithm, p kept away from 0 by the float64 epsilon as scikit-learn does."""
     epsilon = float(np.finfo(np.float64).eps)
-    return mean_over_rows(-np.log(np.clip(_of_label(labels, probabilities), epsilon, 1 - epsilon)))
+    return -np.log(np.clip(probabilities, epsilon, 1 - epsilon))
+
+
+def squared_errors(probabilities: FloatArray) -> FloatArray:
+    """(N, C): what a row's Brier score is if its label is this class. Two classes: (p1 - y)^2, 0 to 1. More: the
+    squares summed over the classes, 0 to 2 (Brier 1950)."""
+    summed = (probabilities**2).sum(axis=1, keepdims=True) + 1 - 2 * probabilities
+    return summed / 2 if probabilities.shape[1] == 2 else summed
+
+
+def log_loss(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
+    """Mean of -log p(label)."""
+    return mean_over_rows(surprise(_of_label(labels, probabilities)))
 
 
 def brier(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
-    """Two classes: mean of (p1 - y)^2, 0 to 1. More classes: the squares summed over them, 0 to 2 (Brier 1950)."""
-    errors = probabilities.copy()
-    errors[np.arange(len(labels)), labels] -= 1.0
-    summed = errors[:, 1:] if errors.shape[1] == 2 else errors
-    return mean_over_rows((summed**2).sum(axis=1))
+    """Mean of the squared errors of the probabilities."""
+    return mean_over_rows(_of_label(labels, squared_errors(probabilities)))
 
 
 def expected_calibration_error(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
@@ -50,7 +59,7 @@ def mean_squared_error(labels: FloatArray, predictions: FloatArray) -> WeightedM
 
 def pearson(labels: FloatArray, predictions: FloatArray) -> WeightedMetric:
     """Correlation; nan where labels or predictions are constant."""
-    x, y = _standardise(labels), _standardise(predictions)
+    x, y = standardise(labels), standardise(predictions)
     moments = np.stack([x, y, x * x, y * y, x * y], axis=1)
 
     def correlate(weights: FloatArray) -> FloatArray:
@@ -114,7 +123,7 @@ def _of_label(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     return probabilities[np.arange(len(labels)), labels]
 
 
-def _standardise(values: FloatArray) -> FloatArray:
+def standardise(values: FloatArray) -> FloatArray:
     """Centred, scaled into [-1, 1] so that squares neither cancel nor overflow; zeros if constant up to rounding."""
     centred = values - values.mean()
     spread = np.abs(centred).max()
@@ -152,6 +161,11 @@ def two_class_auroc(positive: NDArray[np.bool_], scores: FloatArray) -> Weighted
         return np.divide(wins, pairs, out=np.full_like(wins, np.nan), where=pairs > 0)
 
     return area
+
+
+def middle_ranks(values: FloatArray) -> FloatArray:
+    """Ranks (N,) from 0.5 on, equal values sharing their mean rank."""
+    return _middle_ranks(values, np.arange(len(values)))(np.ones((1, len(values))))[0]
 
 
 def _middle_ranks(values: FloatArray, rows: IntArray) -> WeightedMetric:

@@ -14,9 +14,9 @@ import numpy as np
 from finetune_cli.data.label_sets import named_label
 from finetune_cli.evaluation.baseline import majority_baseline
 from finetune_cli.evaluation.decision import answers_of, calibrated, cross_validate, is_confident
+from finetune_cli.evaluation.intervals import scored_metrics
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.metrics import check_scored_rows, compute_metrics, metric_parts
-from finetune_cli.evaluation.uncertainty import bootstrap_intervals
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.evaluation import Answered, DecisionEffect, EvalReport, MetricValue
 from finetune_cli.system.files import replacing, write_json
@@ -25,7 +25,9 @@ from finetune_cli.tasks import Kind
 
 @dataclass(frozen=True)
 class ScoringRules:
-    """How a task is scored: its kind, class names in order, metric names, and the bootstrap's size and level.
+    """How a task is scored: its kind, class names in order, metric names, and the intervals' samples and level.
+
+    samples: 0 for no intervals.
 
     decision: of a model that has a decision rule; None takes the likeliest class.
     """
@@ -79,22 +81,19 @@ def metric_values(
     check_scored_rows(labels, scores, kind=rules.kind)  # the answers would hide a score that is not finite
     task = KINDS[rules.kind]
     as_scores = task.as_scores(answers, len(rules.label_names or ()))
-    values: dict[str, float] = {}
-    intervals: dict[str, tuple[float, float]] = {}
+    found: dict[str, MetricValue] = {}
     for part, of_scores in metric_parts(names):
         taken = scores if of_scores else as_scores
-        values |= compute_metrics(part, labels=labels, scores=taken, kind=rules.kind)
-        if rules.samples:
-            intervals |= bootstrap_intervals(
-                part,
-                labels=labels,
-                scores=taken,
-                kind=rules.kind,
-                samples=rules.samples,
-                level=rules.level,
-                seed=rules.seed,
-            )
-    return {name: _with_interval(values[name], intervals.get(name)) for name in names}
+        found |= scored_metrics(
+            part,
+            labels=labels,
+            scores=taken,
+            kind=rules.kind,
+            samples=rules.samples,
+            level=rules.level,
+            seed=rules.seed,
+        )
+    return {name: found[name] for name in names}
 
 
 def decision_effect(
@@ -147,7 +146,8 @@ def predictions(
 
     Label and prediction are the class's name; with several labels a row, lists of names, and each probability stands
     for itself; in regression (label_names None) numbers, and there are no probabilities. decision: of a model that has
-    a rule. min_confidence: an answer with a lower probability, of one class, becomes null.
+    a rule. min_confidence: an answer with a lower probability, of one class, becomes null; a rule's own bound is the
+    caller's to hand on.
     """
     scores = KINDS[kind].scores(calibrated(logits, decision))
     answers = answers_of(scores, decision, label_names or (), kind)
@@ -167,12 +167,6 @@ def write_evaluation(directory: Path, report: EvalReport, rows: Iterable[dict[st
     with replacing(directory / "predictions.jsonl") as file:
         file.writelines(chain.from_iterable((json.dumps(row, ensure_ascii=False), "\n") for row in rows))
     write_json(directory / "metrics.json", report.to_json())
-
-
-def _with_interval(value: float, interval: tuple[float, float] | None) -> MetricValue:
-    if interval is None or not np.isfinite(interval).all():
-        return MetricValue(value)
-    return MetricValue(value, *interval)
 
 
 def _finite(values: dict[str, float]) -> dict[str, float]:

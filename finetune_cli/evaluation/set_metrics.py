@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import ClassCounts, FloatArray, IntArray, divide, f1, precision, recall
-from finetune_cli.evaluation.row_metrics import ECE_BINS, WeightedMetric, mean_over_rows, two_class_auroc
+from finetune_cli.evaluation.row_metrics import ECE_BINS, WeightedMetric, mean_over_rows, surprise, two_class_auroc
 
 BoolArray = NDArray[np.bool_]
 
@@ -72,9 +72,7 @@ SET_METRICS: dict[str, Callable[[SetCounts], FloatArray]] = {
 
 def set_log_loss(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
     """The mean over rows and classes of -log p, p the probability that the class is there, or that it is not."""
-    epsilon = float(np.finfo(np.float64).eps)
-    of_truth = np.clip(np.where(labels == 1, probabilities, 1 - probabilities), epsilon, 1 - epsilon)
-    return mean_over_rows(-np.log(of_truth).mean(axis=1))
+    return mean_over_rows(surprise(np.where(labels == 1, probabilities, 1 - probabilities)).mean(axis=1))
 
 
 def set_brier(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:

@@ -3,78 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import ConfigError, MissingError, first_line
-from finetune_cli.models.files import TOKENIZER_FILES, require_safetensors
+from finetune_cli.models.dropout import Dropouts, require_dropout, set_dropout
+from finetune_cli.models.facts import read_config
+from finetune_cli.models.files import as_written, require_weights, weight_format
 from finetune_cli.models.freezing import belongs_to_body
 from finetune_cli.tasks import KIND_SPECS, Kind
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
-
-SPECIAL_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
-DROPOUT_FIELDS = (
-    "hidden_dropout_prob",
-    "dropout",
-    "hidden_dropout",
-    "embedding_dropout",
-    "mlp_dropout",
-    "classifier_dropout",
-)
-ATTENTION_DROPOUT_FIELDS = ("attention_probs_dropout_prob", "attention_dropout")
-
-
-def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
-    """The fast tokenizer saved in `directory`. Raises MissingError when there is none."""
-    from transformers import AutoTokenizer
-
-    if not any((directory / name).is_file() for name in TOKENIZER_FILES if name != "tokenizer_config.json"):
-        raise MissingError(
-            f"{directory} has no tokenizer: expected tokenizer.json (or vocab.txt, or another tokenizer file). "
-            f"Save it beside the model with tokenizer.save_pretrained({str(directory)!r})."
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as err:
-        raise MissingError(
-            f"The tokenizer in {directory} cannot be loaded: {first_line(err)}. Download or copy it again."
-        ) from err
-    if not getattr(tokenizer, "is_fast", False):
-        raise MissingError(f"The tokenizer in {directory} has no fast version. Convert it to a tokenizer.json first.")
-    return tokenizer
-
-
-def train_wordpiece(texts: Iterable[str], *, vocab_size: int, max_length: int, directory: Path) -> None:
-    """Train a lower-casing WordPiece vocabulary on `texts` and save it as a BERT tokenizer in `directory`."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    pieces = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk"]))
-    pieces.normalizer = normalizers.BertNormalizer(lowercase=True)
-    pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    pieces.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS.values()), show_progress=False
-    )
-    pieces.train_from_iterator(texts, trainer=trainer)
-    number = {name: pieces.get_vocab()[token] for name, token in SPECIAL_TOKENS.items()}
-    pieces.post_processor = processors.BertProcessing(
-        (SPECIAL_TOKENS["sep"], number["sep"]), (SPECIAL_TOKENS["cls"], number["cls"])
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=pieces,
-        model_max_length=max_length,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **{f"{name}_token": token for name, token in SPECIAL_TOKENS.items()},
-    )
-    tokenizer.save_pretrained(directory)
 
 
 def build_classifier(
@@ -89,35 +35,37 @@ def build_classifier(
     """A sequence classifier with the pretrained body in `directory` and a head for this task, in float32.
 
     kind: "classification", "multilabel", or "regression" (one output, `label_names` None). The head is drawn from the
-    global generator, so seed it first. A head of the right shape that the directory already has is kept. Raises
-    MissingError when the body's weights are missing, damaged or of another shape.
+    global generator, so seed it first. A head that the directory already has is taken over where it fits; see
+    `take_over_head`. Raises MissingError when the body's weights are missing, damaged or of another shape, ConfigError
+    for a setting that the family cannot honour, and for one whose answers depend on the rows beside.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
-    try:
-        config = AutoConfig.from_pretrained(
-            directory, trust_remote_code=trust_remote_code, local_files_only=True, **_label_fields(kind, label_names)
-        )
-    except (OSError, ValueError, KeyError, TypeError) as err:
-        if "trust_remote_code" in str(err):
-            raise ConfigError(
-                f"{directory} is a model that runs code of its own. If you trust it: -s model.trust_remote_code=true"
-            ) from err
-        raise MissingError(f"{directory / 'config.json'} cannot be used: {first_line(err)}.") from err
-    _set_dropout(config, DROPOUT_FIELDS, dropout, "model.dropout")
-    _set_dropout(config, ATTENTION_DROPOUT_FIELDS, attention_dropout, "model.attention_dropout")
-    model, info = _load(
+    from finetune_cli.models.company import answer_rows_alike
+    from finetune_cli.models.head import take_over_head
+
+    config = read_config(directory, trust_remote_code=trust_remote_code)
+    own_names = [config.id2label[number] for number in range(config.num_labels)]
+    for name, value in _label_fields(kind, label_names).items():
+        setattr(config, name, value)
+    dropouts = Dropouts(dropout, attention_dropout)
+    set_dropout(config, dropouts)
+    model, info = load_plain(
         AutoModelForSequenceClassification, directory, config=config, trust_remote_code=trust_remote_code
     )
     mismatched = _mismatched(info)
     wrong = [key for key in (*info["missing_keys"], *mismatched) if belongs_to_body(model, key)]
     if wrong:
         raise MissingError(
-            f"The weights in {directory} do not fit its config.json: {len(wrong)} tensors are missing or have another "
-            f"shape, first {sorted(wrong)[0]!r}. The files belong to different models; save the model again."
+            f"The weights of {as_written(directory)} do not fit its config.json: {len(wrong)} tensors are missing or "
+            f"have another shape, first {sorted(wrong)[0]!r}. The files belong to different models; save it again."
         )
     if info["missing_keys"] or mismatched:
-        logger.info("New classification head (%d outputs) on %s", config.num_labels, directory)
+        logger.info("New classification head (%d outputs) on %s", config.num_labels, as_written(directory))
+    elif label_names:
+        take_over_head(model, own_names, label_names, name=as_written(directory))
+    require_dropout(model, dropouts)
+    answer_rows_alike(model, directory)
     return model
 
 
@@ -136,8 +84,7 @@ def build_from_scratch(
     config = BertConfig(
         **{**sizes, "vocab_size": vocab_size}, pad_token_id=pad_token_id, **_label_fields(kind, label_names)
     )
-    _set_dropout(config, DROPOUT_FIELDS, dropouts.get("dropout"), "model.dropout")
-    _set_dropout(config, ATTENTION_DROPOUT_FIELDS, dropouts.get("attention_dropout"), "model.attention_dropout")
+    set_dropout(config, Dropouts(dropouts.get("dropout"), dropouts.get("attention_dropout")))
     return BertForSequenceClassification(config)
 
 
@@ -150,7 +97,7 @@ def recompute_activations(model: PreTrainedModel) -> None:
     try:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     except ValueError as err:
-        raise ConfigError(f"training.gradient_checkpointing: {first_line(err)} Set it to false.") from err
+        raise ConfigError(f"training.gradient_checkpointing: {first_line(err)}. Set it to false.") from err
 
 
 def load_trained(directory: Path, device: torch.device, *, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -160,41 +107,83 @@ def load_trained(directory: Path, device: torch.device, *, trust_remote_code: bo
     """
     from transformers import AutoModelForSequenceClassification
 
+    from finetune_cli.models.company import answer_rows_alike
     from finetune_cli.models.last_layer import use_first_token_only
     from finetune_cli.models.on_cpu import use_attention_for_cpu
 
-    require_safetensors(directory)
-    model, info = _load(AutoModelForSequenceClassification, directory, trust_remote_code=trust_remote_code)
+    require_weights(directory)
+    config = read_config(directory, trust_remote_code=trust_remote_code)
+    model, info = load_plain(
+        AutoModelForSequenceClassification, directory, config=config, trust_remote_code=trust_remote_code
+    )
     if unfit := sorted([*info["missing_keys"], *_mismatched(info)]):
         raise MissingError(
-            f"{directory} has no trained classification head (missing or of another shape: {', '.join(unfit[:3])}): "
-            f"its answers would be random. Fine-tune it first: finetune train CONFIG, then use the run's directory."
+            f"{as_written(directory)} has no trained classification head (missing or of another shape: "
+            f"{', '.join(unfit[:3])}): its answers would be random. Fine-tune it first: finetune train CONFIG, then "
+            f"use the run's directory."
         )
+    answer_rows_alike(model, directory)
     if device.type == "cpu":
         use_attention_for_cpu(model)
     use_first_token_only(model)
     return model.to(device).eval()
 
 
-def _load(auto_class: Any, directory: Path, **options: Any) -> tuple[Any, dict[str, Any]]:
+def load_plain(auto_class: Any, directory: Path, *, config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """A model of the class in float32, and what transformers says of how it was loaded.
+
+    Raises MissingError when its files cannot be used.
+    """
     import torch
     from safetensors import SafetensorError
 
+    _fix_attention(config)
+    pickled = weight_format(directory) == "bin"
+    if pickled:
+        logger.info("%s: the weights are a .bin file; nothing but tensors is read from it", as_written(directory))
     try:
         with _no_draws_without_storage():
-            return auto_class.from_pretrained(
+            model, info = auto_class.from_pretrained(
                 directory,
+                config=config,
                 dtype=torch.float32,  # otherwise a bf16 checkpoint loads as bf16
-                use_safetensors=True,
+                use_safetensors=not pickled,
+                weights_only=True,  # the loader for .bin files that builds tensors and runs no code
                 local_files_only=True,
                 ignore_mismatched_sizes=True,  # reported in the loading info, and judged by the caller
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
+    except pickle.UnpicklingError as err:
         raise MissingError(
-            f"The model in {directory} cannot be loaded: {first_line(err)}. Download or copy it again."
+            f"The weights of {as_written(directory)} are a .bin file that is damaged or holds more than tensors. "
+            f"Loading such a file could run code, so it was not. Take a copy with model.safetensors, or convert it "
+            f"where you trust it, with save_pretrained."
         ) from err
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, SafetensorError) as err:
+        raise MissingError(
+            f"The model {as_written(directory)} cannot be loaded: {first_line(err)}. Download or copy it again."
+        ) from err
+    _give_own_storage(model)
+    return model, info
+
+
+def _fix_attention(config: Any) -> None:
+    """BigBird attends sparsely until a short batch comes, and fully from then on: fully from the start, then."""
+    if getattr(config, "attention_type", None) == "block_sparse":
+        config.attention_type = "original_full"
+        logger.info("A %s model attends fully here, whatever the length of a row", config.model_type)
+
+
+def _give_own_storage(model: PreTrainedModel) -> None:
+    """Copy parameters that are views of one larger tensor.
+
+    transformers loads query, key and value of nomic_bert, gte and jina_embeddings_v3 so, and Accelerate takes all but
+    one of them for shared and leaves them out of a checkpoint.
+    """
+    for parameter in model.parameters():
+        if parameter.untyped_storage().nbytes() != parameter.numel() * parameter.element_size():
+            parameter.data = parameter.data.clone()
 
 
 @contextmanager
@@ -229,13 +218,3 @@ def _label_fields(kind: Kind, label_names: Sequence[str] | None) -> dict[str, An
         "label2id": {name: index for index, name in enumerate(names)},
         **problem_type,
     }
-
-
-def _set_dropout(config: Any, fields: Sequence[str], value: float | None, key: str) -> None:
-    if value is None:
-        return
-    known = [field for field in fields if hasattr(config, field)]
-    if not known:
-        raise ConfigError(f"{key}: models of type {config.model_type!r} have no such dropout. Remove the setting.")
-    for field in known:
-        setattr(config, field, value)

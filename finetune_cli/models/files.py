@@ -5,42 +5,40 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import ConfigError, MissingError, first_line
 from finetune_cli.records.decision_rule import DECISION_FILE
+from finetune_cli.system.places import in_home
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PACKAGE_PREFIX = "package:"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
+# Every name under which transformers looks for a tokenizer: vocabularies, merges, SentencePiece and tiktoken models.
+TOKENIZER_PATTERNS = (
+    "tokenizer*.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
+    "vocab*",
     "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
+    "bpe.codes",
+    "*.model",
+    "source.spm",
+    "target.spm",
 )
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+ADAPTER_CONFIG = "adapter_config.json"
 READ_BYTES = 2**20
-UNSET_LENGTH = 1_000_000  # tokenizers without a limit of their own say 1e30
 
-# Families whose positions start after the padding index, so that a 514-row table holds 512 tokens.
-OFFSET_POSITION_MODELS = {
-    "roberta",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "camembert",
-    "mpnet",
-    "longformer",
-    "data2vec-text",
-}
+_written: dict[Path, str] = {}  # what the user called a directory that is somewhere in a cache or a package
+
+
+def as_written(directory: Path) -> str:
+    """The model in this directory as the user named it, for messages."""
+    return _written.get(directory, str(directory))
 
 
 def resolve_model(
@@ -55,29 +53,80 @@ def resolve_model(
     """The local directory that holds a model's files; a Hub model is downloaded (or found in the cache) first.
 
     name_or_path: a directory, `package:NAME/FOLDER` (a folder inside an installed package, whose code is not run), or a
-    Hub id. weights: also require safetensors weights; without it the configuration and tokenizer files are enough.
-    code: also fetch the Python files of a Hub model. key: what names the model, for messages.
+    Hub id. weights: also require its weights; without it the configuration and tokenizer files are enough.
+    code: also fetch the Python files of a Hub model. key: what names the model, for messages. An adapter (LoRA, as peft
+    saves it) is merged into its base model once, and the result's directory in the cache is given back.
     Raises MissingError when something is not there, with what to type next.
     """
-    is_local = name_or_path.startswith(PACKAGE_PREFIX) or Path(name_or_path).is_dir()
-    if is_local and revision is not None:
+    directory = _directory_here(name_or_path, key)
+    if directory is not None and revision is not None:
         raise ConfigError(f"model.revision: {name_or_path} is a directory, which has no revisions. Take it out.")
-    if name_or_path.startswith(PACKAGE_PREFIX):
-        directory = _package_folder(name_or_path, key)
-    elif Path(name_or_path).is_dir():
-        directory = Path(name_or_path)
-    elif Path(name_or_path).is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
-        raise MissingError(f"{key}: there is no directory {name_or_path!r}. Check the path.")
-    else:
+    if directory is None:
         directory = _download(name_or_path, key, revision=revision, offline=offline, weights=weights, code=code)
-    if not (directory / "config.json").is_file():
-        raise MissingError(
-            f"{key}: {directory} has no config.json, so it is not a model directory. Expected config.json, "
-            f"model.safetensors and tokenizer files, as save_pretrained writes them."
-        )
-    if weights:
-        require_safetensors(directory)
+        if not weights and (directory / ADAPTER_CONFIG).is_file():  # its own weights are needed to merge it
+            directory = _download(name_or_path, key, revision=revision, offline=offline, weights=True, code=code)
+    directory = _inner_model(directory)
+    if (directory / ADAPTER_CONFIG).is_file():
+        from finetune_cli.models.adapters import merged_adapter
+
+        directory = merged_adapter(directory, name_or_path, offline=offline, key=key)
+    _written[directory] = name_or_path
+    _require_files(directory, key, weights=weights)
     return directory
+
+
+def require_present(name_or_path: str, *, key: str = "model.name_or_path") -> None:
+    """Raise MissingError for a model that is here, or should be, and lacks a file; one of the Hub is not looked for."""
+    directory = _directory_here(name_or_path, key)
+    if directory is None:
+        return
+    directory = _inner_model(directory)
+    _written[directory] = name_or_path
+    if not (directory / ADAPTER_CONFIG).is_file():
+        _require_files(directory, key, weights=True)
+
+
+def looks_like_model(directory: Path) -> bool:
+    """Whether a directory has one of the files that a model, or an adapter, has."""
+    return any((directory / name).is_file() for name in ("config.json", "modules.json", ADAPTER_CONFIG))
+
+
+def _directory_here(name: str, key: str) -> Path | None:
+    """The directory that a name stands for; None for a Hub id. Raises MissingError for a place that is not there."""
+    if name.startswith(PACKAGE_PREFIX):
+        return _package_folder(name, key)
+    if name.startswith("~"):
+        name = str(in_home(name))
+    if Path(name).is_dir():
+        return Path(name)
+    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise MissingError(f"{key}: there is no directory {name!r}. Check the path.")
+    return None
+
+
+def _require_files(directory: Path, key: str, *, weights: bool) -> None:
+    if not (directory / "config.json").is_file():
+        raise MissingError(f"{key}: {_without_config(directory, as_written(directory))}")
+    if weights:
+        require_weights(directory)
+
+
+def _inner_model(directory: Path) -> Path:
+    """Where the model itself is: old folders of sentence-transformers keep it in one of their own."""
+    if (directory / "config.json").is_file() or not (directory / "modules.json").is_file():
+        return directory
+    modules = read_json(directory / "modules.json", kind=list)
+    inner = [directory / str(module.get("path", "")) for module in modules if isinstance(module, dict)]
+    return next((folder for folder in inner if (folder / "config.json").is_file()), directory)
+
+
+def _without_config(directory: Path, name: str) -> str:
+    if (directory / "config.yaml").is_file() and (directory / "model" / "config.json").is_file():
+        return f"{name} is a run; its model is one folder further in. Name that: {Path(name) / 'model'}"
+    return (
+        f"{name} has no config.json, so it is not a model directory. Expected config.json, model.safetensors and "
+        f"tokenizer files, as save_pretrained writes them."
+    )
 
 
 def _package_folder(name: str, key: str) -> Path:
@@ -97,16 +146,23 @@ def _package_folder(name: str, key: str) -> Path:
     return directory
 
 
-def require_safetensors(directory: Path) -> None:
-    """Raise MissingError when the weights are not there, or only as pickles."""
-    if any((directory / name).is_file() for name in WEIGHT_FILES):
+def require_weights(directory: Path) -> None:
+    """Raise MissingError when the weights are not there."""
+    if weight_format(directory) is not None:
         return
-    if any(directory.glob("*.bin")):
-        raise MissingError(
-            f"{directory} holds its weights only as pickled .bin files, which can run code when loaded. "
-            f"Convert them once with save_pretrained (it writes model.safetensors) and use that directory."
-        )
-    raise MissingError(f"{directory} has no weights: expected {' or '.join(WEIGHT_FILES)}. Copy them there too.")
+    others = [path.name for pattern in ("*.h5", "*.msgpack", "*.gguf", "*.onnx") for path in directory.glob(pattern)]
+    found = f"; found {others[0]}, which is for another library" if others else ""
+    raise MissingError(
+        f"{as_written(directory)} has no weights: expected {' or '.join((*SAFE_WEIGHTS, PICKLED_WEIGHTS[0]))}{found}. "
+        f"Copy them there too, or save the model again with save_pretrained."
+    )
+
+
+def weight_format(directory: Path) -> str | None:
+    """Which weights are taken: "safetensors" where they are there, else "bin", as torch.save writes them, else None."""
+    if any((directory / name).is_file() for name in SAFE_WEIGHTS):
+        return "safetensors"
+    return "bin" if any((directory / name).is_file() for name in PICKLED_WEIGHTS) else None
 
 
 def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, weights: bool, code: bool) -> Path:
@@ -121,12 +177,20 @@ def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, we
         RevisionNotFoundError,
     )
 
-    patterns = ["config.json", DECISION_FILE, *TOKENIZER_FILES]
-    patterns += ["model*.safetensors", WEIGHT_FILES[1]] if weights else []
+    patterns = ["config.json", "modules.json", ADAPTER_CONFIG, DECISION_FILE, *TOKENIZER_PATTERNS]
     patterns += ["*.py"] if code else []
+    safe = ["model*.safetensors", SAFE_WEIGHTS[1], "adapter_model.safetensors"] if weights else []
     where = f"{key}: {repo_id!r}"
-    try:
+
+    def fetch(names: list[str]) -> Path:
+        patterns = [pattern for name in names for pattern in (name, f"0_Transformer/{name}")]
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, local_files_only=offline))
+
+    try:
+        directory = fetch([*patterns, *safe])
+        if weights and not any(directory.rglob("*.safetensors")):
+            directory = fetch([*patterns, "pytorch_model*.bin", PICKLED_WEIGHTS[1], "adapter_model.bin"])
+        return directory
     except HFValidationError as err:
         raise MissingError(f"{where} is neither a directory here nor a valid Hub id.") from err
     except GatedRepoError as err:
@@ -145,22 +209,17 @@ def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, we
         ) from err
 
 
-def tokenizer_fingerprint(directory: Path) -> str:
-    """SHA-256 over the tokenizer's files and the model's length limit: equal when texts are encoded equally."""
-    digest = hashlib.sha256()
-    for name in TOKENIZER_FILES:
-        path = directory / name
-        if path.is_file():
-            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
-            digest.update(path.read_bytes())
-    digest.update(str(model_max_length(directory)).encode())
-    return digest.hexdigest()
+def tokenizer_files(directory: Path) -> list[Path]:
+    """The files of a tokenizer that are there."""
+    found = {path for pattern in TOKENIZER_PATTERNS for path in directory.glob(pattern) if path.is_file()}
+    return sorted(found)
 
 
 def weights_fingerprint(directory: Path) -> str:
     """SHA-256 over the model's configuration and weights, which decide where training starts."""
     digest = hashlib.sha256()
-    for path in (directory / "config.json", *sorted(directory.glob("model*.safetensors"))):
+    weights = "model*.safetensors" if weight_format(directory) == "safetensors" else "pytorch_model*.bin"
+    for path in (directory / "config.json", *sorted(directory.glob(weights))):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
             while block := file.read(READ_BYTES):
@@ -168,51 +227,36 @@ def weights_fingerprint(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def model_max_length(directory: Path) -> int:
-    """The longest input in tokens, special tokens included: the smaller of the tokenizer's and the model's limit."""
-    config, tokenizer_config = _read_json(directory / "config.json"), _read_json(directory / "tokenizer_config.json")
-    try:
-        return _smallest_limit(config, tokenizer_config)
-    except (OverflowError, TypeError, ValueError) as err:
-        raise MissingError(
-            f"{directory}: max_position_embeddings in config.json or model_max_length in tokenizer_config.json is not "
-            f"a whole number ({err}). Download or copy the model again."
-        ) from err
+def read_json(path: Path, kind: type = dict) -> Any:
+    """What a JSON file of a model holds, an object or a list; an empty one for a file that is not there.
 
-
-def _smallest_limit(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> int:
-    limits = []
-    if (positions := config.get("max_position_embeddings")) and int(positions) > 0:
-        offset = int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in OFFSET_POSITION_MODELS else 0
-        limits.append(int(positions) - offset)
-    if (limit := tokenizer_config.get("model_max_length")) and int(limit) < UNSET_LENGTH:
-        limits.append(int(limit))
-    return min(limits, default=512)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+    Raises MissingError, which says where it is damaged.
+    """
     if not path.is_file():
-        return {}
+        return kind()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as err:
         raise MissingError(f"{path} is damaged: {err}. Download or copy the model again.") from err
-    if not isinstance(content, dict):
-        raise MissingError(f"{path} is damaged: expected a JSON object. Download or copy the model again.")
+    if not isinstance(content, kind):
+        expected = "object" if kind is dict else "list"
+        raise MissingError(f"{path} is damaged: expected a JSON {expected}. Download or copy the model again.")
     return content
 
 
 def pad_token_id(directory: Path) -> int:
-    """The number of the padding token of the tokenizer saved in `directory`. Raises MissingError when it has none."""
-    token = _read_json(directory / "tokenizer_config.json").get("pad_token")
+    """The number of the padding token of a tokenizer that `save_tokenizer` wrote to `directory`."""
+    token = read_json(directory / "tokenizer_config.json").get("pad_token")
     content = token.get("content") if isinstance(token, dict) else token
     number = _open_vocabulary(directory).token_to_id(content) if content else None
     if number is None:
-        raise MissingError(
-            f"The tokenizer in {directory} has no padding token, which batches need. Set one and save it: "
-            f"tokenizer.pad_token = tokenizer.eos_token; tokenizer.save_pretrained(...)."
-        )
+        raise MissingError(f"The tokenizer in {directory} has no padding token any more. Delete that directory.")
     return int(number)
+
+
+def padding_side(directory: Path) -> str:
+    """On which side rows are padded, by a tokenizer that `save_tokenizer` wrote: "right" or "left"."""
+    return str(read_json(directory / "tokenizer_config.json").get("padding_side", "right"))
 
 
 def vocabulary_size(directory: Path) -> int:

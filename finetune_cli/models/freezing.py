@@ -26,8 +26,8 @@ def freeze(model: PreTrainedModel, part: str | int) -> None:
     if part == "body":
         freeze_body(model)
     else:
-        for module in _lowest(model, 0 if part == "embeddings" else int(part)):
-            module.requires_grad_(False)
+        for parameter in _lowest(model, 0 if part == "embeddings" else int(part)):
+            parameter.requires_grad_(False)
     logger.info("Frozen (model.freeze: %s): %s", part, describe_trained(model))
 
 
@@ -48,36 +48,42 @@ def describe_trained(model: nn.Module) -> str:
     return f"{trained:,} of {everything:,} parameters are trained"
 
 
-def _lowest(model: PreTrainedModel, num_layers: int) -> list[nn.Module]:
-    """The embeddings (with their projection, where there is one) and the lowest layers."""
-    embeddings = [child for name, child in model.base_model.named_children() if name.startswith("embeddings")]
-    if not embeddings:
-        raise _not_found(model, "embeddings")
+def _lowest(model: PreTrainedModel, num_layers: int) -> list[nn.Parameter]:
+    """The weights of the embeddings (with their projection, where there is one) and of the lowest layers."""
+    from finetune_cli.models.anatomy import dissect
+
+    anatomy = dissect(model)
+    if not anatomy.embeddings:
+        raise _not_found(model, "embeddings", "no table of tokens was found in it")
     if not num_layers:
-        return embeddings
-    layers = encoder_layers(model)
-    if layers is None:
-        raise _not_found(model, "layers")
-    if num_layers > len(layers):
+        return anatomy.embeddings
+    if anatomy.layers_are_shared:
+        raise _not_found(model, "layers", "they share their weights, so that none can be frozen without the others")
+    if not anatomy.layers:
+        raise _not_found(model, "layers", "no list of layers that run one after the other was found in it")
+    if num_layers > len(anatomy.layers):
         raise ConfigError(
-            f"model.freeze: {num_layers}, but this model has {len(layers)} layers. "
-            f"Set it to {len(layers)} or less, or to body."
+            f"model.freeze: {num_layers}, but this model has {len(anatomy.layers)} layers. "
+            f"Set it to {len(anatomy.layers)} or less, or to body."
         )
-    return [*embeddings, *layers[:num_layers]]
+    layers = [module for layer in anatomy.layers[:num_layers] for module in layer]
+    return [*anatomy.embeddings, *(weight for module in layers for weight in module.parameters())]
 
 
 def encoder_layers(model: PreTrainedModel) -> list[nn.Module] | None:
     """The layers from the lowest up: the one list in the body that has as many members as the config says, or None."""
     from torch.nn import ModuleList
 
-    expected = model.config.num_hidden_layers
+    expected = getattr(model.config, "num_hidden_layers", None)
+    if expected is None or model.config.is_encoder_decoder:
+        return None
     lists = [module for module in model.base_model.modules() if isinstance(module, ModuleList)]
     found = [list(modules) for modules in lists if len(modules) == expected]
     return found[0] if len(found) == 1 else None
 
 
-def _not_found(model: PreTrainedModel, part: str) -> ConfigError:
+def _not_found(model: PreTrainedModel, part: str, why: str) -> ConfigError:
     return ConfigError(
-        f"model.freeze: the {part} of a model of type {model.config.model_type!r} are not known. "
+        f"model.freeze: the {part} of a model of type {model.config.model_type!r} are not known one by one: {why}. "
         f"Set it to body, which freezes all but the head, or to none."
     )

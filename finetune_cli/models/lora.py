@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from finetune_cli.errors import ConfigError, MissingError
@@ -16,26 +16,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How the projections to queries and values are called in BERT, RoBERTa and ELECTRA; DistilBERT; DeBERTa v2; BART;
-# MPNet; DeBERTa; ModernBERT (the last two have one projection for queries, keys and values).
+# How the projections to queries and values are called in BERT, RoBERTa and ELECTRA; DistilBERT; DeBERTa v2; BART and
+# most decoders; MPNet and T5; XLM; and, in one projection for queries, keys and values, in GPT-2, BLOOM and Falcon,
+# Phi-3, ModernBERT, and DeBERTa.
 QUERY_AND_VALUE = (
     ("query", "value"),
     ("q_lin", "v_lin"),
     ("query_proj", "value_proj"),
     ("q_proj", "v_proj"),
     ("q", "v"),
-    ("in_proj",),
+    ("c_attn",),
+    ("query_key_value",),
+    ("qkv_proj",),
     ("Wqkv",),
+    ("in_proj",),
 )
 DOWN, UP, BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
 
 
-def require_peft() -> None:
+def require_peft(what: str = "model.lora") -> None:
     """Raise MissingError, which says what to install, when the library that makes the adapters is not there."""
     if importlib.util.find_spec("peft") is None:
         raise MissingError(
-            "model.lora needs the library peft. Install it: pip install 'finetune-cli[lora]', or pip install '.[lora]' "
-            "in a checkout."
+            f"{what} needs the library peft. Install it: pip install 'finetune-cli[lora]', or pip install '.[lora]' "
+            f"in a checkout."
         )
 
 
@@ -57,8 +61,13 @@ def add_lora(
     require_peft()
     from peft import LoraConfig, inject_adapter_in_model
 
+    targets = _targets(model, target_modules)
     settings = LoraConfig(
-        r=r, lora_alpha=lora_alpha, lora_dropout=lora_dropout, target_modules=_targets(model, target_modules)
+        r=r,
+        lora_alpha=lora_alpha,
+        lora_dropout=lora_dropout,
+        target_modules=targets,
+        fan_in_fan_out=bool(transposed_layers(model).intersection(targets)),
     )
     inject_adapter_in_model(settings, model)
     for name, parameter in model.named_parameters():
@@ -67,10 +76,19 @@ def add_lora(
     logger.info("LoRA adapters of rank %d: %s", r, describe_trained(model))
 
 
-def merge_lora(weights: Mapping[str, Tensor], *, r: int, lora_alpha: int) -> dict[str, Tensor]:
+def transposed_layers(model: PreTrainedModel) -> set[str]:
+    """The names of linear layers that keep their weights as (in, out), as GPT-2's do; with adapters or without."""
+    from transformers.pytorch_utils import Conv1D
+
+    return {name.removesuffix(".base_layer") for name, module in model.named_modules() if isinstance(module, Conv1D)}
+
+
+def merge_lora(
+    weights: Mapping[str, Tensor], *, r: int, lora_alpha: int, transposed: Collection[str] = ()
+) -> dict[str, Tensor]:
     """A model's weights with each adapter added to its layer, W + (lora_alpha / r) B A, under the plain model's names.
 
-    Weights without adapters come back as they are.
+    transposed: layers whose W is (in, out). Weights without adapters come back as they are.
     """
     merged = {name.replace(BASE, "."): weight for name, weight in weights.items() if not name.endswith((DOWN, UP))}
     for name, down in weights.items():
@@ -78,24 +96,34 @@ def merge_lora(weights: Mapping[str, Tensor], *, r: int, lora_alpha: int) -> dic
             layer = name.removesuffix(DOWN)
             change = weights[layer + UP].double() @ down.double() * (lora_alpha / r)
             whole = merged[f"{layer}.weight"]
-            merged[f"{layer}.weight"] = (whole.double() + change).to(whole.dtype)
+            merged[f"{layer}.weight"] = (whole.double() + (change.T if layer in transposed else change)).to(whole.dtype)
     return merged
 
 
 def _targets(model: PreTrainedModel, asked: Sequence[str] | str | None) -> list[str]:
     """The full names of the layers that get an adapter."""
     from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
 
-    linear = [name for name, module in model.named_modules() if isinstance(module, Linear)]
+    linear = [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)]
     body = [name for name in linear if belongs_to_body(model, f"{name}.weight")]
-    if asked == "all-linear":
+    if not body:
+        raise ConfigError(
+            f"model.lora: the body of a model of type {model.config.model_type!r} has no linear layers that adapters "
+            f"can be put beside. Remove the setting, or train less with model.freeze: body."
+        )
+    ends = _query_and_value(body) if asked is None else asked
+    if not ends:
+        logger.info("No layers of queries and values are known here: each linear layer of the body gets an adapter")
+    if not ends or ends == "all-linear":
         return body
-    ends = list(asked or _query_and_value(body))
     missing = [end for end in ends if not any(_ends_with(name, end) for name in body)]
-    if missing or not ends:
+    if missing:
         known = ", ".join(sorted({name.rpartition(".")[2] for name in body}))
-        problem = f"the body has no linear layer {missing[0]!r}" if missing else "say which layers get an adapter"
-        raise ConfigError(f"model.lora.target_modules: {problem}. Allowed here: {known}, or all-linear.")
+        raise ConfigError(
+            f"model.lora.target_modules: the body has no linear layer {missing[0]!r}. Allowed here: {known}, or "
+            f"all-linear."
+        )
     return [name for name in body if any(_ends_with(name, end) for end in ends)]
 
 

@@ -5,6 +5,9 @@ Letters: B rows, T tokens of the longest row, N tokens that are kept, H heads, D
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,6 +21,19 @@ from finetune_cli.models.trial import agrees, trial_logits
 
 ATTENTION = "packed"
 MULTIPLE = 16  # a few tokens of padding stay, for fewer shapes: kernels are compiled for each in bf16 on CPUs
+
+
+_TOKENS: ContextVar[int | None] = ContextVar("tokens of the micro-batch", default=None)
+
+
+@contextmanager
+def known_tokens(count: int | None) -> Iterator[None]:
+    """Say how many tokens the micro-batch has that the model is given in this block; None when that is not known."""
+    token = _TOKENS.set(count)
+    try:
+        yield
+    finally:
+        _TOKENS.reset(token)
 
 
 def pack_rows(model: PreTrainedModel) -> None:
@@ -53,7 +69,8 @@ class _Packing:
     def begin(self, body: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         self.kept, mask = None, options.get("attention_mask")
         if body.training and mask is not None:
-            kept = -(-int(mask.sum()) // MULTIPLE) * MULTIPLE
+            tokens = _TOKENS.get()  # counted on the host: to ask the device is to wait for it
+            kept = -(-(int(mask.sum()) if tokens is None else tokens) // MULTIPLE) * MULTIPLE
             if kept < mask.numel():
                 self.kept = mask.flatten().argsort(descending=True, stable=True)[:kept]
 

@@ -1,6 +1,10 @@
-"""Does a model still compute what it did, after a change to how it computes?"""
+"""Does a model still compute what it did, after a change to how it computes? And the same for a row in company?"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,26 +12,109 @@ from transformers import PreTrainedModel
 
 LENGTHS = (7, 3, 5)
 RELATIVE = 1e-3  # of the largest logit: float32 differs by 1e-6, a model that a change does not fit by 0.1 and more
+OF_COMPANY = 1e-4  # the same for a row beside others: where it leaks in, a tiny model's differ by 1e-3
+FAILURES = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, AssertionError)
 
 
-@torch.no_grad()
-def trial_logits(model: PreTrainedModel) -> Tensor:
-    """float32 logits (3, C) of three rows of different lengths, dropout off, the body itself marked as training."""
-    device = model.device
-    mask = (torch.arange(max(LENGTHS), device=device) < torch.tensor(LENGTHS, device=device).unsqueeze(1)).long()
-    ids = torch.arange(1, mask.numel() + 1, device=device).view_as(mask) % model.config.vocab_size
-    was_training = model.training
-    model.eval()
-    model.base_model.training = True  # where a body does something else in training alone, it is to do that here
-    logits: Tensor = model(input_ids=ids, attention_mask=mask).logits.float()
-    model.train(was_training)
+def trial_logits(model: PreTrainedModel, *, ready_mask: bool = False) -> Tensor:
+    """float32 logits (3, C) of three rows of different lengths, padded on the right, dropout off, the body itself
+    marked as training.
+
+    ready_mask: with the mask in the form that attention takes; see models.ready_mask.
+    """
+    rows = _rows(model)
+    pad = model.config.get_text_config().pad_token_id
+    with _answering(model, body_trains=True):
+        pad = 0 if pad is None else pad
+        return _logits(model, rows, pad_token_id=pad, padding_side="right", ready_mask=ready_mask)
+
+
+def run_a_row(model: PreTrainedModel) -> None:
+    """Send one row through, dropout off."""
+    with _answering(model):
+        _logits(model, _rows(model)[:1], pad_token_id=0, padding_side="right")
+
+
+def agrees(model: PreTrainedModel, expected: Tensor, *, ready_mask: bool = False) -> bool:
+    """Whether the model runs and its trial gives these logits, to rounding."""
+    try:
+        found = trial_logits(model, ready_mask=ready_mask)
+    except FAILURES:
+        return False
+    return torch.allclose(found, expected, rtol=0, atol=RELATIVE * float(expected.abs().max()))
+
+
+def answers_alike(model: PreTrainedModel, *, pad_token_id: int, padding_side: str) -> bool:
+    """Whether three rows get the logits together, padded as asked, that each of them gets alone.
+
+    A model that cannot run them together says no. One that cannot run them alone raises what it raises.
+    """
+    rows = _rows(model)
+    padding: dict[str, Any] = {"pad_token_id": pad_token_id, "padding_side": padding_side}
+    with _answering(model):
+        alone = torch.cat([_logits(model, [row], **padding) for row in rows])
+        try:
+            together = _logits(model, rows, **padding)
+        except FAILURES:
+            return False
+    return torch.allclose(together, alone, rtol=0, atol=OF_COMPANY * float(alone.abs().max()))
+
+
+def trains_alike(model: PreTrainedModel) -> bool:
+    """Whether training computes the same logits of the same rows when the generator is at two different places."""
+    rows = _rows(model)
+    pad = model.config.get_text_config().pad_token_id
+    found = []
+    with _answering(model):
+        model.train()
+        for seed in range(2):
+            torch.manual_seed(seed)
+            logits = [_logits(model, [row], pad_token_id=pad or 0, padding_side="right") for row in rows]
+            found.append(torch.cat(logits))
+    return torch.equal(*found)
+
+
+def _rows(model: PreTrainedModel) -> list[Tensor]:
+    """Token ids of three rows, none of them special but the end token of models whose head looks for it."""
+    config = model.config
+    numbers = [value for name, value in config.get_text_config().to_dict().items() if name.endswith("_token_id")]
+    special = {number for value in numbers for number in (value if isinstance(value, list) else [value])}
+    known = len(model.get_input_embeddings().weight)
+    plain = [number for number in range(1, min(known, 64)) if number not in special] or [0]
+    end = [config.eos_token_id] if config.is_encoder_decoder and isinstance(config.eos_token_id, int) else []
+    starts = [sum(LENGTHS[:place]) for place in range(len(LENGTHS))]
+    return [
+        torch.tensor([plain[(start + place) % len(plain)] for place in range(length)] + end, device=model.device)
+        for start, length in zip(starts, LENGTHS, strict=True)
+    ]
+
+
+def _logits(
+    model: PreTrainedModel, rows: list[Tensor], *, pad_token_id: int, padding_side: str, ready_mask: bool = False
+) -> Tensor:
+    """float32 logits (B, C)."""
+    padded = torch.nn.utils.rnn.pad_sequence(rows, True, pad_token_id, padding_side)
+    ones = [torch.ones_like(row) for row in rows]
+    mask = torch.nn.utils.rnn.pad_sequence(ones, True, 0, padding_side)
+    if ready_mask:
+        mask = mask[:, None, None, :].bool()
+    logits: Tensor = model(input_ids=padded, attention_mask=mask).logits.float()
     return logits
 
 
-def agrees(model: PreTrainedModel, expected: Tensor) -> bool:
-    """Whether the model runs and its trial gives these logits, to rounding."""
+@contextmanager
+def _answering(model: PreTrainedModel, *, body_trains: bool = False) -> Iterator[None]:
+    """Dropout off, no gradients, the generators afterwards as they were.
+
+    body_trains: where a body does something else in training alone, it is to do that here.
+    """
+    was_training = model.training
+    model.eval()
+    if body_trains:
+        model.base_model.training = True
+    devices = [model.device] if model.device.type == "cuda" else []
     try:
-        found = trial_logits(model)
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
-        return False
-    return torch.allclose(found, expected, rtol=0, atol=RELATIVE * float(expected.abs().max()))
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        model.train(was_training)

@@ -12,14 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
+from finetune_cli.data.formats.files import COMPRESSIONS, file_kind, packed
 from finetune_cli.data.label_cells import joined_names
 from finetune_cli.errors import ConfigError, DataError, RunFailedError
 
 logger = logging.getLogger(__name__)
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet")
+ENDINGS = {"ndjson": "jsonl"}
 PARQUET_ROWS = 2048
 
 Rows = Iterable[dict[str, Any]]
@@ -27,12 +29,13 @@ Rows = Iterable[dict[str, Any]]
 
 def choose_format(path: Path | None, requested: str | None) -> str:
     """The requested form, else that of the file name, else jsonl. Raises ConfigError for an ending of another form."""
-    ending = path.suffix.lower().lstrip(".") if path else ""
-    chosen = requested or ending or "jsonl"
+    suffix, compression = file_kind(path) if path else ("", "")
+    ending = (suffix or (path.suffix.lower() if path and not compression else "")).lstrip(".")
+    chosen = requested or ENDINGS.get(ending, ending) or "jsonl"
     if chosen not in FORMATS:
         raise ConfigError(
             f"-o {path}: .{ending} is no form of predictions. Expected a name that ends in .jsonl, .csv, .tsv or "
-            f".parquet, or one of these with --format."
+            f".parquet, or one of these with --format; {', '.join(COMPRESSIONS)} may follow."
         )
     if path is None and chosen == "parquet":
         raise ConfigError("--format parquet needs a file: name one with -o FILE.")
@@ -59,8 +62,8 @@ def write_predictions(rows: Rows, path: Path | None, *, file_format: str, with_e
         write(counted, stdout, with_errors)
         stdout.flush()
     else:
-        with _replacing(path) as file:
-            write(counted, file, with_errors)
+        with _replacing(path) as file, packed(file, file_kind(path)[1]) as content:
+            write(counted, content, with_errors)
         seconds = time.monotonic() - began
         speed = counted.count / seconds
         logger.info("Wrote %d rows to %s in %.1f s (%.3g rows/s)", counted.count, path, seconds, speed)
@@ -127,13 +130,24 @@ def _write_csv(rows: Rows, file: BinaryIO, with_errors: bool, delimiter: str = "
     names = [*columns, *(["error"] if with_errors and "error" not in columns else [])]
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     try:
-        writer = csv.DictWriter(text, names, delimiter=delimiter, lineterminator="\n")
+        writer = csv.DictWriter(_Lines(text), names, delimiter=delimiter, lineterminator="\r\n")
         writer.writeheader()
         for row in flat:
             _require_known(row, names)
             writer.writerow(row)
     finally:
         text.detach()
+
+
+class _Lines:
+    """Rows ended by a line feed alone, of a writer that ends them by both marks: it then also quotes texts that hold a
+    carriage return, which no reader could tell from a line end."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, line: str) -> int:
+        return self.file.write(line.removesuffix("\r\n") + "\n")
 
 
 def _write_tsv(rows: Rows, file: BinaryIO, with_errors: bool) -> None:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
+from finetune_cli.data import readers
 from finetune_cli.data.checks.rows import checked_rows
-from finetune_cli.data.readers import READERS, BadRow, Row, Values, read_rows, read_stream
+from finetune_cli.data.readers import BadRow, Row, Values, read_rows, read_stream
 from finetune_cli.errors import DataError
 from finetune_cli.runs.target import Target, text_columns
 from finetune_cli.system.read_ahead import InterruptibleInput
@@ -25,13 +26,11 @@ def require_data_file(path: Path, *, plain_text: bool = False) -> None:
 
     plain_text: a file of texts, one a line, will do, too.
     """
-    if not path.is_file():
-        what = "is a directory, not a file" if path.is_dir() else "does not exist"
-        hint = " A text to label goes with --text." if plain_text and not path.is_dir() else ""
-        raise DataError(f"{path} {what}. Expected a data file.{hint}")
-    endings = [*READERS, *([PLAIN_TEXT] if plain_text else [])]
-    if path.suffix.lower() not in endings:
-        raise DataError(f"{path}: cannot tell its format. Expected a name that ends in {', '.join(endings)}.")
+    if plain_text and path.suffix.lower() == PLAIN_TEXT and path.is_file():
+        return
+    if plain_text and not path.exists():
+        raise DataError(f"{path} does not exist. Expected a data file. A text to label goes with --text.")
+    readers.require_data_file(path, also=(PLAIN_TEXT,) if plain_text else ())
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 model/decision.json, in which what was not fitted is null:
 {"temperature": 1.7, "thresholds": {"positive": 0.37}, "for": "f1", "fitted_on": "validation", "n": 408}
+
+and, where the model is to abstain, "abstain": {"below": 0.91, "max_error": 0.05, "confidence": 0.9, "answered": 0.62,
+"wrong": 7}.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +30,29 @@ THRESHOLD_METRICS: dict[Kind, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
+class Abstention:
+    """No answer whose confidence is lower than `below`: so at most `max_error` of the answers are wrong, with this
+    confidence. answered: the share of the rows it was fitted on; wrong: how many of these answers."""
+
+    below: float
+    max_error: float
+    confidence: float
+    answered: float
+    wrong: int
+
+    def __str__(self) -> str:
+        promise = f"at most {self.max_error:.3g} wrong with {self.confidence:.0%} confidence"
+        return f"no answer below a confidence of {self.below:.4g} ({promise}; {self.answered:.1%} answered)"
+
+
+@dataclass(frozen=True)
 class DecisionRule:
     """temperature: logits are divided by it before softmax or sigmoid (Guo et al. 2017). None: taken as they are.
 
     thresholds: a class is answered where its probability, with the temperature, is above its own. Of two classes one
     has a threshold, and the other is answered else; with several labels a row, 0.5 or more does for a class without.
-    metric: what the thresholds were chosen for. split, n: the rows that all was fitted on.
+    metric: what the thresholds were chosen for. split, n: the rows that all was fitted on. abstention: of a model that
+    is not to answer every row.
     """
 
     temperature: float | None = None
@@ -40,6 +60,7 @@ class DecisionRule:
     metric: str | None = None
     split: str = "validation"
     n: int = 0
+    abstention: Abstention | None = None
 
     def was_fitted_on(self, split: str, n: int) -> bool:
         """Whether these are the rows that it was fitted on."""
@@ -47,7 +68,8 @@ class DecisionRule:
 
     def to_json(self) -> dict[str, Any]:
         fitted = {"temperature": self.temperature, "thresholds": self.thresholds or None, "for": self.metric}
-        return {**fitted, "fitted_on": self.split, "n": self.n}
+        abstain = {} if self.abstention is None else {"abstain": asdict(self.abstention)}
+        return {**fitted, "fitted_on": self.split, "n": self.n, **abstain}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DecisionRule:
@@ -57,6 +79,7 @@ class DecisionRule:
             value.get("for"),
             value.get("fitted_on", "validation"),
             value.get("n", 0),
+            Abstention(**value["abstain"]) if value.get("abstain") else None,
         )
 
     def __str__(self) -> str:
@@ -67,6 +90,8 @@ class DecisionRule:
         elif self.thresholds:
             low, high = min(self.thresholds.values()), max(self.thresholds.values())
             parts.append(f"thresholds of {len(self.thresholds)} classes ({low:.4g} to {high:.4g}){chosen_for}")
+        if self.abstention is not None:
+            parts.append(str(self.abstention))
         return ", ".join(parts) or "nothing is fitted"
 
 
@@ -96,10 +121,10 @@ def _damaged(path: Path, problem: str) -> MissingError:
 
 def _problem(content: Any, classes: Sequence[str] | None, kind: Kind) -> str | None:
     """Why this is no rule of a model with these classes."""
-    known = DecisionRule().to_json().keys()
+    known = [*DecisionRule().to_json(), "abstain"]
     if not isinstance(content, dict):
         return "expected an object"
-    if unknown := content.keys() - known:
+    if unknown := content.keys() - set(known):
         return f"unknown key {min(unknown)!r}, expected {', '.join(known)}"
     if classes is None:
         return "the model predicts a number"
@@ -110,7 +135,23 @@ def _problem(content: Any, classes: Sequence[str] | None, kind: Kind) -> str | N
         return f"for is {metric!r}, expected one of {', '.join(metrics)}"
     if not isinstance(content.get("fitted_on", ""), str) or type(content.get("n", 0)) is not int:
         return "expected the name of a split in fitted_on and a whole number in n"
-    return _threshold_problem(content.get("thresholds"), classes, kind)
+    return _threshold_problem(content.get("thresholds"), classes, kind) or _abstain_problem(
+        content.get("abstain"), kind
+    )
+
+
+def _abstain_problem(abstain: Any, kind: Kind) -> str | None:
+    if abstain is None:
+        return None
+    if KIND_SPECS[kind].several_labels:
+        return "abstain is for one class a row, and this model gives several"
+    names = [one.name for one in fields(Abstention)]
+    if not isinstance(abstain, dict) or set(abstain) != set(names):
+        return f"abstain is {abstain!r}, expected an object with {', '.join(names)}"
+    for name, value in abstain.items():
+        if not _is_number(value) or value < 0 or (name != "wrong" and value > 1):
+            return f"abstain.{name} is {value!r}, expected a number{'' if name == 'wrong' else ' from 0 to 1'}"
+    return None
 
 
 def _threshold_problem(thresholds: Any, classes: Sequence[str], kind: Kind) -> str | None:

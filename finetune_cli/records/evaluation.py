@@ -9,18 +9,77 @@ from typing import Any
 
 from finetune_cli.records.decision_rule import DecisionRule
 
+TOO_FEW_ROWS = "too few rows for an interval"
+
 
 @dataclass(frozen=True)
 class MetricValue:
-    """A metric with its bootstrap interval; low and high are None when intervals are switched off or undefined."""
+    """A metric with its interval; low and high are None when intervals are switched off or there is none.
+
+    note: why there is none.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
+    note: str | None = None
+
+    @classmethod
+    def of(cls, value: float, interval: tuple[float, float] | None) -> MetricValue:
+        """With an interval that was asked for; None: these rows are too few for one."""
+        if interval is None:
+            return cls(value, note=TOO_FEW_ROWS if math.isfinite(value) else None)
+        return cls(value, *interval)
 
     def __str__(self) -> str:
-        interval = f" [{self.low:.3f}, {self.high:.3f}]" if self.low is not None and self.high is not None else ""
-        return f"{self.value:.3f}{interval}"
+        if self.low is not None and self.high is not None:
+            return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:.3f}{f' ({self.note})' if self.note else ''}"
+
+
+def as_json(record: Any) -> dict[str, Any]:
+    """A record's fields, and those of the records in it; without the note of a metric that has none."""
+    return dataclasses.asdict(record, dict_factory=lambda fields: {k: v for k, v in fields if (k, v) != ("note", None)})
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A score of the best of several `candidates`, corrected for their choice on the rows that give it.
+
+    low, high: its interval; None when there is none for the score as it is.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    candidates: int = 1
+
+    def __str__(self) -> str:
+        return str(MetricValue(self.value, self.low, self.high))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether the model was chosen on the rows that score it: as the best of `candidates` by `metric`.
+
+    candidates: 1 when nothing was chosen on them; None when it is not known any more what was to choose from.
+    """
+
+    candidates: int | None
+    metric: str | None = None
+
+    def __str__(self) -> str:
+        if self.candidates == 1:
+            return "Nothing was chosen on these rows, so the scores need no correction."
+        if self.candidates is None:
+            return (
+                "The model was chosen on these rows, so its scores are too good by an unknown amount: this run kept no "
+                "predictions of the other evaluations."
+            )
+        return (
+            f"The model is the best of {self.candidates} evaluations on these rows, by {self.metric}: as they are, its "
+            "scores are too good. Believe the corrected ones."
+        )
 
 
 @dataclass(frozen=True)
@@ -69,7 +128,7 @@ class DecisionEffect:
     cross_validated: dict[str, MetricValue] | None
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "rule": self.rule.to_json()}
+        return {**as_json(self), "rule": self.rule.to_json()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DecisionEffect:
@@ -99,6 +158,8 @@ class EvalReport:
     and where a row may have several classes. collapsed: the class, or the classes as `a, b` or `no label`, that every
     row was given although the labels have others; None for a healthy model.
     decision: what the decision rule changes, where the model has one; all the other scores are those with it.
+    choice: whether the model was chosen on these rows; None where that is not known. corrected: by metric, the scores
+    without what that choice added to them; in metrics.json they stand in `metrics`, beside the scores.
     answered, gates: those asked for; metrics.json is about the scores alone and has neither.
     """
 
@@ -111,6 +172,8 @@ class EvalReport:
     confusion: list[list[int]] = field(default_factory=list)
     collapsed: str | None = None
     decision: DecisionEffect | None = None
+    choice: Choice | None = None
+    corrected: dict[str, Corrected] = field(default_factory=dict)
     answered: Answered | None = None
     gates: list[GateOutcome] = field(default_factory=list)
 
@@ -121,22 +184,36 @@ class EvalReport:
             return "the mean"
         return "the commonest class" if self.confusion else "the commonest set of labels"
 
+    @property
+    def shows_corrected(self) -> bool:
+        """Whether the corrected scores differ from those that they correct."""
+        return self.choice is not None and self.choice.candidates != 1 and bool(self.corrected)
+
     def to_json(self) -> dict[str, Any]:
         """A metric that is not defined on these rows (NaN) has the value null: JSON has no NaN."""
-        fields = dataclasses.asdict(self)
+        fields = as_json(self)
+        for name, corrected in fields.pop("corrected").items():
+            fields["metrics"][name]["corrected"] = corrected
         for metric in fields["metrics"].values():
             metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
         if self.decision:
             fields["decision"] = self.decision.to_json()
-        return {key: value for key, value in fields.items() if value or key not in ("decision", "answered", "gates")}
+        optional = ("decision", "choice", "answered", "gates")
+        return {key: value for key, value in fields.items() if value or key not in optional}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> EvalReport:
         undefined = {"value": math.nan}
+        scores = {name: dict(metric) for name, metric in value["metrics"].items()}
+        corrected = {
+            name: Corrected(**metric.pop("corrected")) for name, metric in scores.items() if "corrected" in metric
+        }
         metrics = {
             name: MetricValue(**(metric | undefined if metric["value"] is None else metric))
-            for name, metric in value["metrics"].items()
+            for name, metric in scores.items()
         }
+        choice = Choice(**value["choice"]) if value.get("choice") else None
         per_class = [ClassScore(**score) for score in value["per_class"]]
         decision = DecisionEffect.from_json(value["decision"]) if value.get("decision") else None
-        return cls(**{**value, "metrics": metrics, "per_class": per_class, "decision": decision})
+        read = {"metrics": metrics, "per_class": per_class, "decision": decision}
+        return cls(**{**value, **read, "choice": choice, "corrected": corrected})

@@ -61,7 +61,7 @@ class SplitReport:
 
     labels: rows of each class; None in regression and without labels. lengths: quantiles of the tokens of a row, before
     truncation. histogram: [from, to, rows], the last one open-ended. labels_per_row: how many rows have how many
-    labels; None but for multilabel.
+    labels; None but for multilabel. unlabelled: rows that are left out because they have no label.
     """
 
     where: str
@@ -74,6 +74,7 @@ class SplitReport:
     truncated_share: float
     empty_texts: int
     labels_per_row: dict[str, int] | None = None
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True)

@@ -45,12 +45,12 @@ class Score:
 class RunRecord:
     """The entries of run.json, in its order. None: not known, as in a file of an older version or a damaged one.
 
-    status is None, too, where there is no file. seed, or seeds: of one run, or of several. folds:
-    how many runs a cross-validation has. trials: of a sweep. task, model: as the config
-    names them. resumed_from: the update it went on from, 0 for a fresh start. training_seconds: in training, over all
-    resumes; seconds: of the last process. rows_per_second: over the whole run, resumes and scoring included. scores: of
-    the best model on the scored_rows of the split "validation"; of several runs, their means. size_bytes: of all files,
-    when the run ended. further: entries of another version, kept.
+    status is None, too, where there is no file. seed, or seeds: of one run, or of several. folds: how many runs a
+    cross-validation has. trials: of a sweep. task, model: as the config names them. resumed_from: the update it went on
+    from, 0 for a fresh start. skipped_updates: those that were not finite and left the weights as they were.
+    training_seconds: in training, over all resumes; seconds: of the last process. rows_per_second: over the whole run,
+    resumes and scoring included. scores: of the best model on the scored_rows of the split "validation"; of several
+    runs, their means. size_bytes: of all files, when the run ended. further: entries of another version, kept.
     """
 
     command: str | None = None
@@ -74,6 +74,7 @@ class RunRecord:
     steps: int | None = None
     best_step: int | None = None
     resumed_from: int | None = None
+    skipped_updates: int | None = None
     training_seconds: float | None = None
     rows_per_second: float | None = None
     torch_threads: int | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finetune_cli.records.comparison import Comparison
-from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.records.evaluation import Corrected, MetricValue
 
 TrialState = Literal["complete", "pruned", "failed", "running"]
 
@@ -71,7 +71,7 @@ class SweepReport:
     """The trials of a sweep and what is known of the best; `summary.json`.
 
     best: its number; None when no trial is complete. corrected: the best trial's score, less what choosing it among the
-    trials adds; None where that cannot be computed. comparisons: the best against the runner-up and against the
+    `candidates` adds, all evaluations of all complete trials; None where that cannot be computed. comparisons: the best against the runner-up and against the
     config's own values, p values adjusted for their number.
     """
 
@@ -80,7 +80,8 @@ class SweepReport:
     greater_is_better: bool
     trials: list[TrialResult]
     best: int | None
-    corrected: MetricValue | None = None
+    candidates: int = 0
+    corrected: Corrected | None = None
     comparisons: list[ComparedTrials] = field(default_factory=list)
     finalists: list[Finalist] = field(default_factory=list)
     settings: list[SearchedSetting] = field(default_factory=list)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.records.evaluation import EvalReport, GateOutcome
+from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class SeedScore:
-    """One metric of one split over several runs: the interval of the mean, sd with n - 1; values by seed or fold."""
+    """One metric of one split over seeds: sd with n - 1, values by seed, and Student's t interval of the mean, which
+    covers the choice of rows too."""
 
     mean: float
     sd: float
@@ -124,11 +125,32 @@ class SplitSummary:
 
 
 @dataclass(frozen=True)
+class BestSeed:
+    """The seed whose model scores best on validation, and what that is worth.
+
+    metric: by which it is the best of `candidates`, all evaluations of all seeds. score: as it is. corrected: without
+    what the choice added; None where a seed kept no predictions of its evaluations.
+    """
+
+    seed: int
+    metric: str
+    score: MetricValue
+    candidates: int
+    corrected: Corrected | None
+
+    def __str__(self) -> str:
+        best = f"Best by {self.metric}: seed {self.seed}, {self.score}"
+        if self.corrected is None:
+            return f"{best}: too good by an unknown amount, because it was chosen on these rows."
+        return f"{best}; corrected for choosing the best of {self.candidates}: {self.corrected}."
+
+
+@dataclass(frozen=True)
 class SeedsReport:
     """The same training with several seeds; `summary.json`.
 
     runs: of the seeds that finished, by seed. failed: seed -> error. level: of the intervals. gates: held against the
-    means, and `.low` and `.high` against the ends of their intervals.
+    means, and `.low` and `.high` against the ends of their intervals. best: None when its metric is not defined.
     """
 
     run_dir: Path
@@ -138,12 +160,15 @@ class SeedsReport:
     failed: dict[int, str]
     splits: list[SplitSummary]
     gates: list[GateOutcome] = field(default_factory=list)
+    best: BestSeed | None = None
 
     def to_json(self) -> dict[str, Any]:
         runs = runs_to_json(self.runs)
         rest = {"run_dir": str(self.run_dir), "seeds": self.seeds, "level": self.level, "runs": runs}
         gates = [dataclasses.asdict(gate) | {"found": _or_none(gate.found)} for gate in self.gates]
-        return {**rest, "failed": self.failed, "splits": splits_to_json(self.splits), "gates": gates}
+        best = {"best": dataclasses.asdict(self.best)} if self.best else {}
+        splits = splits_to_json(self.splits)
+        return {**rest, "failed": self.failed, "splits": splits, "gates": gates, **best}
 
 
 def runs_to_json(runs: dict[int, TrainReport]) -> dict[int, dict[str, Any]]:

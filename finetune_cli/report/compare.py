@@ -18,6 +18,7 @@ from finetune_cli.runs.answers import Answers, in_order_of, read_answers
 from finetune_cli.runs.rows import data_sources
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import replacing
+from finetune_cli.system.places import in_home
 
 MAX_ROWS = 12  # for each side of each pair
 
@@ -50,14 +51,13 @@ def write_comparison(path: Path, report: CompareReport) -> None:
     """Write the comparison as one HTML file. Raises ConfigError when it cannot be written."""
     split = report.split or "validation"
     first, *others = [read_answers(_predictions(side.runs[0], split)) for side in report.sides]
-    others = [in_order_of(first, other) for other in others]
-    found = [disagreement(first, other) for other in others]
+    names = [side.name for side in report.sides]
+    answers = dict(zip(names, [first, *(in_order_of(first, other) for other in others)], strict=True))
+    found = [disagreement(answers[a], answers[b]) for a, b in report.pairs]
     wanted = {int(row) for one in found for rows in (one.for_a, one.for_b) for row in rows[:MAX_ROWS]}
     raw = _texts([side.runs[0] for side in report.sides], split, first, wanted)
-    names = [side.name for side in report.sides]
     pairs = [
-        _pair(report, names[0], name, (first, other), one, raw)
-        for name, other, one in zip(names[1:], others, found, strict=True)
+        _pair(report, a, b, (answers[a], answers[b]), one, raw) for (a, b), one in zip(report.pairs, found, strict=True)
     ]
     html = render_html(
         "compare.html",
@@ -101,12 +101,12 @@ def _rows(answers: tuple[Answers, Answers], rows: Iterable[int], raw: RawRows) -
 
 def _title(runs: Sequence[str]) -> str:
     """The directory's name; of several seeds that of the directory which holds them."""
-    path = Path(runs[0]).resolve()
+    path = in_home(runs[0]).resolve()
     return path.name if len(runs) == 1 else path.parent.name
 
 
 def _predictions(name: str, split: str) -> Path:
-    path = Path(name)
+    path = in_home(name)
     return RunDir(path).evaluation(split) / "predictions.jsonl" if path.is_dir() else path
 
 

@@ -125,7 +125,7 @@ class EvaluationPage:
 
     @property
     def has_intervals(self) -> bool:
-        return any(score.low is not None for score in self.report.metrics.values())
+        return any(score.low is not None or score.note for score in self.report.metrics.values())
 
     def lower_is_better(self, name: str) -> bool:
         return name in METRICS and not METRICS[name].greater_is_better

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 
 from finetune_cli.evaluation.confusion import IntArray
+from finetune_cli.evaluation.intervals import scored_metrics
 from finetune_cli.evaluation.metrics import compute_metrics
-from finetune_cli.evaluation.uncertainty import bootstrap_intervals
 from finetune_cli.records.evaluation import MetricValue
-from finetune_cli.report.error_analysis import wilson
 from finetune_cli.runs.answers import Answers
 
 MAX_GROUPS = 12
 LENGTH_GROUPS = 5
-FEW_ROWS = 30  # below, a bootstrap interval is too narrow (see evaluation/uncertainty.py)
+FEW_ROWS = 30  # below, a group is not called apart from the rest
 DRAWS, MIN_SAMPLES = 2_000_000, 200  # counts drawn for one group, some 0.1 s; more rows or classes, fewer resamples
 DEFAULT_SAMPLES = 1000  # where the config switches intervals off: groups are not to be read without
 EMPTY = "(empty)"
@@ -61,6 +60,11 @@ class SliceScore:
     seed: int
 
     @property
+    def name(self) -> str:
+        """Of the metric that is computed: the accuracy of several labels a row is its exact match."""
+        return "accuracy" if self.metric == "exact_match" else self.metric
+
+    @property
     def title(self) -> str:
         return "exact match" if self.metric == "exact_match" else self.metric
 
@@ -89,7 +93,8 @@ def by_column(answers: Answers, name: str, values: Sequence[Any], how: SliceScor
 
 def score_all(answers: Answers, how: SliceScore) -> float:
     """The score of all rows, which groups are held against."""
-    return _value(answers, np.arange(len(answers.ids)), how)
+    scores = answers.scores(of_probabilities=False)
+    return compute_metrics([how.name], labels=answers.labels, scores=scores, kind=answers.kind)[how.name]
 
 
 def _numbers(values: Sequence[str]) -> np.ndarray | None:
@@ -119,30 +124,22 @@ def _scored(answers: Answers, groups: Sequence[tuple[str, IntArray]], how: Slice
     whole = score_all(answers, how)
     scored = []
     for name, rows in groups:
-        value = _value(answers, rows, how)
-        low, high = _interval(answers, rows, how)
-        apart = len(rows) >= FEW_ROWS and not low <= whole <= high
-        scored.append(Group(name, len(rows), MetricValue(value, low, high), apart))
+        score = _score(answers, rows, how)
+        outside = score.low is not None and score.high is not None and not score.low <= whole <= score.high
+        apart = outside and len(rows) >= FEW_ROWS
+        scored.append(Group(name, len(rows), score, apart))
     return scored
 
 
-def _value(answers: Answers, rows: IntArray, how: SliceScore) -> float:
-    if how.metric in ("accuracy", "exact_match"):
-        return float(answers.correct()[rows].mean())
+def _score(answers: Answers, rows: IntArray, how: SliceScore) -> MetricValue:
     labels, scores = answers.labels[rows], answers.scores(of_probabilities=False)[rows]
-    return compute_metrics([how.metric], labels=labels, scores=scores, kind=answers.kind)[how.metric]
-
-
-def _interval(answers: Answers, rows: IntArray, how: SliceScore) -> tuple[float, float]:
-    if how.metric in ("accuracy", "exact_match"):
-        return wilson(float(answers.correct()[rows].sum()), len(rows), how.level)
     drawn = len(rows) if answers.classes is None else min(len(rows), len(answers.classes) ** 2)
-    return bootstrap_intervals(
-        [how.metric],
-        labels=answers.labels[rows],
-        scores=answers.scores(of_probabilities=False)[rows],
+    return scored_metrics(
+        [how.name],
+        labels=labels,
+        scores=scores,
         kind=answers.kind,
         samples=min(how.samples or DEFAULT_SAMPLES, max(MIN_SAMPLES, DRAWS // drawn)),
         level=how.level,
         seed=how.seed,
-    )[how.metric]
+    )[how.name]

@@ -12,7 +12,7 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.data.readers import good_rows
 from finetune_cli.data.row_ids import id_columns, row_id
-from finetune_cli.data.sources import Source, file_source
+from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError, MissingError
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.report.curves import read_curves
@@ -20,7 +20,7 @@ from finetune_cli.report.page import Lengths, RawRows, build_page, select_rows
 from finetune_cli.report.rendering import evaluation_html, evaluation_markdown
 from finetune_cli.report.slices import SliceScore
 from finetune_cli.runs.answers import read_answers
-from finetune_cli.runs.rows import data_sources
+from finetune_cli.runs.rows import data_sources, labelled_file
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import replacing
 
@@ -44,7 +44,11 @@ def write_report(
     lengths = Lengths(rows.lengths, prepared.report.max_length, split.truncated)
     selection = select_rows(answers, lengths)
     raw = read_raw(
-        lambda: data_sources(config, offline=True)[report.split] if file is None else file_source(file),
+        lambda: (
+            data_sources(config, offline=True)[report.split]
+            if file is None
+            else labelled_file(file, config, answers.kind)
+        ),
         answers.ids,
         selection.rows(),
         text=config.data.text,
@@ -60,9 +64,9 @@ def write_report(
         raw,
         curves=read_curves(run.history, report.split, list(report.metrics), best_step=run.read_record().best_step),
         lengths=lengths,
-        metric_for_best=evaluation.metric_for_best,
+        metric_for_best=evaluation.main_metric,
         slice_score=SliceScore(
-            answers.task.metric_of_few_rows(evaluation.metric_for_best),
+            answers.task.metric_of_few_rows(evaluation.main_metric),
             evaluation.bootstrap.samples,
             evaluation.bootstrap.level,
             config.seed,

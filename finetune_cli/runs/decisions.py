@@ -13,28 +13,42 @@ from finetune_cli.runs.target import Target
 from finetune_cli.system.files import replacing, write_json
 from finetune_cli.tasks import KIND_SPECS, Kind
 
-FITS = ("temperature", "threshold", "none")
+FITS = ("temperature", "threshold", "abstain", "none")
+USUAL_CONFIDENCE = 0.9
 CARD_HEADING = "## Decision rule\n"
 
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What to fit; metric: the one that thresholds are to be best for, None for no threshold."""
+    """What to fit; metric: the one that thresholds are to be best for, None for no threshold. max_error: the share of
+    answers that may be wrong, with this confidence; None for an answer to every row."""
 
     temperature: bool
     metric: str | None
+    max_error: float | None = None
+    confidence: float = USUAL_CONFIDENCE
 
     @property
     def removes(self) -> bool:
-        return not self.temperature and self.metric is None
+        return not self.temperature and self.metric is None and self.max_error is None
 
 
-def parse_fit(fit: Sequence[str], metric: str | None, found: Target, data: Path | str | None) -> FitRequest | None:
-    """What `--fit` and `--for` ask of this target; None when nothing. Raises ConfigError for what cannot be fitted."""
+def parse_fit(
+    fit: Sequence[str],
+    metric: str | None,
+    found: Target,
+    data: Path | str | None,
+    *,
+    max_error: float | None = None,
+    confidence: float | None = None,
+) -> FitRequest | None:
+    """What `--fit` and the options beside it ask of this target; None when nothing. Raises ConfigError for what cannot
+    be fitted."""
     if wrong := [name for name in fit if name not in FITS]:
         raise ConfigError(f"--fit {wrong[0]!r}: expected {', '.join(FITS[:-1])} or {FITS[-1]}.")
     if metric is not None and "threshold" not in fit:
         raise ConfigError("--for names the metric that a threshold is fitted for. Add --fit threshold.")
+    _check_abstain(fit, max_error, confidence)
     if not fit:
         return None
     if "none" in fit and len(set(fit)) > 1:
@@ -54,8 +68,21 @@ def parse_fit(fit: Sequence[str], metric: str | None, found: Target, data: Path 
         raise ConfigError("--fit is for tasks with classes, and this task is regression. Leave it out.")
     if data is not None:
         raise ConfigError("--fit takes the validation split, --data scores a file. Fit first, then score the file.")
-    chosen = _metric(metric, found.config.evaluation.metric_for_best, kind) if "threshold" in fit else None
-    return FitRequest("temperature" in fit, chosen)
+    evaluation = found.config.evaluation
+    chosen = _metric(metric, evaluation.metric_for_best or evaluation.metrics[0], kind) if "threshold" in fit else None
+    return FitRequest("temperature" in fit, chosen, max_error, USUAL_CONFIDENCE if confidence is None else confidence)
+
+
+def _check_abstain(fit: Sequence[str], max_error: float | None, confidence: float | None) -> None:
+    for option, value in (("--max-error", max_error), ("--confidence", confidence)):
+        if value is None:
+            continue
+        if "abstain" not in fit:
+            raise ConfigError(f"{option} is for --fit abstain. Add it, or leave {option} out.")
+        if not 0 < value < 1:
+            raise ConfigError(f"{option} {value:g}: expected a share between 0 and 1, such as 0.05.")
+    if "abstain" in fit and max_error is None:
+        raise ConfigError("--fit abstain needs the share of its answers that may be wrong, such as --max-error 0.05.")
 
 
 def _metric(asked: str | None, best: str, kind: Kind) -> str:
@@ -72,8 +99,10 @@ def require_possible(
 ) -> None:
     """Raise ConfigError for a threshold, or a `--min-confidence`, that a model with these classes cannot have."""
     several = KIND_SPECS[kind].several_labels
-    if several and min_confidence is not None:
-        raise ConfigError("--min-confidence is for one class a row, and this model gives several. Leave it out.")
+    abstains = request is not None and request.max_error is not None
+    if several and (abstains or min_confidence is not None):
+        option = "--fit abstain" if abstains else "--min-confidence"
+        raise ConfigError(f"{option} is for one class a row, and this model gives several. Leave it out.")
     thresholds = request is not None and request.metric is not None
     if thresholds and not several and len(classes or ()) != 2:
         raise ConfigError(
@@ -110,6 +139,11 @@ def _in_words(rule: DecisionRule) -> str:
     if rule.thresholds:
         above = ", ".join(f"`{name}` {value:.6g}" for name, value in rule.thresholds.items())
         steps.append(f"answer a class where its probability is above its threshold ({above})")
+    if (abstention := rule.abstention) is not None:
+        steps.append(
+            f"give no answer whose probability is lower than {abstention.below:.6g} (then at most "
+            f"{abstention.max_error:.1%} of the answers are wrong, with {abstention.confidence:.0%} confidence)"
+        )
     return (
         f"`finetune` obeys `{DECISION_FILE}`, fitted on {rule.n} rows of {rule.split}; plain transformers does not. By "
         f"hand: {', then '.join(steps)}."

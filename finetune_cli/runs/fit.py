@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import KwargsHandler
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedModel
 
@@ -23,7 +24,9 @@ from finetune_cli.system.signals import stop_error
 from finetune_cli.tasks import METRICS
 from finetune_cli.training import accelerate_loop
 from finetune_cli.training.checkpointing import Checkpoints, Progress, step_of
+from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.history import History
+from finetune_cli.training.kept import KeptPredictions
 from finetune_cli.training.monitor import BestRule, Monitor
 from finetune_cli.training.stopping import StopRequest
 
@@ -32,9 +35,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fit:
-    """How training went. `model`: the bare model as the last update left it; the best one is in the checkpoints."""
+    """How training went. `model`: the bare model as the last update left it; the best one is in the checkpoints.
+
+    kept: what every evaluation found of each validation row.
+    """
 
     progress: Progress
+    kept: KeptPredictions
     epochs: float
     model: PreTrainedModel
     device: torch.device
@@ -67,8 +74,8 @@ def fit(context: RunContext, checkpoint: Path | None) -> Fit:
             if checkpoints.current is not None:
                 checkpoint = checkpoints.undamaged(checkpoints.current)
         else:
-            epochs = parts.cadence.epoch(progress.step)
-            return Fit(progress, epochs, parts.model, parts.device, parts.mixed_precision, micro_batch_size)
+            epochs, precision = parts.cadence.epoch(progress.step), parts.mixed_precision
+            return Fit(progress, parts.kept, epochs, parts.model, parts.device, precision, micro_batch_size)
         del parts
         clear_device_cache(garbage_collection=True)
 
@@ -100,7 +107,7 @@ def run_loop(parts: Parts, checkpoint: Path | None, checkpoints: Checkpoints, st
 
 
 def _run_accelerate(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
-    accelerator = new_accelerator(parts.mixed_precision)
+    accelerator = new_accelerator(parts.mixed_precision, ddp_options(parts.micro_batches_per_update))
     with follow(accelerator) as monitor:
         accelerate_loop.train(
             accelerator,
@@ -134,13 +141,13 @@ def _run_trainer(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
     return monitor.progress
 
 
-def new_accelerator(mixed_precision: str) -> Accelerator:
+def new_accelerator(mixed_precision: str, *handlers: KwargsHandler) -> Accelerator:
     """An Accelerator that computes in this precision, whatever an earlier run of this process computed in.
 
     Accelerate keeps the first one's for the process; Trainer resets it in the same way.
     """
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed_precision)
+    return Accelerator(mixed_precision=mixed_precision, kwargs_handlers=list(handlers))
 
 
 def _monitor(
@@ -152,14 +159,18 @@ def _monitor(
     *,
     add_files: Callable[[Path], None] | None = None,
 ) -> Monitor:
-    context, evaluation, stopping = parts.context, parts.config.evaluation, parts.config.training.early_stopping
+    context, stopping, best = (
+        parts.context,
+        parts.config.training.early_stopping,
+        parts.config.evaluation.metric_for_best,
+    )
     return Monitor(
         accelerator,
         parts.schedule,
         cadence=parts.cadence,
         best_rule=BestRule(
-            evaluation.metric_for_best,
-            greater_is_better=METRICS[evaluation.metric_for_best].greater_is_better,
+            best,
+            greater_is_better=best is None or METRICS[best].greater_is_better,
             patience=stopping.patience if stopping else None,
             min_delta=stopping.min_delta if stopping else 0.0,
         ),
@@ -167,6 +178,7 @@ def _monitor(
         history=History(context.run.history),
         rows_of=parts.rows_of,
         evaluate=parts.evaluate,
+        kept=parts.kept,
         stop=stop,
         resume_from=checkpoint,
         add_files=add_files,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from finetune_cli.config.gate import Gate, read_gate
 from finetune_cli.errors import ConfigError, GateFailedError
-from finetune_cli.records.evaluation import EvalReport, GateOutcome, MetricValue
+from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
 from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows
 from finetune_cli.tasks import METRICS
 
@@ -65,7 +65,7 @@ def require_computed(tests: Sequence[Gate | MaxDrop], metrics: Collection[str], 
 
 def _not_computed(test: Gate | MaxDrop, metrics: Collection[str], *, intervals: bool) -> str | None:
     """Why there is no score for this test; None when there is."""
-    if isinstance(test, Gate) and test.end and not intervals:
+    if isinstance(test, Gate) and test.needs_interval and not intervals:
         return f"--gate {test.text!r}: there is no interval, because evaluation.bootstrap.samples is 0."
     computed = test.is_computed(metrics) if isinstance(test, Gate) else test.metric in metrics
     if computed:
@@ -77,27 +77,48 @@ def _not_computed(test: Gate | MaxDrop, metrics: Collection[str], *, intervals: 
     )
 
 
-def check_gates(gates: Sequence[Gate], metrics: Mapping[str, MetricValue], loss: float) -> list[GateOutcome]:
+def check_gates(
+    gates: Sequence[Gate],
+    metrics: Mapping[str, MetricValue],
+    loss: float,
+    corrected: Mapping[str, Corrected] | None = None,
+) -> list[GateOutcome]:
     """Each gate with what was found; what is not defined on these rows does not pass.
 
-    Raises ConfigError for a gate on a metric that was not computed.
+    corrected: the scores that a gate on `.corrected` takes. Raises ConfigError for a gate on a metric that was not
+    computed.
     """
     require_computed(gates, metrics)
     outcomes = []
     for gate in gates:
-        found = _value(gate, metrics, loss)
-        outcomes.append(GateOutcome(gate.text, gate.holds(found), found))
+        found = _value(gate, metrics, loss, corrected or {})
+        note = metrics[gate.metric].note if gate.end and not gate.of_corrected else None
+        outcomes.append(GateOutcome(gate.text, gate.holds(found), found, note=note or ""))
     return outcomes
 
 
 def check_report(gates: Sequence[Gate], report: EvalReport) -> list[GateOutcome]:
     """The gates on the scores of a split; where its decision rule was fitted, on the cross-validated ones it has."""
     fair = {} if report.decision is None else report.decision.cross_validated or {}
-    outcomes = check_gates(gates, {**report.metrics, **fair}, report.loss)
+    outcomes = check_gates(gates, {**report.metrics, **fair}, report.loss, report.corrected)
     return [
-        replace(outcome, note="cross-validated" if gate.metric in fair else fit_note(report))
+        replace(outcome, note=outcome.note or _note(gate, report, fair))
         for gate, outcome in zip(gates, outcomes, strict=True)
     ]
+
+
+def _note(gate: Gate, report: EvalReport, fair: Collection[str]) -> str:
+    if gate.of_corrected:
+        return "" if gate.metric in report.corrected else _why_uncorrected(report)
+    return "cross-validated" if gate.metric in fair else fit_note(report)
+
+
+def _why_uncorrected(report: EvalReport) -> str:
+    if report.decision is not None:
+        return "a decision rule is in use, and the score with it is not corrected; --fit none removes the rule"
+    if report.choice is not None and report.choice.candidates is None:
+        return "this run kept no predictions of the other evaluations; train it anew"
+    return "no corrected score for these rows"
 
 
 def fit_note(report: EvalReport) -> str:
@@ -133,9 +154,10 @@ def require_passed(outcomes: Sequence[GateOutcome], where: str, report: object) 
         raise GateFailedError(f"Gate failed on {where}:\n" + "\n".join(failed), report)
 
 
-def _value(gate: Gate, metrics: Mapping[str, MetricValue], loss: float) -> float:
+def _value(gate: Gate, metrics: Mapping[str, MetricValue], loss: float, corrected: Mapping[str, Corrected]) -> float:
     if gate.metric not in metrics:
         return loss
-    metric = metrics[gate.metric]
-    value = metric.value if gate.end is None else getattr(metric, gate.end)
+    metric = corrected.get(gate.metric, Corrected(math.nan)) if gate.of_corrected else metrics[gate.metric]
+    end = (gate.end or "").removeprefix("corrected").removeprefix(".")
+    value = getattr(metric, end or "value")
     return math.nan if value is None else float(value)

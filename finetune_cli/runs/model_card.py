@@ -14,6 +14,7 @@ from finetune_cli.config.load import leaves
 from finetune_cli.data.hub import HUB_ID
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system.places import in_home
 from finetune_cli.tasks import KIND_SPECS
 
 USE = """```python
@@ -53,7 +54,7 @@ def _base_name(config: RunConfig) -> str:
     name = config.model.name_or_path
     if name is None:
         return "a small BERT trained from scratch"
-    run = Path(name).expanduser().resolve().parent
+    run = in_home(name).resolve().parent
     return run.name if Path(name).name == "model" and RunDir(run).config.is_file() else _shown(name)
 
 
@@ -64,8 +65,8 @@ def _is_hub_id(place: str) -> bool:
 
 def _shown(place: str) -> str:
     """A place as the card names it: of a path on this machine the last part, since the card may be published."""
-    is_path = Path(place).expanduser().exists() and not _is_hub_id(place)
-    return Path(place).expanduser().resolve().name if is_path else place
+    is_path = in_home(place).exists() and not _is_hub_id(place)
+    return in_home(place).resolve().name if is_path else place
 
 
 def _purpose(config: RunConfig, label_names: Sequence[str] | None) -> str:
@@ -109,17 +110,22 @@ def _metadata(config: RunConfig, name: str, reports: Sequence[EvalReport]) -> Mo
 
 
 def _score_table(reports: Sequence[EvalReport]) -> str:
+    """The corrected scores have a column where the model was chosen on the rows; below it says whether it was."""
     baseline_answer = reports[0].baseline_answer if reports else "the commonest class"
+    corrected = any(report.shows_corrected for report in reports)
+    header = ["split", "rows", "metric", "value", "interval", *(["corrected"] if corrected else [])]
     rows = [
-        f"| split | rows | metric | value | interval | always {baseline_answer} |",
-        "| --- | ---: | --- | ---: | --- | ---: |",
+        [*header, f"always {baseline_answer}"],
+        ["---", "---:", "---", "---:", *["---"] * (len(header) - 4), "---:"],
     ]
     for report in reports:
         for metric, value in report.metrics.items():
             interval = "" if value.low is None or value.high is None else f"[{value.low:.3f}, {value.high:.3f}]"
             baseline = f"{report.baseline[metric]:.3f}" if metric in report.baseline else ""
-            rows.append(f"| {report.split} | {report.n} | {metric} | {value.value:.3f} | {interval} | {baseline} |")
-    return "\n".join(rows)
+            beside = [str(report.corrected.get(metric, ""))] if corrected else []
+            rows.append([report.split, str(report.n), metric, f"{value.value:.3f}", interval, *beside, baseline])
+    said = [f"{report.split}: {report.choice}" for report in reports if report.choice is not None]
+    return "\n\n".join(["\n".join(f"| {' | '.join(row)} |" for row in rows), *said])
 
 
 def _settings_table(config: RunConfig) -> str:

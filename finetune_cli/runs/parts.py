@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,12 @@ from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import plain_scores
+from finetune_cli.models.ready_mask import takes_ready_mask
+from finetune_cli.runs.candidates import to_keep
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.model_to_train import build_model, make_cheaper
-from finetune_cli.training.device_settings import DeviceSettings, choose_device_settings
+from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
+from finetune_cli.training.kept import KeptPredictions
 from finetune_cli.training.monitor import Cadence, Evaluate, Scores
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
 from finetune_cli.training.optimization import build_optimizer, build_schedule, count_updates
@@ -42,7 +45,10 @@ OPTIMIZER_ARGUMENTS = frozenset({"optim", "adam_beta1", "adam_beta2", "adam_epsi
 
 @dataclass(frozen=True)
 class Parts:
-    """What both loops are driven with; each part is made once. evaluate: scores the model on the validation splits."""
+    """What both loops are driven with; each part is made once.
+
+    evaluate: scores the model on the validation splits, and leaves what it found of each row in `kept`.
+    """
 
     context: RunContext
     device: torch.device
@@ -53,6 +59,7 @@ class Parts:
     order: RowOrder
     cadence: Cadence
     evaluate: Evaluate
+    kept: KeptPredictions
 
     @property
     def config(self) -> RunConfig:
@@ -114,6 +121,7 @@ class Parts:
             length=max_length if self.config.data.padding == "max_length" else None,
             static_limit=max_length if chosen.few_widths else None,
             num_rows=self.micro_batch_size if chosen.full_micro_batches else None,
+            ready_mask=chosen.ready_mask and takes_ready_mask(self.model),
         )
 
     @cached_property
@@ -168,8 +176,7 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
         mixed_precision=mixed_precision,
         compile_model=settings.compile,
     )
-    if chosen.fp32_matmul is not None:
-        torch.set_float32_matmul_precision(chosen.fp32_matmul)
+    apply_device_settings(chosen)
     set_seed(config.seed)  # the new head is drawn when the model is built
     model = build_model(context)
     make_cheaper(model, context, device)
@@ -181,9 +188,10 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
         seed=config.seed,
         batching=settings.batching,
     )
-    evaluate = partial(_evaluate, context, model, compiled=chosen.compile)
+    kept = KeptPredictions()
+    evaluate = partial(_evaluate, context, model, kept, compiled=chosen.compile)
     cadence = _cadence(config, order.updates_per_epoch)
-    return Parts(context, device, chosen, mixed_precision, micro_batch_size, model, order, cadence, evaluate)
+    return Parts(context, device, chosen, mixed_precision, micro_batch_size, model, order, cadence, evaluate, kept)
 
 
 def rows_at_once(config: RunConfig) -> int:
@@ -222,15 +230,25 @@ def _cadence(config: RunConfig, updates_per_epoch: int) -> Cadence:
     )
 
 
+def uncompiled(compiled: bool) -> AbstractContextManager[Any]:
+    """Score without the compiler: rows come in any shape, and `evaluate` of the saved model must give the same."""
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
 def _evaluate(
-    context: RunContext, model: PreTrainedModel, accelerator: Accelerator, check: Callable[[], None], *, compiled: bool
+    context: RunContext,
+    model: PreTrainedModel,
+    kept: KeptPredictions,
+    accelerator: Accelerator,
+    check: Callable[[], None],
+    *,
+    compiled: bool,
 ) -> dict[str, Scores]:
     """See training.monitor.Monitor."""
     prepared, scores = context.prepared, {}
     for split in scored_splits(prepared):
         rows = prepared.splits[split]
-        # Uncompiled: any shape comes here, and `evaluate` on the saved model is to give the same score.
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        with uncompiled(compiled):
             logits = predict_logits(
                 model,
                 rows,
@@ -240,6 +258,8 @@ def _evaluate(
                 check=check,
             )
         scores[split] = plain_scores(logits, rows.known_labels(), context.rules)
+        if split == "validation":
+            kept.found(to_keep(logits, context.config))
     return scores
 
 

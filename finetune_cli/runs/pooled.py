@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.data.folds import Folds
+from finetune_cli.data.folds import Folds, folds_of_rows
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.data.sources import folds_of_rows
 from finetune_cli.errors import MissingError
 from finetune_cli.evaluation.scoring import predictions, score_split, write_evaluation
 from finetune_cli.records.evaluation import EvalReport

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.config.fields import ChecksConfig
 from finetune_cli.errors import ConfigError, DataError
-from finetune_cli.records.preparation import Padding
+from finetune_cli.records.preparation import Padding, SplitReport
+from finetune_cli.system.cache import cache_dir
+from finetune_cli.system.places import in_home
 from finetune_cli.tasks import TASKS, Kind
 
 if TYPE_CHECKING:
-    from finetune_cli.config.fields import FromScratchConfig, RunConfig
+    from finetune_cli.config.fields import DataConfig, FromScratchConfig, RunConfig
     from finetune_cli.data.prepared import PreparedData
     from finetune_cli.data.preparing import TextSettings
-    from finetune_cli.data.sources import Source
+    from finetune_cli.data.readers import TableForm
+    from finetune_cli.data.source_files import Source
+    from finetune_cli.models.facts import TextFacts
     from finetune_cli.runs.target import Target
 
 logger = logging.getLogger(__name__)
@@ -39,19 +44,33 @@ def prepare_rows(config: RunConfig, *, offline: bool = False, quiet: bool = Fals
     for split, source in sources.items():
         if split.startswith("validation"):
             require_slices(source, config)
-    model_dir, tokenizer_key, limit = _tokenizer_source(config, offline=offline)
+    model_dir, facts = _model_facts(config, offline=offline)
+    scratch = config.model.from_scratch
+    if facts is not None:
+        tokenizer_key, limit = facts.fingerprint, facts.max_length
+    else:
+        assert scratch is not None, "the config requires a model"
+        tokenizer_key, limit = f"ordered wordpiece:{scratch.vocab_size}", scratch.max_position_embeddings
     settings = _text_settings(config, limit)
     directory = cache_dir() / "prepared" / content_key(sources, settings, tokenizer_key)
     prepared = open_prepared(directory)
     reused = prepared is not None
     if prepared is None:
-        prepared = _build(sources, settings, directory, model_dir=model_dir, scratch=config.model.from_scratch)
+        prepared = _build(sources, settings, directory, model_dir=model_dir, facts=facts, scratch=scratch)
     if not quiet:
         rows = sum(split.num_rows for split in prepared.splits.values())
         logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
+        _say_left_out(prepared.report.splits)
     prepared = _judged(prepared, config.data.checks, quiet=quiet)
     padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
     return replace(prepared, report=replace(prepared.report, key=prepared.key, reused=reused, padding=padding))
+
+
+def _say_left_out(splits: Mapping[str, SplitReport]) -> None:
+    for split in splits.values():
+        if split.unlabelled:
+            total = split.rows + split.unlabelled
+            logger.warning("%s: %d of %d rows have no label and are left out", split.where, split.unlabelled, total)
 
 
 def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Source]:
@@ -67,10 +86,34 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
         label=config.data.label,
         kind=config.spec.kind,
         seed=config.seed if config.data.split_seed is None else config.data.split_seed,
+        form=table_form(config.data),
+        unlabelled=unlabelled_test(config.data, config.spec.kind),
         folds=Folds(**config.data.folds.model_dump()) if config.data.folds else None,
         limit=config.data.limit,
         offline=offline,
     )
+
+
+def table_form(data: DataConfig, other: Path | None = None, *, labelled: bool = True) -> TableForm:
+    """How the config says that its tables are to be read; `other`: a file that is none of these, which may have a
+    header although they have none, or be no table. labelled: whether its rows have labels."""
+    from finetune_cli.data.readers import AS_USUAL, TABLES, TableForm, file_kind
+
+    if other is None:
+        return TableForm(data.columns, data.quoting)
+    if file_kind(other)[0] not in TABLES:
+        return AS_USUAL
+    label = (data.label,) if isinstance(data.label, str) else data.label
+    return TableForm(data.columns, data.quoting, header_with=data.text, may_lack=() if labelled else label)
+
+
+def unlabelled_test(data: DataConfig, kind: Kind) -> Callable[[Any], bool] | None:
+    """Says of a label cell that its row is left out; None where no row is."""
+    from finetune_cli.data.label_sets import is_unlabelled
+
+    if data.unlabelled == "error":
+        return None
+    return partial(is_unlabelled, kind=kind, column=data.label, names=data.labels)
 
 
 def require_slices(source: Source, config: RunConfig) -> None:
@@ -78,6 +121,20 @@ def require_slices(source: Source, config: RunConfig) -> None:
     from finetune_cli.data.preparing import require_columns
 
     require_columns(source, config.evaluation.slices, key="evaluation.slices")
+
+
+def labelled_file(path: Path, config: RunConfig | None, kind: Kind) -> Source:
+    """The rows of one labelled file, read as the config of the run says."""
+    from finetune_cli.data.source_files import file_source
+    from finetune_cli.data.unlabelled import labelled_only
+
+    path = in_home(path)
+    if config is None:
+        return file_source(path, label="label")
+    label = config.data.label
+    source = file_source(path, table_form(config.data, path), label=label if isinstance(label, str) else None)
+    unlabelled = unlabelled_test(config.data, kind)
+    return source if unlabelled is None else labelled_only(source, label=label, unlabelled=unlabelled)
 
 
 def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None, kind: Kind) -> PreparedData:
@@ -88,51 +145,45 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
     """
     from finetune_cli.data.prepared import open_prepared
     from finetune_cli.data.preparing import TextSettings, column_names, content_key
-    from finetune_cli.data.sources import file_source
-    from finetune_cli.models.files import model_max_length, tokenizer_fingerprint
+    from finetune_cli.models.facts import text_facts
     from finetune_cli.runs.target import text_columns
 
-    source = file_source(path)
+    facts = text_facts(target.model_dir, trust_remote_code=target.trust_remote_code)
     data = target.config.data if target.config else None
+    label = data.label if data else "label"
+    source = labelled_file(path, target.config, kind)
     if target.config:
         require_slices(source, target.config)
     settings = TextSettings(
         text=text_columns(target, column_names(source)),
-        label=data.label if data else "label",
+        label=label,
         labels=label_names,
         kind=kind,
         id=data.id if data else None,
-        max_length=(data.max_length if data else None) or model_max_length(target.model_dir),
+        max_length=(data.max_length if data else None) or facts.max_length,
         truncation=data.truncation if data else "longest_first",
         limit=None,
     )
     sources = {f"file-{path.stem}": source}
-    key = content_key(sources, settings, tokenizer_fingerprint(target.model_dir))
-    directory = cache_dir() / "prepared" / key
+    directory = cache_dir() / "prepared" / content_key(sources, settings, facts.fingerprint)
     prepared = open_prepared(directory) or _build(
-        sources, settings, directory, model_dir=target.model_dir, scratch=None
+        sources, settings, directory, model_dir=target.model_dir, facts=facts, scratch=None
     )
     return _judged(prepared, data.checks if data else ChecksConfig(), quiet=False)
 
 
-def cache_dir() -> Path:
-    """$FINETUNE_CACHE, else finetune/ in $XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("FINETUNE_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "finetune"
+def _model_facts(config: RunConfig, *, offline: bool) -> tuple[Path | None, TextFacts | None]:
+    """The model's directory and what it makes of texts; None for a new model, whose tokenizer comes from the data."""
+    from finetune_cli.models.facts import text_facts
+    from finetune_cli.models.files import require_present, resolve_model
 
-
-def _tokenizer_source(config: RunConfig, *, offline: bool) -> tuple[Path | None, str, int]:
-    """The directory with the tokenizer (None: it is trained from the data), its fingerprint, and the longest input."""
-    from finetune_cli.models.files import model_max_length, resolve_model, tokenizer_fingerprint
-
-    if scratch := config.model.from_scratch:
-        return None, f"wordpiece:{scratch.vocab_size}", scratch.max_position_embeddings
+    if config.model.from_scratch is not None:
+        return None, None
     if config.model.name_or_path is None:
         raise ConfigError("model: name_or_path or from_scratch is needed.")
-    name, revision = config.model.name_or_path, config.model.revision
-    directory = resolve_model(name, revision=revision, offline=offline, weights=False)
-    return directory, tokenizer_fingerprint(directory), model_max_length(directory)
+    require_present(config.model.name_or_path)
+    directory = resolve_model(config.model.name_or_path, revision=config.model.revision, offline=offline, weights=False)
+    return directory, text_facts(directory, trust_remote_code=config.model.trust_remote_code)
 
 
 def _text_settings(config: RunConfig, limit: int) -> TextSettings:
@@ -162,21 +213,32 @@ def _build(
     directory: Path,
     *,
     model_dir: Path | None,
+    facts: TextFacts | None,
     scratch: FromScratchConfig | None,
 ) -> PreparedData:
     from finetune_cli.data.prepared import TOKENIZER, publish
     from finetune_cli.data.preparing import prepare_splits, train_texts
     from finetune_cli.data.tokenization import TextEncoder
-    from finetune_cli.models.building import load_tokenizer, train_wordpiece
+    from finetune_cli.models.tokenizer import load_tokenizer, save_tokenizer
+    from finetune_cli.models.vocabulary import train_wordpiece
 
     def build(folder: Path) -> dict[str, Any]:
         if scratch is not None:
-            texts = train_texts(sources["train"], settings)
-            limit = scratch.max_position_embeddings
-            train_wordpiece(texts, vocab_size=scratch.vocab_size, max_length=limit, directory=folder / TOKENIZER)
+            train_wordpiece(
+                lambda: train_texts(sources["train"], settings),
+                vocab_size=scratch.vocab_size,
+                max_length=scratch.max_position_embeddings,
+                directory=folder / TOKENIZER,
+            )
         tokenizer = load_tokenizer(model_dir or folder / TOKENIZER)
-        tokenizer.save_pretrained(folder / TOKENIZER)
-        encoder = TextEncoder(tokenizer, max_length=settings.max_length, truncation=settings.truncation)
+        save_tokenizer(tokenizer, folder / TOKENIZER)
+        encoder = TextEncoder(
+            tokenizer,
+            max_length=settings.max_length,
+            truncation=settings.truncation,
+            token_types=facts.token_types if facts else None,
+            vocabulary=facts.vocabulary if facts else None,
+        )
         return prepare_splits(sources, settings, encoder, folder)
 
     return publish(directory, build)

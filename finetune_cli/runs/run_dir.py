@@ -10,6 +10,7 @@ from pathlib import Path
 from finetune_cli.errors import ConfigError
 from finetune_cli.records.run import RunRecord
 from finetune_cli.system.files import remove_directory, write_json
+from finetune_cli.system.places import in_home
 
 UNFINISHED = (".writing-*", ".deleting-*", ".probe-*", ".*.[0-9]*.tmp")  # what a killed process leaves of its writing
 
@@ -22,7 +23,7 @@ class RunDir:
     """The files of one run; paths only, nothing is created by asking."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = in_home(path)
         self.config = self.path / "config.yaml"
         self.record = self.path / "run.json"
         self.history = self.path / "history.jsonl"

@@ -9,7 +9,6 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,12 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.data.label_sets import named_label
 from finetune_cli.errors import ConfigError, DataError, MissingError
+from finetune_cli.evaluation.comparison import row_variances
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.metrics import compute_metrics, metric_parts
 from finetune_cli.runs.answers import Answers, in_order_of, read_answers
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system.places import in_home
 from finetune_cli.tasks import KIND_SPECS
 
 SHOWN_IDS = 3
@@ -54,6 +55,18 @@ def metric_values(run: ScoredRun, names: Sequence[str]) -> dict[str, float]:
     return found
 
 
+def variances_over_rows(
+    runs: Sequence[ScoredRun], names: Sequence[str], *, samples: int, seed: int
+) -> dict[str, float]:
+    """The variance of each metric's mean over runs on the same rows that comes from the choice of these rows."""
+    first = runs[0]
+    found: dict[str, float] = {}
+    for part, of_probabilities in metric_parts(names):
+        scores = [run.scores(of_probabilities=of_probabilities) for run in runs]
+        found |= row_variances(part, labels=first.labels, runs=scores, kind=first.kind, samples=samples, seed=seed)
+    return found
+
+
 def read_scored_runs(name: str, split: str) -> list[ScoredRun]:
     """The runs of each seed when `name` is a directory of several seeds, else that one run; see read_scored_run."""
     run = RunDir(name)
@@ -74,7 +87,7 @@ def read_scored_run(name: str, split: str) -> ScoredRun:
 
     Raises MissingError when there are none, DataError for a file that `finetune evaluate` did not write.
     """
-    path, config = Path(name), None
+    path, config = in_home(name), None
     if path.suffix in (".yaml", ".yml"):
         raise ConfigError(f"{name} is a config. Name the run directory that it trained, or a predictions.jsonl.")
     if path.is_dir():

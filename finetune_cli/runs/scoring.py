@@ -23,11 +23,12 @@ from finetune_cli.evaluation.scoring import (
 )
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.runs.answering import prepare_to_answer
+from finetune_cli.runs.candidates import with_choice
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.target import class_names, task_kind
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.tasks import TASKS, metric_problem
-from finetune_cli.training.precision import inference_dtype
 
 
 def scoring_rules(config: RunConfig | None, prepared: PreparedData) -> ScoringRules:
@@ -82,7 +83,7 @@ def split_logits(
         pad_token_id=prepared.pad_token_id,
         device=model.device,
         accelerator=Accelerator() if share_work else None,
-        autocast=inference_dtype(config.training.precision if config else "fp32", model.device.type),
+        autocast=prepare_to_answer(config, model.device),
     )
 
 
@@ -106,6 +107,8 @@ def score_logits(
         of_answers = KINDS[rules.kind].count_metrics
         metric = rule.metric or next((name for name in rules.metrics if name in of_answers), "accuracy")
         report = replace(report, decision=decision_effect(split, logits, labels, rules, metric=metric))
+    if run is not None and config is not None:
+        report = with_choice(report, run, config, prepared)
     if run is not None and is_main_process():
         scored = predictions(
             rows.ids, logits, kind=prepared.kind, label_names=prepared.label_names, labels=labels, decision=rule

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +17,7 @@ from finetune_cli.records.evaluation import EvalReport, MetricValue
 from finetune_cli.records.run import RunRecord, Score, Status
 from finetune_cli.records.training import TrainReport
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system import locking
 from finetune_cli.system.files import directory_bytes, disk_errors_explained, require_writable
 from finetune_cli.system.provenance import describe_process, peak_memory_bytes
 from finetune_cli.system.signals import StopNow
@@ -46,16 +45,12 @@ def locked(run: RunDir) -> Iterator[None]:
     require_writable(run.path)
     with disk_errors_explained(run.path), run.lock.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            file.seek(0)
+            locking.take(file)
+        except locking.HeldError as err:
             raise NotFinishedError(
-                f"Another run holds {run.path} (process {file.read().strip() or 'unknown'}). Wait for it, or choose "
-                f"another directory with --output-dir."
+                f"Another run holds {run.path} (process {err.holder}). Wait for it, or choose another directory with "
+                f"--output-dir."
             ) from err
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
         run.remove_unfinished()
         try:
             yield
@@ -93,7 +88,7 @@ def note_scores(record: RunRecord, config: RunConfig, reports: Sequence[EvalRepo
 
 
 def note_values(record: RunRecord, config: RunConfig, metrics: Mapping[str, MetricValue], *, rows: int) -> None:
-    record.metric_for_best, record.scored_rows = config.evaluation.metric_for_best, rows
+    record.metric_for_best, record.scored_rows = config.evaluation.main_metric, rows
     record.scores = {name: Score(_or_none(one.value), one.low, one.high) for name, one in metrics.items()}
 
 
@@ -190,7 +185,7 @@ class _LogFile(logging.FileHandler):
 @contextmanager
 def logging_to(run: RunDir) -> Iterator[logging.Logger]:
     """Send the package's log to run.log; yields a logger that writes there alone, for tracebacks."""
-    handler = _LogFile(run.log, encoding="utf-8")
+    handler = _LogFile(run.log, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     package, file_only = logging.getLogger("finetune_cli"), logging.Logger("finetune_cli")
     package.addHandler(handler)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
+from finetune_cli.config.shipped import names_a_config
 from finetune_cli.errors import ConfigError, MissingError, did_you_mean
 from finetune_cli.models import files
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.system.places import in_home
 from finetune_cli.tasks import KIND_SPECS, TASKS, Kind
 
 if TYPE_CHECKING:
@@ -43,8 +45,8 @@ def open_target(
     overrides: `--set` values on top of the config, the run's own when `name` is a run.
     Raises MissingError when the run has not been trained, ConfigError for settings that need a config.
     """
-    path, name = Path(name), str(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+    path, name = in_home(name), str(name)
+    if names_a_config(name):
         arguments = [*overrides, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
         config = load_config(path, arguments)
         return _run_target(RunDir(config.output_dir), config, f"finetune train {name}")
@@ -53,7 +55,7 @@ def open_target(
         return _run_target(run, load_config(run.config, overrides), f"finetune train {run.config}")
     if overrides:
         raise ConfigError(f"--set changes a config, and {name} is a model without one. Leave it out, or name a run.")
-    if path.is_dir() and not (path / "config.json").is_file():
+    if path.is_dir() and not files.looks_like_model(path):
         raise MissingError(f"{name} is neither a run (no config.yaml) nor a model (no config.json). Name one of these.")
     if not path.exists() and path.name != str(path) and path.parent.is_dir():
         raise MissingError(f"{name} does not exist.{_similar(path)} Expected a run or a model in {path.parent}/.")
@@ -65,8 +67,8 @@ def open_target(
 
 def is_local(name: str) -> bool:
     """Whether a target can be judged without the Hub: it is here, or it names a place that is."""
-    path = Path(name)
-    return path.suffix in (".yaml", ".yml") or path.exists() or (path.name != name and path.parent.is_dir())
+    path = in_home(name)
+    return names_a_config(name) or path.exists() or (path.name != name and path.parent.is_dir())
 
 
 def _similar(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""How this process's C library hands out memory."""
+"""How the C library of this process keeps and returns memory."""
 
 from collections.abc import Callable
 
@@ -7,24 +7,24 @@ NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Have freed memory kept and used again, instead of given back to the system; False where malloc has no such knobs.
+    """Keep freed memory for the next use, instead of returning it to the system. False when malloc cannot do so.
 
-    A tensor of more than 128 KiB is otherwise mapped, faulted in page by page, and unmapped again, in every update: 4
-    to 10 % of the time on a CPU.
+    Without this, each update maps every tensor of more than 128 KiB anew, page by page, and unmaps it again: 4 to 10 %
+    of the time on a CPU.
     """
     mallopt = _c_function("mallopt")
     return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
 
 
 def give_back_freed_memory() -> None:
-    """Return what was kept to the system, for when the work that needed it is over."""
+    """Return the kept memory to the system, after the work that needed it."""
     if (malloc_trim := _c_function("malloc_trim")) is not None:
         malloc_trim(0)
 
 
 def _c_function(name: str) -> Callable[..., int] | None:
-    """A function of the GNU C library; None where the process runs on another one."""
-    import ctypes  # here: commands that load no model need not pay for it
+    """A function of the GNU C library; None when the process uses another library."""
+    import ctypes  # imported here: commands without a model do not need it
 
     try:
         function: Callable[..., int] = getattr(ctypes.CDLL(None), name)

@@ -1,4 +1,4 @@
-"""Files and directories written so that a crash leaves no half of one, and what a full disk is called."""
+"""Write files and directories so that a crash never leaves one half written; explain a full disk."""
 
 from __future__ import annotations
 
@@ -20,22 +20,34 @@ NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[str]]:
-    """A text file that takes the place of `path` when the block ends well, synced; otherwise `path` stays as it was."""
+    """A text file that replaces `path`, synced, when the block ends without error; else `path` stays as it was."""
+    # Of a path that is not UTF-8, Python's stand-ins for its bytes are escaped, in JSON as JSON does.
+    with _temporary(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        yield file
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one piece: the whole file or the old one, never a part."""
+    with _temporary(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A place beside `path` for the new file, which the block leaves closed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with aside.open("w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+        yield temporary
+        sync_file(temporary)
+        temporary.replace(path)
         sync_directory(path.parent)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON in one piece: the whole file or the old one, never a part."""
+    """Write JSON: afterwards the file is the new one or the old one, never a part."""
     with replacing(path) as file:
         json.dump(value, file, indent=2, ensure_ascii=False)
         file.write("\n")
@@ -52,32 +64,32 @@ def directory_bytes(path: Path) -> int:
 
 
 def remove_directory(path: Path) -> None:
-    """Remove a directory so that nobody meets a half of it under its name: renamed first, then deleted."""
-    doomed = path.with_name(f".deleting-{path.name}")
-    shutil.rmtree(doomed, ignore_errors=True)
+    """Remove a directory: rename it first, so that under its name it is never half deleted."""
+    renamed = path.with_name(f".deleting-{path.name}")
+    shutil.rmtree(renamed, ignore_errors=True)
     if path.exists():
-        shutil.rmtree(path.rename(doomed), ignore_errors=True)
+        shutil.rmtree(path.rename(renamed), ignore_errors=True)
 
 
-def publish_directory(aside: Path, target: Path) -> None:
-    """Make a directory that was written aside visible as `target`, in place of an older one, once it is all on disk.
+def publish_directory(temporary: Path, target: Path) -> None:
+    """Rename a finished temporary directory to `target`, in place of an older one, after all of it is on the disk.
 
     Its files get the mode that the umask gives to new files: safetensors writes its own for the owner alone.
     """
     umask = os.umask(0)
     os.umask(umask)
-    for path in aside.rglob("*"):
+    for path in temporary.rglob("*"):
         if path.is_file():
             path.chmod(0o666 & ~umask)
             sync_file(path)
-    sync_directory(aside)
+    sync_directory(temporary)
     remove_directory(target)
-    aside.rename(target)
+    temporary.rename(target)
     sync_directory(target.parent)
 
 
 def sync_file(path: Path) -> None:
-    """Wait until what was written to a file is on the disk."""
+    """Wait until the content of a file is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -112,15 +124,34 @@ def require_writable(path: Path) -> None:
         ) from err
 
 
+def is_full_or_read_only(err: OSError) -> bool:
+    """Whether a file could not be written for want of room or of the right to."""
+    return err.errno in DISK_FULL | NOT_WRITABLE
+
+
+def why_not_writable(directory: Path) -> str | None:
+    """Why no file can be written in a directory, or below where it will be made; None when one can."""
+    place = directory
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    probe = place / f".probe-{os.getpid()}"
+    try:
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as err:
+        return err.strerror or str(err)
+    return None
+
+
 def disk_error(err: OSError, path: Path) -> RunFailedError:
-    """What to tell the user when a run's file could not be written. `path`: the run directory."""
+    """The error for a file of a run that could not be written. path: the run directory."""
     file = err.filename or path
     if err.errno in DISK_FULL:
-        what, remedy = f"the disk is full ({os.strerror(err.errno)})", "Free some space"
+        problem, remedy = f"the disk is full ({os.strerror(err.errno)})", "Free some space"
     else:
-        what, remedy = f"not writable ({err.strerror or err})", "Make it writable"
+        problem, remedy = f"not writable ({err.strerror or err})", "Make it writable"
     return RunFailedError(
-        f"{file}: {what}. {remedy} and run the same command again: it goes on from the newest complete checkpoint."
+        f"{file}: {problem}. {remedy} and run the same command again: it goes on from the newest complete checkpoint."
     )
 
 
@@ -130,11 +161,11 @@ def disk_errors_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as err:
-        if not isinstance(err, OSError):  # the writer of safetensors has the number in its text alone
-            found = re.search(r"\(os error (\d+)\)", str(err))
-            if found is None:
+        if not isinstance(err, OSError):  # safetensors has the number of the error only in its text
+            number = re.search(r"\(os error (\d+)\)", str(err))
+            if number is None:
                 raise
-            err = OSError(int(found[1]), os.strerror(int(found[1])))
+            err = OSError(int(number[1]), os.strerror(int(number[1])))
         if err.errno not in DISK_FULL | NOT_WRITABLE:
             raise
         raise disk_error(err, path) from err

@@ -1,4 +1,4 @@
-"""Several processes for one run: starting them, ending them together, and knowing which one this is."""
+"""Several processes for one run: start them, end them together, and tell which of them this process is."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import ConfigError, ExitCode
+from finetune_cli.system.cpus import threads_per_process
+from finetune_cli.system.devices import require_a_device_for_each
 from finetune_cli.system.signals import STOP_SIGNALS, stop_error
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
+GROUP_TIMEOUT_SECONDS = 1800.0  # the default of TrainingArguments; NCCL itself gives up after 600
 GRACE_SECONDS = 10.0  # for the other processes to end by themselves once one has failed
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
@@ -42,20 +46,31 @@ def is_main_process() -> bool:
     return process_index() == 0
 
 
-def join_group() -> PartialState:
-    """Form the process group that the launcher asked for (a group of one without a launcher), and say who is in it.
+def local_processes() -> int:
+    """How many processes of the group run on this machine, as far as the launcher says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or int(os.environ.get("LOCAL_RANK") or 0) + 1)
 
-    Without a GPU, Accelerate joins launched processes only when told to use the CPU; otherwise each would train alone
-    as process 0. Raises ConfigError when the group is not as large as the launcher said.
+
+def join_group(*, timeout_seconds: float = GROUP_TIMEOUT_SECONDS) -> PartialState:
+    """Join the process group that the launcher asked for (without a launcher, a group of one), and return its state.
+
+    On a machine without GPU, Accelerate forms the group only when it is told to use the CPU. Otherwise each process
+    would train alone, as process 0. timeout_seconds: how long a process waits for the others before it gives up.
+    Raises ConfigError when a process would have no GPU of its own, or when the group is not as large as the launcher
+    said.
     """
     import torch
     from accelerate import PartialState
 
     launched = launched_processes()
+    if launched > 1:
+        require_a_device_for_each(local_processes())
     on_cpu = launched > 1 and not torch.accelerator.is_available()
     if on_cpu:
         os.environ["ACCELERATE_USE_CPU"] = "true"  # read by the Accelerator and by Trainer later on
-    state = PartialState(cpu=on_cpu)
+    # A group of one, or one that exists, takes no timeout.
+    options = {"timeout": timedelta(seconds=timeout_seconds)} if launched > 1 or "LOCAL_RANK" in os.environ else {}
+    state = PartialState(cpu=on_cpu, **options)
     if state.num_processes != launched:
         raise ConfigError(
             f"{launched} processes were launched, but their group has {state.num_processes}. "
@@ -66,10 +81,11 @@ def join_group() -> PartialState:
 
 
 def _require_supported_sharding(state: PartialState) -> None:
-    """Refuse what Accelerate would leave out in silence (no sharding on CPUs), and what is not supported here.
+    """Refuse sharding on CPUs, which Accelerate silently leaves out, and FSDP 1, which is not supported here.
 
-    Every process loads the whole weights before they are sharded: loaded on the main process alone, the others' have no
-    memory, by whose address Accelerate finds an optimizer's parameters again; half of the model would not be trained.
+    Every process loads all weights before they are sharded. When the main process alone loads them, as Accelerate can
+    do, the weights of the others have no memory yet. Accelerate matches the parameters of an optimizer by their address
+    in memory, so half of the model would not be trained.
     """
     from accelerate.utils import DistributedType, parse_flag_from_env
 
@@ -87,11 +103,11 @@ def _require_supported_sharding(state: PartialState) -> None:
 
 
 def launch(arguments: Sequence[str], num_processes: int, *, stdout: int | None = None) -> int:
-    """Run `python -m finetune_cli ARGUMENTS` in that many processes of this machine; the exit code of the whole.
+    """Run `python -m finetune_cli ARGUMENTS` in `num_processes` processes of this machine, and return one exit code.
 
-    0 when all end well, else the code of the first that failed (1 when it was killed). Stop signals are passed on to
-    all, and decide the code when a process ends by them; when one process fails, the others get a moment to end by
-    themselves, then are killed. None outlives this process. stdout: as for subprocess; by default this process's own.
+    0 when all succeed, else the code of the first that failed (1 when it was killed). Stop signals are passed on to
+    all, and decide the code when a process ends by them. When one process fails, the others have GRACE_SECONDS to end,
+    then they are killed. No process outlives this one. stdout: as for subprocess; by default that of this process.
     """
     command = [sys.executable, "-m", "finetune_cli", *arguments]
     shared = {
@@ -101,14 +117,14 @@ def launch(arguments: Sequence[str], num_processes: int, *, stdout: int | None =
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
     }
-    shared.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
+    shared["OMP_NUM_THREADS"] = threads_per_process(num_processes)
     children: list[subprocess.Popen[bytes]] = []
     with _forwarding_signals(children) as forwarded:
         for index in range(num_processes):
             if forwarded:
                 break
             environment = {**shared, "RANK": str(index), "LOCAL_RANK": str(index)}
-            # A session of its own: Ctrl-C reaches a child once, through us, and not a second time from the terminal.
+            # In a new session Ctrl-C reaches a child once, from us, and not a second time from the terminal.
             children.append(
                 subprocess.Popen(
                     command, env=environment, stdout=stdout, start_new_session=True, preexec_fn=_die_with_parent
@@ -170,7 +186,7 @@ def _wait_for_all(children: Sequence[subprocess.Popen[bytes]], *, grace_seconds:
 
 
 def _exit_code(child: subprocess.Popen[bytes], index: int) -> int:
-    """A child's exit code; a child that a signal killed counts as a failed run, and is named."""
+    """A child's exit code. A child that was killed by a signal counts as a failed run and is logged."""
     if child.returncode >= 0:
         return child.returncode
     name = signal.Signals(-child.returncode).name
@@ -181,9 +197,9 @@ def _exit_code(child: subprocess.Popen[bytes], index: int) -> int:
 
 @contextmanager
 def _forwarding_signals(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
-    """Pass the stop signals on to the children inside the block; yields the list of those that came.
+    """Inside the block, pass stop signals on to the children. Yields the list of the signals so far.
 
-    Once one has come, further ones are ignored after the block: they must not change the exit code.
+    After the block, further signals are ignored when there was one: they must not change the exit code.
     """
     forwarded: list[int] = []
 
@@ -202,7 +218,7 @@ def _forwarding_signals(children: Sequence[subprocess.Popen[bytes]]) -> Iterator
 
 
 def _die_with_parent() -> None:
-    """In the child: be killed when the launching process dies, however it dies (Linux)."""
+    """In the child: ask Linux to kill it when the launching process dies, for whatever reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""What is recorded of a run in run.json besides its results: versions, machine, git commit, peak memory."""
+"""Facts about the process for run.json: versions, machine, git commit, peak memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _version(package: str) -> str | None:
 
 def _git_commit() -> str | None:
     try:
-        shown = subprocess.run(
+        result = subprocess.run(
             ["git", "rev-parse", "HEAD"],
             capture_output=True,
             text=True,
@@ -51,4 +51,4 @@ def _git_commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return shown.stdout.strip() or None
+    return result.stdout.strip() or None

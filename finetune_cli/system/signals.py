@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: what they mean, and how they end a command outside of the training loop."""
+"""The signals that ask a run to stop, and how they end a command outside of the training loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedE
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # SIGUSR1: Slurm and others announce a preemption so
 
-_came: list[int] = []  # stop signals met by `stopping_at_once`; a library may swallow what the handler raises
+_received: list[int] = []  # signals inside `stopping_at_once`; a library may catch what the handler raises
 
 
 class StoppedError(NotFinishedError):
@@ -21,7 +21,7 @@ class StoppedError(NotFinishedError):
 
 
 class StopNow(BaseException):
-    """A stop signal arrived where it can end the command at once. Not an Exception, so that no library swallows it."""
+    """A stop signal came where it can end the command at once. Not an Exception, so that no library catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -36,38 +36,38 @@ def stop_error(number: int, done: str) -> FinetuneError:
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Inside the block a stop signal ends what is going on with stop_error; the training loop listens for itself.
+    """Inside the block a stop signal ends the command with `stop_error`. The training loop has its own handlers.
 
-    Every file is written so that it is whole or absent, hence nothing has to be finished first. After a stop the
-    signals are ignored: the process is on its way out, and a second signal must not change the exit code.
+    Nothing has to be finished first: every file is either complete or absent. After the first signal the others are
+    ignored, because the process is ending and a second signal must not change the exit code.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _came.clear()
+    _received.clear()
     previous = {number: signal.signal(number, _stop_now) for number in STOP_SIGNALS}
     try:
         yield
     except BaseException as err:
-        if not (_came or isinstance(err, StoppedError | InterruptedRunError)):
+        if not (_received or isinstance(err, StoppedError | InterruptedRunError)):
             raise
         previous = dict.fromkeys(STOP_SIGNALS, signal.SIG_IGN)
-        # An import that was cut short may fail in any way, much later: the signal is the reason.
-        raise (StopNow(_came[0]).error if _came else err) from None
+        # An interrupted import may fail later and in any way. The reason is the signal.
+        raise (StopNow(_received[0]).error if _received else err) from None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def end_if_stopped() -> None:
-    """Raise StopNow when a stop signal came and was swallowed on its way, as some imports do."""
-    if _came:
-        raise StopNow(_came[0])
+    """Raise StopNow when a stop signal came but a library caught the exception, as some imports do."""
+    if _received:
+        raise StopNow(_received[0])
 
 
 def _stop_now(number: int, _frame: FrameType | None) -> None:
-    _came.append(number)
-    for other in STOP_SIGNALS:  # a second Ctrl-C does not wait for the tidying up
+    _received.append(number)
+    for other in STOP_SIGNALS:  # a second Ctrl-C ends the process without cleaning up
         signal.signal(other, _exit_now if other == signal.SIGINT else signal.SIG_IGN)
     raise StopNow(number)
 

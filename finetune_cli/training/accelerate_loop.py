@@ -36,7 +36,7 @@ def train(
     An update's micro-batches are taken as one window: each share of the loss is already divided by the rows of the
     whole update, and gradients are exchanged between processes once, at the window's end. (Accelerate's `accumulate()`
     divides by the configured count, which is wrong for a short last window.) The schedule is not prepared: it moves
-    once per update, not once per process.
+    once per update, not once per process, and also when a gradient overflowed in fp16 and the step was left out.
     """
     model, optimizer = accelerator.prepare(model, optimizer)
     use_bare_weight_names(accelerator)
@@ -60,7 +60,6 @@ def train(
             )
             learning_rate = float(schedule.get_last_lr()[0])
             optimizer.step()
-            if not accelerator.optimizer_step_was_skipped:
-                schedule.step()
+            schedule.step()
             optimizer.zero_grad()
             over = monitor.after_update(loss=loss, grad_norm=grad_norm, learning_rate=learning_rate)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from safetensors import safe_open
 from safetensors.torch import load_model
 from torch import nn
 from torch.optim import Optimizer
@@ -38,6 +39,7 @@ from finetune_cli.training.manifest import PROGRESS, files_below, find_damage, s
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
+MPS_GENERATOR = "mps_generator.bin"  # of Apple's GPU, which Accelerate leaves out; there is one process
 STEP_NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -46,6 +48,7 @@ class Progress:
     """What a continued run needs beside weights, optimizer and generators.
 
     evaluated_step: the last update after which the model was scored. history_bytes: length of history.jsonl.
+    skipped_updates: those that were not finite and left the weights as they were.
     """
 
     step: int = 0
@@ -55,6 +58,7 @@ class Progress:
     best_step: int = 0
     best_score: float | None = None
     evaluations_without_gain: int = 0
+    skipped_updates: int = 0
 
 
 def use_bare_weight_names(accelerator: Accelerator) -> None:
@@ -125,8 +129,12 @@ class Checkpoints:
             sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
             with _failing_together(accelerator, at_once=sharded), disk_errors_explained(self.directory):
                 _save_state(accelerator, aside)
+                if _on_mps(accelerator):
+                    torch.save(torch.mps.get_rng_state(), aside / MPS_GENERATOR)
             with _failing_together(accelerator), disk_errors_explained(self.directory):
                 if main:
+                    if not sharded:
+                        _require_every_weight(aside, accelerator)
                     self._complete(aside, target, accelerator, schedule, progress, add_files)
         except BaseException:
             if main:
@@ -169,6 +177,8 @@ class Checkpoints:
                 f"The checkpoint {path} cannot be used: a file in it was not written by a training run, and loading it "
                 f"could run code. Take another checkpoint with --resume PATH, or start anew with --overwrite."
             ) from err
+        if _on_mps(accelerator) and (path / MPS_GENERATOR).is_file():
+            torch.mps.set_rng_state(torch.load(path / MPS_GENERATOR, weights_only=True))
         state = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
         schedule.load_state_dict(state["schedule"])
         self.current = path
@@ -249,6 +259,10 @@ class Checkpoints:
                 remove_directory(path)
 
 
+def _on_mps(accelerator: Accelerator) -> bool:
+    return accelerator.device.type == "mps"
+
+
 def _least_bytes(optimizer: Optimizer) -> int:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     copies = 3 if isinstance(optimizer, torch.optim.Adam) else 1
@@ -281,6 +295,29 @@ def _failing_together(accelerator: Accelerator, *, at_once: bool = False) -> Ite
             problem = RunFailedError("Another process could not write its part of the checkpoint.")
     if problem is not None:
         raise problem
+
+
+def _require_every_weight(directory: Path, accelerator: Accelerator) -> None:
+    """Raise RunFailedError when a weight of the model is not in the checkpoint: it would be lost, hours from now.
+
+    What is saved under another name counts (tied weights are the same numbers).
+    """
+    with safe_open(directory / WEIGHTS, "pt") as file:
+        saved = set(file.keys())
+    for model in accelerator._models:
+        weights = accelerator.unwrap_model(model).state_dict()
+        kept = {(value.data_ptr(), value.shape) for name, value in weights.items() if name in saved}
+        lost = [
+            name
+            for name, value in weights.items()
+            if name not in saved and value.numel() and (value.data_ptr(), value.shape) not in kept
+        ]
+        if lost:
+            raise RunFailedError(
+                f"{directory.parent}: a checkpoint would lack {len(lost)} weights of the model, first {lost[0]!r}, so "
+                f"that the run could neither go on nor be saved. Nothing is trained further; take a model of another "
+                f"type."
+            )
 
 
 def _save_state(accelerator: Accelerator, directory: Path) -> None:

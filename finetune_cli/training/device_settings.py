@@ -18,10 +18,15 @@ class DeviceSettings:
 
     pin_memory: batches lie in memory that the device can fetch by itself. width_multiple: rows are padded to a
     multiple of so many tokens; few_widths: to one of a few widths instead. full_micro_batches: a short one is filled
-    up with rows that do not count. reading_lag: updates that may run before the loss of one is read.
+    up with rows that do not count. reading_lag: updates that may run before the loss of one is read. cudnn_attention:
+    whether torch may choose cuDNN's attention kernel, None to leave that alone. It builds a plan for each new shape,
+    for which the device waits, and can give NaN (pytorch/pytorch#196678).
 
-    The attention kernel is not decided here: transformers takes torch's scaled_dot_product_attention where the model
-    supports it, and that chooses by device, mask and dropout.
+    ready_mask: hand the model its attention mask as attention takes it, where the model can; a compiled one makes its
+    own without waiting.
+
+    The attention kernel itself is not decided here: transformers takes torch's scaled_dot_product_attention where the
+    model supports it, and that chooses by device, mask and dropout.
     """
 
     compile: bool
@@ -31,6 +36,8 @@ class DeviceSettings:
     few_widths: bool
     full_micro_batches: bool
     reading_lag: int
+    cudnn_attention: bool | None = None
+    ready_mask: bool = False
 
 
 def choose_device_settings(
@@ -55,4 +62,16 @@ def choose_device_settings(
         few_widths=on_xla,
         full_micro_batches=on_xla or compiled,
         reading_lag=0 if on_cpu else UPDATES_AHEAD,
+        cudnn_attention=False if on_cuda else None,
+        ready_mask=on_cuda and not compiled,
     )
+
+
+def apply_device_settings(settings: DeviceSettings) -> None:
+    """Set what torch keeps for the whole process: the precision of fp32 products, and the attention kernels allowed."""
+    import torch
+
+    if settings.fp32_matmul is not None:
+        torch.set_float32_matmul_precision(settings.fp32_matmul)
+    if settings.cudnn_attention is not None:
+        torch.backends.cuda.enable_cudnn_sdp(settings.cudnn_attention)

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +20,7 @@ from finetune_cli.records.training import EvalRecord, Listener, StepRecord
 from finetune_cli.system.signals import stop_error
 from finetune_cli.training.checkpointing import Checkpoints, Progress
 from finetune_cli.training.history import History, or_null
+from finetune_cli.training.kept import KeptPredictions
 from finetune_cli.training.readings import NOTHING_READ, Reading, send_reading
 from finetune_cli.training.stopping import StopRequest
 
@@ -46,10 +47,13 @@ class Cadence:
 
 @dataclass(frozen=True)
 class BestRule:
-    """Which evaluation is the best: a metric of the split "validation", its direction, and when to give up."""
+    """Which evaluation is the best: a metric of the split "validation", its direction, and when to give up.
 
-    metric: str
-    greater_is_better: bool
+    metric: None for the last one, whatever the scores are.
+    """
+
+    metric: str | None
+    greater_is_better: bool = True
     patience: int | None = None
     min_delta: float = 0.0
 
@@ -86,6 +90,7 @@ class Monitor:
     rows_of(step): the row numbers and the token count of an update, for the record and for messages.
     evaluate(accelerator, check): the scores by validation split, "validation" first, on all processes alike; calls
     `check` between batches.
+    kept: given what each evaluation found of the rows; it goes into every checkpoint.
     add_files: writes what the loop needs besides into the folder of a checkpoint, in the main process.
     lag: how many updates an accelerator may run ahead of what is read of them, so that the host never waits for the
     newest one; 0 reads each at once. All are read before an evaluation, a checkpoint and the end. The number is fixed,
@@ -101,6 +106,7 @@ class Monitor:
     history: History
     rows_of: Callable[[int], tuple[np.ndarray, int]]
     evaluate: Evaluate
+    kept: KeptPredictions = field(default_factory=KeptPredictions)
     stop: StopRequest
     resume_from: Path | None = None
     add_files: Callable[[Path], None] | None = None
@@ -127,6 +133,7 @@ class Monitor:
         """
         if self.resume_from is not None:
             self.progress = self.checkpoints.restore(self.resume_from, self.accelerator, self.schedule)
+            self.kept.restore(self.resume_from)
         if not self._finished():
             self.checkpoints.require_room(self.accelerator, self.schedule.optimizer)
         step = self.progress.step
@@ -178,8 +185,10 @@ class Monitor:
         while len(self.unread) > leave:
             update = self.unread.popleft()
             reading = self.last_reading = update.read()
-            if not (self.skip_nonfinite or self._is_finite(reading)):
-                raise RunFailedError(_nonfinite_message(update.step, reading.loss, reading.grad_norm, update.rows))
+            if not (math.isfinite(reading.loss) and math.isfinite(reading.grad_norm)):
+                if not (self.skip_nonfinite or self._is_left_to_scaler(reading)):
+                    raise RunFailedError(_nonfinite_message(update.step, reading.loss, reading.grad_norm, update.rows))
+                self.progress.skipped_updates += 1
             self._note(
                 StepRecord(
                     update.step,
@@ -193,9 +202,9 @@ class Monitor:
                 )
             )
 
-    def _is_finite(self, reading: Reading) -> bool:
+    def _is_left_to_scaler(self, reading: Reading) -> bool:
         """With fp16 an infinite gradient is how the scaler finds its scale: it leaves that step out by itself."""
-        return math.isfinite(reading.loss) and (math.isfinite(reading.grad_norm) or self.accelerator.scaler is not None)
+        return math.isfinite(reading.loss) and self.accelerator.scaler is not None
 
     def _signal(self) -> int:
         """The stop signal that any process got, as last read, the same answer on every process; 0 for none."""
@@ -212,6 +221,7 @@ class Monitor:
         except _StopDuringEvaluation:
             self._save()
             self._raise_stopped(self.stop.signal_number)
+        self.kept.keep(progress.step)
         deciding = next(iter(scores))
         is_best = self._update_best(*scores[deciding])
         epoch = self.cadence.epoch(progress.step)
@@ -224,6 +234,9 @@ class Monitor:
     def _update_best(self, loss: float, metrics: dict[str, float]) -> bool:
         """Whether these are the best scores so far; the one place that decides it."""
         rule, progress = self.best_rule, self.progress
+        if rule.metric is None:
+            progress.best_step = progress.step if progress.step == self.cadence.num_updates else 0
+            return False
         score = loss if rule.metric == "loss" else metrics[rule.metric]
         gained = rule.improves(score, progress.best_score, by=rule.min_delta)
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
@@ -248,9 +261,14 @@ class Monitor:
     def _save(self) -> None:
         self._read(leave=0)  # no checkpoint of weights that a loss not yet read shows to be ruined
         self.progress.history_bytes = self.history.synced_size()
-        self.checkpoints.save(self.accelerator, self.schedule, self.progress, add_files=self.add_files)
+        self.checkpoints.save(self.accelerator, self.schedule, self.progress, add_files=self._add_files)
         self.saved_at = time.monotonic()
         self.last_reading = NOTHING_READ
+
+    def _add_files(self, directory: Path) -> None:
+        self.kept.save(directory)
+        if self.add_files is not None:
+            self.add_files(directory)
 
     def _check_between_batches(self) -> None:
         if self.stop.agreed(self.accelerator):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from finetune_cli.models.packing import known_tokens
 from finetune_cli.tasks import Kind
 
 RowLosses = Callable[[Tensor, Tensor], Tensor]
@@ -84,7 +85,8 @@ class Objective:
         """
         inputs = dict(batch)
         labels, num_valid, update_rows = (inputs.pop(key) for key in ("labels", "num_valid", "update_rows"))
-        logits = model(**inputs).logits.float()
+        with known_tokens(inputs.pop("num_tokens", None)):
+            logits = model(**inputs).logits.float()
         return self.losses(logits[:num_valid], labels[:num_valid]).sum() * (self.num_processes / update_rows)
 
 

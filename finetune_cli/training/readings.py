@@ -39,10 +39,10 @@ def send_reading(
     on_device = torch.stack([loss.detach().float(), grad_norm.detach().float().to(loss.device)])
     on_host = torch.tensor([float(signal_number), seconds_since_save])
     if accelerator.num_processes == 1:
-        fetch = _start_copy(on_device)
+        fetch = start_copy(on_device)
         return lambda: _read(torch.cat([fetch(), on_host]).view(1, -1))
     moved = (on_host.pin_memory() if loss.is_cuda else on_host).to(loss.device, non_blocking=True)
-    fetch = _start_copy(accelerator.gather(torch.cat([on_device, moved])))
+    fetch = start_copy(accelerator.gather(torch.cat([on_device, moved])))
     return lambda: _read(fetch().view(accelerator.num_processes, -1))
 
 
@@ -56,7 +56,8 @@ def _read(table: Tensor) -> Reading:
     )
 
 
-def _start_copy(values: Tensor) -> Callable[[], Tensor]:
+def start_copy(values: Tensor) -> Callable[[], Tensor]:
+    """Start to copy values to the host; the result waits for this copy alone, not for later work of the device."""
     if not values.is_cuda:
         return values.cpu
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, send_to_device, set_seed
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune_cli.training.checkpointing import use_bare_weight_names
+from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
@@ -35,8 +37,8 @@ def training_arguments(
     extra: Mapping[str, Any],
 ) -> TrainingArguments:
     """The arguments of this run; what the monitor does (scoring, saving, writing logs) is switched off in Trainer."""
-    return TrainingArguments(
-        **{"ddp_find_unused_parameters": False, **extra},  # False: looking for unused ones walks the graph each update
+    arguments = TrainingArguments(
+        **extra,
         output_dir=str(output_dir),
         max_steps=num_updates,
         per_device_train_batch_size=micro_batch_size,
@@ -55,6 +57,10 @@ def training_arguments(
         disable_tqdm=True,
         remove_unused_columns=False,
     )
+    # Trainer would spread the model of one process over all GPUs that it sees, with torch's DataParallel: without
+    # Accelerate's preparation, so in fp32 and with checkpoints that lack the weights.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 class SharedPartsTrainer(Trainer):
@@ -77,6 +83,18 @@ class SharedPartsTrainer(Trainer):
         self.skip_nonfinite = skip_nonfinite
         self.loss_is_scaled_for_ga = True  # the objective divides by the rows of the whole update
         self.update_loss = torch.zeros((), device=self.args.device)
+        self.accelerator.ddp_handler = self._ddp_options()
+
+    def _ddp_options(self) -> DistributedDataParallelKwargs:
+        """As in the Accelerate loop, unless `training.trainer_args` says otherwise."""
+        options, arguments = ddp_options(self.args.gradient_accumulation_steps), self.args
+        if arguments.ddp_find_unused_parameters:
+            options = replace(options, find_unused_parameters=True, static_graph=False)
+        if arguments.ddp_broadcast_buffers is not None:
+            options = replace(options, broadcast_buffers=arguments.ddp_broadcast_buffers)
+        if arguments.ddp_bucket_cap_mb is not None:
+            options = replace(options, bucket_cap_mb=arguments.ddp_bucket_cap_mb)
+        return options
 
     def get_train_dataloader(self) -> Any:
         """Our loader as it is: it already holds this process's share of each update."""
@@ -158,6 +176,8 @@ class MonitorCallback(TrainerCallback):
         self.learning_rate = float(self.trainer.lr_scheduler.get_last_lr()[0])
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.trainer.accelerator.optimizer_step_was_skipped:  # fp16 overflowed: Trainer left the schedule alone, too
+            self.trainer.lr_scheduler.step()
         over = self.monitor.after_update(
             loss=self.trainer.take_update_loss(),
             grad_norm=self.trainer.grad_norm,

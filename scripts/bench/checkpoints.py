@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from torch.utils.data import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -94,7 +95,8 @@ def measure_in_process(model_dir: Path, work: Path, repeats: int) -> dict[str, A
     model, optimizer = accelerator.prepare(model, optimizer)
     use_bare_weight_names(accelerator)
     schedule = build_schedule(optimizer, "linear", num_updates=repeats + 1, warmup_steps=0)
-    batch = trainer.data_collator([Rows(trainer.data_collator.tokenizer)[index] for index in range(8)])
+    rows = [Rows(trainer.data_collator.tokenizer)[index] for index in range(8)]
+    batch = send_to_device(dict(trainer.data_collator(rows)), accelerator.device)
     accelerator.backward(model(**batch).loss)
     optimizer.step()
     checkpoints = Checkpoints(work / "ours", keep=2)

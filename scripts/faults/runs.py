@@ -325,18 +325,18 @@ def sha256(path: Path) -> str:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """What has to be equal at the end: weights, history but for times, scores, predictions, the optimizer's state."""
+    """What has to be equal at the end: weights, history but for times, scores, predictions, the models that there
+    were to choose from, the optimizer's state."""
     history = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
     last = max(visible(run, "checkpoints/step-*"))
     return {
         "weights": sha256(run / "model" / "model.safetensors"),
         "history": [{key: value for key, value in line.items() if key != "seconds"} for line in history],
         "metrics": sha256(run / "eval" / "validation" / "metrics.json"),
+        "candidates": sha256(run / "eval" / "validation" / "candidates.npz"),
         "predictions": sha256(run / "eval" / "validation" / "predictions.jsonl"),
         "checkpoints": sorted(path.name for path in visible(run, "checkpoints/step-*")),
-        "last": {
-            path.name: sha256(path) for path in last.iterdir() if path.name in ("model.safetensors", "optimizer.bin")
-        },
+        "last": {name: sha256(last / name) for name in ("model.safetensors", "optimizer.bin", "candidates.npz")},
     }
 
 

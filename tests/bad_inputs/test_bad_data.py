@@ -92,7 +92,7 @@ JSON_FILES = {
     "number for a text": ('{"text": 3, "label": "pos"}\n', "row 1: expected text in column 'text', found int '3'"),
     "list for a label": (GOOD["jsonl"] + '{"text": "a", "label": ["pos"]}\n', "expected a class name or number"),
     "cut line": (GOOD["jsonl"] + '{"text": "a",', "d/train.jsonl, line 3: expected one JSON object per line"),
-    "one list of rows": ('[{"text": "a", "label": "pos"}]\n', "found a list. Write each of its objects on a line"),
+    "a list for a row": ('["a", "pos"]\n', "found a list. Write each of its objects on a line"),
     "columns for rows": ('{"text": ["a"], "label": ["pos"]}\n', "found one object of lists (a column each)"),
     "missing key": (GOOD["jsonl"] + '{"text": "a"}\n', "row 3: expected the column 'label', found only 'text'"),
     "duplicate key": (GOOD["jsonl"] + '{"text": "a", "text": "b"}\n', "line 3: the key 'text' occurs twice"),

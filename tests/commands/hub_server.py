@@ -65,6 +65,8 @@ class Hub:
             return self._store(path.removeprefix("/lfs/"), body)
         if path == "/api/repos/create":
             return self._create(token, json.loads(body))
+        if path == "/api/whoami-v2":
+            return 200, {"name": "user"}
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
         for split, action in self._actions().items():

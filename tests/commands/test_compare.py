@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -194,10 +195,11 @@ def test_several_seeds_a_side_are_repeated_measures(tmp_path: Path) -> None:
     assert report.seeds
     assert [side.seeds for side in report.sides] == [[1, 2, 3], [2, 1, 3]]
     assert [one.key for one in report.config_differences] == ["training.learning_rate"]
-    expected = summarise_seeds([31 / 40, 30 / 40, 29 / 40], level=0.95)
+    expected = summarise_seeds([31 / 40, 30 / 40, 29 / 40], level=0.95, row_variance=0.75 * 0.25 / 40)
     first = report.sides[0]
     assert (first.metrics["accuracy"].value, first.sd["accuracy"]) == pytest.approx((30 / 40, 1 / 40))
-    assert first.metrics["accuracy"].low == pytest.approx(expected.low)
+    # the rows' part is of 1,000 resamples: its standard error is 2 %
+    assert first.metrics["accuracy"].low == pytest.approx(expected.low, abs=0.01)
     found = by_metric(report)["accuracy"]
     assert (found.method, found.only_a) == ("seeds", None)
     assert found.difference == pytest.approx(37 / 40 - 30 / 40)
@@ -301,14 +303,18 @@ def test_the_result_for_people(two_runs: tuple[str, str], command: Callable[...,
     assert lines[9].startswith("  accuracy  0.775 [0.")
     assert lines[12].startswith("B is better than A on accuracy by 0.200 [")
     assert lines[12].endswith("p: McNemar's test). Rows that one alone has right: A 1, B 9.")
-    assert lines[13].startswith("B is better than A on f1 by ")
-    assert lines[15].startswith("Accuracy by McNemar's test, the rest by paired bootstrap; 95 % intervals, 1,000 res")
+    assert lines[13] == "  At 25.0 % disagreements these rows show differences from 0.219 on, in 80 % of such tests."
+    assert lines[14].startswith("B is better than A on f1 by ")
+    assert lines[15].startswith("  These rows show differences from 0.")
+    assert lines[17].startswith("Accuracy by McNemar's test, the rest by paired bootstrap; 95 % intervals, 1,000 res")
 
 
 def test_the_seeds_result_shows_spread(tmp_path: Path, command: Callable[..., Answer]) -> None:
     answer = command(["compare", *seed_runs(tmp_path), "--metric", "accuracy"])
     assert answer.code == 0
-    assert "0.750 [0.688, 0.812] sd 0.025" in answer.stdout  # t of 2 degrees is 4.303: 4.303 * 0.025 / sqrt(3) = 0.062
+    low, high = map(float, re.search(r"0\.750 \[(.*), (.*)\] sd 0\.025", answer.stdout).groups())
+    # rows: sqrt(0.75 * 0.25 / 40) = 0.068, seeds: 0.025 / sqrt(3) = 0.014; with so many degrees of freedom t is 1.96
+    assert (low, high) == pytest.approx((0.75 - 0.137, 0.75 + 0.137), abs=0.01)
     assert "Means over seeds; tests by Student's t over seeds and rows" in answer.stdout
 
 
@@ -317,7 +323,7 @@ def test_json_is_one_document_with_every_number(tmp_path: Path, command: Callabl
     b = make_run(tmp_path / "b", number_rows(0.5, constant=2.5), "data.text=[x, y]", task="stsb")
     found = json.loads(command(["compare", a, b, "--json"]).stdout)
     assert found.keys() == {
-        "split", "n", "level", "samples", "seeds", "sides", "config_differences", "comparisons"
+        "split", "n", "level", "samples", "seeds", "sides", "config_differences", "comparisons", "family"
     }  # fmt: skip
     assert (found["split"], found["n"], found["level"], found["seeds"]) == ("validation", 60, 0.95, False)
     assert found["config_differences"] == [
@@ -330,7 +336,8 @@ def test_json_is_one_document_with_every_number(tmp_path: Path, command: Callabl
     assert side["metrics"]["mse"].keys() == {"value", "low", "high"}
     assert comparison == {
         "metric": "pearson", "a": "A", "b": "B", "difference": None, "low": None, "high": None, "p_value": None,
-        "method": "bootstrap", "verdict": "undefined", "sentence": "pearson is not defined on these 60 rows.",
+        "p_adjusted": None, "method": "bootstrap", "verdict": "undefined",
+        "sentence": "pearson is not defined on these 60 rows.", "detectable": None, "disagreements": None, "plan": None,
         "only_a": None, "only_b": None,
     }  # fmt: skip
     assert found["comparisons"][2]["verdict"] == "worse"
@@ -355,6 +362,7 @@ def test_markdown_is_ready_to_paste(tmp_path: Path, command: Callable[..., Answe
         "\n"
         "- No difference on accuracy: B answers every row exactly as A does. "
         "Rows that one alone has right: A 0, B 0.\n"
+        "  At 0.0 % disagreements these rows show differences from 0.190 on, in 80 % of such tests.\n"
         "\n"
         "Accuracy by McNemar's test, the rest by paired bootstrap; 95 % intervals, 1,000 resamples. This tells these "
         "models apart; for their settings, compare two or more seeds of each.\n"
@@ -479,8 +487,8 @@ def test_another_split_is_compared_by_name(tmp_path: Path) -> None:
     assert compare(runs, split="test").split == "test"
 
 
-def test_comparing_loads_nothing_heavy_but_numpy(two_runs: tuple[str, str]) -> None:
-    heavy = {"accelerate", "datasets", "evaluate", "pandas", "pyarrow", "scipy", "tokenizers", "torch", "transformers"}
+def test_comparing_loads_nothing_heavy_but_numpy_and_special_functions(two_runs: tuple[str, str]) -> None:
+    heavy = {"accelerate", "datasets", "evaluate", "pandas", "pyarrow", "scipy.stats", "torch", "transformers"}
     program = (
         "import sys; from finetune_cli.cli.app import main\n"
         f"sys.argv = ['finetune', 'compare', *{list(two_runs)!r}, '--metric', 'accuracy', '--metric', 'auroc']\n"

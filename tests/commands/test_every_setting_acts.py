@@ -22,6 +22,7 @@ from tests.commands.run_files import Trained, history, read_jsonl, saved_scores,
 ROOT = Path(__file__).resolve().parents[2]
 LEARNING_RATE = 1e-2
 STEPS = 6  # updates of the ordinary run: 48 rows in batches of 8
+ADAFACTOR = ("step", "exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col", "RMS")  # what it remembers of a weight
 Effect = Callable[[Trained, Trained], None]  # of (the run with the setting, the ordinary run); asserts
 
 
@@ -64,7 +65,7 @@ def config_has(**expected: float) -> Effect:
 
 
 def only_weights_with(*parts: str) -> Effect:
-    """In the encoder, weights with one of these in their name have changed, and no others; the pooler is the head's."""
+    """Weights of the encoder with one of these in their name have changed, no others. (The pooler is of the head.)"""
 
     def check(changed: Trained, plain: Trained) -> None:
         names = changed_weights(changed)
@@ -244,7 +245,7 @@ EFFECTS: list[tuple[str, Effect]] = [
     ("training.trainer_args={optim: sgd}", optimizer_keeps()),
     (
         "training.trainer_args={optim: adafactor}",
-        optimizer_keeps("step", "exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col", "RMS"),
+        optimizer_keeps(*ADAFACTOR),
     ),
     ("training.trainer_args={neftune_noise_alpha: 10.0}", loss_differs_from(1)),
     ("evaluation.every=2", each_evaluation_is_after(2, 4, 6)),

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from finetune_cli.data.fractions import carve
 from finetune_cli.data.label_cells import joined_names
 from finetune_cli.data.label_sets import Column, LabelSets, named_label, set_in_words, set_numbers
-from finetune_cli.data.sources import Source, carve
+from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError
 
 
@@ -22,15 +23,15 @@ def read(*cells: Any, column: Column = "tags", names: Any = None, may_be_unlabel
 
 
 def test_a_list_a_joined_text_and_a_json_text_are_the_same_labels() -> None:
-    found = read(["b", "a"], "b|a", " a | b ", '["a", "b"]', [], "", "  ", ["a", "a"], "c")
-    assert found == [["a", "b"]] * 4 + [[], [], [], ["a"], ["c"]]
+    found = read(["b", "a"], "b|a", " a | b ", '["a", "b"]', [], "", "  ", "c")
+    assert found == [["a", "b"]] * 4 + [[], [], [], ["c"]]
 
 
 def test_classes_are_sorted_naturally_and_numbers_are_names_or_places() -> None:
     labels = LabelSets("d", "tags")
     for row in range(12):
-        labels.add(row, [f"t{row}", "t2"])
-    assert labels.names() == tuple(f"t{number}" for number in range(12))
+        labels.add(row, [f"t{row}", "t12"])
+    assert labels.names() == tuple(f"t{number}" for number in range(13))
     assert read([3, 1], [10], []) == [["1", "3"], ["10"], []]
     assert read([1], [0, 1], names=("no", "yes")) == [["yes"], ["no", "yes"]]
 

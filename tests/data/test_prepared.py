@@ -16,7 +16,7 @@ from finetune_cli.commands.show import show_examples
 from finetune_cli.config.load import load_config
 from finetune_cli.data.prepared import ArrayWriter, open_prepared, publish
 from finetune_cli.errors import ConfigError, DataError, MissingError, RunFailedError
-from finetune_cli.models.building import load_tokenizer
+from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.runs.rows import prepare_file
 from finetune_cli.runs.target import Target
 
@@ -66,7 +66,7 @@ def test_a_second_prepare_tokenises_nothing_and_says_so(tmp_path, write_config, 
     config = config_of(write_config, tmp_path)
     first = prepare(config)
     monkeypatch.setattr(
-        "finetune_cli.models.building.load_tokenizer", lambda directory: pytest.fail("loaded a tokenizer")
+        "finetune_cli.models.tokenizer.load_tokenizer", lambda directory: pytest.fail("loaded a tokenizer")
     )
     with caplog.at_level(logging.INFO, "finetune_cli"):
         second = prepare(config)

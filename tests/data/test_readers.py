@@ -83,7 +83,7 @@ BAD_FILES = [
     ("a.tsv", "text,label\nx,0\n", "separated by commas, not tabs. Name it .csv."),
     ("a.csv", "text,text\nx,0\n", "the column name 'text' occurs twice"),
     ("a.csv", "text, label\nx,0\n", "the column name ' label' has blanks around it"),
-    ("a.csv", ",text,label\n0,x,0\n", "column 1 of 3 has no name"),
+    ("a.csv", ",,\n0,x,0\n", "none of the 3 columns has a name"),
     ("a.csv", "text,label\nx,0,9\n", "line 2: expected 2 fields (text, label), found 3"),
     ("a.csv", "text,label\nx,0\ny\nz,1\n", "line 3: expected 2 fields (text, label), found 1"),
     ("a.csv", 'text,label\n"x,0\ny,1\n', "line 2: a quotation mark opens here and is never closed"),

@@ -82,7 +82,7 @@ BAD_PLACES = [
     (lambda here: put(here / "d", train_jsonl=ROW), "d", None, "-s data.splits.validation=0.1"),
     (lambda here: put(here, t_jsonl=ROW), "t.jsonl", None, "-s data.splits.validation=0.1"),
     (lambda here: put(here / "d", validation_jsonl=ROW), "d", None, "has no train split, only: validation"),
-    (lambda here: put(here / "d", dev_jsonl=ROW), "d", None, "found dev.jsonl. Name your files: data.splits.train"),
+    (lambda here: put(here / "d", own_jsonl=ROW), "d", None, "found own.jsonl. Name your files: data.splits.train"),
     (lambda here: put(here / "d"), "d", None, "found nothing"),
     (lambda here: put(here, train_jsonl=ROW), "trian.jsonl", None, "does not exist. Did you mean train.jsonl?"),
     (lambda here: None, "no/such/place", None, "There is no directory no/such either"),
@@ -92,7 +92,7 @@ BAD_PLACES = [
         {"validation": "dev.jsonl"},
         "data.splits.validation: d/dev.jsonl is not",
     ),
-    (lambda here: put(here, t_json=ROW), "t.json", {"validation": 0.5}, "cannot tell its format"),
+    (lambda here: put(here, t_xml=ROW), "t.xml", {"validation": 0.5}, "cannot tell its format"),
 ]
 
 

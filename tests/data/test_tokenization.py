@@ -4,7 +4,8 @@ import pytest
 
 from finetune_cli.data.tokenization import TextEncoder
 from finetune_cli.errors import DataError, MissingError
-from finetune_cli.models.building import load_tokenizer, train_wordpiece
+from finetune_cli.models.tokenizer import load_tokenizer
+from finetune_cli.models.vocabulary import train_wordpiece
 
 TEXTS = [
     "a good film",
@@ -22,7 +23,7 @@ PAIRS = ["yes", "second text " * 30, "", "short", "x " * 60, "b", "also rather l
 @pytest.fixture(scope="module")
 def tokenizer_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("wordpiece")
-    train_wordpiece([*TEXTS, *PAIRS] * 3, vocab_size=300, max_length=512, directory=directory)
+    train_wordpiece(lambda: [*TEXTS, *PAIRS] * 3, vocab_size=300, max_length=512, directory=directory)
     return directory
 
 

@@ -48,15 +48,6 @@ def test_regression_has_one_output_and_dropout_is_set_everywhere(tiny_bert: Path
     assert rates == {0.3, 0.2}
 
 
-def test_a_trained_head_is_kept_for_the_same_number_of_classes(tiny_bert: Path, tmp_path: Path) -> None:
-    trained = classifier(tiny_bert)
-    trained.save_pretrained(tmp_path)
-    again = classifier(tmp_path, label_names=("good", "bad"))
-    assert torch.equal(again.classifier.weight, trained.classifier.weight)
-    other = classifier(tmp_path, label_names=("a", "b", "c"))
-    assert other.classifier.weight.shape == (3, 32)
-
-
 def test_half_precision_weights_are_trained_in_full(model_copy: Path) -> None:
     weights = load_file(model_copy / "model.safetensors")
     save_file(
@@ -82,13 +73,6 @@ def test_weights_that_do_not_fit_their_config_are_refused(model_copy: Path) -> N
         classifier(model_copy)
 
 
-def test_pickled_weights_are_never_opened(model_copy: Path) -> None:
-    (model_copy / "model.safetensors").rename(model_copy / "pytorch_model.bin")
-    with pytest.raises(MissingError, match="pickled"):
-        files.resolve_model(str(model_copy))
-    assert files.resolve_model(str(model_copy), weights=False) == model_copy
-
-
 def test_places_without_a_model_say_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="there is no directory"):
         files.resolve_model(str(tmp_path / "nowhere"))
@@ -105,57 +89,3 @@ def test_places_without_a_model_say_what_is_missing(tmp_path: Path) -> None:
 def test_a_revision_belongs_to_the_hub_alone(tiny_bert: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.revision"):
         files.resolve_model(str(tiny_bert), revision="main")
-
-
-@pytest.mark.parametrize(
-    ("config", "tokenizer", "expected"),
-    [
-        ({"max_position_embeddings": 512}, {"model_max_length": 128}, 128),
-        ({"max_position_embeddings": 64}, {"model_max_length": int(1e30)}, 64),
-        ({"max_position_embeddings": 514, "model_type": "roberta", "pad_token_id": 1}, {}, 512),
-        ({"max_position_embeddings": -1}, {}, 512),
-        ({}, {}, 512),
-    ],
-)
-def test_the_longest_input_is_the_smaller_limit(
-    tmp_path: Path, config: dict[str, object], tokenizer: dict[str, object], expected: int
-) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
-    assert files.model_max_length(tmp_path) == expected
-
-
-def test_the_fingerprint_of_a_tokenizer_follows_its_files_and_its_limit(model_copy: Path, tiny_bert: Path) -> None:
-    before = files.tokenizer_fingerprint(tiny_bert)
-    assert files.tokenizer_fingerprint(model_copy) == before
-    config = json.loads((model_copy / "config.json").read_text())
-    (model_copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 32}))
-    assert files.tokenizer_fingerprint(model_copy) != before
-
-
-def test_a_vocabulary_is_learned_from_texts(tmp_path: Path) -> None:
-    building.train_wordpiece(["The film was good"] * 20, vocab_size=100, max_length=16, directory=tmp_path)
-    tokenizer = building.load_tokenizer(tmp_path)
-    encoded = tokenizer("the FILM", "good")
-    assert tokenizer.convert_ids_to_tokens(encoded["input_ids"]) == ["[CLS]", "the", "film", "[SEP]", "good", "[SEP]"]
-    assert encoded["token_type_ids"] == [0, 0, 0, 0, 1, 1]
-    assert files.pad_token_id(tmp_path) == tokenizer.pad_token_id
-    assert files.vocabulary_size(tmp_path) == len(tokenizer) <= 100
-
-
-def test_a_tokenizer_without_padding_says_what_to_do(tmp_path: Path, tiny_bert: Path) -> None:
-    with pytest.raises(MissingError, match="has no tokenizer"):
-        building.load_tokenizer(tmp_path)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (tmp_path / name).write_bytes((tiny_bert / name).read_bytes())
-    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    settings.pop("pad_token")
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    with pytest.raises(MissingError, match="no padding token"):
-        files.pad_token_id(tmp_path)
-
-
-def test_a_dropout_that_the_model_lacks_is_refused(model_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "ATTENTION_DROPOUT_FIELDS", ("no_such_field",))
-    with pytest.raises(ConfigError, match=r"model\.attention_dropout: models of type 'bert'"):
-        classifier(model_copy, attention_dropout=0.1)

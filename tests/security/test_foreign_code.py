@@ -15,8 +15,8 @@ import pytest
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, FinetuneError, MissingError
-from finetune_cli.models.building import load_tokenizer
-from finetune_cli.models.files import resolve_model
+from finetune_cli.models.building import build_classifier
+from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.training.manifest import find_damage
 from tests.security.conftest import Trap
@@ -66,13 +66,13 @@ def test_a_tokenizers_own_code_does_not_run(tiny_bert: Path, trap: Trap, tmp_pat
     assert not trap.sprung()
 
 
-def test_pickled_weights_are_refused_unread(tiny_bert: Path, trap: Trap, tmp_path: Path) -> None:
+def test_weights_that_would_run_code_are_refused_unread(tiny_bert: Path, trap: Trap, tmp_path: Path) -> None:
     directory = tmp_path / "pickled"
     shutil.copytree(tiny_bert, directory)
     (directory / "model.safetensors").unlink()
     (directory / "pytorch_model.bin").write_bytes(trap.pickled())
-    with pytest.raises(MissingError, match=r"only as pickled \.bin files, which can run code when loaded"):
-        resolve_model(str(directory))
+    with pytest.raises(MissingError, match=r"holds more than tensors\. Loading such a file could run code, so it"):
+        build_classifier(directory, kind="classification", label_names=("no", "yes"))
     assert not trap.sprung()
 
 

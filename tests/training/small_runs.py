@@ -21,6 +21,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from finetune_cli.config.load import load_config
 from finetune_cli.data.prepared import TOKENIZER, PreparedData, PreparedSplit
+from finetune_cli.records.preparation import PrepareReport
 from finetune_cli.records.training import Listener
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.fit import run_loop
@@ -72,7 +73,8 @@ def prepare(rows: PreparedSplit, directory: Path, label_names: tuple[str, ...] |
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
     BertTokenizerFast(vocab=vocabulary).save_pretrained(directory / TOKENIZER)
     splits = {"train": rows, "validation": replace(rows, name="validation")}
-    return PreparedData(directory, "key", splits, label_names, {"max_length": LONGEST})
+    report = PrepareReport(LONGEST, splits={}, seconds=0.0, rows_per_second=0.0, findings=())
+    return PreparedData(directory, "key", splits, label_names, report)
 
 
 @dataclass

@@ -12,6 +12,7 @@ import torch
 
 from finetune_cli.errors import InterruptedRunError, MissingError, NotFinishedError
 from finetune_cli.records.training import StepRecord
+from finetune_cli.training.kept import KEPT_FILE, KeptPredictions
 from finetune_cli.training.stopping import StopRequest
 from tests.training.small_runs import Run, make_rows
 
@@ -28,11 +29,19 @@ def optimizer_state(run: Run) -> dict[str, Any]:
     return torch.load(newest / "optimizer.bin", weights_only=True)
 
 
+def candidates(run: Run) -> bytes:
+    """What was kept of every evaluation, as the newest checkpoint has it."""
+    newest = run.checkpoints.newest()
+    assert newest is not None
+    return (newest / KEPT_FILE).read_bytes()
+
+
 def assert_same_run(first: Run, second: Run) -> None:
     assert timeless(first.history()) == timeless(second.history())
     weights = second.weights()
     assert all(torch.equal(value, weights[name]) for name, value in first.weights().items())
     torch.testing.assert_close(optimizer_state(first), optimizer_state(second), rtol=0, atol=0)
+    assert candidates(first) == candidates(second)
 
 
 def stop_at(step: int, record_type: type = StepRecord, number: int = signal.SIGTERM) -> dict[str, Any]:
@@ -121,6 +130,19 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
     assert "step-000007" in caplog.text
     assert name in caplog.text or name == "manifest.json"
     assert_same_run(undisturbed, continued)
+
+
+def test_a_checkpoint_has_the_predictions_of_all_evaluations_before_it(tmp_path: Path) -> None:
+    """Also of one that is not the best and leaves no checkpoint of its own."""
+    scores = iter([0.1, 0.9, 0.8, 0.7])
+    run = Run("accelerate", tmp_path, make_rows(40), num_epochs=4, save_every=20, loss_of=lambda: next(scores)).train()
+    kept = KeptPredictions()
+    for step, evaluated in ((5, [5]), (20, [5, 10, 15, 20])):
+        kept.restore(run.checkpoints.path(step))
+        assert list(kept.by_step) == evaluated
+    manifest = json.loads((run.checkpoints.path(20) / "manifest.json").read_text())
+    assert KEPT_FILE in manifest["files"]
+    assert all(arrays["logits"].shape == (40, 2) for arrays in kept.by_step.values())
 
 
 def test_only_damaged_checkpoints_are_an_error_that_names_them(tmp_path: Path) -> None:

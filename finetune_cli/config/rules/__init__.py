@@ -1,17 +1,17 @@
-"""Rules between fields, and rules that a type cannot say. Each yields (key path, message) for what it finds wrong.
+"""Rules between fields, and rules that a type cannot express. Each yields its mistakes.
 
-The rules run on the plain values, also when other fields are wrong: `get` ends a rule, without a word, when a value it
-asks for is among those already reported.
+The rules run on plain values, also when other fields are wrong. When a rule asks `get` for a value that is reported as
+wrong already, `get` ends the rule.
 """
 
 from finetune_cli.config.rules import data, evaluation, folds, model, sweep, training
 
 RULES = (
     training.micro_batch_fits,
-    training.packing_can_act,
+    training.packing_has_effect,
     training.warmup_is_used,
-    training.early_stopping_can_act,
-    training.trainer_args_are_honoured,
+    training.early_stopping_has_effect,
+    training.trainer_args_have_effect,
     training.trainer_args_are_right,
     training.loss_fits_task,
     data.label_columns_fit_task,
@@ -23,13 +23,15 @@ RULES = (
     training.seeds_differ,
     training.trackers_differ,
     model.upload_has_a_place,
-    data.split_seed_draws_something,
+    data.split_seed_has_effect,
     data.columns_fit_task,
+    data.columns_are_named,
+    data.homes_are_known,
     data.truncation_fits_columns,
-    evaluation.slices_are_columns_to_group_by,
+    evaluation.slices_are_columns_with_groups,
     data.splits_are_right,
     model.model_is_named_once,
-    model.trained_part_is_said_once,
+    model.trained_part_is_chosen_once,
     model.from_scratch_sizes_fit,
     model.places_are_written_right,
     data.builtin_data_exists,

@@ -1,7 +1,9 @@
 """Rules about the data: columns, classes, splits."""
 
+import os.path
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from finetune_cli.config.rules.mistake import Get, Mistake, column_list, with_choice
 from finetune_cli.tasks import KIND_SPECS, SAMPLES, TASKS
@@ -59,7 +61,7 @@ def splits_are_right(get: Get) -> Iterator[Mistake]:
             hint = ". Write validation" if name in ("valid", "val", "dev", "eval") else ""
             message = f"is not a split. Allowed: train, validation, test, and names such as test_news{hint}"
             yield Mistake(path, message, at_key=True)
-        elif isinstance(value, str):
+        elif isinstance(value, str | list | tuple):
             continue
         elif name == "train":
             yield Mistake(
@@ -73,7 +75,45 @@ def splits_are_right(get: Get) -> Iterator[Mistake]:
         yield Mistake(("data", "splits"), f"the fractions add up to {fractions:g}, which leaves nothing of train")
 
 
-def split_seed_draws_something(get: Get) -> Iterator[Mistake]:
+def columns_are_named(get: Get) -> Iterator[Mistake]:
+    """data.columns has what the other fields name."""
+    columns = get("data.columns")
+    if columns is None:
+        return
+    for index, name in enumerate(columns):
+        if name in columns[:index]:
+            yield Mistake(("data", "columns", index), f"{name!r} is in the list twice. Each column has one name")
+    label, identity = column_list(get("data.label")), get("data.id")
+    named = [("text", column_list(get("data.text"))), ("label", label), ("id", [identity] if identity else [])]
+    for key, names in named:
+        for name in names:
+            if name not in columns:
+                yield Mistake(("data", key), with_choice(f"{name!r} is not in data.columns", name, list(columns)))
+    for index, name in enumerate(get("evaluation.slices")):
+        if name not in columns:
+            problem = f"{name!r} is not in data.columns"
+            yield Mistake(("evaluation", "slices", index), with_choice(problem, name, list(columns)))
+
+
+def homes_are_known(get: Get) -> Iterator[Mistake]:
+    """A path that starts with ~ can be resolved."""
+    splits = get("data.splits") or {}
+    places = [
+        (("output_dir",), get("output_dir")),
+        (("model", "name_or_path"), get("model.name_or_path")),
+        (("data", "path"), get("data.path")),
+        *((("data", "splits", split), place) for split, value in splits.items() for place in _places(value)),
+    ]
+    for path, place in places:
+        if isinstance(place, str) and place.partition("/")[0] == "~" and os.path.expanduser(place) == place:
+            yield Mistake(path, f"{place}: HOME is not set. Write the whole path, or ./~ for a directory of that name")
+
+
+def _places(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def split_seed_has_effect(get: Get) -> Iterator[Mistake]:
     splits = get("data.splits") or {}
     if get("data.split_seed") is not None and not any(isinstance(value, float) for value in splits.values()):
         yield Mistake(("data", "split_seed"), "nothing is drawn: data.splits has no fraction. Take it out")

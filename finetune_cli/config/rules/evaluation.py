@@ -21,6 +21,8 @@ def metrics_fit_task(get: Get) -> Iterator[Mistake]:
 
 def best_metric_is_computed(get: Get) -> Iterator[Mistake]:
     names, best = get("evaluation.metrics"), get("evaluation.metric_for_best")
+    if best is None:
+        return
     if best.startswith(EVALUATE_PREFIX):
         message = "whether more is better is not known of this one. Allowed: a metric of the package, or loss"
         yield Mistake(("evaluation", "metric_for_best"), message)
@@ -43,11 +45,11 @@ def gates_are_right(get: Get) -> Iterator[Mistake]:
         elif not gate.is_computed(names):
             problem = f"{text!r}: {gate.metric!r} is not among evaluation.metrics"
             yield Mistake(path, with_choice(problem, gate.metric, [*names, "loss"]))
-        elif gate.end and not samples and not seeds:
+        elif gate.needs_interval and not samples and not seeds:
             yield Mistake(path, f"{text!r}: there is no interval, because evaluation.bootstrap.samples is 0")
 
 
-def slices_are_columns_to_group_by(get: Get) -> Iterator[Mistake]:
+def slices_are_columns_with_groups(get: Get) -> Iterator[Mistake]:
     names, texts = get("evaluation.slices"), column_list(get("data.text"))
     for index, name in enumerate(names):
         if name in texts:

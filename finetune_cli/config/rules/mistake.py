@@ -1,4 +1,4 @@
-"""What a rule finds, and what rules share."""
+"""The mistake that a rule reports, and what the rules share."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,15 +11,15 @@ Get = Callable[[str], Any]
 
 
 class Mistake(NamedTuple):
-    """A mistake: where, in words, and whether the key itself is wrong rather than its value."""
+    """Where the mistake is, and what to say. at_key: the key is wrong, not its value."""
 
     path: KeyPath
     message: str
     at_key: bool = False
 
 
-class Unusable(Exception):
-    """A rule asked for a value that is reported as wrong already."""
+class UnusableValue(Exception):
+    """A rule needs a value that is reported as wrong already."""
 
 
 def column_list(value: Any) -> list[str]:

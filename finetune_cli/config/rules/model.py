@@ -21,7 +21,7 @@ def model_is_named_once(get: Get) -> Iterator[Mistake]:
         yield Mistake(("model", "revision"), "model.from_scratch has no revision. Take it out")
 
 
-def trained_part_is_said_once(get: Get) -> Iterator[Mistake]:
+def trained_part_is_chosen_once(get: Get) -> Iterator[Mistake]:
     lora, freeze, scratch = get("model.lora"), get("model.freeze"), get("model.from_scratch")
     if lora is not None and freeze != "none":
         message = "model.lora freezes every pretrained weight already. Keep one of the two"

@@ -14,7 +14,7 @@ def micro_batch_fits(get: Get) -> Iterator[Mistake]:
         yield Mistake(("training", "micro_batch_size"), message)
 
 
-def packing_can_act(get: Get) -> Iterator[Mistake]:
+def packing_has_effect(get: Get) -> Iterator[Mistake]:
     if not get("training.packing"):
         return
     if get("training.compile"):
@@ -36,10 +36,15 @@ def warmup_is_used(get: Get) -> Iterator[Mistake]:
         yield Mistake(("training", "warmup_steps"), message)
 
 
-def early_stopping_can_act(get: Get) -> Iterator[Mistake]:
+def early_stopping_has_effect(get: Get) -> Iterator[Mistake]:
     stopping, every, max_steps = get("training.early_stopping"), get("evaluation.every"), get("training.max_steps")
     if stopping is None:
         return
+    if get("evaluation.metric_for_best") is None:
+        message = (
+            "needs a metric that can get worse, and evaluation.metric_for_best is null. Name one, or leave this out"
+        )
+        yield Mistake(("training", "early_stopping"), message)
     one_epoch = every == "epoch" and max_steps is None and get("training.num_epochs") <= 1
     one_round = every != "epoch" and max_steps is not None and every >= max_steps
     if one_epoch or one_round:
@@ -49,7 +54,7 @@ def early_stopping_can_act(get: Get) -> Iterator[Mistake]:
         yield Mistake(("training", "early_stopping"), message)
 
 
-def trainer_args_are_honoured(get: Get) -> Iterator[Mistake]:
+def trainer_args_have_effect(get: Get) -> Iterator[Mistake]:
     arguments, loop = get("training.trainer_args"), get("training.loop")
     if arguments and loop == "accelerate":
         message = "only training.loop: trainer can honour these. Take them out, or use that loop"

@@ -3,31 +3,67 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from finetune_cli.data.checks.findings import ROWS_SHOWN, rows_of
 from finetune_cli.data.checks.spilled import SpilledArray
+from finetune_cli.data.checks.texts import INVISIBLE
 from finetune_cli.records.preparation import Finding
 
 IMBALANCE = 10  # times as many rows in the largest class as in the smallest: then accuracy says little
 NAMES_SHOWN = 3
 
 
+# Letters of other scripts that look like Latin ones (the commonest of Unicode's confusables).
+LOOK_ALIKES = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501\u051b\u051d\u0261\u03bf\u03b9\u03bd\u0131",
+    "aeopcyxijshdqwgoivi",
+)
+
+
+def as_seen(name: str) -> str:
+    """What is left of a name when case, blanks, invisible characters and the ways to write one letter are the same."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    visible = "".join(character for character in folded if character not in INVISIBLE)
+    return unicodedata.normalize("NFC", "".join(visible.split())).translate(LOOK_ALIKES)
+
+
+def blank_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str], where: str) -> Finding | None:
+    """Class names of which nothing is seen, in train; otherwise as `spelling_finding`."""
+    blank = [number for number, name in enumerate(names) if not as_seen(name)]
+    places = _places_with(labels, blank)
+    if not len(places):
+        return None
+    return Finding(
+        "label_spelling",
+        "train",
+        where,
+        len(places),
+        _first(rows, places),
+        f"{rows_of(len(places), len(labels), 'has', 'have')} a label of blanks or invisible characters alone: "
+        f"{_listed([ascii(names[number])[1:-1] for number in blank])} is a class now",
+        None,
+        "Write a name there, or remove the rows.",
+    )
+
+
 def spelling_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str], where: str) -> Finding | None:
-    """Class names that differ only in case or blanks, in train. labels: class numbers (N,), of several labels a row 0
-    and 1 (N, C). rows: their numbers, from 0."""
+    """Class names that look alike (case, blanks, composed and invisible characters), in train.
+
+    labels: class numbers (N,), of several labels a row 0 and 1 (N, C). rows: their numbers, from 0."""
     spellings: dict[str, list[int]] = {}
     for number, name in enumerate(names):
-        spellings.setdefault("".join(name.casefold().split()), []).append(number)
-    groups = [group for group in spellings.values() if len(group) > 1]
+        spellings.setdefault(as_seen(name), []).append(number)
+    groups = [group for seen, group in spellings.items() if len(group) > 1 and seen]
     if not groups:
         return None
     counts = np.bincount(labels, minlength=len(names)) if labels.ndim == 1 else labels.sum(axis=0, dtype=np.int64)
     groups = [sorted(group, key=lambda number: -counts[number]) for group in groups]
     places = _places_with(labels, [number for group in groups for number in group[1:]])
-    shown = "; ".join(" and ".join(repr(names[number]) for number in group) for group in groups[:NAMES_SHOWN])
+    shown = "; ".join(" and ".join(_told_apart(names, group)) for group in groups[:NAMES_SHOWN])
     more = f" ... ({len(groups)} such names)" if len(groups) > NAMES_SHOWN else ""
     problem = (
         f"{rows_of(len(places), len(labels), 'has', 'have')} the rarer spelling of a label: {shown}{more} are "
@@ -35,6 +71,13 @@ def spelling_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str
     )
     advice = "Write each label in one way."
     return Finding("label_spelling", "train", where, len(places), _first(rows, places), problem, None, advice)
+
+
+def _told_apart(names: Sequence[str], group: Sequence[int]) -> list[str]:
+    """The names as text, with escapes where they would look the same."""
+    shown = [names[number] for number in group]
+    seen_apart = len({"".join(name.split()).casefold() for name in shown}) == 1  # by case or blanks alone
+    return [repr(name) if seen_apart else ascii(name) for name in shown]
 
 
 def joined_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str], where: str) -> Finding | None:

@@ -28,7 +28,7 @@ class Repeats:
     """Places of rows, int64.
 
     same: rows that repeat text and label of an earlier one, which is at same_as. contrary: rows whose text occurred
-    before with another label, first at contrary_to.
+    before with another label, first at contrary_to; a row can be among both.
     """
 
     same: np.ndarray
@@ -99,6 +99,14 @@ class TextHashes:
         return first
 
 
+def repeated_hashes(hashes: SpilledArray) -> np.ndarray:
+    """Places in order, int64 (M,), of those that occurred before."""
+    found = [np.zeros(0, np.int64)]
+    for keys, places in _parts(hashes):
+        found.append(places[1:][keys[1:] == keys[:-1]])
+    return np.sort(np.concatenate(found))
+
+
 def _parts(hashes: SpilledArray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Hashes of texts with their places, sorted by both, in parts of about PART: equal hashes are in the same part."""
     count = max(1, -(-len(hashes) // PART))
@@ -121,8 +129,13 @@ def _repeats(places: np.ndarray, group: np.ndarray, labels: np.ndarray) -> Repea
     again = np.flatnonzero((g[1:] == g[:-1]) & (y[1:] == y[:-1])) + 1
     _, firsts = np.unique(group, return_index=True)
     first = firsts[group]  # where each row's group begins
-    contrary = np.flatnonzero(labels != labels[first])
-    return Repeats(p[again], p[again - 1], places[contrary], places[first[contrary]])
+    differs = labels != labels[first]
+    # Of rows a, b, a the last one contradicts the second, although it repeats the first.
+    after = np.where(differs, np.arange(len(group)), len(group))
+    first_other = np.minimum.reduceat(after, np.unique(group, return_index=True)[1])[group] if len(group) else after
+    contrary = np.flatnonzero(differs | (np.arange(len(group)) > first_other))
+    against = np.where(differs, first, first_other)[contrary]
+    return Repeats(p[again], p[again - 1], places[contrary], places[against])
 
 
 def fold(texts: Sequence[str]) -> list[bytes]:

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from finetune_cli.data.checks.findings import ROWS_SHOWN, Tally, excerpt, rows_of
-from finetune_cli.data.checks.repeats import TextHashes
+from finetune_cli.data.checks.repeats import TextHashes, repeated_hashes
 from finetune_cli.data.checks.spilled import SpilledArray
 from finetune_cli.data.checks.texts import TextScan
 from finetune_cli.records.preparation import Finding
@@ -37,6 +38,8 @@ class SplitChecks:
         self.scan = TextScan()
         self.hashes = TextHashes(split, folder)
         self._lengths = SpilledArray(folder, np.int32)
+        self._ids = SpilledArray(folder, np.int64)  # hashes
+        self._id_rows = SpilledArray(folder, np.int64)
         self._rows_of_length: Counter[int] = Counter()
 
     def add(self, rows: Sequence[int], columns: Sequence[Sequence[str]], true_lengths: np.ndarray) -> None:
@@ -49,6 +52,11 @@ class SplitChecks:
         self._lengths.append(true_lengths)
         self._rows_of_length.update(true_lengths.tolist())
 
+    def add_ids(self, rows: Sequence[int], ids: Sequence[Any]) -> None:
+        """The ids of some rows, which name them in predictions; rows without one of their own may be left out."""
+        self._ids.append([hash((identity,)) for identity in ids])
+        self._id_rows.append(rows)
+
     def findings(
         self, labels: np.ndarray | None, label_of: Callable[[int], str], seen: Iterable[TextHashes], texts_at: TextsAt
     ) -> list[Finding]:
@@ -57,7 +65,7 @@ class SplitChecks:
         repeats = [*self._repeated(labels, label_of), *self._overlaps(seen)]
         texts = texts_at([row for _, row in repeats])
         shown = [replace(finding, example=f"{finding.example}: {excerpt(texts[row])}") for finding, row in repeats]
-        return [*self._scanned(), *self._lengthy(), *shown]
+        return [*self._scanned(), *self._lengthy(), *self._repeated_ids(), *shown]
 
     def _scanned(self) -> Iterator[Finding]:
         scan, total = self.scan, len(self._lengths)
@@ -105,6 +113,19 @@ class SplitChecks:
                 f"rows ({usual} tokens)",
                 "Look whether several rows were run together, by a missing quotation mark, say.",
             )
+
+    def _repeated_ids(self) -> Iterator[Finding]:
+        places = repeated_hashes(self._ids)
+        if not len(places):
+            return
+        tally = Tally(len(places), [row + 1 for row in self._id_rows.at(places[:ROWS_SHOWN])])
+        yield self._finding(
+            "duplicates",
+            tally,
+            f"{rows_of(len(places), len(self._lengths), 'has', 'have')} the id of an earlier row",
+            "compare pairs rows by id, and refuses these. Set data.id to a column without repeats; rows are numbered "
+            "where there is neither that nor a column idx.",
+        )
 
     def _longer_than(self, tokens: int) -> Tally:
         tally = Tally()

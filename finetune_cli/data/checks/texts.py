@@ -32,6 +32,19 @@ MARKUP = re.compile(
 )
 
 
+INVISIBLE = (  # beside blanks: characters that show nothing, zero-width ones and fillers
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u200b\u200c\u200d\u200e\u200f"
+    "\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\u2800\u3164"
+    "\ufe0e\ufe0f\ufeff\uffa0"
+)
+_SHOWS_NOTHING = re.compile(f"[\\s{INVISIBLE}]*")
+
+
+def is_empty(text: str) -> bool:
+    """Whether nothing of a text can be seen."""
+    return not text.strip() or _SHOWS_NOTHING.fullmatch(text) is not None
+
+
 class TextScan:
     """The texts of one split, looked at as they stream by."""
 
@@ -46,6 +59,8 @@ class TextScan:
         for texts in columns:
             if not all(map(str.strip, texts)):
                 empty |= {place for place, text in enumerate(texts) if not text.strip()}
+            if not "".join(texts).isascii():
+                empty |= {place for place, text in enumerate(texts) if not text.isascii() and is_empty(text)}
             joined = "\n".join(texts)
             if may_be_wrong(joined):
                 wrong = _matches(WRONG_ENCODING, texts, where=may_be_wrong) | wrong

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from finetune_cli.display.tables.scores import collapsed_line
-from finetune_cli.records.comparison import ComparedSide, CompareReport
+from finetune_cli.records.comparison import ComparedSide, CompareReport, Comparison
 
 if TYPE_CHECKING:
     from finetune_cli.display.terminal import Output
 
 
 def compare_result(out: Output, report: CompareReport) -> None:
-    """Who is compared, what differs in the configs, the scores side by side, and a sentence for each difference."""
+    """The runs, the settings that differ, the scores side by side, and a sentence for each comparison."""
     if out.as_json:
         out.json(report.to_json())
         return
@@ -22,7 +23,9 @@ def compare_result(out: Output, report: CompareReport) -> None:
         out.line(f"  {side.name}  {', '.join(side.runs)}")
     if report.config_differences:
         out.line()
-        rows = [[one.key, *(one.shown(name, absent="-") for name in names)] for one in report.config_differences]
+        rows = [
+            [setting.key, *(setting.shown(name, absent="-") for name in names)] for setting in report.config_differences
+        ]
         out.table(["config", *names], rows)
     out.line()
     metrics = report.sides[0].metrics
@@ -46,16 +49,16 @@ def compare_markdown(out: Output, report: CompareReport) -> None:
     out.line()
     out.line(f"| | {' | '.join(names)} |")
     out.line(f"| --- |{' ---: |' * len(names)}")
-    for one in report.config_differences:
-        values = [_code(one.shown(name, absent="-")) for name in names]
-        out.line(f"| {_code(one.key)} | {' | '.join(values)} |")
+    for setting in report.config_differences:
+        values = [_code(setting.shown(name, absent="-")) for name in names]
+        out.line(f"| {_code(setting.key)} | {' | '.join(values)} |")
     for metric in report.sides[0].metrics:
         out.line(f"| **{metric}** | {' | '.join(_side_score(side, metric) for side in report.sides)} |")
     out.line()
     for run, name in _collapsed_runs(report):
         out.line(f"- {_code(run)}: {collapsed_line(name)}")
     for sentence in _comparison_sentences(report):
-        out.line(f"- {sentence}")
+        out.line(f"  {sentence.strip()}" if sentence.startswith(" ") else f"- {sentence}")
     out.line()
     out.line(_comparison_method(report))
 
@@ -74,16 +77,23 @@ def _side_score(side: ComparedSide, metric: str) -> str:
 
 
 def _comparison_sentences(report: CompareReport) -> list[str]:
-    return [
-        one.sentence
-        if one.only_a is None
-        else f"{one.sentence} Rows that one alone has right: {one.a} {one.only_a}, {one.b} {one.only_b}."
-        for one in report.comparisons
-    ]
+    return [sentence for one in report.comparisons for sentence in _of_comparison(one)]
+
+
+def _of_comparison(one: Comparison) -> Iterator[str]:
+    """What was found, and what these rows can show."""
+    only = f" Rows that one alone has right: {one.a} {one.only_a}, {one.b} {one.only_b}."
+    yield one.sentence if one.only_a is None else f"{one.sentence}{only}"
+    if one.shown:
+        yield f"  {one.shown}"
+    if one.plan is not None:
+        yield f"  {one.plan.sentence(one.metric)}"
 
 
 def _comparison_method(report: CompareReport) -> str:
     level = f"{100 * report.level:g} % intervals, {report.samples:,} resamples"
+    if report.family > 1:
+        level += f"; p adjusted for {report.family} comparisons of a metric (Holm), intervals not"
     if report.seeds:
         return f"Means over seeds; tests by Student's t over seeds and rows; {level}."
     return (
@@ -93,6 +103,6 @@ def _comparison_method(report: CompareReport) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as a code span that no character of it can break out of, nor out of a table's cell."""
+    """Text as Markdown code. Characters that would end the code or the cell of a table are replaced."""
     plain = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
     return f"`{plain}`"

@@ -14,11 +14,11 @@ def decision_effect(out: Output, report: EvalReport, effect: DecisionEffect) -> 
     out.line()
     header = ["score", "without the rule", "with it"]
     rows = [[name, str(effect.before[name]), str(effect.after[name])] for name in effect.before]
-    if fresh := effect.cross_validated:
+    if effect.cross_validated:
         header.append("cross-validated")
-        rows = [[*row, str(fresh[row[0]])] for row in rows]
+        rows = [[*row, str(effect.cross_validated[row[0]])] for row in rows]
     out.table(header, rows)
-    if fresh:
+    if effect.cross_validated:
         out.line("  It was fitted on these rows: scores with it are optimistic. Cross-validated: each")
         out.line("  fifth of the rows scored by a rule that was fitted on the others.")
     elif effect.rule.was_fitted_on(report.split, report.n):
@@ -31,7 +31,9 @@ def decision_effect(out: Output, report: EvalReport, effect: DecisionEffect) -> 
 def answered_rows(out: Output, answered: Answered) -> None:
     """How many rows are answered with `--min-confidence`, and the scores of these."""
     out.line()
-    sure = f"{answered.n} rows ({answered.coverage:.1%}) are answered with a confidence of {answered.min_confidence:g}"
-    out.line(f"{sure} or more" + ("; their scores:" if answered.metrics else "."))
+    counted = (
+        f"{answered.n} rows ({answered.coverage:.1%}) are answered with a confidence of {answered.min_confidence:g}"
+    )
+    out.line(f"{counted} or more" + ("; their scores:" if answered.metrics else "."))
     if answered.metrics:
         out.table(["score"], [[f"{name} {metric} n={answered.n}"] for name, metric in answered.metrics.items()])

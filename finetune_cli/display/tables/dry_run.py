@@ -15,15 +15,15 @@ def dry_run_result(out: Output, report: DryRunReport) -> None:
     if out.as_json:
         out.json(report.to_json())
         return
-    of_all = f"{report.updates:,} ({report.updates_per_epoch:,} an epoch)"
+    updates = f"{report.updates:,} ({report.updates_per_epoch:,} an epoch)"
     per_update = f"{report.seconds_per_update:.3g} s (median; mean {report.mean_seconds_per_update:.3g} s, "
-    untrained = "; the others are embeddings of words that no training row has, or frozen by the config"
+    others = "; the others are embeddings of words that no training row has, or frozen by the config"
     lines = {
         "device": f"{report.device}, {report.precision}, {report.micro_batch_size} rows at once",
         "parameters": f"{report.trained_parameters:,} of {report.parameters:,} are trained"
-        + untrained * (report.trained_parameters < report.parameters),
+        + others * (report.trained_parameters < report.parameters),
         "runs": f"{report.runs}, one for each seed" if report.runs > 1 else "",
-        "updates": of_all,
+        "updates": updates,
         "per update": f"{per_update}longest rows {report.seconds_longest_update:.3g} s)",
         "evaluations": f"{report.evaluations} with the final scoring, {report.seconds_per_evaluation:.3g} s each",
         "estimated time": f"{duration(report.estimated_seconds)} (start, checkpoints and intervals come on top)",

@@ -17,7 +17,7 @@ SHOWN_CONFUSIONS = 10
 
 
 def evaluate_result(out: Output, report: EvalReport) -> None:
-    """All that is known of the scores of one split."""
+    """The scores of one split, with classes, confusion matrix and gates where it has them."""
     if out.as_json:
         out.json(report.to_json())
         return
@@ -33,8 +33,8 @@ def evaluate_result(out: Output, report: EvalReport) -> None:
     out.table(
         ["class", "precision", "recall", "f1", "rows"],
         [
-            [one.label, f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", str(one.support)]
-            for one in report.per_class
+            [row.label, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", str(row.support)]
+            for row in report.per_class
         ],
     )
     if report.confusion:
@@ -43,8 +43,8 @@ def evaluate_result(out: Output, report: EvalReport) -> None:
 
 
 def _confusion(out: Output, report: EvalReport) -> None:
-    """The whole matrix of a few classes, the commonest mistakes of many."""
-    names, corner = [one.label for one in report.per_class], r"true \ predicted"
+    """The whole matrix for a few classes; for many, the most frequent mistakes."""
+    names, corner = [row.label for row in report.per_class], r"true \ predicted"
     if len(names) <= SHOWN_CLASSES:
         rows = [
             [_shortened(name, len(corner)), *map(str, counts)]

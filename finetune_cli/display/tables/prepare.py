@@ -17,7 +17,7 @@ SHOWN_LABEL_COUNTS = 5
 def prepare_result(
     out: Output, directory: Path, label_names: Sequence[str] | None, report: PrepareReport, examples: Sequence[Any]
 ) -> None:
-    """Rows, labels and lengths of every split, and where the tokenised data lie. examples: ShownExample records."""
+    """Rows, labels and lengths of every split, and where the tokenised data are. examples: ShownExample records."""
     if out.as_json:
         import dataclasses
 
@@ -33,6 +33,8 @@ def prepare_result(
     for name, split in splits.items():
         total = split.rows if split.labels_per_row else sum((split.labels or {}).values())
         out.line(f"labels of {name}: {_label_counts(split.labels, max(total, 1))}")
+        if split.unlabelled:
+            out.line(f"left out of {name}: {split.unlabelled} rows without a label")
         if split.labels_per_row:
             sizes = ", ".join(f"{size} in {count}" for size, count in split.labels_per_row.items())
             out.line(f"labels of a row in {name}: {sizes} of {split.rows} rows")
@@ -50,8 +52,8 @@ def prepare_result(
             f"Padding in batches of {padding.batch_size}: {padding.random:.1%} in random order, "
             f"{padding.length:.1%} with rows of similar length together."
         )
-    done = "Tokenised before, used again" if report.reused else f"Tokenised in {report.seconds:.1f} s"
-    out.line(f"{done}: {directory}")
+    origin = "Tokenised before, used again" if report.reused else f"Tokenised in {report.seconds:.1f} s"
+    out.line(f"{origin}: {directory}")
     for example in examples:
         label = "" if example.label is None else f", label {example.label}"
         if isinstance(example.label, list):
@@ -62,17 +64,17 @@ def prepare_result(
 
 
 def _majority_baseline(splits: Mapping[str, SplitReport]) -> str | None:
-    """What the commonest class of train would reach on validation; None without classes, or with several a row."""
+    """The accuracy of the largest class of train on validation; None without classes, or with several labels a row."""
     train, validation = (splits[name].labels if name in splits else None for name in ("train", "validation"))
     if not train or not validation or splits["train"].labels_per_row:
         return None
-    commonest = max(train, key=train.__getitem__)
-    share = validation[commonest] / sum(validation.values())
-    return f"always answering {commonest}: accuracy {share:.3f} on validation"
+    largest = max(train, key=train.__getitem__)
+    share = validation[largest] / sum(validation.values())
+    return f"always answering {largest}: accuracy {share:.3f} on validation"
 
 
 def _findings(out: Output, findings: Sequence[Finding]) -> None:
-    """What the data checks found, at length."""
+    """The findings of the data checks, each with its rows and what to do."""
     if not findings:
         out.line("Data checks: nothing found.")
         return

@@ -18,21 +18,24 @@ SHOWN_SEEDS = 5  # of a table, so that it fits 80 columns
 
 
 def seeds_result(out: Output, report: SeedsReport) -> None:
-    """Each score's mean, spread and values, which seeds failed or collapsed, and what to type next."""
+    """Mean, spread and values of each score, the seeds that failed or collapsed, and what to type next."""
     if out.as_json:
         out.json(report.to_json())
         return
     out.line()
     for split in report.splits:
         _scores(out, report, split)
+    if report.best is not None:
+        out.line(str(report.best))
+        out.line()
     gate_lines(out, report.gates)
     for seed, error in report.failed.items():
         out.line(f"Seed {seed} failed: {error}")
     if report.runs:
         seconds = sum(run.seconds for run in report.runs.values())
         out.line(f"{len(report.runs)} of {len(report.seeds)} seeds trained, {duration(seconds)} of training in all.")
-        if before := [str(seed) for seed, run in report.runs.items() if run.already_finished]:
-            out.line(f"Finished before, and not trained again: seed {', '.join(before)}.")
+        if finished := [str(seed) for seed, run in report.runs.items() if run.already_finished]:
+            out.line(f"Finished before, and not trained again: seed {', '.join(finished)}.")
         out.line()
         _next(out, report)
 
@@ -52,10 +55,10 @@ def _scores(out: Output, report: SeedsReport, split: SplitSummary) -> None:
             f"  Collapsed: seed {seed} gives every row the class {name!r}, as a model does that has learned nothing."
         )
     for seed, run in report.runs.items():
-        decision = next(one.decision for one in run.evaluations if one.split == split.split)
+        decision = next(scored.decision for scored in run.evaluations if scored.split == split.split)
         if decision is not None:
             out.line(f"  Seed {seed} is scored with its decision rule{_optimistic(decision, split)}.")
-    out.line(f"  {100 * report.level:g} % intervals of the mean, by Student's t: the luck of the seed on these rows.")
+    out.line(f"  {100 * report.level:g} % intervals of the mean, by Student's t: the luck of seeds and of rows.")
     out.line()
 
 
@@ -71,8 +74,8 @@ def _next(out: Output, report: SeedsReport) -> None:
     run = RunDir(report.run_dir)
     width = max(len("summary"), *(len(f"seed {seed}") for seed in report.runs))
     out.line(f"  {'summary':{width}}  {run.summary}")
-    for seed, one in report.runs.items():
-        out.line(f"  {f'seed {seed}':{width}}  {one.run_dir}")
+    for seed, run_of_seed in report.runs.items():
+        out.line(f"  {f'seed {seed}':{width}}  {run_of_seed.run_dir}")
     out.line()
     out.heading("Next")
     name = shlex.quote(str(run.path))

@@ -59,7 +59,8 @@ def _best(out: Output, report: SweepReport, best: TrialResult) -> None:
         f"Best: trial {best.number}, {report.metric} {best.score} n={best.n}, chosen among {complete} on these rows."
     )
     if report.corrected is not None:
-        out.line(f"  corrected for that choice: {report.metric} {report.corrected}")
+        among = f"among {report.candidates} evaluations of {complete} trials"
+        out.line(f"  Corrected for the choice {among}: {report.metric} {report.corrected}")
     elif complete > 1:
         out.line("  A score that was chosen is too good: score a split that took no part, with finetune evaluate.")
     for one in report.comparisons:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
-    """The closing table of a run: scores, where things lie, what to type next."""
+    """The result of a run: its scores, its files, and what to type next."""
     if out.as_json:
         out.json(report.to_json())
         return
@@ -25,7 +25,8 @@ def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
         scores(out, evaluation)
         gate_lines(out, evaluation.gates)
         out.line()
-    best = f"Best: update {report.best_step}, saved and scored above."
+    chosen = any(one.choice is None or one.choice.candidates != 1 for one in report.evaluations)
+    best = f"{'Best' if chosen else 'Kept'}: update {report.best_step}, saved and scored above."
     if report.already_finished:
         out.line(f"Finished before, after {report.steps} updates; nothing was trained. {best}")
     else:

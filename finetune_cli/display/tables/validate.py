@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 
 def validate_result(out: Output, path: Path, config: RunConfig | None, problems: Sequence[Problem]) -> None:
-    """The problems themselves are on stderr, as the error that they are."""
+    """The mistakes themselves are shown on stderr, as an error."""
     if out.as_json:
         import dataclasses
 
-        resolved = config.model_dump(mode="json") if config else None
+        from finetune_cli.config.dump import plain_values
+
+        resolved = plain_values(config) if config else None
         out.json(
             {"valid": config is not None, "problems": [dataclasses.asdict(p) for p in problems], "config": resolved}
         )

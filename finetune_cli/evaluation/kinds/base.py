@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import ClassCounts, FloatArray, IntArray
+from finetune_cli.evaluation.proportions import Interval
 from finetune_cli.evaluation.row_metrics import WeightedMetric
 from finetune_cli.records.evaluation import ClassScore
 from finetune_cli.tasks import Kind
@@ -20,6 +21,8 @@ from finetune_cli.tasks import Kind
 Array = NDArray[Any]
 BoolArray = NDArray[np.bool_]
 Counter = Callable[[FloatArray], ClassCounts]
+ShareInterval = Callable[[Array, Array, float], Interval | None]  # labels, answers, level
+ScoreInterval = Callable[[Array, FloatArray, float, int], Interval | None]  # labels, scores, level, seed
 
 
 class TaskKind(ABC):
@@ -27,13 +30,18 @@ class TaskKind(ABC):
 
     Scores are what metrics take: probabilities (N, C), or in regression the numbers (N,). Answers are what the model
     says of a row. count_metrics: of the counts of labels and answers; score_metrics: of labels and scores. The names
-    are those that `tasks.METRICS` has for the kind.
+    are those that `tasks.METRICS` has for the kind. share_intervals: of the metrics of counts that are a share of rows
+    or decisions; score_intervals: of all metrics of scores.
     """
 
     name: ClassVar[Kind]
     label_type: ClassVar[type[np.generic]] = np.int64
     count_metrics: ClassVar[Mapping[str, Callable[[Any], FloatArray]]] = {}
     score_metrics: ClassVar[Mapping[str, Callable[..., WeightedMetric]]]
+    share_intervals: ClassVar[Mapping[str, ShareInterval]] = {}
+    score_intervals: ClassVar[Mapping[str, ScoreInterval]]
+
+    rows_per_class: ClassVar[int] = 5  # on average, that the interval of a mean over classes takes
 
     # Words of the report.
     baseline_words: ClassVar[str]  # what `baseline` answers
@@ -87,6 +95,11 @@ class TaskKind(ABC):
 
     def counter(self, labels: Array, answers: Array, num_classes: int) -> Counter:
         """A function from row weights (R, N) to what `count_metrics` take, of the rows so weighted."""
+        raise NotImplementedError(f"{self.name} has no metrics of counts")
+
+    def draw_cells(self, labels: Array, answers: Array, num_classes: int, prior: float) -> tuple[FloatArray, Counter]:
+        """For the intervals of metrics of counts: how many rows each cell has (K,), with `prior` rows shared out to all
+        wrong answers and as many to all right ones, and a function from weights of these cells (S, K) to counts."""
         raise NotImplementedError(f"{self.name} has no metrics of counts")
 
     def cells(self, labels: Array, sets: Sequence[Array]) -> tuple[IntArray, IntArray]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from finetune_cli.evaluation.confusion import (
     CONFUSION_METRICS,
+    ClassCounts,
     FloatArray,
     IntArray,
     class_counter,
@@ -15,7 +17,9 @@ from finetune_cli.evaluation.confusion import (
     per_class_report,
 )
 from finetune_cli.evaluation.kinds.base import Array, BoolArray, Counter, TaskKind
-from finetune_cli.evaluation.row_metrics import ROW_METRICS
+from finetune_cli.evaluation.proportions import Interval, f1_interval, share_interval
+from finetune_cli.evaluation.row_intervals import area_interval, calibration_interval, mean_interval
+from finetune_cli.evaluation.row_metrics import ROW_METRICS, squared_errors, surprise
 from finetune_cli.evaluation.thresholds import fit_threshold
 from finetune_cli.records.evaluation import ClassScore
 
@@ -27,10 +31,62 @@ def softmax(logits: Array) -> FloatArray:
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
+def _right(labels: Array, answers: Array, level: float) -> Interval | None:
+    return share_interval((labels == answers).astype(np.float64), np.ones(len(labels)), level)
+
+
+def _precision(labels: Array, answers: Array, level: float) -> Interval | None:
+    said = (answers == 1).astype(np.float64)
+    return share_interval(said * (labels == 1), said, level)
+
+
+def _recall(labels: Array, answers: Array, level: float) -> Interval | None:
+    return _precision(answers, labels, level)
+
+
+def _f1(labels: Array, answers: Array, level: float) -> Interval | None:
+    truth, said = ((column == 1).astype(np.float64) for column in (labels, answers))
+    return f1_interval(truth * said, truth, said, level)
+
+
+def _log_loss(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
+    return _mean(labels, scores, surprise(scores), level)
+
+
+def _brier(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
+    return _mean(labels, scores, squared_errors(scores), level)
+
+
+def _mean(labels: Array, scores: FloatArray, of_class: FloatArray, level: float) -> Interval | None:
+    """Of the mean of a loss that each row would have with each class as its label (N, C)."""
+    expected = (scores * of_class).sum(axis=1), (scores * of_class**2).sum(axis=1)
+    return mean_interval(of_class[np.arange(len(labels)), labels], level, expected)
+
+
+def _auroc(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
+    num_classes = scores.shape[1]
+    if num_classes > 2 and len(labels) < Classification.rows_per_class * num_classes:
+        return None
+    classes = [1] if num_classes == 2 else range(num_classes)
+    return area_interval([labels == c for c in classes], [scores[:, c] for c in classes], level)
+
+
+def _ece(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
+    return calibration_interval(scores.max(axis=1), scores.argmax(axis=1) == labels, level, seed)
+
+
 class Classification(TaskKind):
     name = "classification"
     count_metrics = CONFUSION_METRICS
     score_metrics = ROW_METRICS
+    share_intervals: ClassVar = {
+        "accuracy": _right,
+        "f1_micro": _right,
+        "precision": _precision,
+        "recall": _recall,
+        "f1": _f1,
+    }
+    score_intervals: ClassVar = {"auroc": _auroc, "log_loss": _log_loss, "brier": _brier, "ece": _ece}
     baseline_words = "always the commonest class of training"
     confidence_words = "the highest probability of each row"
 
@@ -74,6 +130,18 @@ class Classification(TaskKind):
 
     def counter(self, labels: Array, answers: Array, num_classes: int) -> Counter:
         return class_counter(labels, answers, num_classes)
+
+    def draw_cells(self, labels: Array, answers: Array, num_classes: int, prior: float) -> tuple[FloatArray, Counter]:
+        shape = (num_classes, num_classes)
+        parameters = confusion_matrix(labels, answers, num_classes) + prior / max(1, num_classes * (num_classes - 1))
+        np.fill_diagonal(parameters, confusion_matrix(labels, answers, num_classes).diagonal() + prior / num_classes)
+
+        def count(weights: FloatArray) -> ClassCounts:
+            matrices = weights.reshape(-1, *shape)
+            correct = matrices.diagonal(axis1=1, axis2=2)
+            return ClassCounts(correct, matrices.sum(axis=2), matrices.sum(axis=1))
+
+        return parameters.ravel().astype(np.float64), count
 
     def cells(self, labels: Array, sets: Sequence[Array]) -> tuple[IntArray, IntArray]:
         together = np.stack([labels, *sets], axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -10,7 +11,10 @@ from finetune_cli.data.label_sets import set_in_words, set_numbers
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.confusion import FloatArray, IntArray, per_class_report
 from finetune_cli.evaluation.kinds.base import Array, BoolArray, Counter, TaskKind
-from finetune_cli.evaluation.set_metrics import SET_METRICS, SET_ROW_METRICS, set_counter
+from finetune_cli.evaluation.proportions import Interval, f1_interval, share_interval
+from finetune_cli.evaluation.row_intervals import area_interval, calibration_interval, mean_interval, precision_interval
+from finetune_cli.evaluation.row_metrics import surprise
+from finetune_cli.evaluation.set_metrics import SET_METRICS, SET_ROW_METRICS, SetCounts, set_counter
 from finetune_cli.evaluation.thresholds import fit_threshold
 from finetune_cli.records.evaluation import ClassScore
 
@@ -25,10 +29,91 @@ def sigmoid(logits: Array) -> FloatArray:
     return np.where(values >= 0, 1.0, small) / (1 + small)
 
 
+def _exact(labels: Array, answers: Array, level: float) -> Interval | None:
+    return share_interval((labels == answers).all(axis=1).astype(np.float64), np.ones(len(labels)), level)
+
+
+def _wrong(labels: Array, answers: Array, level: float) -> Interval | None:
+    wrong = (labels != answers).sum(axis=1).astype(np.float64)
+    return share_interval(wrong, np.full(len(labels), float(labels.shape[1])), level)
+
+
+def _by_row(labels: Array, answers: Array) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Classes of each row (N,): answered rightly, in its label, answered."""
+    columns = np.logical_and(labels, answers), labels, answers
+    correct, labelled, answered = (column.sum(axis=1).astype(np.float64) for column in columns)
+    return correct, labelled, answered
+
+
+def _precision(labels: Array, answers: Array, level: float) -> Interval | None:
+    correct, _, answered = _by_row(labels, answers)
+    return share_interval(correct, answered, level)
+
+
+def _recall(labels: Array, answers: Array, level: float) -> Interval | None:
+    return _precision(answers, labels, level)
+
+
+def _f1(labels: Array, answers: Array, level: float) -> Interval | None:
+    return f1_interval(*_by_row(labels, answers), level)
+
+
+def _log_loss(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
+    return _mean(labels, scores, surprise(scores), surprise(1 - scores), level)
+
+
+def _brier(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
+    return _mean(labels, scores, (1 - scores) ** 2, scores**2, level)
+
+
+def _mean(labels: Array, scores: FloatArray, has: FloatArray, has_not: FloatArray, level: float) -> Interval | None:
+    """Of the mean over rows and classes of a loss for a class that the row has, and has not, (N, C)."""
+    mean = scores * has + (1 - scores) * has_not
+    spread = (scores * has**2 + (1 - scores) * has_not**2 - mean**2).sum(axis=1) / scores.shape[1] ** 2
+    first = mean.mean(axis=1)
+    return mean_interval(np.where(labels == 1, has, has_not).mean(axis=1), level, (first, first**2 + spread))
+
+
+def _auroc(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
+    if len(labels) < Multilabel.rows_per_class * labels.shape[1]:
+        return None
+    return area_interval(list(labels.T == 1), list(scores.T), level)
+
+
+def _average_precision(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
+    return precision_interval(list(labels.T == 1), list(scores.T), level)
+
+
+def _ece(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
+    return calibration_interval(scores, labels == 1, level, seed)
+
+
+def _with_class(mean: FloatArray, of_cells: FloatArray, values: tuple[int, int, int]) -> FloatArray:
+    """One of the columns of counts for the cells (K, C), and below them three times the mean row (C,) for each class,
+    with these values in place of the class's own: missed, given too much, found."""
+    added = [np.where(np.eye(len(mean)) == 1, value, mean) for value in values]
+    return np.concatenate([of_cells, *added])
+
+
 class Multilabel(TaskKind):
     name = "multilabel"
     count_metrics = SET_METRICS
     score_metrics = SET_ROW_METRICS
+    share_intervals: ClassVar = {
+        "accuracy": _exact,
+        "hamming_loss": _wrong,
+        "precision_micro": _precision,
+        "recall_micro": _recall,
+        "f1_micro": _f1,
+    }
+    score_intervals: ClassVar = {
+        "auroc": _auroc,
+        "average_precision": _average_precision,
+        "log_loss": _log_loss,
+        "brier": _brier,
+        "ece": _ece,
+    }
+    rows_per_class = 10
     baseline_words = "always the commonest set of labels of training"
     decision_words = "decisions"
     confidence_words = "the probability of every class and row"
@@ -75,6 +160,25 @@ class Multilabel(TaskKind):
 
     def counter(self, labels: Array, answers: Array, num_classes: int) -> Counter:
         return set_counter(labels, answers)
+
+    def draw_cells(self, labels: Array, answers: Array, num_classes: int, prior: float) -> tuple[FloatArray, Counter]:
+        """The cells are those that occur; wrong answers are rows like the mean row, in which one class is missed or
+        given too much, right ones such in which it is found."""
+        firsts, rows = self.cells(labels, [answers])
+        truth, said = labels[firsts].astype(np.float64), answers[firsts].astype(np.float64)
+        both, all_rows = truth * said, rows.sum()
+        columns = [
+            _with_class(rows @ of_class / all_rows, of_class, values)
+            for of_class, values in ((both, (0, 0, 1)), (truth, (1, 0, 1)), (said, (0, 1, 1)))
+        ]
+        shares = np.repeat([prior / 2, prior / 2, prior], num_classes) / num_classes
+        correct, labelled, predicted = columns
+
+        def count(weights: FloatArray) -> SetCounts:
+            total = weights.sum(axis=-1)
+            return SetCounts(weights @ correct, weights @ labelled, weights @ predicted, total, total)
+
+        return np.concatenate([rows, shares]), count
 
     def cells(self, labels: Array, sets: Sequence[Array]) -> tuple[IntArray, IntArray]:
         firsts, _, rows = set_numbers(np.concatenate([labels, *sets], axis=1))

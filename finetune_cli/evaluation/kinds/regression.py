@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray
 from finetune_cli.evaluation.kinds.base import Array, BoolArray, TaskKind
+from finetune_cli.evaluation.row_intervals import mean_interval, pearson_interval, spearman_interval
 from finetune_cli.evaluation.row_metrics import NUMBER_METRICS
 
 
@@ -13,6 +16,11 @@ class Regression(TaskKind):
     name = "regression"
     label_type = np.float64
     score_metrics = NUMBER_METRICS
+    score_intervals: ClassVar = {
+        "pearson": lambda labels, scores, level, seed: pearson_interval(labels, scores, level),
+        "spearman": lambda labels, scores, level, seed: spearman_interval(labels, scores, level),
+        "mse": lambda labels, scores, level, seed: mean_interval((labels - scores) ** 2, level),
+    }
     baseline_words = "the mean of the training labels"
 
     def scores(self, logits: Array) -> FloatArray:

@@ -300,10 +300,11 @@ def test_repeats_are_those_that_a_dictionary_finds(tmp_path):
     for place, (word, label) in enumerate(zip(words, labels.tolist(), strict=True)):
         if (word, label) in last:
             same.append((place, last[word, label]))
-        if word in first and labels[first[word]] != label:
-            contrary.append((place, first[word]))
+        others = [row for (other, its_label), row in first.items() if other == word and its_label != label]
+        if others:
+            contrary.append((place, min(others)))
         last[word, label] = place
-        first.setdefault(word, place)
+        first.setdefault((word, label), place)
     assert list(zip(repeats.same.tolist(), repeats.same_as.tolist(), strict=True)) == same
     assert list(zip(repeats.contrary.tolist(), repeats.contrary_to.tolist(), strict=True)) == contrary
 

@@ -1,0 +1,188 @@
+"""finetune doctor: what training would find on this machine, and what is wrong with it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from finetune_cli.errors import first_line
+from finetune_cli.records.doctor import Advice, Cpu, Device, DoctorReport, Hub, Place, Torch, Trial
+from finetune_cli.runs.hub_status import hub_status
+from finetune_cli.runs.trial import try_processes
+from finetune_cli.system.cache import cache_dir
+from finetune_cli.system.machine import describe_cpu, installed, look_at, nvidia_driver, requirement_faults
+from finetune_cli.system.plain_imports import reason_for_plain_imports
+
+PACKAGE = "finetune-cli"
+NEEDED = (PACKAGE, "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "huggingface_hub")
+# Optional package -> the setting that needs it.
+OPTIONAL = {
+    "peft": "model.lora",
+    "tensorboard": "tracking: [tensorboard]",
+    "wandb": "tracking: [wandb]",
+    "mlflow": "tracking: [mlflow]",
+    "trackio": "tracking: [trackio]",
+    "torch_xla": "TPUs",
+}
+PROBE_SECONDS = 180
+MIN_FREE_BYTES = 3 * 10**8  # MiniLM, its optimizer and one checkpoint
+ENOUGH_FREE_BYTES = 4 * 10**9  # BERT base with three checkpoints: weights and two moments each
+XLA_PROBE = "import torch_xla; print(torch_xla.device())"
+
+
+def doctor(*, processes: int = 1, offline: bool = False) -> DoctorReport:
+    """Look at versions, devices, CPUs, disks and the Hub; with `processes` train two updates on so many.
+
+    Nothing is written but into temporary directories. The report's `faults` say what is wrong, its `hints` what could
+    be better; each says what to type.
+    """
+    driver, gpus = nvidia_driver()
+    torch, cpu = probe_torch(), describe_cpu()
+    places = tuple(look_at(name, path) for name, path in _directories())
+    hub = hub_status(offline=offline)
+    trial = try_processes(processes) if processes > 1 and torch.error is None else None
+    reason = reason_for_plain_imports()
+    return DoctorReport(
+        versions=installed(NEEDED) | {"python": platform.python_version()},
+        optional=installed(OPTIONAL),
+        platform=platform.platform(),
+        driver=driver,
+        imports=f"plain ({reason})" if reason else "lean",
+        torch=torch,
+        cpu=cpu,
+        places=places,
+        hub=hub,
+        trial=trial,
+        faults=(
+            *requirement_faults(PACKAGE),
+            *_torch_faults(torch, gpus),
+            *_xla_faults(),
+            *_place_faults(places),
+            *_hub_faults(hub),
+            *_trial_faults(trial),
+        ),
+        hints=(*_thread_hints(torch, cpu), *_room_hints(places), *_hub_hints(hub)),
+    )
+
+
+def probe_torch() -> Torch:
+    """What torch says, in a process of its own: a driver that crashes takes no report with it."""
+    try:
+        done = _python("-m", "finetune_cli.training.device_probe")
+    except subprocess.TimeoutExpired:
+        return Torch(error=f"it did not answer within {PROBE_SECONDS} s")
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        return Torch(error=lines[-1] if lines else f"its process ended with code {done.returncode}")
+    facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return Torch(**{**facts, "devices": tuple(Device(**device) for device in facts["devices"])})
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=PROBE_SECONDS,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def _directories() -> list[tuple[str, Path]]:
+    from huggingface_hub import constants
+
+    return [("runs", Path.cwd()), ("prepared data", cache_dir()), ("models", Path(constants.HF_HUB_CACHE))]
+
+
+def _torch_faults(torch: Torch, gpus: int) -> list[Advice]:
+    if torch.error is not None:
+        return [Advice(f"torch cannot be used: {torch.error}.", "Type: pip install --force-reinstall torch")]
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpus and torch.chosen == "cpu" and hidden is None:
+        problem = f"The driver sees {gpus} GPUs, and torch {torch.version} (built for {torch.build}) sees none."
+        return [Advice(problem, "Install the build of torch for your driver: https://pytorch.org/get-started/locally")]
+    return []
+
+
+def _xla_faults() -> list[Advice]:
+    """A torch_xla without device: Accelerate and transformers would ask it for one all the same."""
+    off = os.environ.get("USE_TORCH_XLA", "").lower() in ("0", "false", "no", "off")
+    if off or importlib.util.find_spec("torch_xla") is None:
+        return []
+    try:
+        done = _python("-c", XLA_PROBE)
+        problem = "" if done.returncode == 0 else first_line(RuntimeError(done.stderr.strip().splitlines()[-1]))
+    except subprocess.TimeoutExpired:
+        problem = f"no answer within {PROBE_SECONDS} s"
+    except IndexError:
+        problem = f"its process ended with code {done.returncode}"
+    remedy = "Type: export USE_TORCH_XLA=0, or pip uninstall torch_xla"
+    return [Advice(f"torch_xla is installed and finds no device ({problem}).", remedy)] if problem else []
+
+
+def _place_faults(places: tuple[Place, ...]) -> list[Advice]:
+    remedies = {
+        "runs": "Change to a directory of yours, or use --output-dir",
+        "prepared data": "Type: export FINETUNE_CACHE=/a/directory/of/yours",
+        "models": "Type: export HF_HOME=/a/directory/of/yours",
+    }
+    return [
+        Advice(f"{place.path} ({place.name}) {problem}.", remedies[place.name])
+        for place in places
+        if (problem := _place_problem(place))
+    ]
+
+
+def _place_problem(place: Place) -> str | None:
+    if place.problem:
+        return f"cannot be written: {place.problem}"
+    if place.free_bytes is not None and place.free_bytes < MIN_FREE_BYTES:
+        return f"has only {place.free_bytes / 1e6:.0f} MB free"
+    return None
+
+
+def _room_hints(places: tuple[Place, ...]) -> list[Advice]:
+    return [
+        Advice(
+            f"{place.path} ({place.name}) has {place.free_bytes / 1e9:.1f} GB free.",
+            "A BERT base and its checkpoints take about 4 GB: free some space",
+        )
+        for place in places
+        if place.free_bytes is not None and MIN_FREE_BYTES <= place.free_bytes < ENOUGH_FREE_BYTES
+    ]
+
+
+def _hub_faults(hub: Hub) -> list[Advice]:
+    if hub.login != "the token is refused":
+        return []
+    return [Advice("The Hub refuses the token.", "Type: hf auth login, or unset HF_TOKEN")]
+
+
+def _hub_hints(hub: Hub) -> list[Advice]:
+    if hub.state != "not reachable":
+        return []
+    problem = f"{hub.endpoint} cannot be reached ({hub.reason})."
+    return [Advice(problem, "What is on this machine still works: add --offline")]
+
+
+def _trial_faults(trial: Trial | None) -> list[Advice]:
+    if trial is None or trial.error is None:
+        return []
+    return [Advice(f"{trial.error[0].upper()}{trial.error[1:]}.", "Train on one process, and report this output")]
+
+
+def _thread_hints(torch: Torch, cpu: Cpu) -> list[Advice]:
+    """Threads that wait for each other's turn on too few CPUs are many times slower than one for each."""
+    allowed = max(1, int(min(cpu.usable, cpu.limit or cpu.usable)))
+    if torch.threads <= allowed:
+        return []
+    problem = f"torch uses {torch.threads} threads, and this process may use {allowed} CPUs."
+    return [Advice(problem, f"Type: export OMP_NUM_THREADS={allowed}")]

@@ -1,0 +1,174 @@
+"""The sections of a config that `init` writes: each value from what the data show, with the reason beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune_cli.commands.drafts.found import Found
+from finetune_cli.commands.drafts.lengths import Lengths
+from finetune_cli.config.draft import Draft
+from finetune_cli.data.survey.proof import Proof
+from finetune_cli.data.survey.roles import Roles
+from finetune_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from finetune_cli.tasks import TaskSpec
+
+CLASSES_SHOWN = 8
+IMBALANCE = 1.5  # times as many rows in the largest class: from here on accuracy favours it
+SMALL, LARGE, HUGE = 1_000, 50_000, 300_000  # rows of train
+UPDATES_BETWEEN = 1_000  # evaluations, where an epoch is long
+ENOUGH_TO_SCORE = 10_000  # validation rows: more narrow the interval hardly
+
+
+def with_validation(found: Found, roles: Roles, proof: Proof) -> Found:
+    """With a part of train for validation where the data have none. Raises DataError when that cannot be."""
+    if "validation" in found.present:
+        return found
+    if proof.rows < 2 or (proof.classes and roles.kind == "classification" and max(proof.classes.values()) < 2):
+        raise DataError(
+            f"{found.train.where}: {proof.rows} {'row' if proof.rows == 1 else 'rows'}, and no class has two. Training "
+            f"needs at least two rows of a class: one to learn from, one to score. Add rows."
+        )
+    return replace(found, splits={**found.splits, "validation": _share(proof.rows)})
+
+
+def _share(rows: int) -> float:
+    if rows < 100:
+        return 0.3
+    if rows < SMALL:
+        return 0.2
+    return float(f"{min(0.1, ENOUGH_TO_SCORE / rows):.1g}")
+
+
+def data_section(draft: Draft, found: Found, roles: Roles, proof: Proof, lengths: Lengths) -> None:
+    draft.section("data")
+    draft.put(
+        "path", found.path, f"{proof.rows:,} rows{' to train on' if len(found.present) > 1 else ''}", ask=found.ask
+    )
+    if found.name:
+        draft.put("name", found.name, "as --name says")
+    _put_splits(draft, found, proof)
+    text: Any = roles.text[0] if len(roles.text) == 1 else list(roles.text)
+    draft.put("text", text, roles.why["text"], ask=roles.questions.get("text", ""))
+    label: Any = roles.label if isinstance(roles.label, str) else list(roles.label)
+    draft.put("label", label, roles.why["label"] + _class_counts(proof.classes), ask=roles.questions.get("label", ""))
+    if roles.id:
+        draft.put("id", roles.id, roles.why["id"])
+    draft.put("max_length", lengths.max_length, lengths.why)
+    _put_checks(draft, proof, len(found.present) > 1)
+
+
+def _put_splits(draft: Draft, found: Found, proof: Proof) -> None:
+    if not found.splits:
+        return
+    share = found.splits.get("validation")
+    why = "the files by their names"
+    if isinstance(share, float):
+        drawn = "stratified by class, drawn by the seed" if proof.classes else "drawn by the seed"
+        why = f"about {max(1, round(share * proof.rows)):,} rows are taken from train to score on: {drawn}"
+    draft.put("splits", dict(found.splits), why)
+
+
+def _class_counts(classes: Mapping[str, int]) -> str:
+    if not classes:
+        return ""
+    shown = ", ".join(f"{name} {count:,}" for name, count in list(classes.items())[:CLASSES_SHOWN])
+    more = f" ... ({len(classes)} classes)" if len(classes) > CLASSES_SHOWN else ""
+    return f"; rows of each class: {shown}{more}"
+
+
+CLEAN = {"empty_text": "a text in every row", "encoding": "no garbled letters"}
+FOUND = {
+    "empty_text": "rows without a text",
+    "duplicates": "rows repeat the text and label of another",
+    "contradictions": "rows have the text of another and a different label: look at them first",
+    "encoding": "rows with garbled letters, or control characters",
+    "markup": "rows with HTML tags or entities",
+}
+
+
+def _put_checks(draft: Draft, proof: Proof, several: bool) -> None:
+    """What was found is a warning with its number; what is clean and should stay so stops a later run."""
+    checks: dict[str, tuple[Any, str]] = {}
+    for check, count in proof.found.items():
+        if count:
+            checks[check] = ("warn", f"{count:,} {FOUND[check]}")
+        elif check in CLEAN and not several:
+            checks[check] = ("error", f"{CLEAN[check]} now; a later file with such rows is refused")
+    if checks:
+        draft.nested("checks", checks)
+
+
+def batch_size(rows: int) -> int:
+    """Rows an update for so many rows of train: few rows want many updates."""
+    return 8 if rows < 2_000 else 16 if rows < LARGE else 32
+
+
+def training_section(draft: Draft, roles: Roles, proof: Proof, *, rows: int) -> None:
+    """rows: of train, which an epoch goes through."""
+    batch = batch_size(rows)
+    epochs = 10 if rows < 500 else 5 if rows < SMALL else 3 if rows < LARGE else 2 if rows < HUGE else 1
+    updates = -(-rows // batch)
+    draft.section("training")
+    draft.put("num_epochs", epochs, f"passes over {rows:,} rows" + (": few rows want more" if rows < SMALL else ""))
+    draft.put("batch_size", batch, f"{updates:,} updates an epoch")
+    draft.put("learning_rate", 5e-5, "1e-5 to 1e-4 are worth a try, and decide more than anything else here")
+    if updates * epochs >= 500:
+        draft.put("warmup_steps", 0.06, "a share of all updates", told=False)
+    if _ratio(proof.classes) >= IMBALANCE and roles.kind != "regression":
+        draft.note("class_weights: balanced # rare classes weigh as much as frequent ones")
+    if epochs >= 5:
+        draft.put("early_stopping", {"patience": 3}, "three evaluations without a better score end the run", told=False)
+    if updates > 2 * UPDATES_BETWEEN:
+        draft.section("checkpointing")
+        draft.put("every", UPDATES_BETWEEN, "updates; an interrupted run goes on from there", told=False)
+
+
+def _ratio(classes: Mapping[str, int]) -> float:
+    counts = [count for count in classes.values() if count] or [1]
+    return max(counts) / min(counts)
+
+
+def evaluation_section(
+    draft: Draft, roles: Roles, proof: Proof, preset: TaskSpec | None, *, updates_an_epoch: int
+) -> None:
+    draft.section("evaluation")
+    if updates_an_epoch > 2 * UPDATES_BETWEEN:
+        draft.put("every", UPDATES_BETWEEN, "updates; an epoch is long", told=False)
+    if preset is not None and preset.path:
+        draft.put("metric_for_best", preset.metric_for_best, "the task's own")
+    elif roles.kind == "classification":
+        _put_class_metrics(draft, proof)
+    elif roles.kind == "multilabel":
+        draft.put("metrics", ["f1_micro", "f1_macro", "accuracy"], "accuracy: all labels of the row right")
+        draft.put("metric_for_best", "f1_micro", "every label counts alike; f1_macro: every class")
+    else:
+        draft.put("metrics", ["pearson", "spearman", "mse"])
+        draft.put("metric_for_best", "pearson", "or mse, where the number itself has to be right")
+
+
+def _put_class_metrics(draft: Draft, proof: Proof) -> None:
+    ratio = _ratio(proof.classes)
+    if ratio >= IMBALANCE:
+        share = max(proof.classes.values()) / sum(proof.classes.values())
+        why = f"every class counts alike; the commonest alone would make accuracy {share:.3f}"
+        draft.put("metrics", ["accuracy", "f1_macro", "matthews"])
+        draft.put("metric_for_best", "f1_macro", why)
+    else:
+        draft.put("metrics", ["accuracy", "f1_macro"])
+        draft.put("metric_for_best", "accuracy", "the classes have about as many rows each")
+
+
+def output_section(draft: Draft, data: str) -> str:
+    """The end of the config; returns the run directory."""
+    stem = Path(data).name.partition(".")[0].removeprefix("builtin:") or "data"
+    run = f"runs/{re.sub(r'[^A-Za-z0-9_-]+', '-', stem).strip('-') or 'data'}"
+    draft.section("")
+    draft.put("output_dir", run, "the model, its scores and the report land here")
+    draft.put("seed", 42, told=False)
+    return run

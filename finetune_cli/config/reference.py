@@ -1,0 +1,94 @@
+"""The reference of all fields, in Markdown; from the same models that check a config. docs/config.md holds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from finetune_cli.config.fields import RunConfig, Section
+from finetune_cli.config.messages import allowed, section_classes
+from finetune_cli.tasks import METRICS, TASKS
+
+START = "<!-- from here on written by `finetune schema --markdown` -->"
+END = "<!-- to here -->"
+TASK_DECIDES = "the task's own"
+# Where a file has to say something, or something else fills it in.
+DEFAULTS = {
+    "task": "required",
+    "model.name_or_path": "required, unless `model.from_scratch` is there",
+    "data.path": "required; a GLUE task knows it",
+    "data.text": "required; a GLUE task knows it",
+    "evaluation.metrics": TASK_DECIDES,
+    "evaluation.metric_for_best": TASK_DECIDES,
+    "output_dir": "`runs/` and the task's name",
+}
+
+
+def reference_text() -> str:
+    """A table of fields for the top level and for each section, with dotted keys."""
+    tops = [(name, info) for name, info in RunConfig.model_fields.items()]
+    plain = [(name, info) for name, info in tops if _section(info) is None]
+    parts = ["### The top level", _table([_row(name, info) for name, info in plain])]
+    for name, info in tops:
+        if section := _section(info):
+            own = [] if _is_always_there(info) else [_row(name, info)]
+            parts += [f"### `{name}`", str(section.__doc__), _table([*own, *_rows(section, name)])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(info: FieldInfo) -> type[Section] | None:
+    return next(section_classes(info.annotation), None)
+
+
+def _is_always_there(info: FieldInfo) -> bool:
+    """Whether a section has no row of its own: it cannot be null."""
+    return _section(info) is info.annotation
+
+
+def _rows(section: type[Section], prefix: str) -> Iterator[list[str]]:
+    for name, info in section.model_fields.items():
+        key, inner = f"{prefix}.{name}", _section(info)
+        if inner is None or not _is_always_there(info):
+            yield _row(key, info)
+        if inner is not None:
+            yield from _rows(inner, key)
+
+
+def _row(key: str, info: FieldInfo) -> list[str]:
+    return [f"`{key}`", _takes(key, info), _default(key, info), str(info.description)]
+
+
+def _takes(key: str, info: FieldInfo) -> str:
+    lists = {"task": list(TASKS), "evaluation.metrics": list(METRICS), "evaluation.metric_for_best": list(METRICS)}
+    if names := lists.get(key):
+        listed = ", ".join(f"`{name}`" for name in names)
+        return f"a list of {listed}, `evaluate:NAME`" if key.endswith("metrics") else listed
+    if _section(info):
+        return "a section, or null"
+    choice: Any = info.annotation
+    if get_origin(choice) is Literal:
+        return ", ".join(f"`{name}`" for name in get_args(choice))
+    return allowed(info)
+
+
+def _default(key: str, info: FieldInfo) -> str:
+    if key in DEFAULTS:
+        return DEFAULTS[key]
+    value = info.get_default(call_default_factory=True)
+    return "required in this section" if value is PydanticUndefined else f"`{_shown(value)}`"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}".replace("e-0", "e-")
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _table(rows: list[list[str]]) -> str:
+    lines = [["key", "allowed", "default", "meaning"], ["---"] * 4, *rows]
+    escaped = [[cell.replace("|", r"\|").replace("<", "&lt;") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)

@@ -1,0 +1,166 @@
+"""What a file's name says of its content, and its bytes: plain, or unpacked as they are read."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from finetune_cli.errors import DataError
+
+FORMATS = (".jsonl", ".csv", ".tsv", ".parquet", ".json", ".ndjson")
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "Zstandard"}
+MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+ZIP = b"PK\x03\x04"
+ADVICE = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "Save the sheet as CSV (UTF-8)."),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "Unpack it, and name the file inside."),
+    **dict.fromkeys((".arrow", ".feather"), "Write it as Parquet, or name the folder that save_to_disk wrote."),
+    **dict.fromkeys((".pkl", ".pickle", ".pt"), "A pickle can run code when loaded: write Parquet or JSON Lines."),
+}
+
+
+def file_kind(path: Path) -> tuple[str, str]:
+    """The format and the compression that a file's name says, such as (".csv", ".gz"); "" for what it does not say."""
+    *_, last = path.suffixes or [""]
+    compression = last.lower() if last.lower() in COMPRESSIONS else ""
+    suffix = path.with_suffix("").suffix.lower() if compression else last.lower()
+    return (suffix if suffix in FORMATS else ""), compression
+
+
+def plain_stem(path: Path) -> str:
+    """The file's name without the endings that say its format and compression."""
+    return path.with_suffix("").stem if file_kind(path)[1] else path.stem
+
+
+def require_data_file(path: Path, *, also: Sequence[str] = ()) -> None:
+    """Raise DataError when there is no such file, or its name does not say its format. also: endings that would do."""
+    if not path.is_file():
+        what = "is a directory, not a file" if path.is_dir() else "does not exist"
+        raise DataError(f"{path} {what}. Expected a data file.")
+    suffix, compression = file_kind(path)
+    if not suffix:
+        hint = f" Such as {path.stem}.csv{compression}." if compression else ""
+        advice = "" if hint else f" {ADVICE[path.suffix.lower()]}" if path.suffix.lower() in ADVICE else ""
+        raise DataError(
+            f"{path}: cannot tell its format. Expected a name that ends in "
+            f"{', '.join((*FORMATS, *also))}, or with {', '.join(COMPRESSIONS)} after it.{hint}{advice}"
+        )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The content of a data file, unpacked, as a stream. Raises DataError when it is not what its name says."""
+    compression = file_kind(path)[1]
+    with path.open("rb") as raw:
+        head = raw.peek(8)
+        found = next((ending for magic, ending in MAGIC.items() if head.startswith(magic)), "")
+        if head.startswith(ZIP):
+            raise DataError(f"{path} is a zip archive. Unpack it, and name the file inside.")
+        if found != compression and head:
+            raise DataError(f"{path} {_mismatch(path, compression, found)}")
+        if not compression:
+            yield raw
+            return
+        with _damage_explained(path, compression), _unpacked(raw, compression) as stream:
+            yield stream
+
+
+def _mismatch(path: Path, compression: str, found: str) -> str:
+    if not found:
+        return f"is not a {COMPRESSIONS[compression]} file. Name it {path.with_suffix('').name}, or pack it again."
+    name = path.with_suffix(found) if compression else path.with_name(path.name + found)
+    return f"is packed with {COMPRESSIONS[found]}. Name it {name.name}."
+
+
+def _unpacked(raw: BinaryIO, compression: str) -> Any:
+    if compression == ".gz":
+        return gzip.GzipFile(fileobj=raw, mode="rb")
+    if compression == ".bz2":
+        return bz2.BZ2File(raw)
+    if compression == ".xz":
+        return lzma.LZMAFile(raw)
+    import pyarrow as pa
+
+    return io.BufferedReader(pa.CompressedInputStream(raw, "zstd"))
+
+
+@contextmanager
+def _damage_explained(path: Path, compression: str) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, zlib.error, lzma.LZMAError, OSError) as err:
+        if isinstance(err, OSError) and err.errno is not None and err.filename is not None:
+            raise
+        problem = str(err).rstrip(".") or type(err).__name__
+        raise DataError(f"{path} is damaged ({COMPRESSIONS[compression]}: {problem}). Copy or pack it again.") from err
+
+
+@contextmanager
+def packed(file: BinaryIO, compression: str) -> Iterator[BinaryIO]:
+    """A stream whose content is written packed to `file`, which stays open. compression: as file_kind says it."""
+    if compression == ".gz":
+        stream: Any = gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0)
+    elif compression == ".bz2":
+        stream = bz2.BZ2File(file, "wb")
+    elif compression == ".xz":
+        stream = lzma.LZMAFile(file, "wb")  # noqa: SIM115 - closed below
+    elif compression == ".zst":
+        stream = _ZstWriter(file)
+    else:
+        yield file
+        return
+    with stream:
+        yield stream
+
+
+class _ZstWriter(io.RawIOBase):
+    """Zstandard by pyarrow, which closes what it writes to; the file is kept from that."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        import pyarrow as pa
+
+        self._packer = pa.CompressedOutputStream(pa.PythonFile(_StaysOpen(file), mode="w"), "zstd")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._packer.write(content)
+        return memoryview(content).nbytes
+
+    def close(self) -> None:
+        if not self.closed:
+            self._packer.close()
+        super().close()
+
+
+class _StaysOpen(io.RawIOBase):
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        return self._file.write(content)
+
+
+@contextmanager
+def seekable(path: Path) -> Iterator[BinaryIO | Path]:
+    """The content of a file whose reader jumps about in it: the file, or what it unpacks to, on disk."""
+    if not file_kind(path)[1]:
+        yield path
+        return
+    with opened(path) as stream, tempfile.TemporaryFile() as unpacked:
+        shutil.copyfileobj(stream, unpacked)
+        unpacked.seek(0)
+        yield unpacked

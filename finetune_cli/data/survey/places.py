@@ -1,0 +1,80 @@
+"""From what the user named to the files or splits to look at: a file, a directory, or a data set of the Hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_cli.data.readers import FORMATS
+from finetune_cli.data.survey.foreign import LINES_ENDINGS, TABLE_ENDINGS
+from finetune_cli.errors import DataError
+
+SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval", "development"),
+    "test": ("test", "testing"),
+}
+DATA_ENDINGS = tuple(dict.fromkeys([*FORMATS, *LINES_ENDINGS, *(ending for ending in TABLE_ENDINGS if ending)]))
+
+
+@dataclass(frozen=True)
+class LocalData:
+    """Files by split; `place` is what `data.path` names when they can be read as they stand."""
+
+    place: Path
+    files: dict[str, Path]
+    others: tuple[str, ...] = ()  # data files in the directory that no split's name fits
+
+
+def local_data(place: Path) -> LocalData:
+    """A file as train, or the files of a directory by their names. Raises DataError when there is no train."""
+    if place.is_file():
+        return LocalData(place, {"train": place})
+    if not place.is_dir():
+        raise DataError(f"{place} is neither a file nor a directory. Expected data: rows with a text and a label.")
+    files = sorted(file for file in place.iterdir() if file.is_file() and _is_data(file))
+    splits: dict[str, Path] = {}
+    others: list[Path] = []
+    for file in files:
+        split = split_of(file.name)
+        if split is None:
+            others.append(file)
+        elif split in splits:
+            raise DataError(
+                f"{place}: {splits[split].name} and {file.name} could both be the split {split}. Name one file: "
+                f"finetune init {splits[split]}"
+            )
+        else:
+            splits[split] = file
+    if "train" not in splits and len(others) == 1:
+        splits["train"] = others.pop()
+    if "train" not in splits:
+        shown = ", ".join(file.name for file in files[:10]) or f"no file that ends in {', '.join(DATA_ENDINGS)}"
+        raise DataError(f"{place}: which file holds the rows to train on? Found {shown}. Name it: finetune init FILE.")
+    ordered = {split: splits[split] for split in SPLIT_WORDS if split in splits}
+    return LocalData(place, ordered, tuple(file.name for file in others))
+
+
+def _is_data(file: Path) -> bool:
+    name = file.name.lower()
+    return not name.startswith(("readme", "license", ".")) and name.endswith(DATA_ENDINGS)
+
+
+def split_of(name: str) -> str | None:
+    """The split that a file or a split of the Hub is called like: `reviews_dev.csv` is validation."""
+    words = re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name)
+    for split, names in SPLIT_WORDS.items():
+        if any(word.lower() in names for word in words):
+            return split
+    return None
+
+
+def hub_splits(present: Sequence[str]) -> dict[str, str]:
+    """Our split -> the data set's, the first that is called so; empty when none is."""
+    found: dict[str, str] = {}
+    for name in present:
+        if (split := split_of(name)) is not None:
+            found.setdefault(split, name)
+    return found

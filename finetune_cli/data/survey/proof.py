@@ -1,0 +1,75 @@
+"""A second pass over the chosen columns, by the rules of training: what it would refuse is refused here."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune_cli.data.checks.repeats import TextHashes
+from finetune_cli.data.checks.rows import checked_rows
+from finetune_cli.data.checks.texts import TextScan
+from finetune_cli.data.label_sets import label_cell, label_reader
+from finetune_cli.data.labels import NumberLabels
+from finetune_cli.data.readers import good_rows
+from finetune_cli.data.source_files import Source
+from finetune_cli.data.survey.roles import Roles
+
+BLOCK_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Rows of the source, how many of them each data check would find, and the rows of each class, in the classes'
+    order (of several labels a row, those that have it; empty in regression)."""
+
+    rows: int
+    found: dict[str, int]
+    classes: dict[str, int]
+
+
+def prove(source: Source, roles: Roles) -> Proof:
+    """Read texts and labels as training will. Raises DataError for rows that it would refuse."""
+    labels = label_reader(roles.kind, source.where, roles.label)
+    scan = TextScan()
+    codes: list[np.ndarray] = []
+    with tempfile.TemporaryDirectory(prefix="finetune-init-") as folder:
+        hashes = TextHashes("train", Path(folder))
+        for numbers, texts, cells in _blocks(source, roles):
+            codes.append(np.array([labels.add(n, c) for n, c in zip(numbers, cells, strict=True)], labels.dtype))
+            hashes.add(numbers, texts, scan.add(numbers, texts))
+        classes = _classes(labels, source)
+        repeats = hashes.repeats(np.concatenate(codes))
+        found = {
+            "empty_text": scan.empty.count,
+            "duplicates": len(repeats.same),
+            "contradictions": len(repeats.contrary),
+            "encoding": scan.encoding.count,
+            "markup": scan.markup.count,
+        }
+        return Proof(len(hashes.rows), found, classes)
+
+
+def _blocks(source: Source, roles: Roles) -> Iterator[tuple[list[int], list[list[str]], list[Any]]]:
+    """Row numbers, the texts of each text column, and the label cells of some rows at a time."""
+    required = dict.fromkeys(roles.label_columns, "data.label")
+    columns = [*roles.text, *roles.label_columns]
+    rows = good_rows(checked_rows(source.open(columns), where=source.where, text=roles.text, required=required))
+    while block := list(islice(rows, BLOCK_ROWS)):
+        texts = [[values[name] for _, values in block] for name in roles.text]
+        yield [row for row, _ in block], texts, [label_cell(values, roles.label) for _, values in block]
+
+
+def _classes(labels: Any, source: Source) -> dict[str, int]:
+    """Rows of each class, by the name that training will use."""
+    if isinstance(labels, NumberLabels):
+        labels.check(may_be_unlabelled=False)
+        return {}
+    names = source.label_names or labels.names()
+    numbers = labels.numbers(names, may_be_unlabelled=False)
+    return dict(labels.counts(numbers, names))

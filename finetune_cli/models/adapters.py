@@ -1,0 +1,132 @@
+"""Adapter directories (LoRA, as peft saves them): merged into their base model once, kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from finetune_cli.errors import MissingError, first_line
+from finetune_cli.models.files import (
+    ADAPTER_CONFIG,
+    TOKENIZER_PATTERNS,
+    as_written,
+    resolve_model,
+    tokenizer_files,
+    weight_format,
+    weights_fingerprint,
+)
+from finetune_cli.models.lora import require_peft
+from finetune_cli.system.cache import cache_dir
+from finetune_cli.system.files import publish_directory
+
+logger = logging.getLogger(__name__)
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+SAVED_PREFIX = "base_model.model."  # of peft's names
+
+
+def merged_adapter(directory: Path, name: str, *, offline: bool, key: str) -> Path:
+    """The directory of a whole model: the adapter in `directory` merged into the base model that it names.
+
+    name: the adapter as the user wrote it. Its tokenizer is taken where it has one, else the base model's. Raises
+    MissingError when the base model, peft or the adapter's weights are not there.
+    """
+    base, revision = _base_model(directory, name, key)
+    base_dir = _resolve_base(base, revision, name, offline=offline, key=key)
+    if not (directory / ADAPTER_WEIGHTS).is_file():
+        raise MissingError(
+            f"{key}: the adapter {name} has no {ADAPTER_WEIGHTS}. Save it again with save_pretrained, or copy it there."
+        )
+    digest = hashlib.sha256(weights_fingerprint(base_dir).encode())
+    for path in (directory / ADAPTER_CONFIG, directory / ADAPTER_WEIGHTS, *tokenizer_files(directory)):
+        digest.update(path.read_bytes())
+    target = cache_dir() / "merged" / digest.hexdigest()
+    if not (target / "config.json").is_file():
+        require_peft(f"{name} is an adapter, and merging it")
+        logger.info("%s is an adapter on %s: merged into it, in %s", name, base, target)
+        _merge(directory, base_dir, target, name=name, key=key)
+    return target
+
+
+def _base_model(directory: Path, name: str, key: str) -> tuple[str, str | None]:
+    if weight_format(directory) is not None:
+        raise MissingError(
+            f"{key}: {name} holds both a whole model and an adapter ({ADAPTER_CONFIG}). Move one of them into a folder "
+            f"of its own and name that."
+        )
+    try:
+        settings = json.loads((directory / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        base, revision = settings["base_model_name_or_path"], settings.get("revision")
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise MissingError(f"{key}: {directory / ADAPTER_CONFIG} is damaged: {err!r}. Copy it again.") from err
+    if not isinstance(base, str) or not base:
+        raise MissingError(
+            f"{key}: the adapter {name} does not say what its base model is. Write it as base_model_name_or_path into "
+            f"{directory / ADAPTER_CONFIG}."
+        )
+    return base, revision
+
+
+def _resolve_base(base: str, revision: str | None, name: str, *, offline: bool, key: str) -> Path:
+    try:
+        local = Path(base).is_dir()
+        return resolve_model(base, revision=None if local else revision, offline=offline, key=key)
+    except MissingError as err:
+        raise MissingError(
+            f"{key}: {name} is an adapter on {base!r}, which is not there: {err} Its place can be changed: "
+            f"base_model_name_or_path in {ADAPTER_CONFIG}."
+        ) from err
+
+
+def _merge(directory: Path, base_dir: Path, target: Path, *, name: str, key: str) -> None:
+    from peft import PeftModel
+
+    try:
+        model, untrained = _base_classifier(base_dir, directory)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of names between the two libraries
+            merged = PeftModel.from_pretrained(model, str(directory)).merge_and_unload()
+    except (RuntimeError, ValueError, TypeError, KeyError, OSError) as err:
+        raise MissingError(
+            f"{key}: the adapter {name} cannot be merged into {as_written(base_dir)}: {first_line(err)}. Merge it "
+            f"where it was trained (merge_and_unload, save_pretrained), and name the result."
+        ) from err
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".merging-", dir=target.parent))
+    try:
+        weights = {part: value for part, value in merged.state_dict().items() if part not in untrained}
+        merged.save_pretrained(aside, state_dict=weights)
+        source = directory if len(tokenizer_files(directory)) > 0 else base_dir
+        for pattern in TOKENIZER_PATTERNS:
+            for path in source.glob(pattern):
+                shutil.copyfile(path, aside / path.name)
+        publish_directory(aside, target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _base_classifier(base_dir: Path, adapter_dir: Path) -> tuple[Any, set[str]]:
+    """The base model with a head of the adapter's classes, and the weights of that head which neither of them has."""
+    from safetensors import safe_open
+    from transformers import AutoModelForSequenceClassification
+
+    from finetune_cli.models.building import load_plain
+    from finetune_cli.models.facts import read_config
+
+    config = read_config(base_dir)
+    with safe_open(adapter_dir / ADAPTER_WEIGHTS, "pt") as file:
+        shapes = {part.removeprefix(SAVED_PREFIX): file.get_slice(part).get_shape() for part in file.keys()}  # noqa: SIM118
+    model, info = load_plain(AutoModelForSequenceClassification, base_dir, config=config)
+    own = {part: list(value.shape) for part, value in model.state_dict().items()}
+    other = [shape[0] for part, shape in shapes.items() if part in own and own[part] != shape and shape]
+    if other:
+        config.num_labels = other[0]
+        model, info = load_plain(AutoModelForSequenceClassification, base_dir, config=config)
+    mismatched = {entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]}
+    return model, ({*info["missing_keys"]} | mismatched) - shapes.keys()

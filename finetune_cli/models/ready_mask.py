@@ -1,0 +1,27 @@
+"""Models that take a mask in the form that attention reads, so that nothing has to be asked of the device.
+
+transformers makes that mask from one of (B, T), and leaves it out when nothing is padded. To know that, it waits for
+the device in each forward pass. The lengths of the rows are known on the host.
+"""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from finetune_cli.models.trial import agrees, trial_logits
+
+_ANSWER = "_finetune_takes_ready_mask"
+
+
+def takes_ready_mask(model: PreTrainedModel) -> bool:
+    """Whether a bool mask (B, 1, 1, T) gives the logits of a mask (B, T); tried once for each model.
+
+    Only with torch's scaled-dot-product attention: other kinds take masks of other forms.
+    """
+    known: bool | None = getattr(model, _ANSWER, None)
+    if known is None:
+        attention = str(model.config._attn_implementation)
+        sdpa = attention.startswith("sdpa") or attention == "packed"
+        known = sdpa and agrees(model, trial_logits(model), ready_mask=True)
+        setattr(model, _ANSWER, known)
+    return known

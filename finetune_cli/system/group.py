@@ -1,0 +1,57 @@
+"""A process group between its start and its end: waiting for the main process, and leaving."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from finetune_cli.errors import GateFailedError, MembersFailedError
+
+POLL_SECONDS = 0.1
+_waits = itertools.count()  # all processes wait equally often, so that they give a wait the same number
+
+
+def wait_for_main_process(state: Any) -> None:
+    """Call it in every process when the main one has finished work of its own, however long that took.
+
+    The others ask the group's store, and are in no collective: NCCL ends a process that is in one for ten minutes. A
+    main process that fails ends the others through the launcher, or through the lost connection.
+    state: Accelerate's PartialState.
+    """
+    import torch
+
+    if state.num_processes == 1:
+        return
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        state.wait_for_everyone()
+        return
+    store = torch.distributed.distributed_c10d._get_default_store()
+    key = f"finetune/main-process-finished/{next(_waits)}"
+    if state.is_main_process:
+        store.set(key, "yes")
+    while not store.check([key]):
+        time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def leaving_group() -> Iterator[None]:
+    """Leave the process group after the block, also when a gate failed, which all processes know.
+
+    After another error the group stays: the others may be in the middle of an exchange, and to leave could wait for it.
+    """
+    try:
+        yield
+    except (GateFailedError, MembersFailedError):
+        _leave()
+        raise
+    _leave()
+
+
+def _leave() -> None:
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,259 @@
+"""Tiny random models of every family of text classifiers, on disk as on the Hub, with the tokenizer of their kind.
+
+A family is a model type of transformers. Its sizes are set under whatever names its configuration has for them; where
+that is not enough, SPECIAL says what is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FILLERS = ["the", "a", "this", "was", "is", "very", "and", "it", "with", "some", "really", "quite", "film", "meal"]
+GOOD = ["good", "great", "lovely", "delighted", "superb", "happy"]
+BAD = ["bad", "poor", "awful", "sad", "dreadful", "angry"]
+WORDS = [*FILLERS, *GOOD, *BAD]
+TEXTS = [" ".join(WORDS[(start + 7 * step) % len(WORDS)] for step in range(3 + start % 9)) for start in range(120)]
+VOCABULARY = 320  # rows of the models' tables; the tokenizers have fewer
+POSITIONS = 64
+
+SIZES: dict[str, Any] = {
+    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "emb_dim", "embedding_size", "q_lora_rank"), 32),
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers"), 2),
+    **dict.fromkeys(("num_decoder_layers", "num_attention_heads", "n_head", "n_heads", "num_heads"), 2),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads", "num_key_value_heads"), 2),
+    **dict.fromkeys(("intermediate_size", "d_inner", "hidden_dim", "encoder_ffn_dim", "decoder_ffn_dim"), 64),
+    **dict.fromkeys(("d_ff", "ffn_dim", "ffn_hidden_size", "moe_intermediate_size", "expert_dim"), 64),
+    **dict.fromkeys(("d_kv", "d_head", "head_dim"), 16),
+    **dict.fromkeys(("max_position_embeddings", "n_positions"), POSITIONS),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
+    "vocab_size": VOCABULARY,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """tokenizer: bert (WordPiece), roberta (bytes, <s> </s>), gpt (bytes, end token alone), sentencepiece (<s> </s>),
+    t5 (a </s> at the end), xlnet (on the left) or qwen (bytes, a padding token that the config does not know).
+    settings: of its configuration. more_positions: that its table has beyond those of the tokens."""
+
+    name: str
+    tokenizer: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    more_positions: int = 0
+
+
+def _kind(tokenizer: str, names: str, more_positions: int = 0, **settings: Any) -> Iterator[Family]:
+    for name in names.split():
+        yield Family(name, tokenizer, {**settings, **SPECIAL.get(name, {})}, more_positions)
+
+
+SPECIAL: dict[str, dict[str, Any]] = {
+    "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 16},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "gptj": {"rotary_dim": 8},
+    "mobilebert": {"embedding_size": 32, "intra_bottleneck_size": 32, "true_hidden_size": 32},
+    "funnel": {"block_sizes": [1, 1], "num_decoder_layers": 1, "d_head": 16},
+    "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
+    "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 8},
+    "lilt": {"hidden_size": 48},
+    "markuplm": {"max_depth": 4, "xpath_unit_hidden_size": 8},
+    "mpt": {"max_seq_len": 64},
+    "squeezebert": {"embedding_size": 32},
+    "convbert": {"head_ratio": 2},
+    "esm": {"position_embedding_type": "rotary", "token_dropout": False},
+    "qwen2_moe": {"shared_expert_intermediate_size": 32, "num_experts_per_tok": 2, "decoder_sparse_step": 1},
+    "qwen3_moe": {"num_experts_per_tok": 2},
+    "qwen3_next": {
+        "num_experts_per_tok": 2,
+        "shared_expert_intermediate_size": 32,
+        "layer_types": ["linear_attention", "full_attention"],
+    },
+    "qwen3_5_text": {"layer_types": ["linear_attention", "full_attention"]},
+    "minicpm3": {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16},
+    "roc_bert": {"pronunciation_vocab_size": 8, "shape_vocab_size": 8},
+    "modernbert-decoder": {"global_attn_every_n_layers": 2, "local_attention": 8},
+}
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        *_kind(
+            "bert",
+            "albert bert big_bird convbert distilbert electra ernie fnet funnel layoutlm lilt megatron-bert mobilebert "
+            "nomic_bert nystromformer rembert roc_bert squeezebert deberta-v2 modernbert",
+        ),
+        *_kind("bert", "mpnet", 2),
+        *_kind("roberta", "roberta camembert xlm-roberta ibert data2vec-text roberta-prelayernorm xmod", 2),
+        *_kind("roberta", "longformer", 2, attention_window=8),
+        *_kind("roberta", "xlm-roberta-xl yoso mra markuplm", 2),
+        *_kind("roberta", "deberta eurobert gte jina_embeddings_v3 bart mvp modernbert-decoder"),
+        *_kind("sentencepiece", "mbart plbart bigbird_pegasus"),
+        *_kind("t5", "t5 mt5 umt5"),
+        *_kind("xlnet", "xlnet"),
+        *_kind("sentencepiece", "xlm flaubert"),
+        *_kind(
+            "gpt",
+            "gpt2 gpt-sw3 gpt_bigcode gpt_neo gpt_neox gptj openai-gpt opt biogpt bloom ctrl falcon mpt phi stablelm "
+            "starcoder2 persimmon",
+        ),
+        *_kind(
+            "qwen",
+            "qwen2 qwen3 qwen2_moe qwen3_moe qwen3_next qwen3_5_text olmo olmo2 olmo3 smollm3 seed_oss exaone4 glm "
+            "glm4 hunyuan_v1_dense minicpm3",
+        ),
+        *_kind(
+            "sentencepiece",
+            "llama arcee diffllama doge gemma gemma2 gemma3_text gpt_oss helium jetmoe ministral ministral3 mistral "
+            "mixtral nemotron phi3 phimoe minimax t5gemma",
+        ),
+    )
+}
+
+
+def build(name: str, directory: Path) -> Path:
+    """Write a tiny model of the family with its tokenizer, and give back the directory. The same weights every time."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    family = FAMILIES[name]
+    tokenizer = TOKENIZERS[family.tokenizer](directory)
+    known = AutoConfig.for_model(name).to_dict()
+    settings = {key: value for key, value in SIZES.items() if key in known}
+    if "max_position_embeddings" in settings:
+        settings["max_position_embeddings"] += family.more_positions
+    numbers = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id or tokenizer.cls_token_id,
+        "eos_token_id": tokenizer.eos_token_id or tokenizer.sep_token_id,
+        "cls_token_id": tokenizer.cls_token_id,
+        "sep_token_id": tokenizer.sep_token_id,
+        "decoder_start_token_id": tokenizer.pad_token_id,
+    }
+    if family.tokenizer == "qwen":
+        numbers["pad_token_id"] = None  # as on the Hub: the tokenizer alone knows it
+    settings |= {key: value for key, value in numbers.items() if key in known or key == "decoder_start_token_id"}
+    if "decoder_start_token_id" not in known and family.tokenizer != "t5":
+        settings.pop("decoder_start_token_id")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = _config(name, {**settings, **family.settings})
+        model = AutoModelForSequenceClassification.from_config(config)
+        for parameter in model.parameters():  # new ones are so small that a row hardly matters to its logits
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.1)
+    _as_pretrained(model, directory)
+    return directory
+
+
+def _config(name: str, settings: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    if name != "t5gemma":
+        return AutoConfig.for_model(name, **settings)
+    module = {**{key: value for key, value in SIZES.items() if key != "vocab_size"}, "vocab_size": VOCABULARY}
+    one = {key: value for key, value in module.items() if key not in ("d_model", "n_embd", "dim")}
+    one["layer_types"] = ["full_attention", "full_attention"]
+    return AutoConfig.for_model(name, encoder=one, decoder=one, vocab_size=VOCABULARY, **_tokens(settings))
+
+
+def _tokens(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key.endswith("_token_id")}
+
+
+def _as_pretrained(model: Any, directory: Path) -> None:
+    """The body alone, as a checkpoint of a pretrained model has it: the head is to be drawn."""
+    prefix = f"{model.base_model_prefix}."
+    body = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
+    model.save_pretrained(directory, state_dict=body or None)
+    path = directory / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("id2label", "label2id", "problem_type", "architectures"):
+        config.pop(key, None)
+    path.write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def _bert(directory: Path) -> Any:
+    from finetune_cli.models.tokenizer import load_tokenizer
+    from finetune_cli.models.vocabulary import train_wordpiece
+
+    train_wordpiece(lambda: TEXTS, vocab_size=150, max_length=POSITIONS, directory=directory)
+    return load_tokenizer(directory)
+
+
+def _bytes(directory: Path, specials: dict[str, str], *, around: bool = False, **more: Any) -> Any:
+    """Byte pairs, as GPT-2, RoBERTa and Qwen have them; around: <s> and </s> are put around a text, as RoBERTa does."""
+    from tokenizers import ByteLevelBPETokenizer, processors
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ByteLevelBPETokenizer()
+    pieces.train_from_iterator(TEXTS, vocab_size=300, special_tokens=list(dict.fromkeys(specials.values())))
+    backend = pieces._tokenizer
+    if around:
+        start, end = ((token, backend.token_to_id(token)) for token in ("<s>", "</s>"))
+        backend.post_processor = processors.RobertaProcessing(end, start, add_prefix_space=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=POSITIONS,
+        **specials,
+        **{"model_input_names": ["input_ids", "attention_mask"], **more},
+    )
+    tokenizer.save_pretrained(directory)
+    return tokenizer
+
+
+def _roberta(directory: Path) -> Any:
+    specials = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return _bytes(directory, {**specials, "cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}, around=True)
+
+
+def _gpt(directory: Path) -> Any:
+    """As it is on the Hub: no padding token."""
+    return _bytes(directory, dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"))
+
+
+def _qwen(directory: Path) -> Any:
+    return _bytes(directory, {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}, padding_side="left")
+
+
+def _sentencepiece(directory: Path, *, ends: str = "", side: str = "right", special: int = 0) -> Any:
+    """A Unigram vocabulary, as SentencePiece has it. ends: what a post-processor adds."""
+    from tokenizers import SentencePieceUnigramTokenizer, processors
+    from transformers import PreTrainedTokenizerFast
+
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "bos_token": "<s>"}
+    more = {"cls_token": "<cls>", "sep_token": "<sep>"} if special else {}
+    pieces = SentencePieceUnigramTokenizer()
+    pieces.train_from_iterator(
+        TEXTS, vocab_size=120, special_tokens=[*names.values(), *more.values()], unk_token="<unk>", show_progress=False
+    )
+    backend = pieces._tokenizer
+    if ends:
+        tokens = [(token, backend.token_to_id(token)) for token in {*names.values(), *more.values()}]
+        single, pair = ends, ends.replace("$A", "$A", 1) + " " + ends.replace("$A", "$B")
+        backend.post_processor = processors.TemplateProcessing(single, pair, tokens)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=POSITIONS,
+        padding_side=side,
+        model_input_names=["input_ids", "attention_mask"],
+        **names,
+        **more,
+    )
+    tokenizer.save_pretrained(directory)
+    return tokenizer
+
+
+TOKENIZERS: dict[str, Callable[[Path], Any]] = {
+    "bert": _bert,
+    "roberta": _roberta,
+    "gpt": _gpt,
+    "qwen": _qwen,
+    "sentencepiece": lambda directory: _sentencepiece(directory, ends="<s> $A </s>"),
+    "t5": lambda directory: _sentencepiece(directory, ends="$A </s>"),
+    "xlnet": lambda directory: _sentencepiece(directory, ends="$A <sep> <cls>", side="left", special=1),
+}

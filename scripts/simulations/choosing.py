@@ -1,0 +1,143 @@
+"""Is the corrected score of the best of K models right? Bias and coverage over simulated trainings, as a table.
+
+Each training has K candidates on the same rows, of two classes. A row has a difficulty that all candidates share, and
+each candidate some luck of its own with it (a Gaussian for each; `rho` is the share of the first in the variance). The
+truth is known: how often a candidate is right on other rows of the kind. The candidates are
+
+  equal    of the same true accuracy, 0.85
+  unequal  of true accuracies that spread by 2 points (standard deviation)
+  trend    of accuracies that rise towards 0.85, as over epochs: 10, 4, 1.6 ... points below it
+
+The one with the best score on the rows is kept, by accuracy or by F1. Three numbers are compared with its true score:
+the score as it is, the corrected one, and the interval around that, the package's own for the kept model, moved.
+
+Run: python scripts/simulations/choosing.py --trainings 400
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy.special import ndtri
+
+from finetune_cli.evaluation.choosing import Candidate, moved_interval, price_of_choosing
+from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.uncertainty import bootstrap_intervals
+
+ACCURACY, SPREAD, TREND = 0.85, 0.02, 0.10
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One kind of training: how many candidates on how many rows, how alike in their errors and in truth."""
+
+    candidates: int
+    rows: int
+    rho: float
+    truth: str
+    metric: str = "accuracy"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Over all trainings: mean error of the score and of the corrected one, in points, and shares of the intervals
+    that hold the truth."""
+
+    bias: float
+    corrected_bias: float
+    coverage: float
+    corrected_coverage: float
+
+
+def simulate(setting: Setting, trainings: int, *, seed: int = 0, samples: int = 1000) -> Outcome:
+    """Repeat one kind of training. samples: of the interval of each."""
+    generator = np.random.default_rng([seed, setting.candidates, setting.rows, round(100 * setting.rho)])
+    found = np.array([_training(setting, generator, samples) for _ in range(trainings)])
+    bias, corrected_bias, coverage, corrected_coverage = found.mean(axis=0)
+    return Outcome(100 * bias, 100 * corrected_bias, coverage, corrected_coverage)
+
+
+def _training(setting: Setting, generator: np.random.Generator, samples: int) -> tuple[float, float, bool, bool]:
+    labels, right, truths = _candidates(setting, generator)
+    answers = np.where(right, labels, 1 - labels)
+    scores = [_score(setting.metric, labels, one) for one in answers]
+    kept = int(np.argmax(scores))
+    price = price_of_choosing(
+        [setting.metric],
+        setting.metric,
+        [Candidate(one, None) for one in answers],
+        num_candidates=len(answers),
+        kept=kept,
+        labels=labels,
+        kind="classification",
+        num_classes=2,
+        seed=int(generator.integers(2**31)),
+    )[setting.metric]
+    score, truth = scores[kept], _true_score(setting.metric, truths[kept])
+    low, high = bootstrap_intervals(
+        [setting.metric],
+        labels=labels,
+        scores=np.eye(2)[answers[kept]],
+        kind="classification",
+        samples=samples,
+        level=0.95,
+        seed=int(generator.integers(2**31)),
+    )[setting.metric]
+    corrected = score + price
+    first, last = moved_interval(score, low, high, corrected, (0.0, 1.0))
+    return score - truth, corrected - truth, low <= truth <= high, first <= truth <= last
+
+
+def _candidates(setting: Setting, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels (N,), half of them 1 on average; which answers are right (K, N); true accuracies (K,)."""
+    count, rows = setting.candidates, setting.rows
+    truths = np.full(count, ACCURACY)
+    if setting.truth == "unequal":
+        truths = truths + generator.normal(0, SPREAD, count)
+    if setting.truth == "trend":
+        truths = truths - TREND * 0.4 ** np.arange(count)
+    shared, own = generator.standard_normal(rows), generator.standard_normal((count, rows))
+    luck = np.sqrt(setting.rho) * shared + np.sqrt(1 - setting.rho) * own
+    labels = generator.integers(0, 2, rows)
+    return labels, luck < ndtri(truths)[:, None], truths
+
+
+def _score(metric: str, labels: np.ndarray, answers: np.ndarray) -> float:
+    return compute_metrics([metric], labels=labels, scores=np.eye(2)[answers], kind="classification")[metric]
+
+
+def _true_score(metric: str, accuracy: float) -> float:
+    """With two classes alike, each answered rightly with the same probability, F1 equals the accuracy."""
+    assert metric in ("accuracy", "f1")
+    return accuracy
+
+
+def settings() -> Iterator[Setting]:
+    for count, rows in product((1, 3, 10, 20), (182, 408, 872)):
+        for rho, truth, metric in product((0.8, 0.95), ("equal", "unequal", "trend"), ("accuracy", "f1")):
+            yield Setting(count, rows, rho, truth, metric)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trainings", type=int, default=400, help="of each kind")
+    parser.add_argument("--metric", choices=("accuracy", "f1"), help="this one alone")
+    trainings, metric = parser.parse_args().trainings, parser.parse_args().metric
+    print("| K | rows | rho | truth | metric | bias | corrected | coverage | corrected |")
+    print("| ---: | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: |")
+    for one in settings():
+        if metric in (None, one.metric) and (one.candidates > 1 or (one.rho == 0.8 and one.truth == "equal")):
+            found = simulate(one, trainings)
+            print(
+                f"| {one.candidates} | {one.rows} | {one.rho} | {one.truth} | {one.metric} | {found.bias:+.2f} | "
+                f"{found.corrected_bias:+.2f} | {100 * found.coverage:.1f} | {100 * found.corrected_coverage:.1f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

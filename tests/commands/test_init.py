@@ -1,0 +1,220 @@
+"""finetune init: what it finds, what it asks, and that the config it writes trains as it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_cli.commands.init import init
+from finetune_cli.commands.train import train
+from finetune_cli.config.draft import SCHEMA_LINE
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.load import load_config
+from finetune_cli.errors import ConfigError, DataError
+from finetune_cli.records.init import InitReport
+from tests.commands.data_shapes import NAMED, SHAPES, lines, table
+from tests.commands.run_files import Answer
+
+QUICK = ["training.num_epochs=1", "evaluation.bootstrap.samples=0", "training.early_stopping=null"]
+IN_THE_DEFAULT_SUITE = ("semicolon", "a|b", "pair", "five rows", "numbers with decimals")
+
+
+def look_at(tmp_path: Path, shape: str, tiny_bert: Path, **options: Any) -> tuple[InitReport, RunConfig]:
+    made = SHAPES[shape]
+    data = made.write(tmp_path)
+    report = init(str(data), output=tmp_path / "config.yaml", model=str(tiny_bert), **made.options, **options)
+    return report, load_config(report.config)
+
+
+def value_of(config: RunConfig, key: str) -> Any:
+    found: Any = config
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found[0] if key == "data.text" and len(found) == 1 else found
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_finds_text_label_and_task(shape: str, tmp_path: Path, tiny_bert: Path) -> None:
+    report, config = look_at(tmp_path, shape, tiny_bert)
+    expected = SHAPES[shape].expected
+    assert {key: value_of(config, key) for key in expected} == expected
+    assert tuple(question.partition(":")[0] for question in report.questions) == SHAPES[shape].asks
+
+
+@pytest.mark.parametrize(
+    "shape", [pytest.param(name, marks=() if name in IN_THE_DEFAULT_SUITE else pytest.mark.slow) for name in SHAPES]
+)
+def test_the_written_config_trains_as_it_stands(
+    shape: str, tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report, _ = look_at(tmp_path, shape, tiny_bert)
+    finished = train(load_config(report.config, QUICK))
+    assert finished.steps >= 1
+    assert sum(evaluation.n for evaluation in finished.evaluations) >= 1
+
+
+def test_the_conversion_keeps_every_text(tmp_path: Path, tiny_bert: Path) -> None:
+    texts = [f'"{text}"; né\n\t{text}' for text, _ in NAMED]
+    data = table(["text", "label"], zip(texts, ["a", "b"] * 20, strict=True), separator=";", encoding="utf-16")(
+        tmp_path
+    )
+    report = init(str(data), output=tmp_path / "c.yaml", model=str(tiny_bert))
+    converted = report.written[-1]
+    assert [json.loads(line)["text"] for line in converted.read_text(encoding="utf-8").splitlines()] == texts
+    assert load_config(report.config).data.path == str(converted)
+
+
+def test_what_the_user_says_counts_and_is_not_asked(tmp_path: Path, tiny_bert: Path) -> None:
+    rows = [
+        {"title": text, "body": text + " again", "stars": n % 5, "kind": label} for n, (text, label) in enumerate(NAMED)
+    ]
+    data = lines(rows)(tmp_path)
+    report = init(
+        str(data), output=tmp_path / "c.yaml", model=str(tiny_bert), text=["title", "body"], label=["stars"],
+        task="regression",
+    )  # fmt: skip
+    config = load_config(report.config)
+    assert (config.task, config.data.text, config.data.label) == ("regression", ("title", "body"), "stars")
+    assert report.questions == ()
+
+
+def test_several_columns_that_could_be_the_label_are_a_question(tmp_path: Path, tiny_bert: Path) -> None:
+    rows = [{"text": text, "source": "ab"[n % 2], "mood": label} for n, (text, label) in enumerate(NAMED)]
+    report = init(str(lines(rows)(tmp_path)), output=tmp_path / "c.yaml", model=str(tiny_bert))
+    assert "--label" in report.questions[0]
+    assert "# question: is it this column?" in report.config.read_text(encoding="utf-8")
+
+
+def test_max_length_and_checks_come_from_the_data(tmp_path: Path, tiny_bert: Path) -> None:
+    rows = [{"text": "a film " * 6, "label": label} for _, label in NAMED] + [{"text": " ", "label": "negative"}]
+    rows += [{"text": "<br>it is bad " + "a" * n, "label": "negative"} for n in range(2)]
+    report = init(str(lines(rows)(tmp_path)), output=tmp_path / "c.yaml", model=str(tiny_bert))
+    config = load_config(report.config)
+    assert config.data.max_length == 16  # 12 words and two special tokens, in steps of 16
+    assert (config.data.checks.empty_text, config.data.checks.encoding) == ("warn", "error")
+    text = report.config.read_text(encoding="utf-8")
+    assert "empty_text: warn # 1 rows without a text" in text
+    assert "contradictions: warn # " in text
+    assert "markup: warn # 2 rows" in text
+
+
+def test_max_length_is_never_more_than_the_model_takes(tmp_path: Path, tiny_bert: Path) -> None:
+    rows = [{"text": "a film " * 300, "label": label} for _, label in NAMED]
+    report = init(str(lines(rows)(tmp_path)), output=tmp_path / "c.yaml", model=str(tiny_bert))
+    assert load_config(report.config).data.max_length == 64
+
+
+def test_a_model_that_is_not_here_is_no_hindrance(tmp_path: Path) -> None:
+    data = table(["text", "label"], NAMED)(tmp_path)
+    report = init(str(data), output=tmp_path / "c.yaml", model="someone/not-here", offline=True)
+    config = load_config(report.config)
+    assert config.model.name_or_path == "someone/not-here"
+    assert config.data.max_length is not None
+    assert "estimated" in report.config.read_text(encoding="utf-8")
+
+
+def test_other_languages_get_a_model_that_reads_them(tmp_path: Path) -> None:
+    rows = [(f"хороший фильм номер {n}" if n % 2 else f"плохой фильм номер {n}", n % 2) for n in range(30)]
+    report = init(str(table(["text", "label"], rows)(tmp_path)), output=tmp_path / "c.yaml", offline=True)
+    assert "multilingual" in load_config(report.config).model.name_or_path
+    assert report.questions
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (table(["text", "other"], [(text, "same") for text, _ in NAMED]), "no column looks like a label"),
+        (table(["text"], [(text,) for text, _ in NAMED]), "no column looks like a label"),
+        (table(["a", "label"], [(n, n % 2) for n in range(20)]), "no column looks like a text"),
+        (table(["text", "label"], [("a b", "x"), ("c d", "y")]), "no class has two"),
+        (table(["text", "label"], [(text, "") for text, _ in NAMED]), "label"),
+        (table(["text", "label"], [*NAMED, ("x",)]), "line 42: expected 2 fields"),
+        (table(["text", "label"], [*NAMED, ("x",)], separator=";"), "line 42: expected 2 fields"),
+        (
+            lines([{"text": text, "label": label} for text, label in NAMED] + [{"text": None, "label": "negative"}]),
+            "row 41",
+        ),
+        (table(None, []), "is empty"),
+        (lambda folder: folder / "nowhere.csv", "does not exist"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_are_refused_and_nothing_is_left(
+    write: Callable[[Path], Path], message: str, tmp_path: Path, tiny_bert: Path
+) -> None:
+    data = write(tmp_path)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(DataError) as error:
+        init(str(data), output=tmp_path / "c.yaml", model=str(tiny_bert))
+    assert message in str(error.value)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_wrong_column_name_is_met_with_the_columns(tmp_path: Path) -> None:
+    data = table(["text", "label"], NAMED)(tmp_path)
+    with pytest.raises(DataError, match=r"--text txt: .* has the columns text, label. Did you mean 'text'"):
+        init(str(data), output=tmp_path / "c.yaml", text=["txt"])
+
+
+@pytest.mark.parametrize("there", ["config.yaml", "reviews.utf8.jsonl"])
+def test_nothing_is_overwritten(there: str, tmp_path: Path, tiny_bert: Path) -> None:
+    data = table(["text", "label"], NAMED, separator=";")(tmp_path)
+    (tmp_path / there).write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigError, match="is not overwritten"):
+        init(str(data), output=tmp_path / "config.yaml", model=str(tiny_bert))
+    assert (tmp_path / there).read_text(encoding="utf-8") == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"reviews.csv", there})
+
+
+def test_the_command_shows_choices_questions_and_what_to_type_next(
+    command: Callable[..., Answer], tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    SHAPES["stars"].write(tmp_path)
+    answer = command(["init", "reviews.csv", "--model", tiny_bert])
+    assert (answer.code, answer.stderr) == (0, "")
+    assert "  data.label: stars  (called so; rows of each class: 1 " in answer.stdout
+    assert "  ? task: classes, or steps of one scale?" in answer.stdout
+    commands = [line.strip() for line in answer.stdout.splitlines() if line.startswith("  finetune ")]
+    assert [line.split()[1] for line in commands] == ["prepare", "train", "predict"]
+    assert (tmp_path / "config.yaml").read_text(encoding="utf-8").startswith(f"{SCHEMA_LINE}\n")
+    assert json.loads((tmp_path / "finetune.schema.json").read_text(encoding="utf-8"))["properties"]["task"]
+
+
+def test_the_result_as_json(command: Callable[..., Answer], tmp_path: Path, tiny_bert: Path) -> None:
+    data = SHAPES["comma"].write(tmp_path)
+    answer = command(["init", data, "--model", tiny_bert, "-o", tmp_path / "c.yaml", "--json"])
+    result = json.loads(answer.stdout)
+    assert {choice["key"]: choice["value"] for choice in result["choices"]}["data.text"] == "text"
+    assert len(result["next"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Nothing to look at"),
+        (["a.csv", "--sample"], "Keep one"),
+        (["--sample", "--task", "mrpc"], "Keep one"),
+        (["--task", "mrcp"], "Did you mean mrpc?"),
+        (["--task", "classification"], "name your data as well"),
+        (["--task", "mrpc", "--text", "a"], "--text goes with data"),
+        (["--from", "nowhere.json"], "cannot be read"),
+    ],
+)
+def test_a_wrong_command_says_what_to_type(words: list[str], message: str, command: Callable[..., Answer]) -> None:
+    answer = command(["init", *words])
+    assert answer.code == 2
+    assert message in answer.stderr
+
+
+def test_a_glue_task_and_the_sample_rows(command: Callable[..., Answer], tmp_path: Path) -> None:
+    assert command(["init", "--task", "mrpc", "-o", tmp_path / "mrpc.yaml"]).code == 0
+    mrpc = load_config(tmp_path / "mrpc.yaml")
+    assert (mrpc.data.text, mrpc.evaluation.metric_for_best) == (("sentence1", "sentence2"), "f1")
+    assert command(["init", "--sample", "-o", tmp_path / "sample.yaml"]).code == 0
+    sample = load_config(tmp_path / "sample.yaml")
+    assert (sample.task, sample.data.path, sample.data.splits) == ("sst2", "builtin:sst2-mini", None)
