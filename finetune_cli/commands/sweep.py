@@ -61,7 +61,7 @@ def sweep(
         _open(run, config, settings, overwrite=overwrite)
         search = _search(run, config, settings)
         require_scores(run, search)
-    prepare(config, offline=offline, quiet=True)  # mistakes in the data are those of all trials
+    prepare(config, offline=offline)  # mistakes in the data are those of all trials
     started = RunRecord(seed=config.seed, trials=settings.trials or 0, task=config.task, model=model_name(config))
     with recorded(run, started) as record:
         train_one = train_one or (lambda one, heard: _train(one, offline=offline, listen=heard))
@@ -136,7 +136,7 @@ def _config(run: RunDir, search: Search, trial: FrozenTrial) -> RunConfig:
 
 def _train(one: RunConfig, *, offline: bool, listen: Listener) -> Any:
     try:
-        return train(one, offline=offline, listen=listen)
+        return train(one, offline=offline, listen=listen, data_known=True)
     finally:
         clear_device_cache(garbage_collection=True)
 

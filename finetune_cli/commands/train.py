@@ -60,12 +60,13 @@ def train(
     push: bool = False,
     offline: bool = False,
     listen: Listener = lambda event: None,
+    data_known: bool = False,
 ) -> TrainReport | SeedsReport | FoldsReport:
     """Fine-tune as the config says, going on where an earlier run with the same config and data stopped.
 
     resume: "auto" (the newest complete checkpoint), "never" (from the start), or a checkpoint's path. overwrite: clear
     the run directory first. push: upload the model to `hub` although that was done before. listen: is given
-    TrainingStarted, then each StepRecord and EvalRecord.
+    TrainingStarted, then each StepRecord and EvalRecord. data_known: what the data checks find was said before.
     With `training.seeds`, or `data.folds`, each seed or fold is such a run, before which `listen` gets MemberStarted,
     and the result is a summary.
     Call it in every process of a launched group; each gets the report. Raises FinetuneError's subclasses;
@@ -74,12 +75,21 @@ def train(
     require_tools(config, push=push)
     folds, seeds = config.data.folds, config.training.seeds
     if seeds is None and (folds is None or folds.fold is not None):
-        return _train_one(config, resume=resume, overwrite=overwrite, push=push, offline=offline, listen=listen)
+        if config.sweep is not None:
+            logger.info("The section sweep is for finetune sweep; this trains the config's own values.")
+        return _train_one(
+            config,
+            resume=resume,
+            overwrite=overwrite,
+            push=push,
+            offline=offline,
+            listen=listen,
+            data_known=data_known,
+        )
     if resume not in ("auto", "never"):
         raise ConfigError(
             "--resume PATH goes on with one run. With several seeds or folds, name that one's own config."
         )
-    data_known = False
 
     def train_member(one: RunConfig) -> TrainReport:
         nonlocal data_known

@@ -71,8 +71,8 @@ class SweepReport:
     """The trials of a sweep and what is known of the best; `summary.json`.
 
     best: its number; None when no trial is complete. corrected: the best trial's score, less what choosing it among the
-    `candidates` adds, all evaluations of all complete trials; None where that cannot be computed. comparisons: the best against the runner-up and against the
-    config's own values, p values adjusted for their number.
+    `candidates` adds, which are all evaluations of all complete trials; None where that cannot be computed.
+    comparisons: the best against the runner-up and against the config's own values.
     """
 
     run_dir: Path

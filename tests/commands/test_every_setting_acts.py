@@ -273,6 +273,7 @@ ELSEWHERE = {
     "data.truncation": ONE_BY_ONE,
     "data.split_seed": ONE_BY_ONE,
     "data.folds": "tests/commands/test_folds.py",
+    "sweep": "tests/commands/test_sweep.py",
     "data.checks": "tests/data/checks/test_checks.py",
     "training.micro_batch_size": ONE_BY_ONE,
     "training.max_grad_norm": ONE_BY_ONE,
