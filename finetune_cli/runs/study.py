@@ -11,7 +11,7 @@ import fcntl
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,16 @@ class _FileLock(BaseJournalFileLock):
     """A lock that the system releases when its holder dies; Optuna's own ones stay until somebody loses patience."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a")
+        self._path = path
+        self._held = ExitStack()
 
     def acquire(self) -> bool:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        file = self._held.enter_context(self._path.open("a"))
+        fcntl.flock(file, fcntl.LOCK_EX)
         return True
 
     def release(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._held.close()
 
 
 class Search:
