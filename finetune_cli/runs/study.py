@@ -137,9 +137,15 @@ class Search:
         return params
 
     def report(self, number: int, place: int, value: float) -> bool:
-        """Note the score of a trial's evaluation number `place`, from 1; whether the trial is to end."""
-        trial = self._open(number)
-        trial.report(value, place)
+        """Note the score of a trial's evaluation number `place`, from 1; whether the trial is to end.
+
+        One that was noted before a stop is not noted again; the last of these may still have to be judged.
+        """
+        trial, before = self._open(number), self.trials[number].intermediate_values
+        if place not in before:
+            trial.report(value, place)
+        elif place < max(before):
+            return False
         return self.settings.pruner != "none" and trial.should_prune()
 
     def note(self, number: int, name: str, value: Any) -> None:

@@ -61,8 +61,9 @@ def start(file: Path, cache: Path, log: Path) -> subprocess.Popen[bytes]:
 
 
 def table(directory: Path) -> list[dict[str, Any]]:
-    """What is to be the same: settings, states and scores; not the seconds."""
-    summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    """What is to be the same: settings, states, scores and errors; not the seconds, nor the directory in an error."""
+    text = (directory / "summary.json").read_text(encoding="utf-8")
+    summary = json.loads(text.replace(str(directory), "DIR"))
     return [{key: value for key, value in trial.items() if key != "seconds"} for trial in summary["trials"]]
 
 
@@ -95,9 +96,9 @@ def kill_again_and_again(
     landed = 0
     while landed < kills:
         process = start(files["killed"], folder / "cache", folder / "killed.log")
-        # As long as the start and two or three trials take: most kills come in training, some before it.
+        # Around the time of a start and a part of a trial: some kills come before training, most within it.
         try:
-            process.wait(timeout=rng.uniform(0.2, 1.0) * max(6.0, whole / 4))
+            process.wait(timeout=rng.uniform(0.2, 1.0) * max(6.0, whole / 8))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -158,6 +158,7 @@ def test_lists_and_null_are_tried_as_they_are_written(tmp_path: Path, sweep_file
     assert (steps[True].steps, steps[False].steps) == (6, 4)
 
 
+@pytest.mark.slow
 def test_pruned_trials_end_early(tmp_path: Path, sweep_file: Callable[..., Path]) -> None:
     search = {
         "parameters": {"training.learning_rate": [1e-3, 1e-9]},
@@ -192,6 +193,7 @@ def test_the_best_settings_are_trained_again_with_seeds(tmp_path: Path, sweep_fi
     assert run_sweep(file).finalists == report.finalists
 
 
+@pytest.mark.slow
 def test_two_commands_share_the_trials(tmp_path: Path, sweep_file: Callable[..., Path], cache_dir: Path) -> None:
     file = sweep_file(tmp_path, {**SEARCH, "trials": 4, "sampler": "random"})
     command = [sys.executable, "-m", "finetune_cli", "sweep", str(file), "--json"]
