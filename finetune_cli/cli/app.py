@@ -18,6 +18,7 @@ from finetune_cli.cli import (
     compare,
     doctor,
     evaluate,
+    export,
     init,
     predict,
     prepare,
@@ -29,7 +30,7 @@ from finetune_cli.cli import (
 )
 from finetune_cli.cli.completion import rejoin_words
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
-from finetune_cli.cli.options import Version
+from finetune_cli.cli.options import Version, with_flags_alone
 from finetune_cli.cli.start import Switches
 from finetune_cli.display.terminal import (
     OutputClosedError,
@@ -69,6 +70,7 @@ _add(train.train, "Fine-tune, and keep the best model with its scores.", train.E
 _add(evaluate.evaluate, "Score a split or a file; can be a gate for CI.", evaluate.EXAMPLES)
 _add(predict.predict, "Label a file, standard input or --text.", predict.EXAMPLES)
 _add(validate.validate, "Show every mistake in a config at once.", validate.EXAMPLES)
+_add(export.export, "Write the model for ONNX, OpenVINO, fp16 or int8, with proof.", export.EXAMPLES)
 _add(compare.compare, "Which run is better, and is the difference real.", compare.EXAMPLES)
 _add(sweep.sweep, "Search settings; each trial an ordinary run.", sweep.EXAMPLES)
 _add(runs.runs, "The runs below a directory, with their scores.", runs.EXAMPLES)
@@ -84,7 +86,7 @@ def main() -> int:
     open_streams()
     try:
         with stopping_at_once():
-            code = app(prog_name="finetune", standalone_mode=False, obj=switches)
+            code = app(with_flags_alone(sys.argv[1:]), prog_name="finetune", standalone_mode=False, obj=switches)
             sys.stdout.flush()
     except TyperException as err:
         show_error(usage_message(err), enabled=is_main_process())

@@ -36,6 +36,12 @@ class Fitted(StrEnum):
     none = "none"
 
 
+class KeptProbabilities(StrEnum):
+    """Which probabilities evaluate keeps of many classes."""
+
+    all = "all"
+
+
 Split = Annotated[str, options.input_option("--split", "The split to score.", metavar="NAME")]
 
 Data = Annotated[
@@ -136,6 +142,20 @@ ScoredConfidence = Annotated[
 ]
 
 
+# `all` makes it the flag below; any other value is refused with what is allowed.
+Kept = Annotated[
+    KeptProbabilities | None,
+    options.output_option(
+        "--probabilities",
+        "Of more than 100 classes, keep the probability of each in every row, not of the likeliest alone.",
+        metavar="all",
+        show_default=False,
+    ),
+]
+
+AllProbabilities = Annotated[bool, options.output_option(options.ALL_PROBABILITIES, "", hidden=True)]
+
+
 def evaluate(
     ctx: typer.Context,
     *,
@@ -153,6 +173,8 @@ def evaluate(
     max_error: MaxError = None,
     confidence: Confidence = None,
     min_confidence: ScoredConfidence = None,
+    probabilities: Kept = None,
+    all_probabilities: AllProbabilities = False,
     junit: JUnit = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -192,6 +214,7 @@ def evaluate(
                 max_error=max_error,
                 confidence=confidence,
                 min_confidence=min_confidence,
+                all_probabilities=all_probabilities or probabilities is not None,
                 offline=offline,
             )
         )

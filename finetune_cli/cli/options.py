@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +34,15 @@ input_option, input_list = partial(option, group="Input"), partial(repeatable, g
 output_option, output_list = partial(option, group="Output"), partial(repeatable, group="Output")
 
 
+ALL_PROBABILITIES = "--all-probabilities"  # what `--probabilities all` is read as: a flag has no value
+
+
+def with_flags_alone(arguments: Sequence[str]) -> list[str]:
+    """The command line with `--probabilities all` and `--probabilities=all` as one flag."""
+    text = "\0".join(arguments)
+    return re.sub(r"(?:^|(?<=\0))--probabilities[\0=]all(?=\0|$)", ALL_PROBABILITIES, text).split("\0") if text else []
+
+
 def in_home_or_none(path: str | Path | None) -> Path | None:
     """A path from the command line; the shell leaves the ~ of --option=~/file to us."""
     return None if path is None else in_home(path)
@@ -39,7 +50,10 @@ def in_home_or_none(path: str | Path | None) -> Path | None:
 
 Config = Annotated[Path, argument("CONFIG", "The YAML file that describes the run.", callback=in_home_or_none)]
 Target = Annotated[
-    str, argument("CONFIG|RUN|MODEL", "What was trained: a config, a run directory, or a model (directory or Hub id).")
+    str,
+    argument(
+        "CONFIG|RUN|MODEL", "What was trained: a config, a run directory, a model (directory or Hub id), or an export."
+    ),
 ]
 
 Overrides = Annotated[

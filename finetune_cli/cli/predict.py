@@ -84,7 +84,15 @@ Format = Annotated[
     ),
 ]
 
-Probabilities = Annotated[bool, options.output_option("--probabilities", "Add the probability of each class.")]
+Probabilities = Annotated[
+    bool,
+    options.output_option(
+        "--probabilities",
+        "Add the probability of each class; of more than 100, those of the ten likeliest, unless `all` follows.",
+    ),
+]
+
+AllProbabilities = Annotated[bool, options.output_option(options.ALL_PROBABILITIES, "", hidden=True)]
 
 KeepColumns = Annotated[
     bool,
@@ -108,6 +116,7 @@ def predict(
     output: OutputFile = None,
     file_format: Format = None,
     probabilities: Probabilities = False,
+    all_probabilities: AllProbabilities = False,
     keep_columns: KeepColumns = False,
     min_confidence: MinConfidence = None,
     quiet: options.Quiet = False,
@@ -137,6 +146,7 @@ def predict(
         overrides=overrides,
         output_dir=output_dir,
         probabilities=probabilities,
+        all_probabilities=all_probabilities,
         keep_columns=keep_columns,
         on_bad_row=on_bad_row.value,
         min_confidence=min_confidence,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows, read_scored_runs, variances_over_rows
 from finetune_cli.tasks import KIND_SPECS, METRICS, TASKS, Kind, metric_problem, metrics_for
 
+logger = logging.getLogger(__name__)
+
+SCORED_WITH_ALL = "Score the runs again with: finetune evaluate RUN --probabilities all"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Side = list[ScoredRun]  # one run, or the runs of one setting with different seeds
 
@@ -111,9 +115,20 @@ def _scoring(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: S
             option = "--fail-if-worse" if name in fail_if_worse else "--metric" if name in metrics else "metric"
             choice = f"Allowed: {', '.join(allowed)}{did_you_mean(name, allowed, before='. ')}"
             raise ConfigError(f"{option} {name}: {problem}. {choice}")
+    if any(run.is_partial for run in runs) and (lacking := [name for name in names if _needs_all(name, kind)]):
+        if asked := [name for name in lacking if name in (*metrics, *fail_if_worse)]:
+            raise ConfigError(f"{asked[0]} needs the probability of every class. {SCORED_WITH_ALL}")
+        left_out = ", ".join(lacking)
+        logger.warning("Left out, since it needs the probability of every class: %s. %s", left_out, SCORED_WITH_ALL)
+        names = {name: None for name in names if name not in lacking}
     bootstrap = configs[0].evaluation.bootstrap if configs else BootstrapConfig()
     samples = bootstrap.samples or BootstrapConfig().samples  # switched off for single scores, but needed here
     return Scoring(tuple(names), kind, samples, bootstrap.level, configs[0].seed if configs else 0)
+
+
+def _needs_all(name: str, kind: Kind) -> bool:
+    """Whether a metric looks at more probabilities than those of the likeliest class and of the label."""
+    return name in KINDS[kind].score_metrics and (KIND_SPECS[kind].several_labels or name in ("auroc", "brier"))
 
 
 def _sides(runs: Sequence[ScoredRun]) -> list[Side]:

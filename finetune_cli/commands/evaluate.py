@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,7 @@ from transformers import PreTrainedModel
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError
 from finetune_cli.evaluation.decision import fit_rule, with_abstention
-from finetune_cli.models import building
+from finetune_cli.models.exported import load_answering
 from finetune_cli.records.decision_rule import DecisionRule, read_rule
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.report.write import write_report
@@ -28,11 +30,15 @@ from finetune_cli.runs.gates import (
     with_gates,
 )
 from finetune_cli.runs.rows import data_sources, prepare_file, prepare_rows, require_slices
+from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scored_runs import read_scored_run
-from finetune_cli.runs.scoring import score_logits, split_logits
+from finetune_cli.runs.scoring import keep_scores, score_logits, split_logits
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
+from finetune_cli.system.files import disk_error, disk_errors_explained, is_full_or_read_only
 from finetune_cli.system.group import wait_for_main_process
 from finetune_cli.system.launching import is_main_process, join_group
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -50,6 +56,7 @@ def evaluate(
     max_error: float | None = None,
     confidence: float | None = None,
     min_confidence: float | None = None,
+    all_probabilities: bool = False,
     offline: bool = False,
 ) -> EvalReport:
     """Score a trained model on a split of its data, or on the labelled file `data`.
@@ -62,6 +69,7 @@ def evaluate(
     confidence from which on at most `max_error` of the answers are wrong, with `confidence` (None: 0.9); "none" removes
     the rule. It is obeyed from then on. min_confidence: score also the rows alone whose answer has at least this
     probability; by default those that the rule answers, where it abstains.
+    all_probabilities: keep the one of every class in each row, also of more than 100.
     The report, one prediction per row and pages to read are written to the run's eval/<split>/ when target is a run.
     In a launched group each process scores its share of the rows, and each gets the whole report. Raises
     GateFailedError, with the report as its `report`, when a gate does not hold.
@@ -81,7 +89,7 @@ def evaluate(
             f"{target} is a model without a config: name the labelled file to score it on with --data FILE."
         )
     state = join_group()
-    model = building.load_trained(found.model_dir, state.device, trust_remote_code=found.trust_remote_code)
+    model = load_answering(found.model_dir, state.device, trust_remote_code=found.trust_remote_code)
     require_possible(request, min_confidence, class_names(model), task_kind(model))
     rule = read_rule(found.model_dir, class_names(model), task_kind(model)) if request is None else None
     prepared = _rows_to_score(found, split, data, model, offline=offline)
@@ -91,14 +99,17 @@ def evaluate(
     if request is not None and not request.removes:
         rule = _fit(request, logits if split == "validation" else run_split("validation"), prepared)
     if request is not None and is_main_process():
-        store_rule(found.model_dir, rule)
+        with disk_errors_explained(found.model_dir):
+            store_rule(found.model_dir, rule)
     if min_confidence is None and rule is not None and rule.abstention is not None:
         min_confidence = rule.abstention.below
     report = score_logits(
         logits, prepared, found.config, split, run=found.run, rule=rule, min_confidence=min_confidence
     )
     if found.run is not None and found.config is not None and is_main_process():
-        write_report(found.run, found.config, prepared, report, file=None if data is None else Path(data))
+        with _told_when_not_kept(found.run, needed=baseline is not None):
+            keep_scores(found.run, report, logits, prepared, rule=rule, all_probabilities=all_probabilities)
+            write_report(found.run, found.config, prepared, report, file=None if data is None else Path(data))
     outcomes = check_report(parsed, report)
     if baseline is not None and found.run is not None:
         wait_for_main_process(state)  # it writes the predictions
@@ -108,6 +119,24 @@ def evaluate(
     return with_gates(report, outcomes)
 
 
+@contextmanager
+def _told_when_not_kept(run: RunDir, *, needed: bool) -> Iterator[None]:
+    """Files of a run that cannot be written cost no scores: they are on their way to the terminal. needed: they are
+    read again by what comes after, so that it is an error."""
+    try:
+        yield
+    except OSError as err:
+        if not is_full_or_read_only(err):
+            raise
+        if needed:
+            raise disk_error(err, run.path) from err
+        logger.warning(
+            "%s: %s. The scores are shown, and not kept: compare and the report pages know nothing of them.",
+            run.path,
+            err.strerror or err,
+        )
+
+
 def _rows_to_score(
     found: Target, split: str, data: Path | str | None, model: PreTrainedModel, *, offline: bool
 ) -> PreparedData:
@@ -115,7 +144,7 @@ def _rows_to_score(
     if data is not None:
         return prepare_file(Path(data), found, class_names(model), task_kind(model))
     assert found.config is not None, "a target without a config is scored on a file"
-    prepared = prepare_rows(found.config, offline=offline)
+    prepared = prepare_rows(found.config, offline=offline, about=(split,))
     if found.config.evaluation.slices and split in prepared.splits:
         require_slices(data_sources(found.config, offline=offline)[split], found.config)
     return prepared

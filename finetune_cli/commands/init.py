@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,12 @@ from finetune_cli.commands.drafts.settings import (
 )
 from finetune_cli.commands.drafts.writing import write_draft
 from finetune_cli.config.draft import Draft
+from finetune_cli.data.label_sets import is_unlabelled
 from finetune_cli.data.readers import good_rows
 from finetune_cli.data.survey.columns import Survey, survey
 from finetune_cli.data.survey.proof import Proof, prove
 from finetune_cli.data.survey.roles import Roles, choose_roles
+from finetune_cli.data.unlabelled import labelled_only
 from finetune_cli.models.files import PACKAGE_PREFIX
 from finetune_cli.records.init import InitReport
 from finetune_cli.tasks import TASKS, Kind
@@ -77,10 +80,13 @@ def _draft(
     seen = survey(good_rows(train.open(None)))
     kind: Kind | None = preset.kind if preset else None
     roles = choose_roles(seen, train.where, text=text or (preset.text if preset else ()), label=label, kind=kind)
-    if isinstance(roles.label, str):
-        names = found.label_names(roles.label) or (preset.labels if preset else None) or train.label_names
-        train = replace(train, label_names=names)
-    proof = prove(train, roles)
+    declared = found.label_names(roles.label) if isinstance(roles.label, str) else None
+    names = roles.labels or (preset.labels if preset else None)
+    train = replace(train, label_names=declared)
+    if roles.unlabelled:
+        test = partial(is_unlabelled, kind=roles.kind, column=roles.label, names=names)
+        train = labelled_only(train, label=roles.label, unlabelled=test)
+    proof = prove(train, roles, names)
     found = with_validation(found, roles, proof)
     chosen, why_model, ask_model = _choose_model(model, seen, roles)
     lengths = measured_lengths(seen.sample, roles.text, chosen)

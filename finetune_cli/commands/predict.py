@@ -19,7 +19,7 @@ from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import predictions
-from finetune_cli.models import building
+from finetune_cli.models.exported import load_answering
 from finetune_cli.models.facts import text_facts
 from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.predictions.input import Input, open_rows, with_own_columns
@@ -42,6 +42,7 @@ def predict(
     overrides: Sequence[str] = (),
     output_dir: str | None = None,
     probabilities: bool = False,
+    all_probabilities: bool = False,
     keep_columns: bool = False,
     on_bad_row: str = "error",
     min_confidence: float | None = None,
@@ -60,7 +61,9 @@ def predict(
     a second thread reads and tokenises the next; it ends with the iterator. The model is loaded before the first row.
     """
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
-    predictor = _Predictor(found, probabilities=probabilities, min_confidence=min_confidence)
+    predictor = _Predictor(
+        found, probabilities=probabilities, all_probabilities=all_probabilities, min_confidence=min_confidence
+    )
     id_column = found.config.data.id if found.config else None
     empty = _EmptyTexts(id_column)
     with open_rows(found, rows) as (columns, source, wake):
@@ -130,8 +133,10 @@ def _windows(
 class _Predictor:
     """A loaded model with its tokenizer."""
 
-    def __init__(self, target: Target, *, probabilities: bool, min_confidence: float | None) -> None:
-        self.model: PreTrainedModel = building.load_trained(
+    def __init__(
+        self, target: Target, *, probabilities: bool, all_probabilities: bool, min_confidence: float | None
+    ) -> None:
+        self.model: PreTrainedModel = load_answering(
             target.model_dir, available_device(), trust_remote_code=target.trust_remote_code
         )
         self.names = class_names(self.model)
@@ -140,7 +145,8 @@ class _Predictor:
         self.decision = read_rule(target.model_dir, self.names, self.kind)
         own = self.decision.abstention if self.decision else None
         self.min_confidence = own.below if min_confidence is None and own is not None else min_confidence
-        self.probabilities = probabilities
+        self.probabilities = probabilities or all_probabilities
+        self.all_probabilities = all_probabilities
         facts = text_facts(target.model_dir, trust_remote_code=target.trust_remote_code)
         tokenizer = load_tokenizer(target.model_dir)
         self.pad_token_id: int = tokenizer.pad_token_id
@@ -167,6 +173,7 @@ class _Predictor:
             kind=self.kind,
             label_names=self.names,
             probabilities=self.probabilities,
+            all_probabilities=self.all_probabilities,
             decision=self.decision,
             min_confidence=self.min_confidence,
         )

@@ -15,13 +15,14 @@ from finetune_cli.evaluation.comparison import SeedSummary, summarise_seeds
 from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import BestSeed, Listener, SeedsReport, TrainReport
+from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.candidates import corrected_best
 from finetune_cli.runs.gates import check_gates, parse_gates, require_passed
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.scored_runs import pair_rows, read_scored_run, variances_over_rows
+from finetune_cli.runs.scored_runs import variances_over_rows
 from finetune_cli.runs.session import locked, model_name, note_values
 from finetune_cli.system.files import write_json
-from finetune_cli.system.launching import is_main_process
+from finetune_cli.system.launching import is_main_process, join_group, launched_processes
 from finetune_cli.tasks import KIND_SPECS, METRICS
 
 
@@ -146,12 +147,13 @@ def _left_out(run: RunDir, config: RunConfig) -> list[str]:
 
 def _row_variances(config: RunConfig, runs: dict[int, TrainReport], split: str) -> dict[str, float]:
     """The variance of each score's mean over seeds that comes from the choice of rows, from the runs' predictions."""
-    scored = [read_scored_run(str(run.run_dir), split) for run in runs.values()]
-    paired = [scored[0], *(pair_rows(scored[0], other) for other in scored[1:])]
-    of_loss = KIND_SPECS[scored[0].kind].metric_of_loss
+    if launched_processes() > 1:
+        join_group().wait_for_everyone()  # the main process writes them
+    answers = [read_answers(RunDir(run.run_dir).evaluation(split) / "predictions.jsonl") for run in runs.values()]
+    of_loss = KIND_SPECS[answers[0].kind].metric_of_loss
     names = [name for name in config.evaluation.metrics if name != "loss"]
     samples = config.evaluation.bootstrap.samples or BootstrapConfig().samples
-    found = variances_over_rows(paired, list(dict.fromkeys([*names, of_loss])), samples=samples, seed=config.seed)
+    found = variances_over_rows(answers, list(dict.fromkeys([*names, of_loss])), samples=samples, seed=config.seed)
     return {**found, "loss": found[of_loss]}
 
 

@@ -37,7 +37,7 @@ from finetune_cli.runs.parts import scored_splits
 from finetune_cli.runs.requirements import require_tools
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.scoring import score_prepared, scoring_rules
+from finetune_cli.runs.scoring import score_prepared, scoring_rules, warn_of_undefined
 from finetune_cli.runs.session import locked, model_name, note_scores, read_report, recorded, run_differences
 from finetune_cli.runs.sharding import require_supported_launch
 from finetune_cli.runs.tracking import tracked
@@ -134,6 +134,7 @@ def _train_one(
         if not finished:
             started = _facts_at_start(context, checkpoint)
             with recorded(run, started) if state.is_main_process else nullcontext(started) as record:
+                warn_of_undefined(context)
                 with tracked(context, going_on=checkpoint is not None) as heard:
                     fitted = fit(replace(context, listen=heard), checkpoint)
                 give_back_freed_memory()  # activations and moments; the best model is read into memory next
@@ -266,7 +267,9 @@ def _score_best(context: RunContext, fitted: Fit) -> list[EvalReport]:
     run, config, prepared = context.run, context.config, context.prepared
     write_candidates(context, fitted.kept, fitted.progress.best_step)
     model = building.load_trained(run.model, fitted.device, trust_remote_code=config.model.trust_remote_code)
-    reports = [score_prepared(model, prepared, config, split, run=run) for split in scored_splits(prepared)]
+    reports = [
+        score_prepared(model, prepared, config, split, run=run, fit_baseline=True) for split in scored_splits(prepared)
+    ]
     with replacing(run.model / "README.md") as file:
         file.write(model_card(config, prepared.label_names, reports))
     for report in reports:

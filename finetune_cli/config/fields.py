@@ -305,8 +305,10 @@ class TrainingConfig(Section):
 class BootstrapConfig(Section):
     """The interval around each score."""
 
-    samples: CountFromZero = Field(1000, description="Resamples of the rows; 0: no intervals.")
-    level: OpenShare = Field(0.95, description="Share of resamples inside the interval.")
+    samples: CountFromZero = Field(
+        1000, description="Draws for comparisons and for intervals without a closed form; 0: no intervals."
+    )
+    level: OpenShare = Field(0.95, description="How often an interval is to hold the true score.")
 
 
 class EvaluationConfig(Section):
@@ -318,6 +320,9 @@ class EvaluationConfig(Section):
         description="The metric that picks the best model, or loss; null: the last model is kept, whatever its score."
     )
     bootstrap: BootstrapConfig = Field(BootstrapConfig(), description="Confidence intervals of the scores.")
+    baseline: Annotated[Literal["auto", False], Allowed("auto or false")] = Field(
+        "auto", description="Score TF-IDF with logistic regression beside the model, fitted on the same rows; or not."
+    )
     slices: TextList = Field((), description="Columns of the data: the report scores each of their values apart.")
     gates: TextList = Field(
         (), description="What train and evaluate must reach, or exit with 4, such as 'f1>=0.88' or 'f1.low>=0.85'."

@@ -66,12 +66,14 @@ def _takes(key: str, info: FieldInfo) -> str:
     lists = {"task": list(TASKS), "evaluation.metrics": list(METRICS), "evaluation.metric_for_best": list(METRICS)}
     if names := lists.get(key):
         listed = ", ".join(f"`{name}`" for name in names)
-        return f"a list of {listed}, `evaluate:NAME`" if key.endswith("metrics") else listed
+        if key.endswith("metrics"):
+            return f"a list of {listed}, `evaluate:NAME`"
+        return f"{listed}, or null" if type(None) in get_args(info.annotation) else listed
     if _section(info):
         return "a section, or null"
     choice: Any = info.annotation
     if get_origin(choice) is Literal:
-        return ", ".join(f"`{name}`" for name in get_args(choice))
+        return ", ".join(f"`{_shown(name)}`" for name in get_args(choice))
     return allowed(info)
 
 

@@ -119,7 +119,8 @@ def _names(properties: dict[str, Any]) -> None:
     others = {"type": "string", "pattern": f"^{EVALUATE_PREFIX}.+"}
     evaluation = properties["evaluation"]["properties"]
     evaluation["metrics"]["items"] = {"anyOf": [metrics, others]}
-    evaluation["metric_for_best"] |= metrics
+    about = {"description": evaluation["metric_for_best"]["description"]}
+    evaluation["metric_for_best"] = {**about, "enum": [*METRICS, None]}
     splits = next(one for one in properties["data"]["properties"]["splits"]["anyOf"] if one.get("type") == "object")
     splits["propertyNames"] = {"pattern": SPLIT_NAMES}
     folds = properties["data"]["properties"]["folds"]["anyOf"]
@@ -170,6 +171,7 @@ def _or_null(node: dict[str, Any]) -> dict[str, Any]:
         choices = node["anyOf"]
         return node if {"type": "null"} in choices else {**node, "anyOf": [*choices, {"type": "null"}]}
     if "enum" in node:
-        return {**{key: value for key, value in node.items() if key != "type"}, "enum": [*node["enum"], None]}
+        names = [name for name in node["enum"] if name is not None]
+        return {**{key: value for key, value in node.items() if key != "type"}, "enum": [*names, None]}
     kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
     return {**node, "type": [*kinds, "null"]}

@@ -6,13 +6,14 @@ place, so that the caller decides whether to stop. Faults of a whole file (no he
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 from typing import BinaryIO
 
 from finetune_cli.data.formats.files import FORMATS, file_kind, plain_stem, require_data_file
-from finetune_cli.data.formats.json_rows import json_line_rows, read_json
+from finetune_cli.data.formats.json_rows import LineStream, json_line_rows, json_list_rows, read_json
 from finetune_cli.data.formats.lines import decoded_lines
 from finetune_cli.data.formats.parquet_rows import declared_names, needed_columns, parquet_features, read_parquet
 from finetune_cli.data.formats.row import AS_USUAL, BadRow, GoodRow, Row, TableForm, Values, say_once
@@ -40,6 +41,7 @@ __all__ = [
     "say_once",
 ]
 
+LIST_START = re.compile(r"\s*\[\s*(\{|$)")
 STREAM_NAME = "standard input"
 TABLES = {".csv": read_csv, ".tsv": read_tsv}
 TYPED = {".jsonl": read_json, ".ndjson": read_json, ".json": read_json, ".parquet": read_parquet}
@@ -94,7 +96,8 @@ def good_rows(rows: Iterator[Row], *, at_most: int = 5) -> Iterator[GoodRow]:
 def read_stream(stream: BinaryIO, text_columns: Sequence[str], *, name: str = STREAM_NAME) -> Iterator[Row]:
     """Rows of standard input, or of a file of texts called `name`, one as soon as its line is there.
 
-    JSON Lines when the first line that is not blank starts with `{`; otherwise each line is a text, or two texts with a
+    JSON Lines when the first line that is not blank starts with `{`, one list of objects when it starts with `[{` or is
+    `[` alone; otherwise each line is a text, or two texts with a
     tab between them when there are two text columns. There an empty line is an empty text: answers keep their lines.
     """
     try:
@@ -114,6 +117,9 @@ def _stream_rows(stream: BinaryIO, text_columns: Sequence[str], name: str) -> It
         raise DataError(f"{name} has no rows. Expected JSON Lines or one text per line.")
     if not isinstance(first, BadRow) and first.lstrip().startswith("{"):
         yield from json_line_rows(chain([first], lines), name, first_line=blank + 1)
+        return
+    if not isinstance(first, BadRow) and LIST_START.match(first):
+        yield from json_list_rows(LineStream(chain([first], lines)), name)
         return
     for row, line in enumerate(chain(repeat("", blank), [first], lines)):
         if isinstance(line, BadRow):

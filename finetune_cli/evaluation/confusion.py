@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune_cli.evaluation.proportions import jeffreys
 from finetune_cli.records.evaluation import ClassScore
 
 FloatArray = NDArray[np.float64]
@@ -61,18 +62,35 @@ def confusion_matrix(labels: IntArray, predictions: IntArray, num_classes: int) 
 
 
 def per_class_report(
-    counter: Callable[[FloatArray], ClassCounts], num_rows: int, names: Sequence[str]
+    counter: Callable[[FloatArray], ClassCounts], num_rows: int, names: Sequence[str], level: float | None
 ) -> list[ClassScore]:
     """For each class in order: precision, recall, f1 (0.0 where there is nothing to divide by) and support.
 
-    counter: from row weights (R, N) to counts (R, C), see `class_counter`.
+    counter: from row weights (R, N) to counts (R, C), see `class_counter`. level: of the intervals; None for none.
     """
     counts = counter(np.ones((1, num_rows)))
-    columns = precision(counts), recall(counts), f1(counts), counts.labelled
+    scores = [metric(counts)[0] for metric in (precision, recall, f1)]
+    tables = zip(names, counts.correct[0], counts.labelled[0], counts.predicted[0], *scores, strict=True)
     return [
-        ClassScore(name, float(of_answers), float(of_labels), float(of_both), int(support))
-        for name, of_answers, of_labels, of_both, support in zip(names, *(column[0] for column in columns), strict=True)
+        ClassScore(
+            name,
+            float(of_answers),
+            float(of_labels),
+            float(of_both),
+            int(labelled),
+            {} if level is None else _class_intervals(correct, labelled, answered, level),
+        )
+        for name, correct, labelled, answered, of_answers, of_labels, of_both in tables
     ]
+
+
+def _class_intervals(correct: float, labelled: float, answered: float, level: float) -> dict[str, list[float] | None]:
+    """Shares all, F1 as 2J / (1 + J) with J = TP / (TP + FP + FN)."""
+    either = labelled + answered - correct
+    precise, recalled, joint = (
+        list(jeffreys(correct, trials, level)) if trials else None for trials in (answered, labelled, either)
+    )
+    return {"precision": precise, "recall": recalled, "f1": joint and [2 * end / (1 + end) for end in joint]}
 
 
 def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:

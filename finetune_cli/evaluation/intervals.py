@@ -22,7 +22,7 @@ from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_int
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.tasks import Kind
 
-MIN_ROWS_OF_LIBRARY_METRIC = 50  # below, a percentile bootstrap is too narrow (see the coverage in docs/scores.md)
+MIN_ROWS_OF_BOOTSTRAP = 50  # below, a percentile bootstrap is too narrow (see docs/scores.md)
 
 
 def score_intervals(
@@ -48,7 +48,7 @@ def score_intervals(
         elif name in task.score_intervals:
             found[name] = task.score_intervals[name](labels, scores, level, seed)
         elif name not in found:
-            found[name] = _of_library_metric(name, labels, scores, kind, samples=samples, level=level, seed=seed)
+            found[name] = _by_bootstrap(name, labels, scores, kind, samples=samples, level=level, seed=seed)
     return found
 
 
@@ -93,10 +93,10 @@ def _drawn(
     return {name: intervals.get(name) for name in names}
 
 
-def _of_library_metric(
+def _by_bootstrap(
     name: str, labels: Array, scores: FloatArray, kind: Kind, *, samples: int, level: float, seed: int
 ) -> Interval | None:
-    if len(labels) < MIN_ROWS_OF_LIBRARY_METRIC:
+    if len(labels) < MIN_ROWS_OF_BOOTSTRAP:
         return None
     values = bootstrap_values([name], labels=labels, score_sets=[scores], kind=kind, samples=samples, seed=seed)
     low, high = percentile_interval(values[name][0], level)

@@ -5,8 +5,10 @@ Dimensions: N rows.
 
 from __future__ import annotations
 
-from finetune_cli.evaluation.confusion import FloatArray
+import numpy as np
+from numpy.typing import NDArray
 
+FloatArray = NDArray[np.float64]
 Interval = tuple[float, float]
 
 

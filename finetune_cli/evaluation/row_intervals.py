@@ -249,7 +249,8 @@ def calibration_interval(confidence: FloatArray, right: np.ndarray, level: float
     if (errors(apart, 0.0) >= error - EQUAL).mean() < tail:
         factor = last(lambda factor: bool((errors(apart, factor) >= error - EQUAL).mean() < tail), 2.0)
         low = true_error(apart, factor)
-    high = 0.0
+    alone = errors(apart, 1.0)  # of errors that all point one way chance makes no more, it only spreads them
+    high = (error + float(np.quantile(alone, 1 - tail) - alone.mean())) / len(confidence)
     for direction, limit in ((apart, 8.0), (too_sure, 1.0)):
         high = max(high, true_error(direction, last(partial(not_too_small, direction), limit)))
     return low, high

@@ -10,6 +10,7 @@ Dimensions: N rows, R resamples, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +41,10 @@ def log_loss(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
 
 
 def brier(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
-    """Mean of the squared errors of the probabilities."""
-    return mean_over_rows(_of_label(labels, squared_errors(probabilities)))
+    """Two classes: mean of (p1 - y)^2, 0 to 1. More classes: the squares summed over them, 0 to 2 (Brier 1950)."""
+    of_label = probabilities[np.arange(len(labels)), labels]
+    summed = np.einsum("nc,nc->n", probabilities, probabilities) + 1 - 2 * of_label
+    return mean_over_rows(summed / 2 if probabilities.shape[1] == 2 else summed)
 
 
 def expected_calibration_error(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
@@ -93,8 +96,20 @@ def auroc(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
     num_classes = probabilities.shape[1]
     if num_classes == 2:
         return two_class_auroc(labels == 1, probabilities[:, 1])
-    areas = [two_class_auroc(labels == c, probabilities[:, c]) for c in range(num_classes)]
-    return lambda weights: np.mean([area(weights) for area in areas], axis=0)
+    rows_of = sums_by_class(labels, num_classes)
+
+    @cache
+    def areas() -> list[WeightedMetric]:
+        return [two_class_auroc(labels == c, probabilities[:, c]) for c in range(num_classes)]
+
+    def mean(weights: FloatArray) -> FloatArray:
+        means = np.full(len(weights), np.nan)
+        defined = (rows_of(weights) > 0).all(axis=1)  # of thousands of classes most resamples lack one
+        if defined.any():
+            means[defined] = np.mean([area(weights[defined]) for area in areas()], axis=0)
+        return means
+
+    return mean
 
 
 ROW_METRICS: dict[str, Callable[..., WeightedMetric]] = {

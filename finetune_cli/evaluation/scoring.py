@@ -18,9 +18,11 @@ from finetune_cli.evaluation.intervals import scored_metrics
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.metrics import check_scored_rows, compute_metrics, metric_parts
 from finetune_cli.records.decision_rule import DecisionRule
-from finetune_cli.records.evaluation import Answered, DecisionEffect, EvalReport, MetricValue
+from finetune_cli.records.evaluation import MANY_CLASSES, Answered, DecisionEffect, EvalReport, MetricValue
 from finetune_cli.system.files import replacing, write_json
 from finetune_cli.tasks import Kind
+
+LIKELIEST = 10  # classes of many whose probabilities a row has
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ def score_split(
         loss=task.loss(logits, labels),
         metrics=metric_values(names, labels, scores, rules, answers=answers),
         baseline=_finite(baseline),
-        per_class=task.per_class(labels, answers, classes),
+        per_class=task.per_class(labels, answers, classes, rules.level if rules.samples else None),
         confusion=task.confusion(labels, answers, len(classes)),
+        confusion_cells=task.confusion_cells(labels, answers, len(classes)),
         collapsed=task.collapsed(labels, answers, classes),
     )
 
@@ -141,8 +144,12 @@ def predictions(
     labels: np.ndarray | None = None,
     decision: DecisionRule | None = None,
     min_confidence: float | None = None,
+    all_probabilities: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """One object per row, in order: {"id", "label" if known, "prediction", "probabilities" {name: p} if asked for}.
+
+    Of more than 100 classes, unless `all_probabilities`, the ten likeliest have one, and those of label and prediction;
+    "rest" is what the others have together.
 
     Label and prediction are the class's name; with several labels a row, lists of names, and each probability stands
     for itself; in regression (label_names None) numbers, and there are no probabilities. decision: of a model that has
@@ -158,8 +165,22 @@ def predictions(
             row["label"] = named_label(labels[index], label_names)
         row["prediction"] = named_label(answers[index], label_names) if sure is None or sure[index] else None
         if probabilities and label_names is not None:
-            row["probabilities"] = dict(zip(label_names, map(float, scores[index]), strict=True))
+            if all_probabilities or len(label_names) <= MANY_CLASSES:
+                row["probabilities"] = dict(zip(label_names, map(float, scores[index]), strict=True))
+            else:
+                shown = [answers[index], *([] if labels is None else [labels[index]])]
+                row |= _likeliest(scores[index], label_names, shown)
         yield row
+
+
+def _likeliest(scores: np.ndarray, names: Sequence[str], shown: Sequence[Any]) -> dict[str, Any]:
+    """The probabilities of the likeliest of many classes (C,), and of the classes `shown`: numbers, or sets of them."""
+    chosen = set(np.argpartition(scores, -LIKELIEST)[-LIKELIEST:].tolist())
+    for answer in shown:
+        chosen |= set(np.flatnonzero(answer).tolist()) if np.ndim(answer) else {int(answer)}
+    ordered = sorted(chosen, key=lambda number: (-scores[number], number))
+    rest = float(scores.sum() - scores[ordered].sum())
+    return {"probabilities": {names[number]: float(scores[number]) for number in ordered}, "rest": max(rest, 0.0)}
 
 
 def write_evaluation(directory: Path, report: EvalReport, rows: Iterable[dict[str, Any]]) -> None:

@@ -103,14 +103,14 @@ def _attend_unprojected(
     def per_head(parameter: Tensor) -> Tensor:
         return parameter.unflatten(0, (-1, attention.attention_head_size))
 
-    queries = query.squeeze(1).unflatten(-1, (-1, attention.attention_head_size)) * attention.scaling
+    queries = query[:, 0].unflatten(-1, (-1, attention.attention_head_size)) * attention.scaling
     reader = torch.einsum("bnd,ndh->bnh", queries, per_head(key.weight))
     scores = torch.matmul(reader, hidden.transpose(1, 2))  # (B, N, T)
     scores = scores + torch.einsum("bnd,nd->bn", queries, per_head(key.bias)).unsqueeze(-1)
     if mask is not None:
         if mask.dtype == torch.bool:
             mask = torch.where(mask, 0.0, torch.finfo(scores.dtype).min).to(scores.dtype)
-        scores = scores + mask.squeeze(1)
+        scores = scores + mask[:, 0]
     weights = attention.dropout(torch.softmax(scores, dim=-1))
     read = torch.matmul(weights, hidden)  # (B, N, H)
     attended = torch.einsum("bnh,ndh->bnd", read, per_head(value.weight))

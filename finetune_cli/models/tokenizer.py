@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,13 @@ def _give_padding(tokenizer: Any, name: str) -> None:
             f"as pad_token in tokenizer_config.json."
         )
     tokenizer.pad_token = tokenizer.eos_token
-    logger.info("%s has no padding token: rows are padded with its end token %r", name, tokenizer.eos_token)
+    _say_padding(name, tokenizer.eos_token)
+
+
+@cache
+def _say_padding(name: str, token: str) -> None:
+    """Once for each model of a process, however often its tokenizer is loaded."""
+    logger.info("%s has no padding token: rows are padded with its end token %r", name, token)
 
 
 def save_tokenizer(tokenizer: Any, directory: Path) -> None:

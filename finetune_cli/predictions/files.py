@@ -173,6 +173,7 @@ def _schema(rows: list[dict[str, Any]], with_errors: bool) -> Any:
     """The types of the first rows; a column without any value is text."""
     import pyarrow as pa
 
+    rows = [_named_alike(row) for row in rows]
     names = dict.fromkeys(chain.from_iterable(rows)) or {"id": None, "prediction": None}
     types = {name: pa.array([row.get(name) for row in rows if name != "id"]).type for name in names}
     if "prediction" in types and pa.types.is_list(types["prediction"]):
@@ -187,6 +188,7 @@ def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
     """A row that could not be read is known by its number: as a text where ids are texts."""
     import pyarrow as pa
 
+    rows = [_named_alike(row) for row in rows]
     for row in rows:
         _require_known(row, schema.names)
         if pa.types.is_string(schema.field("id").type):
@@ -194,12 +196,19 @@ def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
+def _named_alike(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the probabilities of the likeliest of many classes, which differ from row to row, as JSON."""
+    if "rest" not in row or not isinstance(row.get("probabilities"), dict):
+        return row
+    return {**row, "probabilities": json.dumps(row["probabilities"], ensure_ascii=False)}
+
+
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """{"probabilities": {"yes": p}} as {"probabilities.yes": p}, several predicted classes as `a|b`, the form that is
     read as labels, too; other nested values as JSON."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
-        if name == "probabilities" and isinstance(value, dict):
+        if name == "probabilities" and isinstance(value, dict) and "rest" not in row:
             flat |= {f"probabilities.{label}": p for label, p in value.items()}
         elif name == "prediction" and isinstance(value, list):
             flat[name] = joined_names(value)

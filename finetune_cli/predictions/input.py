@@ -12,7 +12,9 @@ from finetune_cli.data import readers
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.readers import BadRow, Row, Values, read_rows, read_stream
 from finetune_cli.errors import DataError
+from finetune_cli.runs.rows import table_form
 from finetune_cli.runs.target import Target, text_columns
+from finetune_cli.system.places import in_home
 from finetune_cli.system.read_ahead import InterruptibleInput
 
 TEXT_NAMES = ("text", "text_pair")
@@ -37,12 +39,13 @@ def require_data_file(path: Path, *, plain_text: bool = False) -> None:
 def open_rows(target: Target, rows: Input) -> Iterator[tuple[Sequence[str], Iterable[Row], Any]]:
     """The text columns, the checked rows of an input, and a function that ends a wait for more of them."""
     if isinstance(rows, str | Path):
-        require_data_file(Path(rows), plain_text=True)
-        if Path(rows).suffix.lower() == PLAIN_TEXT:
-            with Path(rows).open("rb") as file:
-                yield *_stream_rows(target, file, str(rows)), _nothing
+        path = in_home(rows)
+        require_data_file(path, plain_text=True)
+        if path.suffix.lower() == PLAIN_TEXT:
+            with path.open("rb") as file:
+                yield *_stream_rows(target, file, str(path)), _nothing
         else:
-            yield *_file_rows(target, Path(rows)), _nothing
+            yield *_file_rows(target, path), _nothing
     elif isinstance(rows, Sequence):
         yield *_given_texts(target, rows), _nothing
     elif _can_block(rows):
@@ -65,9 +68,10 @@ def _can_block(stream: BinaryIO) -> bool:
 
 
 def _file_rows(target: Target, path: Path) -> tuple[Sequence[str], Iterable[Row]]:
-    first = next((row for row in read_rows(path) if not isinstance(row, BadRow)), None)
+    form = table_form(target.config.data, path, labelled=False) if target.config else readers.AS_USUAL
+    first = next((row for row in read_rows(path, form=form) if not isinstance(row, BadRow)), None)
     columns = text_columns(target, list(first[1]) if first else [])
-    return columns, _checked(target, read_rows(path), str(path), columns)
+    return columns, _checked(target, read_rows(path, form=form), str(path), columns)
 
 
 def _stream_rows(target: Target, stream: BinaryIO, name: str = "standard input") -> tuple[Sequence[str], Iterable[Row]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_cli.records.decision_rule import DecisionRule
 
 TOO_FEW_ROWS = "too few rows for an interval"
+MANY_CLASSES = 100  # above, a matrix of them and a probability for each of them in every row fill disks
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class was recognised; support counts its true rows."""
+    """How one class was recognised; support counts its true rows.
+
+    intervals: of precision, recall and f1, [low, high] or None for too few rows; empty without intervals.
+    """
 
     label: str
     precision: float
     recall: float
     f1: float
     support: int
+    intervals: dict[str, list[float] | None] = field(default_factory=dict)
+
+    def shown(self, name: str) -> str:
+        """A score with its interval, where there is one."""
+        low, high = self.intervals.get(name) or (None, None)
+        return str(MetricValue(getattr(self, name), low, high))
 
 
 @dataclass(frozen=True)
@@ -149,17 +160,70 @@ class Answered:
     metrics: dict[str, MetricValue]
 
 
+# Of the file, where there are none.
+_LEFT_OUT = ("decision", "choice", "text_baseline", "answered", "gates", "confusion_cells")
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much higher the model's score is than the baseline's on the same rows, with its interval; p is two-sided.
+
+    method: "mcnemar" | "bootstrap".
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    method: str
+
+    def __str__(self) -> str:
+        p_value = f"{self.p_value:.3f}"
+        shown = f"p {p_value}" if p_value != "0.000" else "p < 0.001"
+        return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}] {shown}"
+
+
+@dataclass(frozen=True)
+class TextBaseline:
+    """TF-IDF with logistic regression (of numbers, ridge regression), fitted on `rows` rows of train.
+
+    metrics: its scores. differences: the model's less its, for each metric that is defined for both.
+    """
+
+    rows: int
+    metrics: dict[str, MetricValue]
+    differences: dict[str, PairedDifference]
+
+    def to_json(self) -> dict[str, Any]:
+        fields = dataclasses.asdict(self)
+        for metric in fields["metrics"].values():
+            metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
+        return fields
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TextBaseline:
+        undefined = {"value": math.nan}
+        metrics = {
+            name: MetricValue(**(metric | undefined if metric["value"] is None else metric))
+            for name, metric in value["metrics"].items()
+        }
+        differences = {name: PairedDifference(**one) for name, one in value["differences"].items()}
+        return cls(value["rows"], metrics, differences)
+
+
 @dataclass(frozen=True)
 class EvalReport:
     """The scores of one split; `eval/<split>/metrics.json`.
 
     baseline: the same metrics for always answering the commonest training class (or set of them; in regression the
     mean). confusion: rows are true classes, columns predicted ones, in the order of `per_class`; empty in regression
-    and where a row may have several classes. collapsed: the class, or the classes as `a, b` or `no label`, that every
+    and where a row may have several classes. confusion_cells: the same above 100 classes, as (label, prediction, rows)
+    where there are any. collapsed: the class, or the classes as `a, b` or `no label`, that every
     row was given although the labels have others; None for a healthy model.
     decision: what the decision rule changes, where the model has one; all the other scores are those with it.
     choice: whether the model was chosen on these rows; None where that is not known. corrected: by metric, the scores
     without what that choice added to them; in metrics.json they stand in `metrics`, beside the scores.
+    text_baseline: a simple model of the words, fitted on the same rows as this one; None where there is none.
     answered, gates: those asked for; metrics.json is about the scores alone and has neither.
     """
 
@@ -170,10 +234,12 @@ class EvalReport:
     baseline: dict[str, float]
     per_class: list[ClassScore] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
+    confusion_cells: list[tuple[int, int, int]] = field(default_factory=list)
     collapsed: str | None = None
     decision: DecisionEffect | None = None
     choice: Choice | None = None
     corrected: dict[str, Corrected] = field(default_factory=dict)
+    text_baseline: TextBaseline | None = None
     answered: Answered | None = None
     gates: list[GateOutcome] = field(default_factory=list)
 
@@ -182,7 +248,14 @@ class EvalReport:
         """What the baseline gives to every row, in words. Only with one class a row is there a confusion matrix."""
         if not self.per_class:
             return "the mean"
-        return "the commonest class" if self.confusion else "the commonest set of labels"
+        return "the commonest class" if self.confusion or self.confusion_cells else "the commonest set of labels"
+
+    def cells(self) -> Iterator[tuple[int, int, int]]:
+        """(label, answer, rows) of the confusion matrix where it is not 0, by class numbers; its largest part first of
+        many classes."""
+        yield from self.confusion_cells
+        for truth, counts in enumerate(self.confusion):
+            yield from ((truth, given, count) for given, count in enumerate(counts) if count)
 
     @property
     def shows_corrected(self) -> bool:
@@ -198,8 +271,9 @@ class EvalReport:
             metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
         if self.decision:
             fields["decision"] = self.decision.to_json()
-        optional = ("decision", "choice", "answered", "gates")
-        return {key: value for key, value in fields.items() if value or key not in optional}
+        if self.text_baseline:
+            fields["text_baseline"] = self.text_baseline.to_json()
+        return {key: value for key, value in fields.items() if value or key not in _LEFT_OUT}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> EvalReport:
@@ -214,6 +288,8 @@ class EvalReport:
         }
         choice = Choice(**value["choice"]) if value.get("choice") else None
         per_class = [ClassScore(**score) for score in value["per_class"]]
+        cells = [(truth, given, count) for truth, given, count in value.get("confusion_cells", ())]
         decision = DecisionEffect.from_json(value["decision"]) if value.get("decision") else None
-        read = {"metrics": metrics, "per_class": per_class, "decision": decision}
-        return cls(**{**value, **read, "choice": choice, "corrected": corrected})
+        words = TextBaseline.from_json(value["text_baseline"]) if value.get("text_baseline") else None
+        read = {"metrics": metrics, "per_class": per_class, "confusion_cells": cells, "decision": decision}
+        return cls(**{**value, **read, "choice": choice, "corrected": corrected, "text_baseline": words})

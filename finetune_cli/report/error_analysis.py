@@ -6,7 +6,8 @@ Dimensions: N rows, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -140,17 +141,26 @@ def label_suspects(answers: Answers) -> Suspects:
 def confused_pairs(
     confusion: Sequence[Sequence[int]], classes: Sequence[str], limit: int
 ) -> list[tuple[str, str, int, float]]:
-    """(label, prediction, rows, share of the label's rows) of the most frequent confusions."""
-    matrix = np.array(confusion)
-    totals = matrix.sum(axis=1)
-    np.fill_diagonal(matrix, 0)
-    order = np.argsort(-matrix, axis=None, kind="stable")[:limit]
-    cells = [divmod(int(cell), len(classes)) for cell in order]
-    return [
-        (classes[label], classes[said], int(matrix[label, said]), float(matrix[label, said] / totals[label]))
-        for label, said in cells
-        if matrix[label, said]
-    ]
+    """(label, prediction, rows, share of the label's rows) of the most frequent confusions of a matrix."""
+    cells = (
+        (label, said, count) for label, counts in enumerate(confusion) for said, count in enumerate(counts) if count
+    )
+    return pairs_of_cells(cells, classes, limit)
+
+
+def pairs_of_cells(
+    cells: Iterable[tuple[int, int, int]], classes: Sequence[str], limit: int
+) -> list[tuple[str, str, int, float]]:
+    """The same of the cells alone, as with many classes.
+
+    cells: (label, prediction, rows) of the confusion matrix, by class numbers, those without rows left out.
+    """
+    cells = list(cells)
+    totals: Counter[int] = Counter()
+    for label, _, count in cells:
+        totals[label] += count
+    mistakes = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: -cell[2])
+    return [(classes[label], classes[said], count, count / totals[label]) for label, said, count in mistakes[:limit]]
 
 
 def residuals(answers: Answers) -> Residuals:

@@ -20,8 +20,8 @@ from finetune_cli.report.error_analysis import (
     Residuals,
     Suspects,
     calibration,
-    confused_pairs,
     label_suspects,
+    pairs_of_cells,
     residuals,
     worst_errors,
 )
@@ -91,12 +91,13 @@ class ShownRow:
 
 @dataclass(frozen=True)
 class EvaluationPage:
-    """All that the templates show. facts: (name, value) about the run. best: the evaluation whose model was kept."""
+    """All that the templates show. facts: (name, value) about the run. best: the evaluation whose model was kept, by
+    `metric_for_best`; None stands for the last one."""
 
     title: str
     report: EvalReport
     answers: Answers
-    metric_for_best: str
+    metric_for_best: str | None
     level: float
     facts: list[tuple[str, str]]
     curves: Curves | None
@@ -165,7 +166,7 @@ def build_page(
     *,
     curves: Curves | None,
     lengths: Lengths | None,
-    metric_for_best: str,
+    metric_for_best: str | None,
     slice_score: SliceScore,
     facts: Iterable[tuple[str, str]],
 ) -> EvaluationPage:
@@ -229,9 +230,9 @@ def _suspect_rows(answers: Answers, selection: Selection, raw: RawRows) -> list[
 
 
 def _pairs(report: EvalReport) -> list[tuple[str, str, int, float]]:
-    if len(report.confusion) <= MAX_MATRIX_CLASSES:
+    if len(report.confusion) <= MAX_MATRIX_CLASSES and not report.confusion_cells:
         return []
-    return confused_pairs(report.confusion, [score.label for score in report.per_class], MAX_PAIRS)
+    return pairs_of_cells(report.cells(), [score.label for score in report.per_class], MAX_PAIRS)
 
 
 def _classes_shown(per_class: list[ClassScore]) -> list[ClassScore]:

@@ -64,7 +64,7 @@ def write_report(
         raw,
         curves=read_curves(run.history, report.split, list(report.metrics), best_step=run.read_record().best_step),
         lengths=lengths,
-        metric_for_best=evaluation.main_metric,
+        metric_for_best=evaluation.metric_for_best,
         slice_score=SliceScore(
             answers.task.metric_of_few_rows(evaluation.main_metric),
             evaluation.bootstrap.samples,

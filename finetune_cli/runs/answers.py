@@ -6,8 +6,8 @@ Dimensions: N rows, C classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +26,8 @@ class Answers:
     """classes: names in the order of their numbers; None in regression.
 
     labels, predictions: class numbers int64 (N,); several labels a row: bool (N, C); regression: float64 (N,).
-    probabilities: float64 (N, C); None in regression.
+    probabilities: float64 (N, C); None in regression. is_partial: of many classes, the likeliest of each row alone have
+    one, and the others 0.
     """
 
     ids: list[Any]
@@ -34,6 +35,8 @@ class Answers:
     labels: Array
     predictions: Array
     probabilities: Array | None
+    _: KW_ONLY
+    is_partial: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -93,6 +96,7 @@ def read_answers(file: Path) -> Answers:
     """The rows of a predictions file. Raises DataError for one that `finetune evaluate` did not write."""
     ids, labels, predictions, probabilities = [], [], [], []
     first: Any = None
+    number_of: dict[str, int] = {}  # in the order in which the classes are met
     for number, row in _rows(file):
         first = first or row
         if problem := _row_problem(row, first):
@@ -101,15 +105,33 @@ def read_answers(file: Path) -> Answers:
         labels.append(row["label"])
         predictions.append(row["prediction"])
         if isinstance(row["label"], str | list):
-            probabilities.append(np.array([row["probabilities"][name] for name in first["probabilities"]], float))
+            of_row = row["probabilities"]
+            numbers = np.array([number_of.setdefault(name, len(number_of)) for name in of_row], np.int64)
+            probabilities.append((numbers, np.array(list(of_row.values()), float)))
     if not ids:
         raise DataError(f"{file} has no rows.")
     if not probabilities:
         return Answers(ids, None, np.array(labels, float), np.array(predictions, float), None)
-    classes = tuple(first["probabilities"])
+    is_partial = "rest" in first
+    classes = _all_classes(file, number_of) if is_partial else tuple(number_of)
+    matrix = np.zeros((len(ids), len(classes)))
+    column = {name: place for place, name in enumerate(classes)}
+    columns = np.array([column[name] for name in number_of])
+    for place, (numbers, values) in enumerate(probabilities):
+        matrix[place, columns[numbers]] = values
     return Answers(
-        ids, classes, _as_numbers(labels, classes), _as_numbers(predictions, classes), np.array(probabilities)
+        ids, classes, _as_numbers(labels, classes), _as_numbers(predictions, classes), matrix, is_partial=is_partial
     )
+
+
+def _all_classes(file: Path, met: Iterable[str]) -> tuple[str, ...]:
+    """The classes of the scores beside a predictions file, in their order, and those that only its rows name."""
+    beside = file.with_name("metrics.json")
+    try:
+        others = [entry["label"] for entry in json.loads(beside.read_text(encoding="utf-8"))["per_class"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        others = []
+    return tuple(dict.fromkeys([*others, *met]))
 
 
 def _as_numbers(answers: list[Any], classes: tuple[str, ...]) -> Array:
@@ -160,7 +182,12 @@ def _row_problem(row: Any, first: Any) -> str | None:
 
 def _class_problem(row: dict[str, Any], first: dict[str, Any]) -> str | None:
     probabilities, classes = row.get("probabilities"), first.get("probabilities")
-    if not isinstance(probabilities, dict) or not isinstance(classes, dict) or probabilities.keys() != classes.keys():
+    is_partial = "rest" in row and "rest" in first
+    if (
+        not isinstance(probabilities, dict)
+        or not isinstance(classes, dict)
+        or not (is_partial or probabilities.keys() == classes.keys())
+    ):
         expected = f" of {', '.join(classes)}" if isinstance(classes, dict) else ""
         return f"expected the probabilities{expected}, as `finetune evaluate` writes them."
     if not all(map(_is_number, probabilities.values())):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,11 +30,14 @@ logger = logging.getLogger(__name__)
 PADDING_SAMPLE_ROWS = 2**17  # of train: enough to know the share, quick at any size
 
 
-def prepare_rows(config: RunConfig, *, offline: bool = False, quiet: bool = False) -> PreparedData:
+def prepare_rows(
+    config: RunConfig, *, offline: bool = False, quiet: bool = False, about: Collection[str] | None = None
+) -> PreparedData:
     """The tokenised splits of a config: found in the cache by their content, or made now.
 
     `report.reused` says which.
-    quiet: leave out the line that says where the rows are, and one for each finding.
+    quiet: leave out the line that says where the rows are, and one for each finding. about: the splits whose findings
+    are worth a line; None: all.
     Raises DataError, also for a finding of level error; ConfigError or MissingError.
     """
     from finetune_cli.data.prepared import open_prepared
@@ -61,7 +64,7 @@ def prepare_rows(config: RunConfig, *, offline: bool = False, quiet: bool = Fals
         rows = sum(split.num_rows for split in prepared.splits.values())
         logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
         _say_left_out(prepared.report.splits)
-    prepared = _judged(prepared, config.data.checks, quiet=quiet)
+    prepared = _judged(prepared, config.data.checks, quiet=quiet, about=about)
     padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
     return replace(prepared, report=replace(prepared.report, key=prepared.key, reused=reused, padding=padding))
 
@@ -244,14 +247,16 @@ def _build(
     return publish(directory, build)
 
 
-def _judged(prepared: PreparedData, checks: ChecksConfig, *, quiet: bool) -> PreparedData:
+def _judged(
+    prepared: PreparedData, checks: ChecksConfig, *, quiet: bool, about: Collection[str] | None = None
+) -> PreparedData:
     """With the findings that the config does not ignore; new rows and those of the cache are judged alike."""
     levels = checks.model_dump()
     findings = [replace(finding, level=levels[finding.check]) for finding in prepared.report.findings]
     errors = [finding for finding in findings if finding.level == "error"]
     if errors or not quiet:
         for finding in findings:
-            if finding.level == "warn":
+            if finding.level == "warn" and (about is None or finding.split in about):
                 logger.warning("%s", finding.line)
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"

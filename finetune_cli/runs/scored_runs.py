@@ -55,9 +55,7 @@ def metric_values(run: ScoredRun, names: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def variances_over_rows(
-    runs: Sequence[ScoredRun], names: Sequence[str], *, samples: int, seed: int
-) -> dict[str, float]:
+def variances_over_rows(runs: Sequence[Answers], names: Sequence[str], *, samples: int, seed: int) -> dict[str, float]:
     """The variance of each metric's mean over runs on the same rows that comes from the choice of these rows."""
     first = runs[0]
     found: dict[str, float] = {}

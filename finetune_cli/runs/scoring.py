@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +15,7 @@ from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.scoring import (
     ScoringRules,
     decision_effect,
@@ -25,10 +28,14 @@ from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.runs.answering import prepare_to_answer
 from finetune_cli.runs.candidates import with_choice
+from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.target import class_names, task_kind
+from finetune_cli.runs.text_baseline import with_known_baseline, with_text_baseline
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.tasks import TASKS, metric_problem
+
+logger = logging.getLogger(__name__)
 
 
 def scoring_rules(config: RunConfig | None, prepared: PreparedData) -> ScoringRules:
@@ -46,6 +53,25 @@ def scoring_rules(config: RunConfig | None, prepared: PreparedData) -> ScoringRu
     )
 
 
+def warn_of_undefined(context: RunContext) -> None:
+    """Say before the training when metric_for_best can have no value on the validation rows, whatever is answered:
+    AUROC where they lack a class, a correlation with labels that are all the same."""
+    name, rules = context.config.evaluation.metric_for_best, context.rules
+    labels = context.prepared.splits["validation"].known_labels()
+    if name is None or name not in KINDS[rules.kind].score_metrics:
+        return
+    shape = labels.shape if rules.label_names is None or labels.ndim == 2 else (len(labels), len(rules.label_names))
+    scores = np.random.default_rng(0).random(shape)
+    if math.isnan(compute_metrics([name], labels=labels, scores=scores, kind=rules.kind)[name]):
+        why = "all their labels are the same" if rules.label_names is None else "some class has no row, or every row"
+        logger.warning(
+            "evaluation.metric_for_best: %s is not defined on the validation rows: %s. The lowest loss will choose the "
+            "best model, and early stopping will not act. Choose another metric, or other validation rows.",
+            name,
+            why,
+        )
+
+
 def score_prepared(
     model: PreTrainedModel,
     prepared: PreparedData,
@@ -54,10 +80,14 @@ def score_prepared(
     *,
     run: RunDir | None,
     share_work: bool = False,
+    fit_baseline: bool = False,
 ) -> EvalReport:
     """Score one prepared split as the model answers it, and, for a run, write eval/<split>/; see split_logits."""
     logits = split_logits(model, prepared, config, split, share_work=share_work)
-    return score_logits(logits, prepared, config, split, run=run)
+    report = score_logits(logits, prepared, config, split, run=run, fit_baseline=fit_baseline)
+    if run is not None:
+        keep_scores(run, report, logits, prepared)
+    return report
 
 
 def split_logits(
@@ -67,16 +97,7 @@ def split_logits(
 
     share_work: all processes of the group call this together, and each takes a part of the rows.
     """
-    if split not in prepared.splits:
-        raise DataError(f"There is no split {split!r}, only: {', '.join(prepared.splits)}.")
-    prepared.splits[split].known_labels()
-    _require_same_classes(class_names(model), prepared.label_names)
-    if task_kind(model) != prepared.kind:
-        raise DataError(
-            f"The model is for {task_kind(model)}, and the labels are for {prepared.kind}. Score it on data of the "
-            f"kind that it was trained for."
-        )
-    scoring_rules(config, prepared)  # a metric that does not fit shows before the rows are run
+    require_fitting(model, prepared, config, split)
     return predict_logits(
         model,
         prepared.splits[split],
@@ -87,18 +108,37 @@ def split_logits(
     )
 
 
+def require_fitting(model: PreTrainedModel, prepared: PreparedData, config: RunConfig | None, split: str) -> None:
+    """Raise DataError when a split has no labels or the model other classes, ConfigError for a metric that is none."""
+    if split not in prepared.splits:
+        raise DataError(f"There is no split {split!r}, only: {', '.join(prepared.splits)}.")
+    prepared.splits[split].known_labels()
+    _require_same_classes(class_names(model), prepared.label_names)
+    if task_kind(model) != prepared.kind:
+        raise DataError(
+            f"The model is for {task_kind(model)}, and the labels are for {prepared.kind}. Score it on data of the "
+            f"kind that it was trained for."
+        )
+    scoring_rules(config, prepared)  # a metric that does not fit shows before the rows are run
+
+
 def score_logits(
     logits: np.ndarray,
     prepared: PreparedData,
     config: RunConfig | None,
     split: str,
     *,
-    run: RunDir | None,
+    run: RunDir | None = None,
     rule: DecisionRule | None = None,
     min_confidence: float | None = None,
+    fit_baseline: bool = False,
 ) -> EvalReport:
-    """The scores of a split's logits under a decision rule; for a run, written to eval/<split>/."""
-    rows, labels = prepared.splits[split], prepared.splits[split].known_labels()
+    """The scores of a split's logits under a decision rule; for a run, corrected for the choice of its model.
+
+    fit_baseline: fit the baseline of the words, as the config says; else the one that the run has stands beside the
+    same scores.
+    """
+    labels = prepared.splits[split].known_labels()
     rules = replace(scoring_rules(config, prepared), decision=rule)
     train = prepared.splits.get("train")
     known = labels if train is None or train.labels is None else train.labels  # a file alone is its own baseline
@@ -109,14 +149,38 @@ def score_logits(
         report = replace(report, decision=decision_effect(split, logits, labels, rules, metric=metric))
     if run is not None and config is not None:
         report = with_choice(report, run, config, prepared)
-    if run is not None and is_main_process():
-        scored = predictions(
-            rows.ids, logits, kind=prepared.kind, label_names=prepared.label_names, labels=labels, decision=rule
-        )
-        write_evaluation(run.evaluation(split), report, scored)
+        if fit_baseline:
+            report = with_text_baseline(report, logits, prepared, config, rules)
+        else:
+            report = with_known_baseline(report, run)
     if min_confidence is not None:
         report = replace(report, answered=score_answered(logits, labels, rules, min_confidence=min_confidence))
     return report
+
+
+def keep_scores(
+    run: RunDir,
+    report: EvalReport,
+    logits: np.ndarray,
+    prepared: PreparedData,
+    *,
+    rule: DecisionRule | None = None,
+    all_probabilities: bool = False,
+) -> None:
+    """Write a split's scores and one prediction per row to the run's eval/<split>/, in the main process."""
+    if not is_main_process():
+        return
+    rows = prepared.splits[report.split]
+    scored = predictions(
+        rows.ids,
+        logits,
+        kind=prepared.kind,
+        label_names=prepared.label_names,
+        labels=rows.known_labels(),
+        decision=rule,
+        all_probabilities=all_probabilities,
+    )
+    write_evaluation(run.evaluation(report.split), replace(report, answered=None, gates=[]), scored)
 
 
 def _require_same_classes(of_model: tuple[str, ...] | None, of_data: tuple[str, ...] | None) -> None:

@@ -53,7 +53,8 @@ def locked(run: RunDir) -> Iterator[None]:
             ) from err
         run.remove_unfinished()
         try:
-            yield
+            with _keeping_early_records():
+                yield
         finally:
             if is_new:
                 _remove_if_unused(run)
@@ -171,6 +172,37 @@ def note_failed_launch(run: RunDir, exit_code: int) -> None:
             run.write_record(replace(record, status=status, exit_code=exit_code, error=error))
 
 
+class _EarlyRecords(logging.Handler):
+    """What is said before run.log is open: the findings of the data checks, for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@contextmanager
+def _keeping_early_records() -> Iterator[None]:
+    package, early = logging.getLogger("finetune_cli"), _EarlyRecords()
+    package.addHandler(early)
+    try:
+        yield
+    finally:
+        package.removeHandler(early)
+
+
+def _hand_over_early_records(package: logging.Logger, log: logging.Handler) -> None:
+    """Write them into run.log, those of the innermost run alone, and keep no more."""
+    early = [handler for handler in package.handlers if isinstance(handler, _EarlyRecords)]
+    for record in early[-1].records if early else ():
+        if record.levelno >= logging.INFO:
+            log.handle(record)
+    for handler in early:
+        package.removeHandler(handler)
+
+
 class _LogFile(logging.FileHandler):
     """run.log; what a full disk does not take is left out, since the terminal has it, too."""
 
@@ -188,6 +220,7 @@ def logging_to(run: RunDir) -> Iterator[logging.Logger]:
     handler = _LogFile(run.log, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     package, file_only = logging.getLogger("finetune_cli"), logging.Logger("finetune_cli")
+    _hand_over_early_records(package, handler)
     package.addHandler(handler)
     if package.level == logging.NOTSET:  # called from Python, where no command line has set up the log
         package.setLevel(logging.INFO)

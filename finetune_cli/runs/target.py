@@ -13,6 +13,7 @@ from finetune_cli.config.load import load_config
 from finetune_cli.config.shipped import names_a_config
 from finetune_cli.errors import ConfigError, MissingError, did_you_mean
 from finetune_cli.models import files
+from finetune_cli.models.runtimes import MANIFEST, RUN_CONFIG, runtime_of
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.places import in_home
 from finetune_cli.tasks import KIND_SPECS, TASKS, Kind
@@ -25,7 +26,7 @@ USUAL_COLUMNS = (*(task.text for task in TASKS.values() if task.text), ("text",)
 
 @dataclass(frozen=True)
 class Target:
-    """A trained model and, when it comes from a run, that run's config."""
+    """A trained model and, when it comes from a run or is an export of one, that run's config."""
 
     model_dir: Path
     config: RunConfig | None = None
@@ -53,12 +54,17 @@ def open_target(
     run = RunDir(path)
     if run.config.is_file():
         return _run_target(run, load_config(run.config, overrides), f"finetune train {run.config}")
+    if (path / MANIFEST).is_file() and (path / RUN_CONFIG).is_file():
+        own = [f"model.name_or_path={json.dumps(str(path))}"]
+        return Target(path, load_config(path / RUN_CONFIG, [*overrides, *own]))
     if overrides:
         raise ConfigError(f"--set changes a config, and {name} is a model without one. Leave it out, or name a run.")
     if path.is_dir() and not files.looks_like_model(path):
         raise MissingError(f"{name} is neither a run (no config.yaml) nor a model (no config.json). Name one of these.")
     if not path.exists() and path.name != str(path) and path.parent.is_dir():
         raise MissingError(f"{name} does not exist.{_similar(path)} Expected a run or a model in {path.parent}/.")
+    if runtime_of(path) is not None:
+        return Target(path)
     try:
         return Target(files.resolve_model(name, offline=offline, key="CONFIG|RUN|MODEL"))
     except MissingError as err:

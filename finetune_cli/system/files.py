@@ -82,6 +82,7 @@ def publish_directory(temporary: Path, target: Path) -> None:
         if path.is_file():
             path.chmod(0o666 & ~umask)
             sync_file(path)
+    temporary.chmod(0o777 & ~umask)  # a temporary directory is its owner's alone
     sync_directory(temporary)
     remove_directory(target)
     temporary.rename(target)

@@ -14,7 +14,7 @@ def in_home(path: Path | str) -> Path:
     A name that is no user's stays, too. Raises ConfigError when the home directory is asked for and not known: HOME is
     not set, and the system has no entry for this user.
     """
-    found = Path(os.path.expanduser(path))
-    if found.parts[:1] == ("~",):
+    found = os.path.expanduser(os.fspath(path))
+    if found.partition("/")[0] == "~":
         raise ConfigError(f"{path}: HOME is not set, so ~ stands for no directory. Write the whole path, or set HOME.")
-    return found
+    return Path(found)

@@ -57,6 +57,7 @@ class Progress:
     evaluated_step: int = 0
     best_step: int = 0
     best_score: float | None = None
+    best_loss: float | None = None  # of best_step, while its score is not defined
     evaluations_without_gain: int = 0
     skipped_updates: int = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -23,6 +24,8 @@ from finetune_cli.training.history import History, or_null
 from finetune_cli.training.kept import KeptPredictions
 from finetune_cli.training.readings import NOTHING_READ, Reading, send_reading
 from finetune_cli.training.stopping import StopRequest
+
+logger = logging.getLogger(__name__)
 
 Scores = tuple[float, dict[str, float]]  # loss and metrics
 Evaluate = Callable[[Accelerator, Callable[[], None]], Mapping[str, Scores]]
@@ -238,12 +241,29 @@ class Monitor:
             progress.best_step = progress.step if progress.step == self.cadence.num_updates else 0
             return False
         score = loss if rule.metric == "loss" else metrics[rule.metric]
+        if math.isnan(score):
+            return self._lowest_loss_is_best(loss)
         gained = rule.improves(score, progress.best_score, by=rule.min_delta)
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
-        # The first evaluation is the best so far even when its score is undefined: a finished run has a model.
-        if progress.best_step and not rule.improves(score, progress.best_score):
+        if not rule.improves(score, progress.best_score):
             return False
         progress.best_score, progress.best_step = or_null(score), progress.step
+        return True
+
+    def _lowest_loss_is_best(self, loss: float) -> bool:
+        """Where the score is not defined: patience is kept for scores that are, and the loss decides until there is
+        one, since a finished run has a model."""
+        progress = self.progress
+        logger.warning(
+            "Update %d: %s is not defined for these answers, so that it cannot choose the best model. Until it is, the "
+            "lowest loss does.",
+            progress.step,
+            self.best_rule.metric,
+        )
+        is_lower = not math.isnan(loss) and (progress.best_loss is None or loss < progress.best_loss)
+        if progress.best_score is not None or (progress.best_step and not is_lower):
+            return False
+        progress.best_loss, progress.best_step = or_null(loss), progress.step
         return True
 
     def _save_is_due(self) -> bool:

@@ -39,7 +39,7 @@ model:
                  max_position_embeddings: 32}}
 data: {{path: data}}
 training: {{loop: {loop}, num_epochs: {epochs}, batch_size: 8, micro_batch_size: 3, learning_rate: 2e-3}}
-evaluation: {{every: {evaluate}, metric_for_best: loss, bootstrap: {{samples: 50}}}}
+evaluation: {{every: {evaluate}, metric_for_best: loss, bootstrap: {{samples: 50}}, baseline: false}}
 checkpointing: {{every: {save}, keep: 2}}
 output_dir: run
 seed: 42

@@ -25,11 +25,12 @@ ROOT = Path(__file__).resolve().parents[2]
 INTRODUCTION = """\
 # Models
 
-Every family of text classifiers that transformers {transformers} has and whose tokenizer has a fast version can be
-named in `model.name_or_path`. This table is made by a script: for each family a tiny model with random weights is
-written to disk as it would be on the Hub, with a tokenizer of its kind, and put through the real commands
-(`scripts/models/table.py`). What holds for a tiny model of a family holds for a large one; how well it learns is
-another question.
+These are the families of text classifiers that were tried with transformers {transformers}. Others are not forbidden:
+what a model needs is a class for text classification in transformers and a tokenizer with a fast version.
+
+The table is made by a script, `scripts/models/table.py`. For each family a tiny model with random weights is written to
+disk as it would be on the Hub, with a tokenizer of its kind, and put through the real commands. That shows that the
+numbers are right, not how well a large model of the family learns.
 
 | column | what was done |
 | --- | --- |
@@ -40,7 +41,7 @@ another question.
 | freeze | `model.freeze: embeddings` and `1`: these weights stay, the others move |
 | packing | `training.packing`: the curve without it, dropout off |
 | checkpointing | `training.gradient_checkpointing`: the curve without it |
-| resume | killed after the first update and gone on with: the final weights, bit for bit |
+| resume | gone on with from the checkpoint of the first update: the final weights, bit for bit |
 
 `yes` alone: no difference at all. A number: the largest difference, of probabilities for answers and pair, of losses,
 norms and weights elsewhere. `refused`: the setting is refused before any work, in a sentence that says why.

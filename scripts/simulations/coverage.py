@@ -19,6 +19,7 @@ from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_int
 from scripts.simulations.worlds import World, worlds
 
 LEVEL = 0.95
+ROWS_OF_TRUTH = 2_000_000
 SETS_OF_BOOTSTRAP = 50  # of which the earlier width is the mean
 
 
@@ -34,7 +35,7 @@ def main() -> None:
         for world in worlds(accuracy):
             if options.world and world.name not in options.world:
                 continue
-            truth = world.truth()
+            truth = world.truth(ROWS_OF_TRUTH)
             for n in options.rows:
                 print(f"{world.name}, {n} rows, accuracy {accuracy}", flush=True)
                 for line in coverage(world, truth, n, sets=options.sets, samples=options.samples):
@@ -47,7 +48,7 @@ def coverage(world: World, truth: dict[str, float], n: int, *, sets: int, sample
     widths: dict[str, list[float]] = defaultdict(list)
     earlier: dict[str, list[float]] = defaultdict(list)
     for number in range(sets):
-        labels, scores = world.draw(n, np.random.default_rng([n, number]))
+        labels, scores = world.draw(n, np.random.default_rng([n, number, round(1000 * world.accuracy)]))
         common = {"labels": labels, "kind": world.kind, "seed": number}
         found = score_intervals(names, scores=scores, samples=samples, level=LEVEL, **common)
         for name, interval in found.items():

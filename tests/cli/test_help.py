@@ -15,6 +15,7 @@ from finetune_cli import __version__
 from finetune_cli.cli import app
 
 COMMANDS = ["prepare", "train", "evaluate", "predict", "validate"]
+PAGES = [*COMMANDS, "compare", "doctor"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -24,9 +25,7 @@ def help_of(*arguments: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize(
-    "command", [[], *[[name] for name in COMMANDS]], ids=lambda command: " ".join(command) or "root"
-)
+@pytest.mark.parametrize("command", [[], *[[name] for name in PAGES]], ids=lambda command: " ".join(command) or "root")
 def test_help_fits_80_columns_and_is_plain_text(command: list[str]):
     page = help_of(*command)
     assert max(map(len, page.splitlines())) <= 80
@@ -35,7 +34,7 @@ def test_help_fits_80_columns_and_is_plain_text(command: list[str]):
     assert "Examples:\n  finetune" in page
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", PAGES)
 def test_every_option_says_what_it_does(name: str):
     command = typer.main.get_command(app.app).commands[name]
     silent = [parameter.name for parameter in command.params if not parameter.help]
@@ -50,7 +49,7 @@ def test_the_short_forms_and_common_options_are_on_every_command(name: str):
 
 
 def examples() -> list[list[str]]:
-    pages = [help_of(), *(help_of(name) for name in COMMANDS)]
+    pages = [help_of(), *(help_of(name) for name in PAGES)]
     lines = [line for page in pages for line in page.partition("Examples:\n")[2].splitlines()]
     return [shlex.split(line.rpartition("|")[2]) for line in lines]
 

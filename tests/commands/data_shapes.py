@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import random
@@ -75,6 +76,24 @@ def parquet(rows: Sequence[dict[str, Any]]) -> Callable[[Path], Path]:
         return folder / "reviews.parquet"
 
     return write
+
+
+def json_array(folder: Path) -> Path:
+    path = folder / "reviews.json"
+    path.write_text(json.dumps([{"text": text, "label": name} for text, name in NAMED]), encoding="utf-8")
+    return path
+
+
+def packed(folder: Path) -> Path:
+    path = folder / "reviews.csv.gz"
+    path.write_bytes(gzip.compress(table(["text", "label"], NAMED)(folder).read_bytes()))
+    return path
+
+
+def old_macintosh(folder: Path) -> Path:
+    path = folder / "reviews.csv"
+    path.write_bytes("\r".join(["text,label", *(f"{text},{name}" for text, name in NAMED), ""]).encode())
+    return path
 
 
 def folder_of(splits: dict[str, list[tuple[str, int]]]) -> Callable[[Path], Path]:
@@ -153,6 +172,35 @@ SHAPES: dict[str, Shape] = {
         {"task": "classification", "data.text": "review", "data.label": "stars"},
         asks=("task",),
     ),
+    "-1, 0 and 1": Shape(
+        table(["text", "polarity"], [(t, (-1, 0, 1)[(n + y) % 3]) for n, (t, y) in enumerate(reviews())]),
+        {"task": "classification", "data.label": "polarity", "data.labels": ("-1", "0", "1")},
+        asks=("data.labels",),
+    ),
+    "class numbers from 0": Shape(
+        table(["text", "label"], [(t, n % 3) for n, (t, _) in enumerate(reviews())]), CLASSES
+    ),
+    "pandas' index": Shape(
+        table(["", "text", "label"], [(n, t, y) for n, (t, y) in enumerate(NAMED)]),
+        CLASSES,
+    ),
+    "blanks around names": Shape(table([" text", "label "], NAMED), CLASSES),
+    "JSON array": Shape(json_array, CLASSES),
+    "vectors of 0 and 1": Shape(
+        lines([{"text": t, "labels": [int(name in y) for name in TAGS]} for t, y in TAGGED]),
+        {"task": "multilabel", "data.label": "labels", "data.labels": ("labels_1", "labels_2", "labels_3")},
+        asks=("data.labels",),
+    ),
+    "rows without a label": Shape(
+        table(["text", "label"], [(t, "" if n % 5 == 0 else y) for n, (t, y) in enumerate(NAMED)]),
+        {**CLASSES, "data.unlabelled": "drop"},
+    ),
+    "a few -1": Shape(
+        table(["text", "label"], [(t, -1 if n == 3 else y) for n, (t, y) in enumerate(reviews())]),
+        {**CLASSES, "data.unlabelled": "drop", "data.labels": None},
+    ),
+    "packed": Shape(packed, CLASSES),
+    "old Macintosh": Shape(old_macintosh, CLASSES),
     "numbers with decimals": Shape(
         table(["text", "score"], SCORED), {"task": "regression", "data.text": "text", "data.label": "score"}
     ),

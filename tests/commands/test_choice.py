@@ -82,7 +82,7 @@ def test_without_a_metric_for_best_the_last_model_is_kept_and_nothing_was_chosen
     assert report.choice == Choice(1)
     assert report.corrected["accuracy"].value == report.metrics["accuracy"].value
     assert load_config(trained.run.config).evaluation.metric_for_best is None
-    assert "was kept" not in (trained.run.evaluation("validation") / "report.md").read_text()
+    assert "was kept (the last one)" in (trained.run.evaluation("validation") / "report.md").read_text()
 
 
 def test_a_run_of_an_earlier_version_says_that_its_scores_are_too_good(chosen: Trained) -> None:
@@ -155,3 +155,31 @@ def test_the_best_seed_is_corrected_for_all_evaluations_of_all_seeds(
     assert stored["corrected"]["candidates"] == best.candidates
     means = [run.evaluations[0].corrected["accuracy"].value for run in report.runs.values()]
     assert report.gates[0].found == pytest.approx(sum(means) / 3)
+
+
+def test_a_training_says_what_the_words_alone_would_score_and_evaluate_keeps_it(
+    chosen: Trained, command: Callable[..., Answer]
+) -> None:
+    words = chosen.report.evaluations[0].text_baseline
+    assert words is not None
+    assert words.rows == 48
+    assert set(words.metrics) == set(words.differences) == {"accuracy", "f1"}
+    model, difference = chosen.report.evaluations[0].metrics["f1"].value, words.differences["f1"]
+    assert difference.difference == pytest.approx(model - words.metrics["f1"].value)
+    assert (difference.method, words.differences["accuracy"].method) == ("bootstrap", "mcnemar")
+    said = command(["evaluate", chosen.run.path])
+    assert "TF-IDF, fitted on 48 rows" in said.stdout
+    assert evaluate(chosen.run.path).text_baseline == words
+    for page in ("report.html", "report.md"):
+        assert "TF-IDF with logistic regression" in (chosen.run.evaluation("validation") / page).read_text()
+
+
+def test_the_baseline_of_the_words_can_be_left_out(tmp_path: Path, train_run: Callable[..., Trained]) -> None:
+    trained = train_run(tmp_path, "evaluation.baseline=false")
+    assert trained.report.evaluations[0].text_baseline is None
+    assert "text_baseline" not in saved_scores(trained.run.path)
+
+
+def test_anything_but_auto_or_false_is_no_baseline(tmp_path: Path, write_config: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match="auto or false"):
+        load_config(write_config(tmp_path), ["evaluation.baseline=tfidf"])

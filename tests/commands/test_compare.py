@@ -318,6 +318,42 @@ def test_the_seeds_result_shows_spread(tmp_path: Path, command: Callable[..., An
     assert "Means over seeds; tests by Student's t over seeds and rows" in answer.stdout
 
 
+def test_three_runs_are_a_family(tmp_path: Path, command: Callable[..., Answer]) -> None:
+    wrong = {"a": set(range(10)), "b": set(range(4)), "c": {30, 31}}
+    runs = [make_run(tmp_path / name, class_rows(rows)) for name, rows in wrong.items()]
+    pair, first, every = compare(runs[:2]), compare(runs), compare(runs, all_pairs=True)
+    assert (pair.family, first.family, every.family) == (1, 2, 3)
+    assert every.pairs == [("A", "B"), ("A", "C"), ("B", "C")]
+    alone, of_two, of_three = (
+        next(one for one in report.comparisons if one.metric == "accuracy") for report in (pair, first, every)
+    )
+    assert alone.p_adjusted == alone.p_value == of_two.p_value == of_three.p_value
+    assert alone.p_value < of_two.p_adjusted <= of_three.p_adjusted
+    assert alone.detectable < of_two.detectable <= of_three.detectable  # exact tests go in steps
+    assert (alone.verdict, of_three.verdict) == ("better", "no difference")
+    assert "adjusted for 3 comparisons, alone 0.031" in of_three.sentence
+    answer = command(["compare", *runs, "--all-pairs", "--html", tmp_path / "page.html", "--metric", "accuracy"])
+    assert "p adjusted for 3 comparisons of a metric (Holm), intervals not" in answer.stdout
+    page = (tmp_path / "page.html").read_text()
+    assert "C against B" in page
+    assert "adjusted for 3 comparisons" in page
+
+
+def test_a_plan_says_how_many_rows_a_difference_needs(
+    two_runs: tuple[str, str], command: Callable[..., Answer]
+) -> None:
+    answer = command(["compare", *two_runs, "--metric", "accuracy", "--plan", "0.05"])
+    assert answer.code == 0, answer.stderr
+    rows = int(
+        re.search(r"To show 0\.05 on accuracy in 80 % of such tests: ([\d,]+) rows", answer.stdout)[1].replace(",", "")
+    )
+    assert 700 < rows < 900  # normal distribution: 2.8^2 * (0.25 - 0.05^2) / 0.05^2 = 776
+    for wrong in ("0", "-1", "nan"):
+        refused = command(["compare", *two_runs, f"--plan={wrong}"])
+        assert refused.code == 2
+        assert "expected a difference above 0" in refused.stderr
+
+
 def test_json_is_one_document_with_every_number(tmp_path: Path, command: Callable[..., Answer]) -> None:
     a = make_run(tmp_path / "a", number_rows(0.5), task="stsb")
     b = make_run(tmp_path / "b", number_rows(0.5, constant=2.5), "data.text=[x, y]", task="stsb")

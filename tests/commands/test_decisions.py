@@ -153,3 +153,55 @@ def test_several_labels_a_row_get_a_threshold_each(
         row["prediction"] for row in rows
     ]
     assert command(["predict", run.path, "--text", "a film", "--min-confidence", "0.7"]).code == 2
+
+
+def test_unsure_rows_are_left_out_with_a_guarantee(
+    learned: Callable[..., Trained], tmp_path: Path, command: Callable[..., Answer]
+) -> None:
+    run = RunDir(tmp_path / "run")
+    shutil.copytree(learned("sst2").run.path, run.path)
+    answer = command(["evaluate", run.path, "--fit", "abstain", "--max-error", "0.5"])
+    assert answer.code == 0, answer.stderr
+    abstain = json.loads((run.model / "decision.json").read_text())["abstain"]
+    assert (abstain["max_error"], abstain["confidence"]) == (0.5, 0.9)
+    assert f"no answer below a confidence of {abstain['below']:.4g} (at most 0.5 wrong" in answer.stdout
+    assert "are answered with a confidence of" in answer.stdout
+    assert "give no answer whose probability is lower than" in (run.model / "README.md").read_text()
+    # a rule that leaves rows out is obeyed by predict, and an option is nearer than the rule
+    rule = json.loads((run.model / "decision.json").read_text())
+    (run.model / "decision.json").write_text(json.dumps(rule | {"abstain": abstain | {"below": 1.0}}))
+    texts = ["--text", "a b c"]
+    assert json.loads(command(["predict", run.path, *texts]).stdout)["prediction"] is None
+    assert json.loads(command(["predict", run.path, *texts, "--min-confidence", "0"]).stdout)["prediction"]
+    # the predictions of an evaluation stay whole: they are what runs are compared by
+    assert command(["evaluate", run.path]).code == 0
+    assert all(row["prediction"] for row in read_jsonl(run.evaluation("validation") / "predictions.jsonl"))
+    assert command(["evaluate", run.path, "--fit", "none"]).code == 0
+    assert not (run.model / "decision.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--fit", "abstain"], 2, "--fit abstain needs the share of its answers that may be wrong"),
+        (["--max-error", "0.1"], 2, "--max-error is for --fit abstain"),
+        (["--fit", "temperature", "--confidence", "0.9"], 2, "--confidence is for --fit abstain"),
+        (["--fit", "abstain", "--max-error", "5"], 2, "--max-error 5: expected a share between 0 and 1"),
+        (["--fit", "abstain", "--max-error", "nan"], 2, "--max-error nan: expected a share between 0 and 1"),
+        (["--fit", "abstain", "--max-error", "0.01"], 3, "validation rows cannot give at most 1.0% wrong"),
+    ],
+)
+def test_a_guarantee_that_cannot_be_given_is_refused(
+    options: list[str],
+    code: int,
+    message: str,
+    learned: Callable[..., Trained],
+    tmp_path: Path,
+    command: Callable[..., Answer],
+) -> None:
+    run = RunDir(tmp_path / "run")
+    shutil.copytree(learned("sst2").run.path, run.path)
+    answer = command(["evaluate", run.path, *options])
+    assert answer.code == code, answer.stderr
+    assert message in answer.stderr
+    assert not (run.model / "decision.json").exists()

@@ -16,7 +16,7 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.records.init import InitReport
-from tests.commands.data_shapes import NAMED, SHAPES, lines, table
+from tests.commands.data_shapes import NAMED, SHAPES, lines, reviews, table
 from tests.commands.run_files import Answer
 
 QUICK = ["training.num_epochs=1", "evaluation.bootstrap.samples=0", "training.early_stopping=null"]
@@ -88,6 +88,14 @@ def test_several_columns_that_could_be_the_label_are_a_question(tmp_path: Path, 
     report = init(str(lines(rows)(tmp_path)), output=tmp_path / "c.yaml", model=str(tiny_bert))
     assert "--label" in report.questions[0]
     assert "# question: is it this column?" in report.config.read_text(encoding="utf-8")
+
+
+def test_what_looks_like_several_labels_or_a_split_is_a_question(tmp_path: Path, tiny_bert: Path) -> None:
+    kinds = ("a", "b", "a, b")
+    rows = [{"text": t, "tags": kinds[n % 3], "split": ("train", "test")[n % 2]} for n, (t, _) in enumerate(NAMED)]
+    report = init(str(lines(rows)(tmp_path)), output=tmp_path / "c.yaml", model=str(tiny_bert), label=["tags"])
+    assert [question.partition(":")[0] for question in report.questions] == ["data.splits", "data.label"]
+    assert "--task multilabel" in report.questions[1]
 
 
 def test_max_length_and_checks_come_from_the_data(tmp_path: Path, tiny_bert: Path) -> None:
@@ -218,3 +226,25 @@ def test_a_glue_task_and_the_sample_rows(command: Callable[..., Answer], tmp_pat
     assert command(["init", "--sample", "-o", tmp_path / "sample.yaml"]).code == 0
     sample = load_config(tmp_path / "sample.yaml")
     assert (sample.task, sample.data.path, sample.data.splits) == ("sst2", "builtin:sst2-mini", None)
+
+
+def test_a_data_set_of_the_hub_in_the_cache(tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+    import pyarrow as pa
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hub"))
+    folder = tmp_path / "hub" / "some___moods" / "default" / "0.0.0" / "c0ffee"
+    folder.mkdir(parents=True)
+    label = datasets.ClassLabel(names=["sad", "glad"])
+    features = datasets.Features({"text": datasets.Value("string"), "mood": label})
+    info = datasets.DatasetInfo(features=features, splits={split: {"name": split} for split in ("train", "dev")})
+    info.write_to_directory(folder)
+    table_of_rows = pa.table({"text": [text for text, _ in reviews()], "mood": [label for _, label in reviews()]})
+    for split in ("train", "dev"):
+        with pa.ipc.new_stream(folder / f"moods-{split}.arrow", table_of_rows.schema) as writer:
+            writer.write_table(table_of_rows)
+    report = init("some/moods", output=tmp_path / "c.yaml", model=str(tiny_bert), offline=True)
+    config = load_config(report.config)
+    assert (config.data.path, config.data.label, config.data.splits) == ("some/moods", "mood", {"validation": "dev"})
+    assert "rows of each class: sad " in report.config.read_text(encoding="utf-8")
+    assert train(load_config(report.config, [*QUICK, f"output_dir={tmp_path / 'run'}"]), offline=True).steps >= 1

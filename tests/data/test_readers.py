@@ -178,6 +178,12 @@ def test_stream_of_pairs_is_split_at_the_tab():
     assert str(bad) == "standard input, line 2: expected 2 texts with a tab between them, found 1."
 
 
+def test_stream_of_one_json_list_is_recognised():
+    for text in ('[{"text": "a"}, {"text": "b"}]', '\n[\n  {"text": "a"},\n  {"text": "b"}\n]\n'):
+        assert stream(text) == [(0, {"text": "a"}), (1, {"text": "b"})]
+    assert stream("[music] begins\n") == [(0, {"text": "[music] begins"})]
+
+
 def test_stream_without_rows_is_an_error():
     for nothing in ("", "\n\n"):
         with pytest.raises(DataError, match="standard input has no rows"):

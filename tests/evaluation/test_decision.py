@@ -280,7 +280,7 @@ def test_what_is_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fit", "metric", "changes", "data", "message"),
     [
-        (["temprature"], None, {}, None, "expected temperature, threshold or none"),
+        (["temprature"], None, {}, None, "expected temperature, threshold, abstain or none"),
         (["none", "threshold"], None, {}, None, "goes with no other"),
         (["temperature"], "f1", {}, None, "Add --fit threshold"),
         ([], "f1", {}, None, "Add --fit threshold"),

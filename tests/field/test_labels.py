@@ -96,6 +96,24 @@ def test_nothing_left_is_an_error(here: Path, prepared: Prepared) -> None:
     refused(prepared(unlabelled="drop"), 3, "none of the 6 rows has a label")
 
 
+@pytest.mark.parametrize("loop", ["trainer", "accelerate"])
+def test_both_loops_train_on_the_rows_and_columns_that_the_settings_leave(
+    here: Path, config: Callable[..., Path], loop: str
+) -> None:
+    from tests.bad_inputs.in_process import finetune
+
+    lines = "".join(f"{label}\t{text}\n" for text, label in zip(TEXTS, ["0", "1", "-1", "0", "1", ""], strict=True))
+    for split in ("train", "validation"):
+        put(here / "data" / f"{split}.tsv", lines)
+    file = config(columns=["label", "text"], unlabelled="drop")
+    said = finetune("train", file, "-s", f"training.loop={loop}", "-s", "training.batch_size=2")
+    assert said.code == 0, said.stderr
+    history = [json.loads(line) for line in (here / "run" / "history.jsonl").read_text().splitlines()]
+    assert [row["rows"] for row in history if row["type"] == "train"] == [2, 2]
+    rows = (here / "run" / "eval" / "validation" / "predictions.jsonl").read_text().splitlines()
+    assert [json.loads(row)["label"] for row in rows] == ["0", "1", "0", "1"]
+
+
 # ---- numbers
 
 

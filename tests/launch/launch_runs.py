@@ -27,7 +27,7 @@ RELATIVE = 1e-5  # several processes: how far two curves may be apart
 SETTINGS: dict[str, Any] = {
     "model": {"dropout": 0.0, "attention_dropout": 0.0},
     "training": {"num_epochs": 2, "batch_size": 8, "micro_batch_size": 3, "learning_rate": 2e-3, "precision": "fp32"},
-    "evaluation": {"every": 3, "metric_for_best": "loss", "bootstrap": {"samples": 50}},
+    "evaluation": {"every": 3, "metric_for_best": "loss", "bootstrap": {"samples": 50}, "baseline": False},
 }
 TRAINING_ROWS = 23
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_cli.data import hub
-from finetune_cli.data.source_files import Source, file_source
+from finetune_cli.data.readers import declared_names, file_kind, parquet_features, plain_stem, require_data_file
+from finetune_cli.data.source_files import Source, file_source, is_saved
 from finetune_cli.data.sources import BUILTIN_PREFIX, require_present
 from finetune_cli.data.survey.foreign import convert, is_for_the_readers, writing_of
 from finetune_cli.data.survey.places import hub_splits, local_data
@@ -50,11 +51,12 @@ def find_data(data: str, *, name: str | None, beside: Path, encoding: str | None
     local = local_data(place)
     files, notes, written, ask = {}, [], [], ""
     for split, file in local.files.items():
-        writing = writing_of(file, encoding)
-        if is_for_the_readers(file, writing):
+        writing = None if is_saved(file) else writing_of(file, encoding)
+        if is_saved(file) or is_for_the_readers(file, writing):
             files[split] = file
             continue
         if writing is None:
+            require_data_file(file)
             raise DataError(f"{file}: cannot tell its format. Expected a table, JSON Lines or Parquet.")
         target = beside / f"{file.stem}.utf8.jsonl"
         require_new(
@@ -69,17 +71,20 @@ def find_data(data: str, *, name: str | None, beside: Path, encoding: str | None
             ask = f"do accented letters look right? {file.name} was read as {writing.encoding}; --encoding settles it"
     path, splits = _data_paths(data, local.place, local.files, files)
     described = f"{data}, {', '.join(f'{split} {file.name}' for split, file in local.files.items())}"
-    if place.is_file():
+    if place.is_file() or is_saved(place):
         described = data
     if local.others:
         notes.append(f"Not used: {', '.join(local.others[:10])}.")
+    train = files["train"]
+    features = parquet_features(train) if file_kind(train)[0] == ".parquet" else {}
     return Found(
         path,
         None,
         splits,
         tuple(files),
-        file_source(files["train"]),
+        file_source(train),
         described,
+        label_names=lambda column: declared_names(features, column),
         notes=tuple(notes),
         written=tuple(written),
         ask=ask,
@@ -90,10 +95,10 @@ def _data_paths(
     data: str, place: Path, there: dict[str, Path], files: dict[str, Path]
 ) -> tuple[str, dict[str, str | float]]:
     """`data.path` and `data.splits` for these files."""
-    if place.is_file():
+    if place.is_file() or is_saved(place):
         return (data if files == there else str(files["train"])), {}
     if files == there:
-        usual = all(file.stem == split for split, file in files.items())
+        usual = all(plain_stem(file) == split for split, file in files.items())
         return data, ({} if usual else {split: file.name for split, file in files.items()})
     others: dict[str, str | float] = {split: str(file) for split, file in files.items() if split != "train"}
     return str(files["train"]), others

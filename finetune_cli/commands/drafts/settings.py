@@ -52,18 +52,22 @@ def data_section(draft: Draft, found: Found, roles: Roles, proof: Proof, lengths
     )
     if found.name:
         draft.put("name", found.name, "as --name says")
-    _put_splits(draft, found, proof)
+    _put_splits(draft, found, roles, proof)
     text: Any = roles.text[0] if len(roles.text) == 1 else list(roles.text)
     draft.put("text", text, roles.why["text"], ask=roles.questions.get("text", ""))
     label: Any = roles.label if isinstance(roles.label, str) else list(roles.label)
     draft.put("label", label, roles.why["label"] + _class_counts(proof.classes), ask=roles.questions.get("label", ""))
+    if roles.labels:
+        draft.put("labels", list(roles.labels), "in the order of their numbers", ask=roles.questions.get("labels", ""))
+    if roles.unlabelled:
+        draft.put("unlabelled", "drop", f"{roles.unlabelled:,} rows without a label are left out")
     if roles.id:
         draft.put("id", roles.id, roles.why["id"])
     draft.put("max_length", lengths.max_length, lengths.why)
     _put_checks(draft, proof, len(found.present) > 1)
 
 
-def _put_splits(draft: Draft, found: Found, proof: Proof) -> None:
+def _put_splits(draft: Draft, found: Found, roles: Roles, proof: Proof) -> None:
     if not found.splits:
         return
     share = found.splits.get("validation")
@@ -71,7 +75,7 @@ def _put_splits(draft: Draft, found: Found, proof: Proof) -> None:
     if isinstance(share, float):
         drawn = "stratified by class, drawn by the seed" if proof.classes else "drawn by the seed"
         why = f"about {max(1, round(share * proof.rows)):,} rows are taken from train to score on: {drawn}"
-    draft.put("splits", dict(found.splits), why)
+    draft.put("splits", dict(found.splits), why, ask=roles.questions.get("splits", ""))
 
 
 def _class_counts(classes: Mapping[str, int]) -> str:
@@ -117,7 +121,7 @@ def training_section(draft: Draft, roles: Roles, proof: Proof, *, rows: int) -> 
     draft.section("training")
     draft.put("num_epochs", epochs, f"passes over {rows:,} rows" + (": few rows want more" if rows < SMALL else ""))
     draft.put("batch_size", batch, f"{updates:,} updates an epoch")
-    draft.put("learning_rate", 5e-5, "1e-5 to 1e-4 are worth a try, and decide more than anything else here")
+    draft.put("learning_rate", 5e-5, "1e-5 to 1e-4 are worth a try")
     if updates * epochs >= 500:
         draft.put("warmup_steps", 0.06, "a share of all updates", told=False)
     if _ratio(proof.classes) >= IMBALANCE and roles.kind != "regression":

@@ -25,7 +25,7 @@ def read_json(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     with opened(path) as stream:
         head = stream.peek(READ_BYTES).removeprefix(BOM).lstrip()  # type: ignore[attr-defined]
         if head.startswith(b"["):
-            yield from _list_rows(stream, str(path))
+            yield from json_list_rows(stream, str(path))
         else:
             yield from json_line_rows(file_lines(stream, str(path)), str(path))
 
@@ -74,7 +74,7 @@ def _undecodable(err: Exception) -> str:
     return str(err) if isinstance(err, ValueError) else "JSON nested too deeply."
 
 
-def _list_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
+def json_list_rows(stream: BinaryIO | LineStream, name: str) -> Iterator[Row]:
     """The objects of one list, decoded one at a time as the text arrives."""
     text = _Text(stream)
     decode = _decoder().raw_decode
@@ -115,10 +115,24 @@ def _is_cut(err: json.JSONDecodeError, *, margin: int = LONGEST_WORD) -> bool:
     return err.pos > len(err.doc.rstrip()) - margin - 1 or err.msg.startswith("Unterminated string")
 
 
+class LineStream:
+    """Lines that were decoded already, as the stream of bytes that they came from."""
+
+    def __init__(self, lines: Iterator[str | BadRow]) -> None:
+        self.lines = lines
+
+    def read(self, size: int) -> bytes:
+        """The next line, of whatever size. Raises ValueError for one that is not text."""
+        line = next(self.lines, "")
+        if isinstance(line, BadRow):
+            raise ValueError(line.problem)
+        return line.encode()
+
+
 class _Text:
     """The text of a stream, of which no more is kept than the value that is being read."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO | LineStream) -> None:
         self.stream = stream
         self.line = 1
         self.bytes_read = 0

@@ -102,8 +102,9 @@ def _look_ahead(first: str, lines: Iterator[str | BadRow]) -> list[str | BadRow]
 def _csv_records(lines: Iterator[str | BadRow], separator: str, *, first_line: int = 1) -> Records:
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARACTERS))
     bad: list[BadRow] = []
-    last: list[str] = []
-    reader: Any = csv.reader(_set_bad_lines_aside(lines, bad, last), strict=True, delimiter=separator)
+    header = next(lines, "")
+    ahead = [header] if header else []
+    reader: Any = csv.reader(_set_bad_lines_aside(chain(ahead, lines), bad), strict=True, delimiter=separator)
     while True:
         start = reader.line_num + first_line
         try:
@@ -112,7 +113,7 @@ def _csv_records(lines: Iterator[str | BadRow], separator: str, *, first_line: i
             return
         except csv.Error as err:
             fields = _csv_problem(str(err))
-            if start == first_line and (other := _other_separator(last[0], separator)):
+            if start == first_line and isinstance(header, str) and (other := _other_separator(header, separator)):
                 fields = other
         if bad:
             start, fields = bad[0].line or start, bad[0].problem
@@ -120,14 +121,12 @@ def _csv_records(lines: Iterator[str | BadRow], separator: str, *, first_line: i
         yield start, fields
 
 
-def _set_bad_lines_aside(lines: Iterator[str | BadRow], bad: list[BadRow], last: list[str]) -> Iterator[str]:
+def _set_bad_lines_aside(lines: Iterator[str | BadRow], bad: list[BadRow]) -> Iterator[str]:
     for line in lines:
         if isinstance(line, BadRow):
             bad.append(line)
-            last[:] = [""]
             yield "\n"  # keeps the csv module's count of lines; a blank record, which the fault replaces
         else:
-            last[:] = [line]
             yield line
 
 
@@ -172,27 +171,29 @@ class _Table:
         self.needed = needed
 
     def rows(self, records: Records) -> Iterator[Row]:
-        filled: Records = ((line, fields) for line, fields in records if fields)
-        first = next(filled, None)
+        first = next((record for record in records if record[1]), None)
         if first is None:
             raise DataError(f"{self.path} is empty. Expected a line of column names and at least one row.")
         line, fields = first
         names = self.form.columns if isinstance(fields, str) else self.form.names_for(fields)
         if names is None:
-            below = list(islice(filled, LOOKED_AT_ROWS))
+            below = list(islice(records, LOOKED_AT_ROWS))
             header = self._checked_header(line, fields, below)
-            filled = chain(below, filled)
+            rest = chain(below, records)
         else:
             header = list(names)
-            filled = chain([first], filled)
+            rest = chain([first], records)
         kept = [place for place, name in enumerate(header) if name.strip()]
-        row = -1
-        for row, (line, fields) in enumerate(filled):
+        width, is_whole, row = len(header), len(kept) == len(header), -1
+        for line, fields in rest:
+            if not fields:  # a blank line
+                continue
+            row += 1
             if isinstance(fields, str):
                 yield BadRow(str(self.path), row, line, fields)
-            elif len(fields) != len(header):
+            elif len(fields) != width:
                 yield BadRow(str(self.path), row, line, self._ragged(fields, header))
-            elif len(kept) == len(header):
+            elif is_whole:
                 yield row, dict(zip(header, fields, strict=True))
             else:
                 yield row, {header[place]: fields[place] for place in kept}

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_cli.data.formats.tables import MAX_CELL_CHARACTERS
-from finetune_cli.data.readers import FORMATS
+from finetune_cli.data.readers import file_kind
 from finetune_cli.errors import DataError
 from finetune_cli.system.files import replacing
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LINES_ENDINGS = (".jsonl", ".ndjson", ".jsonlines")
 TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat", "")
-OFFICE_ENDINGS = (".xlsx", ".xls", ".ods", ".numbers")
 MARKS = (  # the longer ones first: UTF-32's begins as UTF-16's does
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -42,13 +41,15 @@ class Writing:
     """How a file of text is written.
 
     encoding: a name that Python knows; "utf-8-sig" is UTF-8 with a mark. sure: whether the bytes prove it. separator:
-    between the cells of a table; None for JSON Lines. has_names: whether the first record names the columns.
+    between the cells of a table; None for JSON Lines. has_names: whether the first record names the columns. is_tidy:
+    lines end as the readers want them, and each name is there and without blanks around it.
     """
 
     encoding: str
     sure: bool
     separator: str | None
     has_names: bool = True
+    is_tidy: bool = True
 
     @property
     def described(self) -> str:
@@ -56,16 +57,18 @@ class Writing:
         names = {"utf-8-sig": "UTF-8 with a mark", "cp1252": "windows-1252"}
         form = "JSON Lines" if self.separator is None else f"a table with {SEPARATORS[self.separator]}"
         header = "" if self.has_names else ", no column names"
+        header += "" if self.is_tidy else ", untidy names or ends of lines"
         return f"{form}{header}, {names.get(self.encoding, self.encoding.upper())}"
 
 
 def is_for_the_readers(path: Path, writing: Writing | None) -> bool:
     """Whether the readers take a file as it stands. writing: None for a form that is no plain text."""
-    ending = path.suffix.lower()
-    if writing is None or ending not in FORMATS:
-        return ending in FORMATS
+    ending, compression = file_kind(path)
+    if writing is None or compression or not ending:
+        return bool(ending)
     separator = {".csv": ",", ".tsv": "\t"}.get(ending)
-    return writing.encoding in ("utf-8", "utf-8-sig") and writing.has_names and writing.separator == separator
+    as_needed = writing.has_names and writing.is_tidy and writing.separator == separator
+    return as_needed and writing.encoding in ("utf-8", "utf-8-sig")
 
 
 def writing_of(path: Path, encoding: str | None = None) -> Writing | None:
@@ -74,8 +77,6 @@ def writing_of(path: Path, encoding: str | None = None) -> Writing | None:
     encoding: given by the user. Raises DataError for what is no table of rows at all.
     """
     ending = path.suffix.lower()
-    if ending in OFFICE_ENDINGS:
-        raise DataError(f"{path} is a spreadsheet. Save its sheet as CSV (UTF-8), and name that file.")
     if ending not in (*TABLE_ENDINGS, *LINES_ENDINGS):
         return None
     sure = True
@@ -87,7 +88,11 @@ def writing_of(path: Path, encoding: str | None = None) -> Writing | None:
     if ending in LINES_ENDINGS or head.lstrip().startswith("{"):
         return Writing(encoding, sure, None)
     separator = _separator(head)
-    return Writing(encoding, sure, separator, _has_names(head, separator))
+    has_names = _has_names(head, separator)
+    is_tidy = "\n" in head or "\r" not in head
+    if has_names:
+        is_tidy &= all(name and name == name.strip() for name in _first_records(head, separator)[0])
+    return Writing(encoding, sure, separator, has_names, is_tidy)
 
 
 def convert(path: Path, writing: Writing, target: Path) -> int:
@@ -216,14 +221,17 @@ def _first_records(head: str, separator: str) -> list[list[str]]:
 
 
 def _has_names(head: str, separator: str) -> bool:
-    """Whether the first record names columns: no numbers, no long texts, nothing that stands below as well."""
+    """Whether the first record names columns: no number above numbers, no long text, nothing that is below as well."""
     first, *rest = _first_records(head, separator)
     if not rest:
         return True
-    if any(_is_number(cell) or len(cell) > CELL_OF_A_HEADER for cell in first):
-        return False
     below = [{record[place] for record in rest if place < len(record)} for place in range(len(first))]
-    return not any(cell and cell in cells for cell, cells in zip(first, below, strict=True))
+    for cell, cells in zip(first, below, strict=True):
+        if len(cell) > CELL_OF_A_HEADER or (cell and cell in cells):
+            return False
+        if _is_number(cell) and all(map(_is_number, cells)):
+            return False
+    return True
 
 
 def _is_number(cell: str) -> bool:

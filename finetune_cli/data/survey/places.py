@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.readers import FORMATS
+from finetune_cli.data.readers import FORMATS, file_kind
+from finetune_cli.data.source_files import is_saved, saved_splits
 from finetune_cli.data.survey.foreign import LINES_ENDINGS, TABLE_ENDINGS
 from finetune_cli.errors import DataError
 
@@ -30,8 +31,11 @@ class LocalData:
 
 def local_data(place: Path) -> LocalData:
     """A file as train, or the files of a directory by their names. Raises DataError when there is no train."""
-    if place.is_file():
+    if place.is_file() or is_saved(place):
         return LocalData(place, {"train": place})
+    if saved := saved_splits(place):
+        named = hub_splits(list(saved))
+        return LocalData(place, {split: saved[theirs] for split, theirs in named.items()})
     if not place.is_dir():
         raise DataError(f"{place} is neither a file nor a directory. Expected data: rows with a text and a label.")
     files = sorted(file for file in place.iterdir() if file.is_file() and _is_data(file))
@@ -43,8 +47,9 @@ def local_data(place: Path) -> LocalData:
             others.append(file)
         elif split in splits:
             raise DataError(
-                f"{place}: {splits[split].name} and {file.name} could both be the split {split}. Name one file: "
-                f"finetune init {splits[split]}"
+                f"{place}: {splits[split].name} and {file.name} could both be the split {split}. Look at one of them: "
+                f"finetune init {splits[split]}. Several files of one split are named in the config, by a pattern or a "
+                f"list: data.splits.{split}."
             )
         else:
             splits[split] = file
@@ -59,7 +64,7 @@ def local_data(place: Path) -> LocalData:
 
 def _is_data(file: Path) -> bool:
     name = file.name.lower()
-    return not name.startswith(("readme", "license", ".")) and name.endswith(DATA_ENDINGS)
+    return not name.startswith(("readme", "license", ".")) and bool(name.endswith(DATA_ENDINGS) or file_kind(file)[0])
 
 
 def split_of(name: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,9 +33,12 @@ class Proof:
     classes: dict[str, int]
 
 
-def prove(source: Source, roles: Roles) -> Proof:
-    """Read texts and labels as training will. Raises DataError for rows that it would refuse."""
-    labels = label_reader(roles.kind, source.where, roles.label)
+def prove(source: Source, roles: Roles, names: Sequence[str] | None) -> Proof:
+    """Read texts and labels as training will. names: of the classes, where they are known.
+
+    Raises DataError for rows that training would refuse.
+    """
+    labels = label_reader(roles.kind, source.where, roles.label, source.label_names)
     scan = TextScan()
     codes: list[np.ndarray] = []
     with tempfile.TemporaryDirectory(prefix="finetune-init-") as folder:
@@ -43,7 +46,7 @@ def prove(source: Source, roles: Roles) -> Proof:
         for numbers, texts, cells in _blocks(source, roles):
             codes.append(np.array([labels.add(n, c) for n, c in zip(numbers, cells, strict=True)], labels.dtype))
             hashes.add(numbers, texts, scan.add(numbers, texts))
-        classes = _classes(labels, source)
+        classes = _classes(labels, names or source.label_names)
         repeats = hashes.repeats(np.concatenate(codes))
         found = {
             "empty_text": scan.empty.count,
@@ -65,11 +68,11 @@ def _blocks(source: Source, roles: Roles) -> Iterator[tuple[list[int], list[list
         yield [row for row, _ in block], texts, [label_cell(values, roles.label) for _, values in block]
 
 
-def _classes(labels: Any, source: Source) -> dict[str, int]:
+def _classes(labels: Any, names: Sequence[str] | None) -> dict[str, int]:
     """Rows of each class, by the name that training will use."""
     if isinstance(labels, NumberLabels):
         labels.check(may_be_unlabelled=False)
         return {}
-    names = source.label_names or labels.names()
+    names = labels.names() if names is None else names
     numbers = labels.numbers(names, may_be_unlabelled=False)
     return dict(labels.counts(numbers, names))

@@ -6,12 +6,14 @@ to settle; nothing is decided in silence.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from finetune_cli.data.label_cells import SEPARATOR, split_names
 from finetune_cli.data.survey.columns import ID_NAME, Column, Survey
+from finetune_cli.data.survey.places import split_of
 from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.tasks import TASKS, Kind
 
@@ -40,6 +42,9 @@ PAIRS = (
 )
 NOT_TEXT = re.compile(r"\s*(?:https?://\S+|\S+@\S+\.\w+|\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?:[T ][\d:.+Z-]*)?)\s*")
 MANY_NUMBERS = 20  # different whole numbers: more are values to predict rather than classes
+SCALES = re.compile(r"stars?|rating|score|grade|points?|overall", re.IGNORECASE)
+SPLIT_COLUMN = re.compile(r"split|set|fold|subset|partition", re.IGNORECASE)
+FEW = 0.05  # of the rows: so many -1 are a mark, more are a class
 MANY_CLASSES = 200  # different texts: more are hardly classes, unless the column is called label
 ID_CHARACTERS = 64  # on average, at most
 
@@ -48,13 +53,17 @@ ID_CHARACTERS = 64  # on average, at most
 class Roles:
     """What `data` and `task` of the config will say, and why; `questions`: what a person may want otherwise.
 
-    label: a column, or the columns with 0 and 1 of a multilabel task. why: by role.
+    label: a column, or the columns with 0 and 1 of a multilabel task. labels: class names that have to be said, because
+    the label reader would take one of them for something else. unlabelled: rows that have no label, to be left out.
+    why: by role.
     """
 
     text: tuple[str, ...]
     label: str | tuple[str, ...]
     kind: Kind
     id: str | None = None
+    labels: tuple[str, ...] | None = None
+    unlabelled: int = 0
     why: dict[str, str] = field(default_factory=dict)
     questions: dict[str, str] = field(default_factory=dict)
 
@@ -92,6 +101,11 @@ def choose_roles(
     roles = Roles(texts, labels[0] if len(labels) == 1 else labels, "classification", why=why, questions=questions)
     _settle_kind(roles, columns, kind)
     roles.id = next((name for name, column in rest.items() if name not in labels and _is_id(column)), None)
+    for name, column in rest.items():
+        if SPLIT_COLUMN.fullmatch(name) and any(split_of(value) for value in column.counts or ()):
+            questions["splits"] = (
+                f"the column {name} says which rows are for what: write a file for each of its values?"
+            )
     if roles.id:
         why["id"] = "a different value in each row"
     return roles
@@ -244,6 +258,41 @@ def _settle_kind(roles: Roles, columns: Mapping[str, Column], kind: Kind | None)
     if kind and kind != roles.kind:
         roles.kind, roles.why["task"] = kind, "as --task says"
         roles.questions.pop("task", None)
+    column = columns[roles.label_columns[0]]
+    _count_unlabelled(roles, column)
+    _name_negative_classes(roles, column)
+    _name_places_of_vectors(roles, column)
+
+
+def _count_unlabelled(roles: Roles, column: Column) -> None:
+    """Empty cells are no label, nor are a few -1 among numbers from 0; of several labels an empty cell is none."""
+    roles.unlabelled = column.nulls if roles.kind == "multilabel" else column.missing
+    if roles.kind == "classification" and column.is_whole and column.counts and "0" in column.counts:
+        marked = column.counts["-1"]
+        roles.unlabelled += marked if marked <= FEW * column.present else 0
+
+
+def _name_negative_classes(roles: Roles, column: Column) -> None:
+    """-1, 0 and 1 are classes to many, where -1 alone would mark rows without a label."""
+    if roles.kind != "classification" or not column.is_whole or not column.counts:
+        return
+    numbers = sorted({int(float(value)) for value in column.counts if value})
+    if len(numbers) > 1 and numbers[0] < 0 and roles.unlabelled <= column.missing:
+        roles.labels = tuple(map(str, numbers))
+        roles.questions["labels"] = f"is {numbers[0]} a class? Without this list it marks rows that have no label"
+
+
+def _name_places_of_vectors(roles: Roles, column: Column) -> None:
+    """Lists of 0 and 1 say nothing of what their places mean."""
+    if roles.kind != "multilabel" or not column.counts:
+        return
+    vectors = [json.loads(cell) for cell in column.counts if cell.lstrip().startswith("[")]
+    lengths = {len(vector) for vector in vectors if vector}
+    flags = [flag for vector in vectors for flag in vector]
+    if len(vectors) < len(column.counts) or len(lengths) != 1 or lengths == {1} or not all(f in (0, 1) for f in flags):
+        return
+    roles.labels = tuple(f"{column.name}_{place}" for place in range(1, max(lengths) + 1))
+    roles.questions["labels"] = "what are the classes called, in the order of the vectors?"
 
 
 def _kind_of(column: Column, questions: dict[str, str]) -> tuple[Kind, str]:
@@ -258,11 +307,21 @@ def _kind_of(column: Column, questions: dict[str, str]) -> tuple[Kind, str]:
         return "regression", f"{'very many' if number is None else number} different whole numbers"
     if number is None:
         raise DataError(f"column {column.name!r}: too many different texts for classes. Name another: --label COLUMN.")
-    if column.is_number and number > 2:
+    if column.is_number and number > 2 and ("0" not in (column.counts or ()) or SCALES.fullmatch(column.name)):
         questions["task"] = (
             "classes, or steps of one scale? --task regression predicts the number, and being off by one counts less"
         )
+    if joined := [name for name in column.counts or () if _joins_others(name, column)]:
+        questions["label"] = (
+            f"is {joined[0]!r} several labels? Written with |, as in a|b, they are read as such: --task multilabel"
+        )
     return "classification", f"{number} different values"
+
+
+def _joins_others(name: str, column: Column) -> bool:
+    """Whether a class is called like other classes with a comma or semicolon between them."""
+    parts = [part.strip() for part in re.split("[,;]", name)]
+    return len(parts) > 1 and all(part in (column.counts or ()) for part in parts)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from finetune_cli.display.tables.decision import answered_rows, decision_effect
 from finetune_cli.display.tables.scores import gate_lines, scores
-from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.records.evaluation import MANY_CLASSES, EvalReport
 
 if TYPE_CHECKING:
     from finetune_cli.display.terminal import Output
 
+SHOWN_OF_MANY = 20  # lines, of more classes than that have a matrix
 SHOWN_CLASSES = 5  # of a confusion matrix, so that it fits 80 columns
 SHOWN_NAME = 10  # characters of a class name over a column, so that five of them fit
 SHOWN_CONFUSIONS = 10
@@ -30,14 +31,16 @@ def evaluate_result(out: Output, report: EvalReport) -> None:
     if not report.per_class:
         return
     out.line()
+    shown = report.per_class
+    if len(shown) > MANY_CLASSES:
+        shown = sorted((row for row in shown if row.support), key=lambda row: row.f1)[:SHOWN_OF_MANY]
     out.table(
         ["class", "precision", "recall", "f1", "rows"],
-        [
-            [row.label, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", str(row.support)]
-            for row in report.per_class
-        ],
+        [[row.label, f"{row.precision:.3f}", f"{row.recall:.3f}", row.shown("f1"), str(row.support)] for row in shown],
     )
-    if report.confusion:
+    if len(shown) < len(report.per_class):
+        out.line(f"  the {len(shown)} lowest F1 of {len(report.per_class)} classes; metrics.json has all")
+    if report.confusion or report.confusion_cells:
         out.line()
         _confusion(out, report)
 
@@ -52,12 +55,7 @@ def _confusion(out: Output, report: EvalReport) -> None:
         ]
         out.table([corner, *(_shortened(name) for name in names)], rows)
         return
-    mistakes = [
-        (count, names[true], names[predicted])
-        for true, counts in enumerate(report.confusion)
-        for predicted, count in enumerate(counts)
-        if count and true != predicted
-    ]
+    mistakes = [(count, names[true], names[given]) for true, given, count in report.cells() if true != given]
     mistakes.sort(key=lambda mistake: -mistake[0])
     if not mistakes:
         out.line("  No mistakes.")

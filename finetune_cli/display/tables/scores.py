@@ -12,24 +12,39 @@ if TYPE_CHECKING:
 
 
 def scores(out: Output, report: EvalReport) -> None:
-    """`f1 0.899 [0.872, 0.923] n=408` for each metric, with its corrected score and the baseline beside it."""
+    """`f1 0.899 [0.872, 0.923] n=408` for each metric, with the baselines, and corrected."""
     out.heading(f"{report.split}: {report.n} rows, loss {report.loss:.4f}")
     baseline = f"always {report.baseline_answer}"
-    chosen = report.shows_corrected
-    header = ["score", *(["corrected"] if chosen else []), *([baseline] if report.baseline else [])]
+    header = ["score", baseline] if report.baseline else ["score"]
     rows = []
     for name, metric in report.metrics.items():
-        beside = [str(report.corrected.get(name, "-"))] if chosen else []
-        if report.baseline:
-            beside.append(f"{report.baseline[name]:.3f}" if name in report.baseline else "-")
+        beside = [f"{report.baseline[name]:.3f}" if name in report.baseline else "-"] if report.baseline else []
         rows.append([f"{name} {metric} n={report.n}", *beside])
     out.table(header, rows)
-    if report.choice is not None:
-        out.line(f"  {report.choice}")
+    _choice(out, report)
+    _words(out, report)
     if report.collapsed is not None:
         out.line(f"  {collapsed_line(report.collapsed)}")
     if report.decision is not None:
         out.line(f"  decision rule: {report.decision.rule}")
+
+
+def _choice(out: Output, report: EvalReport) -> None:
+    """Whether the model was chosen on these rows; if so, its scores without what that added to them."""
+    if report.choice is None:
+        return
+    out.line(f"  {report.choice}")
+    if report.shows_corrected:
+        header = f"corrected for choosing the best of {report.choice.candidates}"
+        out.table([header], [[f"{name} {score}"] for name, score in report.corrected.items()])
+
+
+def _words(out: Output, report: EvalReport) -> None:
+    """The baseline of the words, and how much better the model is."""
+    words = report.text_baseline
+    if words is not None:
+        rows = [[f"{name} {score}", str(words.differences.get(name, "-"))] for name, score in words.metrics.items()]
+        out.table([f"TF-IDF, fitted on {words.rows} rows", "the model, less that"], rows)
 
 
 def collapsed_line(name: str) -> str:

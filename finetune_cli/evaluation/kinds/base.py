@@ -114,12 +114,18 @@ class TaskKind(ABC):
         """What every row was answered although the labels differ, in words; None for a healthy model."""
         return None
 
-    def per_class(self, labels: Array, answers: Array, names: Sequence[str]) -> list[ClassScore]:
-        """How each class was recognised."""
+    def per_class(
+        self, labels: Array, answers: Array, names: Sequence[str], level: float | None = None
+    ) -> list[ClassScore]:
+        """How each class was recognised, with intervals at this level; None: without."""
         return []
 
     def confusion(self, labels: Array, answers: Array, num_classes: int) -> list[list[int]]:
-        """Rows are labels, columns answers; empty where a row has not one class."""
+        """Rows are labels, columns answers; empty where a row has not one class, or where classes are many."""
+        return []
+
+    def confusion_cells(self, labels: Array, answers: Array, num_classes: int) -> list[tuple[int, int, int]]:
+        """(label, answer, rows), the most rows first: the cells that are not 0, where classes are many."""
         return []
 
     def with_threshold(self, answers: Array, number: int, above: BoolArray) -> Array:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import EllipsisType
 from typing import ClassVar
 
 import numpy as np
@@ -21,14 +22,31 @@ from finetune_cli.evaluation.proportions import Interval, f1_interval, share_int
 from finetune_cli.evaluation.row_intervals import area_interval, calibration_interval, mean_interval
 from finetune_cli.evaluation.row_metrics import ROW_METRICS, squared_errors, surprise
 from finetune_cli.evaluation.thresholds import fit_threshold
-from finetune_cli.records.evaluation import ClassScore
+from finetune_cli.records.evaluation import MANY_CLASSES, ClassScore
+
+BLOCK_CELLS = 2**17  # 1 MB of float64
 
 
 def softmax(logits: Array) -> FloatArray:
     """Probabilities float64 (..., C) of logits of any float type, without overflow."""
-    shifted = np.asarray(logits, dtype=np.float64)
-    exponentials = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+    logits = np.asarray(logits)
+    probabilities = np.empty(logits.shape)
+    for rows in row_blocks(logits):
+        values = logits[rows].astype(np.float64)
+        values -= values.max(axis=-1, keepdims=True)
+        np.exp(values, out=values)
+        np.divide(values, values.sum(axis=-1, keepdims=True), out=probabilities[rows])
+    return probabilities
+
+
+def row_blocks(logits: Array) -> Iterator[slice | EllipsisType]:
+    """Parts of the rows (N, C) that fit the processor's cache: with thousands of classes, arrays of all rows take most
+    of the time to be mapped. Of one row alone (C,), the whole."""
+    if logits.ndim == 1:
+        yield ...
+        return
+    step = max(1, BLOCK_CELLS // max(1, logits[:1].size))
+    yield from (slice(start, start + step) for start in range(0, len(logits), step))
 
 
 def _right(labels: Array, answers: Array, level: float) -> Interval | None:
@@ -95,17 +113,22 @@ class Classification(TaskKind):
 
     def loss(self, logits: Array, labels: Array) -> float:
         """Cross-entropy."""
-        values = logits.astype(np.float64)
-        shifted = values - values.max(axis=1, keepdims=True)
-        log_normaliser = np.log(np.exp(shifted).sum(axis=1))
-        return float(np.mean(log_normaliser - self.probability_of_truth(labels, shifted)))
+        losses = np.empty(len(logits))
+        for rows in row_blocks(logits):
+            shifted = logits[rows].astype(np.float64)
+            shifted -= shifted.max(axis=1, keepdims=True)
+            of_truth = self.probability_of_truth(labels[rows], shifted)
+            losses[rows] = np.log(np.exp(shifted).sum(axis=1)) - of_truth
+        return float(np.mean(losses))
 
     def answers(self, scores: FloatArray) -> IntArray:
         """The class of the highest probability, the first of equals."""
         return np.asarray(scores.argmax(axis=1))
 
     def as_scores(self, answers: Array, num_classes: int) -> FloatArray:
-        return np.eye(num_classes)[answers]
+        scores = np.zeros((len(answers), num_classes))
+        scores[np.arange(len(answers)), answers] = 1.0
+        return scores
 
     def belong_together(self, labels: Array, scores: FloatArray) -> bool:
         return labels.ndim == 1 and scores.ndim == 2 and len(scores) == len(labels)
@@ -155,12 +178,24 @@ class Classification(TaskKind):
         alike, varied = (answers == answers[0]).all(), (labels != labels[0]).any()
         return names[answers[0]] if alike and varied else None
 
-    def per_class(self, labels: Array, answers: Array, names: Sequence[str]) -> list[ClassScore]:
-        return per_class_report(class_counter(labels, answers, len(names)), len(labels), names)
+    def per_class(
+        self, labels: Array, answers: Array, names: Sequence[str], level: float | None = None
+    ) -> list[ClassScore]:
+        return per_class_report(class_counter(labels, answers, len(names)), len(labels), names, level)
 
     def confusion(self, labels: Array, answers: Array, num_classes: int) -> list[list[int]]:
+        if num_classes > MANY_CLASSES:
+            return []
         found: list[list[int]] = confusion_matrix(labels, answers, num_classes).tolist()
         return found
+
+    def confusion_cells(self, labels: Array, answers: Array, num_classes: int) -> list[tuple[int, int, int]]:
+        if num_classes <= MANY_CLASSES:
+            return []
+        cells, counts = np.unique(labels * num_classes + answers, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        truth, given = np.divmod(cells[order], num_classes)
+        return list(zip(truth.tolist(), given.tolist(), counts[order].tolist(), strict=True))
 
     def with_threshold(self, answers: Array, number: int, above: BoolArray) -> Array:
         """Of two classes; the other one is answered else."""

@@ -191,8 +191,10 @@ class Multilabel(TaskKind):
         alike, varied = (answers == answers[0]).all(), (labels != labels[0]).any()
         return set_in_words(answers[0], names) if alike and varied else None
 
-    def per_class(self, labels: Array, answers: Array, names: Sequence[str]) -> list[ClassScore]:
-        return per_class_report(set_counter(labels, answers), len(labels), names)
+    def per_class(
+        self, labels: Array, answers: Array, names: Sequence[str], level: float | None = None
+    ) -> list[ClassScore]:
+        return per_class_report(set_counter(labels, answers), len(labels), names, level)
 
     def with_threshold(self, answers: Array, number: int, above: BoolArray) -> Array:
         answers[:, number] = above

@@ -1,0 +1,147 @@
+"""finetune export: a trained model in the form of a runtime, with proof that it answers the same, or nothing."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune_cli.config.load import to_yaml
+from finetune_cli.data.batching import pad_rows
+from finetune_cli.data.prepared import PreparedData
+from finetune_cli.errors import ConfigError, DataError, GateFailedError, RunFailedError
+from finetune_cli.evaluation.equivalence import compared_metrics
+from finetune_cli.models import building
+from finetune_cli.models.exported import CPU
+from finetune_cli.models.exporting import write_model
+from finetune_cli.models.runtimes import RUN_CONFIG, companions, write_manifest
+from finetune_cli.records.export import ExportReport
+from finetune_cli.runs.export_card import export_card
+from finetune_cli.runs.export_proof import prove, reference_of
+from finetune_cli.runs.export_request import check_export, parse_allowed
+from finetune_cli.runs.rows import prepare_file, prepare_rows
+from finetune_cli.runs.target import Target, class_names, task_kind
+from finetune_cli.system.files import publish_directory
+
+TRACED_ROWS = 2  # enough for the tracer, which keeps both axes open
+
+
+def export(
+    target: str | Path,
+    output: str | Path,
+    *,
+    file_format: str,
+    dtype: str = "fp32",
+    max_drops: Sequence[str] = (),
+    split: str = "validation",
+    data: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    offline: bool = False,
+) -> ExportReport:
+    """Write the model of `target` into the new directory `output`, and prove that it answers as the model does.
+
+    target: CONFIG, RUN or MODEL; see open_target. file_format: "onnx", "openvino" or "safetensors"; dtype: "fp32",
+    "fp16" or "int8". data: a labelled file to prove it on, in place of a split of the run. In fp32 the largest
+    difference of a logit decides. In fp16 and int8 the metrics of the run do: the worse end of the paired interval of
+    each difference has to be within `max_drops`: "0.01" for all, "f1=0.02" for one.
+    Raises GateFailedError, with the report as its `report`, when that is not proven; then nothing is left behind.
+    """
+    allowed = parse_allowed(max_drops)
+    found, place = check_export(target, output, file_format, dtype, overrides=overrides, data=data, offline=offline)
+    model = building.load_trained(found.model_dir, CPU)
+    prepared, split = _rows(found, model, split, data, offline=offline)
+    rows = prepared.splits[split]
+    reference = reference_of(found, model, prepared, split)
+    _require_compared(allowed, compared_metrics(reference.rules))
+    with _directory_aside(place) as aside:
+        example = pad_rows(rows, np.arange(TRACED_ROWS) % rows.num_rows, pad_token_id=prepared.pad_token_id)
+        write_model(model, found.model_dir, aside, file_format=file_format, dtype=dtype, example=example)
+        proof = prove(aside, reference, file_format=file_format, dtype=dtype, allowed=allowed)
+        report = ExportReport(
+            output=str(place),
+            format=file_format,
+            dtype=dtype,
+            bytes=_weight_bytes(aside),
+            bytes_before=_weight_bytes(found.model_dir),
+            split=split,
+            equality=proof.equality,
+            problems=proof.problems,
+        )
+        if not report.proven:
+            raise GateFailedError(_not_proven(report), report)
+        _finish(aside, found, report)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        publish_directory(aside, place)
+    return report
+
+
+@contextmanager
+def _directory_aside(place: Path) -> Iterator[Path]:
+    """A directory on the disk of `place`, to be renamed to it; removed where it was not. Raises RunFailedError."""
+    there = next(parent for parent in place.absolute().parents if parent.exists())
+    aside = Path(tempfile.mkdtemp(prefix=f".writing-{place.name}-", dir=there))
+    try:
+        yield aside
+    except OSError as err:
+        raise RunFailedError(f"{place} cannot be written: {err.strerror or err}. Nothing of it was left.") from err
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _rows(found: Target, model: Any, split: str, data: Path | str | None, *, offline: bool) -> tuple[PreparedData, str]:
+    """The rows to prove it on, and the name of their split."""
+    if data is not None:
+        prepared = prepare_file(Path(data), found, class_names(model), task_kind(model))
+        return prepared, next(iter(prepared.splits))
+    assert found.config is not None, "checked by check_export"
+    prepared = prepare_rows(found.config, offline=offline, quiet=True)
+    if split not in prepared.splits:
+        raise DataError(f"There is no split {split!r}, only: {', '.join(prepared.splits)}.")
+    return prepared, split
+
+
+def _require_compared(allowed: dict[str, float], metrics: Sequence[str]) -> None:
+    if wrong := [name for name in allowed if name and name not in metrics]:
+        raise ConfigError(f"--max-drop {wrong[0]}=...: expected one of the metrics of the run: {', '.join(metrics)}.")
+
+
+def _finish(aside: Path, found: Target, report: ExportReport) -> None:
+    """What users and `finetune` read beside the model: the card, the run's config, and the manifest last."""
+    if found.config is not None:
+        own = {"model": found.config.model.model_copy(update={"name_or_path": ".", "from_scratch": None, "lora": None})}
+        config = found.config.model_copy(update={**own, "hub": None, "tracking": ()})
+        (aside / RUN_CONFIG).write_text(to_yaml(config), encoding="utf-8")
+    (aside / "README.md").write_text(export_card(found.model_dir / "README.md", report), encoding="utf-8")
+    weights = [path.name for path in aside.iterdir() if path.suffix in (".onnx", ".xml", ".bin", ".safetensors")]
+    content = {
+        "format": report.format,
+        "dtype": report.dtype,
+        "split": report.split,
+        "proof": None if report.equality is None else asdict(report.equality),
+    }
+    write_manifest(aside, content, sorted({*weights, *companions(aside)}))
+
+
+def _weight_bytes(directory: Path) -> int:
+    return sum(
+        path.stat().st_size
+        for path in directory.iterdir()
+        if path.suffix in (".onnx", ".bin", ".safetensors") or path.name.startswith("openvino_model")
+    )
+
+
+def _not_proven(report: ExportReport) -> str:
+    lines = "\n".join(f"  {problem}" for problem in report.problems)
+    hint = ""
+    if report.equality is not None and report.equality.tolerance is None:
+        hint = "\nAllow more with --max-drop, give more rows with --data FILE, or keep more digits with --dtype."
+    return (
+        f"Not proven that {report.format} {report.dtype} answers as the model does ({report.split}):\n{lines}\n"
+        f"Nothing was written to {report.output}.{hint}"
+    )

@@ -1,0 +1,201 @@
+"""Writing a classifier for a runtime: ONNX by tracing, OpenVINO from that, smaller types of number.
+
+Letters: B rows, T tokens, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from finetune_cli.errors import ConfigError, first_line
+from finetune_cli.models.on_cpu import ATTENTION
+from finetune_cli.models.runtimes import FORMATS, companions
+
+OPSET = 17  # the newest that the tracing exporter has all operators for; ONNX Runtime reads it since 1.12
+LARGEST_FILE = 2**31 - 2**24  # bytes: a protocol buffer, which ONNX is, ends at 2 GiB
+FEW_VALUES = 1024  # a smaller constant stays in float32: there is nothing to save
+
+
+def write_model(
+    model: PreTrainedModel, source: Path, directory: Path, *, file_format: str, dtype: str, example: Mapping[str, Any]
+) -> None:
+    """Write the weights, and what belongs beside them, into `directory`.
+
+    model: loaded from `source`, on the CPU; it serves no other purpose afterwards. example: inputs (B, T) of a few
+    rows, as the model gets them. Raises ConfigError, with the model's type, for a model that cannot have this form.
+    """
+    for name in companions(source):
+        shutil.copyfile(source / name, directory / name)
+    if file_format == "safetensors":
+        _write_safetensors(source, directory, half=dtype == "fp16")
+        return
+    target = directory / FORMATS[file_format].weights[0]
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".trace-") as folder:
+        traced = Path(folder) / "model.onnx"
+        trace(model, example, traced)
+        _WRITERS[file_format, dtype](traced, target)
+
+
+class _Logits(nn.Module):
+    """The logits alone, with the inputs by their place: what the tracer takes."""
+
+    def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        logits: Tensor = self.model(**dict(zip(self.names, inputs, strict=True))).logits
+        return logits
+
+
+def trace(model: PreTrainedModel, example: Mapping[str, Any], target: Path) -> None:
+    """Write ONNX for any number of rows and tokens. Raises ConfigError for a model that cannot be traced."""
+    kind = model.config.model_type
+    size = sum(parameter.numel() * 4 for parameter in model.parameters())
+    if size > LARGEST_FILE:
+        raise ConfigError(
+            f"This {kind} model has {size / 2**30:.1f} GiB of weights, and an ONNX file holds at most 2. Take --format "
+            "safetensors --dtype fp16."
+        )
+    if model.config._attn_implementation == ATTENTION:
+        model.set_attn_implementation("sdpa")  # the same in torch's own operators, which the tracer knows
+    names = list(example)
+    axes = {name: {0: "batch", 1: "tokens"} for name in names} | {"logits": {0: "batch"}}
+    try:
+        with _quiet_tracer(), torch.no_grad():
+            torch.onnx.export(
+                _Logits(model, names).eval(),  # its own mode is the one that the tracer puts back
+                tuple(torch.from_numpy(np.asarray(example[name])) for name in names),
+                str(target),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=names,
+                output_names=["logits"],
+                dynamic_axes=axes,
+            )
+    except Exception as err:  # the tracer, and any model's own code under it
+        raise ConfigError(
+            f"Models of type {kind!r} cannot be exported to ONNX or OpenVINO: {first_line(err)}. Take --format "
+            "safetensors, which every model has."
+        ) from err
+
+
+@contextmanager
+def _quiet_tracer() -> Iterator[None]:
+    """Without the warnings of tracing: whether what it wrote is right is proven afterwards, on rows of all lengths."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _plain_onnx(traced: Path, target: Path) -> None:
+    shutil.move(traced, target)
+
+
+def _half_onnx(traced: Path, target: Path) -> None:
+    """Weights stored in float16, computed with in float32: half the file at no loss of speed.
+
+    ONNX Runtime turns them back once, when it loads the file. On a CPU it has few operators for float16.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(traced)
+    graph, casts = model.graph, []
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) > FEW_VALUES:
+            name, values = tensor.name, numpy_helper.to_array(tensor)
+            with np.errstate(over="ignore"):  # an infinity is found by the proof
+                tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.fp16"))
+            casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], name=f"{name}.cast", to=TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])
+    onnx.save(model, target)
+
+
+def _int8_onnx(traced: Path, target: Path) -> None:
+    """Weights in 8 bits, one scale for each output; activations are scaled batch by batch when it runs.
+
+    The weights take 7 of the 8 bits: with all of them, CPUs without VNNI add up two products in 16 bits, which
+    overflows, and the answers would depend on the machine.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    root, hint = logging.getLogger(), _NoHint()
+    root.addFilter(hint)
+    try:
+        quantize_dynamic(
+            traced, target, op_types_to_quantize=["MatMul", "Gather"], per_channel=True, reduce_range=True,
+            weight_type=QuantType.QInt8,
+        )  # fmt: skip
+    finally:
+        root.removeFilter(hint)
+
+
+class _NoHint(logging.Filter):
+    """Drops the hint to a step before quantization, which is for images."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in record.getMessage()
+
+
+def _openvino(traced: Path, target: Path) -> None:
+    _save_openvino(traced, target, half=False)
+
+
+def _half_openvino(traced: Path, target: Path) -> None:
+    _save_openvino(traced, target, half=True)
+
+
+def _save_openvino(traced: Path, target: Path, *, half: bool) -> None:
+    """half: weights stored in float16; OpenVINO computes in what the device has."""
+    import openvino
+
+    openvino.save_model(openvino.Core().read_model(str(traced)), str(target), compress_to_fp16=half)
+
+
+_WRITERS = {
+    ("onnx", "fp32"): _plain_onnx,
+    ("onnx", "fp16"): _half_onnx,
+    ("onnx", "int8"): _int8_onnx,
+    ("openvino", "fp32"): _openvino,
+    ("openvino", "fp16"): _half_openvino,
+}
+
+
+def _write_safetensors(source: Path, directory: Path, *, half: bool) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for path in (*source.glob("model*.safetensors"), *source.glob("model.safetensors.index.json")):
+        if half and path.suffix == ".safetensors":
+            tensors = load_file(path)
+            halved = {name: one.half() if one.is_floating_point() else one for name, one in tensors.items()}
+            save_file(halved, directory / path.name, metadata={"format": "pt"})
+        else:
+            shutil.copyfile(path, directory / path.name)
+    if half:
+        path = directory / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("torch_dtype", None)  # its older name
+        path.write_text(json.dumps({**config, "dtype": "float16"}, indent=2) + "\n", encoding="utf-8")

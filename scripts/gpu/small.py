@@ -1,0 +1,97 @@
+"""Small runs for the GPU check: a new BERT on the sentences that are shipped, from a config in a directory."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from finetune_cli.commands.train import train
+from finetune_cli.config.load import load_config
+from finetune_cli.records.training import Listener, TrainReport
+
+ROOT = Path(__file__).resolve().parents[2]
+ON_GPU = torch.cuda.is_available()
+SIZES = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256}
+
+
+def write_config(
+    directory: Path, *, dropout: float = 0.0, evaluate_every: int = 6, save_every: int = 3, **training: Any
+) -> Path:
+    """directory/config.yaml: 12 updates of 16 rows in fp32, or as `training` says. Its run: directory/run."""
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "task": "sst2",
+        "model": {"from_scratch": SIZES, "dropout": dropout, "attention_dropout": dropout},
+        "data": {"path": "builtin:sst2-mini", "max_length": 64},
+        "training": {"max_steps": 12, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32", **training},
+        "evaluation": {"every": evaluate_every, "metrics": ["accuracy"], "bootstrap": {"samples": 0}},
+        "checkpointing": {"every": save_every, "keep": 10},
+        "output_dir": str(directory / "run"),
+    }
+    file = directory / "config.yaml"
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return file
+
+
+def trained(directory: Path, *, listen: Listener = lambda event: None, **settings: Any) -> TrainReport:
+    report = train(load_config(write_config(directory, **settings)), offline=True, listen=listen)
+    assert isinstance(report, TrainReport)
+    return report
+
+
+def curve(directory: Path) -> list[tuple[float | None, float | None]]:
+    """Loss and gradient norm of each update."""
+    lines = (directory / "run" / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    return [(line["loss"], line["grad_norm"]) for line in map(json.loads, lines) if line["type"] == "train"]
+
+
+def largest_difference(first: Path, second: Path) -> float:
+    """The largest relative difference of two runs in loss and gradient norm; infinite when only one is a number."""
+    ours, theirs = curve(first), curve(second)
+    assert len(ours) == len(theirs), f"{len(ours)} and {len(theirs)} updates"
+    return max(relative(a, b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def relative(a: float | None, b: float | None) -> float:
+    if a == b:
+        return 0.0
+    return math.inf if a is None or b is None else abs(a - b) / max(abs(a), abs(b))
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    ours, theirs = (load_file(place / "run" / "model" / "model.safetensors") for place in (first, second))
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def started(arguments: list[str], **environment: str) -> subprocess.Popen[str]:
+    """A Python process of this checkout; stdout and stderr together."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+
+
+def finished(*processes: subprocess.Popen[str], seconds: float = 120) -> None:
+    """Wait for processes. Raises AssertionError, with the last lines, when one fails; none is left behind."""
+    try:
+        outputs = [process.communicate(timeout=seconds)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, "\n".join(output.splitlines()[-8:])
