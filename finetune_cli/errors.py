@@ -85,8 +85,8 @@ class GateFailedError(_WithReport):
     exit_code = ExitCode.GATE_FAILED
 
 
-class SeedsFailedError(_WithReport, RunFailedError):
-    """Some of several seeds failed; `report` is the SeedsReport of the others."""
+class MembersFailedError(_WithReport, RunFailedError):
+    """Some of several runs failed, such as seeds; `report` is about the others."""
 
 
 class MissingError(FinetuneError):
@@ -99,6 +99,10 @@ class NotFinishedError(FinetuneError):
     """Stopped after a complete checkpoint, or another run holds the directory: run the same command again."""
 
     exit_code = ExitCode.NOT_FINISHED
+
+
+class PrunedError(NotFinishedError):
+    """A trial of a sweep did worse than others had done by then, and ends early."""
 
 
 class InterruptedRunError(FinetuneError):

@@ -14,7 +14,20 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from finetune_cli.cli import compare, doctor, evaluate, export, init, predict, prepare, schema, train, validate
+from finetune_cli.cli import (
+    compare,
+    doctor,
+    evaluate,
+    export,
+    init,
+    predict,
+    prepare,
+    runs,
+    schema,
+    sweep,
+    train,
+    validate,
+)
 from finetune_cli.cli.completion import rejoin_words
 from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
 from finetune_cli.cli.options import Version, with_flags_alone
@@ -59,6 +72,8 @@ _add(predict.predict, "Label a file, standard input or --text.", predict.EXAMPLE
 _add(validate.validate, "Show every mistake in a config at once.", validate.EXAMPLES)
 _add(export.export, "Write the model for ONNX, OpenVINO, fp16 or int8, with proof.", export.EXAMPLES)
 _add(compare.compare, "Which run is better, and is the difference real.", compare.EXAMPLES)
+_add(sweep.sweep, "Search settings; each trial an ordinary run.", sweep.EXAMPLES)
+_add(runs.runs, "The runs below a directory, with their scores.", runs.EXAMPLES)
 _add(init.init, "From your data to a commented config.", init.EXAMPLES)
 _add(schema.schema, "The config's fields, for editors and readers.", schema.EXAMPLES)
 _add(doctor.doctor, "Check this machine: versions, devices, disk, the Hub.", doctor.EXAMPLES)

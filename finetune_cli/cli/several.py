@@ -12,7 +12,9 @@ from finetune_cli.system.launching import launched_processes
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
-    from finetune_cli.records.training import SeedsReport, TrainReport
+    from finetune_cli.records.folds import FoldsReport
+    from finetune_cli.records.training import Listener, SeedsReport, TrainReport
+    from finetune_cli.runs.trials import Train
 
 
 def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) -> int:
@@ -37,14 +39,22 @@ def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) ->
     return code
 
 
-def train_seeds_on_several(config: RunConfig, num_processes: int, *, overwrite: bool, offline: bool) -> SeedsReport:
-    """Train each of `training.seeds` in new processes, so that the failure of one seed does not stop the others."""
+def holds_several_runs(config: RunConfig) -> bool:
+    """Whether training this config makes a run for each seed, or for each fold."""
+    folds = config.data.folds
+    return config.training.seeds is not None or (folds is not None and folds.fold is None)
+
+
+def train_each_on_several(
+    config: RunConfig, num_processes: int, *, overwrite: bool, offline: bool
+) -> SeedsReport | FoldsReport:
+    """Train each seed or fold in new processes, so that the failure of one does not stop the others."""
     _refuse_under_a_launcher()
     require_a_device_for_each(num_processes)
     import subprocess
 
-    from finetune_cli.commands.seeds import seed_config, train_seeds
-    from finetune_cli.config.load import config_diff
+    from finetune_cli.commands.folds import train_folds
+    from finetune_cli.commands.seeds import train_seeds
     from finetune_cli.runs.rows import prepare_rows
     from finetune_cli.runs.run_dir import RunDir
     from finetune_cli.runs.session import note_failed_launch, read_report
@@ -54,12 +64,12 @@ def train_seeds_on_several(config: RunConfig, num_processes: int, *, overwrite: 
     for option in ("--num-processes", "--seeds", "--output-dir"):
         arguments = without_option(arguments, option)
 
-    def train_one(config_of_seed: RunConfig) -> TrainReport:
-        run = RunDir(config_of_seed.output_dir)
+    def train_one(one: RunConfig) -> TrainReport:
+        run = RunDir(one.output_dir)
         finished = run.read_record().is_finished
-        changes = [f"--set={key}={json.dumps(value)}" for key, _, value in config_diff(config, config_of_seed)]
+        prepare_rows(one, offline=offline, quiet=True)  # once, and not in each process
         code = launch(
-            [argument for argument in arguments if argument != "--overwrite"] + changes,
+            [argument for argument in arguments if argument != "--overwrite"] + _changes(config, one),
             num_processes,
             stdout=subprocess.DEVNULL,
         )
@@ -68,8 +78,70 @@ def train_seeds_on_several(config: RunConfig, num_processes: int, *, overwrite: 
             raise error_of(code, f"{run.path}: training ended with exit code {code}; the reason is above.")
         return read_report(run, already_finished=finished)
 
-    prepare_rows(seed_config(config, (config.training.seeds or ())[0]), offline=offline)
-    return train_seeds(config, train_one, overwrite=overwrite)
+    if config.training.seeds is not None:
+        return train_seeds(config, train_one, overwrite=overwrite)
+    return train_folds(config, train_one, overwrite=overwrite, offline=offline)
+
+
+def _changes(config: RunConfig, one: RunConfig) -> list[str]:
+    """`--set` for each value of `one` that the whole config has otherwise; data.folds may be a number there."""
+    from finetune_cli.config.load import config_diff
+
+    values = {key: value for key, _, value in config_diff(config, one) if not key.startswith("data.folds.")}
+    if one.data.folds != config.data.folds and one.data.folds:
+        values["data.folds"] = one.data.folds.model_dump()
+    return [f"--set={key}={json.dumps(value)}" for key, value in values.items()]
+
+
+def sweep_on_several(num_processes: int, *, offline: bool) -> Train:
+    """Each trial in a group of processes of its own, from the config that is put into its directory."""
+    import subprocess
+
+    from finetune_cli.config.load import load_config, to_yaml
+    from finetune_cli.runs.run_dir import RunDir
+    from finetune_cli.runs.session import note_failed_launch, read_report
+    from finetune_cli.system.files import replacing
+    from finetune_cli.system.launching import launch
+
+    def train_process_group(one: RunConfig) -> TrainReport:
+        run = RunDir(one.output_dir)
+        finished = run.read_record().is_finished
+        if not run.config.is_file() or load_config(run.config) != one:
+            with replacing(run.config) as file:
+                file.write(to_yaml(one))
+        switches = ["--offline"] if offline else []
+        code = launch(["train", str(run.config), "--quiet", *switches], num_processes, stdout=subprocess.DEVNULL)
+        if code != ExitCode.DONE:
+            note_failed_launch(run, code)
+            raise error_of(code, f"{run.path}: training ended with exit code {code}; the reason is above.")
+        return read_report(run, already_finished=finished)
+
+    def train_one(one: RunConfig, listen: Listener) -> TrainReport | SeedsReport | FoldsReport:
+        from finetune_cli.commands.folds import train_folds
+        from finetune_cli.commands.seeds import train_seeds
+
+        if one.training.seeds is not None:
+            return train_seeds(one, train_process_group)
+        if holds_several_runs(one):
+            return train_folds(one, train_process_group, offline=offline)
+        return train_process_group(one)
+
+    return train_one
+
+
+def sweep_with_workers(workers: int, config: RunConfig, *, overwrite: bool) -> int:
+    """This command line in so many processes, each with a GPU of its own where there are any; the exit code."""
+    from finetune_cli.system.launching import launch_workers
+
+    arguments = without_option(sys.argv[1:], "--workers")
+    if overwrite:
+        from finetune_cli.runs.claims import require_nobody_works
+        from finetune_cli.runs.run_dir import RunDir
+
+        run = RunDir(config.output_dir)
+        require_nobody_works(run.path, run.sweep)
+        run.clear()
+    return launch_workers([word for word in arguments if word not in ("--overwrite", "--json")], workers)
 
 
 def _refuse_under_a_launcher() -> None:

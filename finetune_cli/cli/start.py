@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from finetune_cli.display.terminal import Output, start_logging
-from finetune_cli.errors import ConfigError, GateFailedError, SeedsFailedError
+from finetune_cli.errors import ConfigError, GateFailedError, MembersFailedError
 from finetune_cli.system.cpus import limit_threads
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.system.places import in_home
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
+    from finetune_cli.records.folds import FoldsReport
     from finetune_cli.records.training import SeedsReport, TrainReport
 
 
@@ -62,18 +63,22 @@ def shown_when_failed(show: Callable[[Any], None]) -> Iterator[None]:
     """When a gate or a seed fails, show the result before the error: the other work was done."""
     try:
         yield
-    except (GateFailedError, SeedsFailedError) as err:
+    except (GateFailedError, MembersFailedError) as err:
         show(err.report)
         raise
 
 
-def show_training(out: Output, report: TrainReport | SeedsReport, *, pair: bool) -> None:
+def show_training(out: Output, report: TrainReport | SeedsReport | FoldsReport, *, pair: bool) -> None:
+    from finetune_cli.display.tables.folds import folds_result
     from finetune_cli.display.tables.seeds import seeds_result
     from finetune_cli.display.tables.train import train_result
+    from finetune_cli.records.folds import FoldsReport
     from finetune_cli.records.training import TrainReport
 
     if isinstance(report, TrainReport):
         train_result(out, report, pair=pair)
+    elif isinstance(report, FoldsReport):
+        folds_result(out, report)
     else:
         seeds_result(out, report)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from finetune_cli.cli import options
-from finetune_cli.cli.several import train_on_several, train_seeds_on_several
+from finetune_cli.cli.several import holds_several_runs, train_each_on_several, train_on_several
 from finetune_cli.cli.start import (
     check_places,
     read_config,
@@ -100,7 +100,8 @@ def train(
     """Fine-tune; the best model, its scores and its history land in the run directory.
 
     The same command again goes on where an unfinished run stopped. With --seeds (or training.seeds) the run directory
-    gets a run for each, seed-1 and so on, and a summary of their scores.
+    gets a run for each, seed-1 and so on, and a summary of their scores; with data.folds one for each fold, fold-1 and
+    so on, and the scores of all rows.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json, every_process=True)
     run_config = read_config(config, with_seeds(with_output_dir(overrides, output_dir), seeds))
@@ -120,11 +121,11 @@ def train(
         dry_run_result(out, run_dry(run_config, offline=offline))
         return ExitCode.DONE
     show = partial(show_training, out, pair=len(run_config.data.text) == 2)
-    if num_processes > 1 and run_config.training.seeds is None:
+    if num_processes > 1 and not holds_several_runs(run_config):
         return train_on_several(run_config, num_processes, offline=offline)
     if num_processes > 1:
         with shown_when_failed(show):
-            show(train_seeds_on_several(run_config, num_processes, overwrite=overwrite, offline=offline))
+            show(train_each_on_several(run_config, num_processes, overwrite=overwrite, offline=offline))
         return ExitCode.DONE
     check_places(run_config)
     with _imports_for(run_config):

@@ -13,6 +13,7 @@ import torch
 from accelerate.utils import send_to_device
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
+from finetune_cli.commands.folds import fold_config
 from finetune_cli.commands.seeds import seed_config
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.order import RowOrder, split_update
@@ -61,8 +62,7 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
     """
     if launched_processes() > 1:
         raise ConfigError("--dry-run measures one process. Start it without a launcher.")
-    seeds = config.training.seeds
-    one = seed_config(config, seeds[0]) if seeds else config
+    one, num_runs = _one_of_several(config)
     prepared = prepare_rows(one, offline=offline)
     join_group()
     if left_out := sorted(one.training.trainer_args.keys() - APPLIED_ARGUMENTS):
@@ -72,7 +72,7 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
     asked = rows = rows_at_once(one)
     while True:
         try:
-            report = _measure(build_parts(context, rows), num_runs=len(seeds or (one.seed,)))
+            report = _measure(build_parts(context, rows), num_runs=num_runs)
         except RuntimeError as err:
             if not should_reduce_batch_size(err):
                 raise
@@ -87,6 +87,14 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
     if rows < asked:
         _say_what_fits(one, asked, rows)
     return report
+
+
+def _one_of_several(config: RunConfig) -> tuple[RunConfig, int]:
+    """The config of the first seed or fold, and how many of them there are."""
+    folds, seeds = config.data.folds, config.training.seeds
+    if folds is not None and folds.fold is None:
+        return fold_config(config, 1), folds.n * folds.repeats
+    return (seed_config(config, seeds[0]), len(seeds)) if seeds else (config, 1)
 
 
 def _say_what_fits(config: RunConfig, asked: int, rows: int) -> None:

@@ -12,5 +12,12 @@ if TYPE_CHECKING:
 
 
 def prepare(config: RunConfig, *, offline: bool = False, quiet: bool = False) -> PreparedData:
-    """The checked and tokenised splits of a config, with the report on them; see runs.rows.prepare_rows."""
+    """The checked and tokenised splits of a config, with the report on them; see runs.rows.prepare_rows.
+
+    Of several folds, the first one's.
+    """
+    folds = config.data.folds
+    if folds is not None and folds.fold is None:
+        first = config.data.model_copy(update={"folds": folds.model_copy(update={"fold": 1})})
+        config = config.model_copy(update={"data": first})
     return prepare_rows(config, offline=offline, quiet=quiet)

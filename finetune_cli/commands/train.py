@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from accelerate.utils.memory import clear_device_cache
 from safetensors.torch import load_file
 
+from finetune_cli.commands.folds import train_folds
 from finetune_cli.commands.seeds import train_seeds
 from finetune_cli.config.fields import HubConfig, RunConfig
 from finetune_cli.config.load import load_config, to_yaml
@@ -22,6 +23,7 @@ from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, ExitCode
 from finetune_cli.models import building, files, lora
 from finetune_cli.records.evaluation import EvalReport, GateOutcome
+from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.run import Fingerprints, RunRecord
 from finetune_cli.records.training import Listener, SeedsReport, TrainReport
 from finetune_cli.report.write import write_report
@@ -36,7 +38,7 @@ from finetune_cli.runs.requirements import require_tools
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import score_prepared, scoring_rules, warn_of_undefined
-from finetune_cli.runs.session import locked, read_report, recorded, run_differences
+from finetune_cli.runs.session import locked, model_name, note_scores, read_report, recorded, run_differences
 from finetune_cli.runs.sharding import require_supported_launch
 from finetune_cli.runs.tracking import tracked
 from finetune_cli.system.allocator import give_back_freed_memory
@@ -58,33 +60,50 @@ def train(
     push: bool = False,
     offline: bool = False,
     listen: Listener = lambda event: None,
-) -> TrainReport | SeedsReport:
+    data_known: bool = False,
+) -> TrainReport | SeedsReport | FoldsReport:
     """Fine-tune as the config says, going on where an earlier run with the same config and data stopped.
 
     resume: "auto" (the newest complete checkpoint), "never" (from the start), or a checkpoint's path. overwrite: clear
     the run directory first. push: upload the model to `hub` although that was done before. listen: is given
-    TrainingStarted, then each StepRecord and EvalRecord.
-    With `training.seeds` each seed is such a run, before which `listen` gets SeedStarted, and the result is a summary.
+    TrainingStarted, then each StepRecord and EvalRecord. data_known: what the data checks find was said before.
+    With `training.seeds`, or `data.folds`, each seed or fold is such a run, before which `listen` gets MemberStarted,
+    and the result is a summary.
     Call it in every process of a launched group; each gets the report. Raises FinetuneError's subclasses;
-    GateFailedError and SeedsFailedError, which come when everything is written, hold the report.
+    GateFailedError and MembersFailedError, which come when everything is written, hold the report.
     """
     require_tools(config, push=push)
-    seeds = config.training.seeds
-    if seeds is None:
-        return _train_one(config, resume=resume, overwrite=overwrite, push=push, offline=offline, listen=listen)
+    folds, seeds = config.data.folds, config.training.seeds
+    if seeds is None and (folds is None or folds.fold is not None):
+        if config.sweep is not None:
+            logger.info("The section sweep is for finetune sweep; this trains the config's own values.")
+        return _train_one(
+            config,
+            resume=resume,
+            overwrite=overwrite,
+            push=push,
+            offline=offline,
+            listen=listen,
+            data_known=data_known,
+        )
     if resume not in ("auto", "never"):
-        raise ConfigError("--resume PATH goes on with one run. With several seeds, name that seed's own config.")
+        raise ConfigError(
+            "--resume PATH goes on with one run. With several seeds or folds, name that one's own config."
+        )
 
-    def train_seed(one: RunConfig) -> TrainReport:
+    def train_member(one: RunConfig) -> TrainReport:
+        nonlocal data_known
+        known, data_known = data_known, True  # seeds have the same rows, and folds nearly so
         try:
-            known = one.seed != seeds[0]  # all seeds have the same rows
             return _train_one(
                 one, resume=resume, overwrite=False, push=False, offline=offline, listen=listen, data_known=known
             )
         finally:
             clear_device_cache(garbage_collection=True)
 
-    return train_seeds(config, train_seed, overwrite=overwrite, listen=listen)
+    if seeds is not None:
+        return train_seeds(config, train_member, overwrite=overwrite, listen=listen)
+    return train_folds(config, train_member, overwrite=overwrite, offline=offline, listen=listen)
 
 
 def _train_one(
@@ -124,6 +143,7 @@ def _train_one(
                     run.write_record(record)  # the reports say which update was the best
                     _export_best(context, fitted)
                     reports = _score_best(context, fitted)
+                    note_scores(record, config, reports)
                     if not all(outcome.passed for outcome in _gates(config, reports)):
                         record.exit_code = ExitCode.GATE_FAILED
             wait_for_main_process(state)
@@ -133,10 +153,10 @@ def _train_one(
 def _open_run(context: RunContext, *, resume: str, overwrite: bool) -> tuple[bool, Path | None]:
     """Whether the run is finished already, and the checkpoint to continue from; refuses another config or data."""
     run, config, checkpoints = context.run, context.config, context.checkpoints()
-    if run.seed_runs() and not overwrite:
+    if run.members() and not overwrite:
         raise ConfigError(
-            f"{run.path} holds runs of several seeds. Choose another directory with --output-dir, or delete those runs "
-            "with --overwrite."
+            f"{run.path} holds several runs, such as {run.members()[0].path.name}. Choose another directory with "
+            "--output-dir, or delete those runs with --overwrite."
         )
     named = None if resume in ("auto", "never") else checkpoints.undamaged(in_home(resume))
     if named and overwrite:
@@ -193,6 +213,8 @@ def _facts_at_start(context: RunContext, checkpoint: Path | None) -> RunRecord:
     known = context.run.read_record().fingerprints.model if checkpoint else None
     return RunRecord(
         seed=context.config.seed,
+        task=context.config.task,
+        model=model_name(context.config),
         processes=state.num_processes,
         devices=gather_object([_device_name(state.device)]),
         fingerprints=Fingerprints(context.prepared.key, known or _model_fingerprint(context)),

@@ -135,6 +135,23 @@ class ChecksConfig(Section):
     long_rows: Level = Field("warn", description="Rows over ten times as long as 95 % of the others.")
 
 
+def _as_folds(value: Any) -> Any:
+    """`folds: 5` is short for `folds: {n: 5}`."""
+    return {"n": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class FoldsConfig(Section):
+    """Cross-validation: rows of train are dealt into parts, each of which is tested by a run that did not see it."""
+
+    n: Annotated[int, Field(ge=2), Allowed("a whole number from 2")] = Field(
+        description="Parts; each class gives the same share to all."
+    )
+    repeats: Count = Field(1, description="Deal the rows out so many times, and train n runs each time.")
+    group: Text | None = Field(None, description="A column; rows with the same value there stay in one part.")
+    seed: Seed = Field(0, description="Decides which row is in which part, whatever the seed of the run.")
+    fold: Count | None = Field(None, description="Train this fold alone, from 1 to n x repeats; null: all, one by one.")
+
+
 class DataConfig(Section):
     """Where the rows are and how they become tokens. Paths are relative to the working directory."""
 
@@ -210,6 +227,9 @@ class DataConfig(Section):
         "longest_first", description="Which text of a pair gives way when a row is too long; error: refuse such rows."
     )
     split_seed: Seed | None = Field(None, description="Draws the fractions of data.splits; null: seed does.")
+    folds: Annotated[
+        FoldsConfig | None, BeforeValidator(_as_folds), Allowed("a whole number from 2, or a section with keys")
+    ] = Field(None, description="Cross-validation in place of a validation split: a run for each part of train.")
     limit: Count | None = Field(None, description="Take the first N rows of each split: for trials.")
     checks: ChecksConfig = Field(ChecksConfig(), description="What is looked for in the rows: error, warn or ignore.")
 
@@ -334,6 +354,36 @@ class HubConfig(Section):
     private: bool = Field(True, description="Create the repository for its owners' eyes alone.")
 
 
+class SweepConfig(Section):
+    """What `finetune sweep` searches, and for how long."""
+
+    parameters: Annotated[
+        dict[str, Any], Field(min_length=1), Allowed("settings of the config, each with what is tried for it")
+    ] = Field(
+        description="Setting -> a list of values, or {low, high} with log: true or a step; keys such as "
+        "training.learning_rate."
+    )
+    trials: Count | None = Field(None, description="How many are tried; null: time decides, or the whole grid.")
+    time: Text | None = Field(None, description="No trial is begun after so much training in all, such as 2h or 30m.")
+    sampler: Literal["tpe", "random", "grid"] = Field(
+        "tpe", description="How settings are chosen: by what did well so far, at random, or every combination."
+    )
+    pruner: Literal["none", "median", "hyperband"] = Field(
+        "none", description="Whether a trial that does worse than others did ends early."
+    )
+    seeds: (
+        Annotated[
+            tuple[Seed, ...],
+            BeforeValidator(_as_tuple),
+            Field(min_length=2),
+            Allowed("a list of two or more whole numbers from 0"),
+        ]
+        | None
+    ) = Field(None, description="Train the best settings again with each of these; the best mean wins.")
+    finalists: Count = Field(3, description="How many of the best settings are trained again with sweep.seeds.")
+    seed: Seed = Field(0, description="Decides which settings are tried.")
+
+
 class RunConfig(Section):
     """The whole config of a run, with everything filled in."""
 
@@ -351,6 +401,7 @@ class RunConfig(Section):
         Allowed("a list of tensorboard, wandb, mlflow and trackio"),
     ] = Field((), description="What gets the lines of history.jsonl as well, while the model trains.")
     hub: HubConfig | None = Field(None, description="Upload the best model to the Hub after training.")
+    sweep: SweepConfig | None = Field(None, description="What `finetune sweep` searches; no matter to `train`.")
     output_dir: Text = Field(description="The run directory.")
     seed: Seed = Field(
         42, description="Decides the new head, the order of rows, dropout and the splits taken from train."

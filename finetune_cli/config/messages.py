@@ -99,7 +99,7 @@ def unknown_key(section: KeyPath, key: str) -> str:
     name = ".".join(map(str, section))
     fields = sorted(_section_class(section).model_fields)
     our_key = BY_SECTION.get((name, key)) or OURS.get(key) or COMMON_NAMES.get(key)
-    places = [".".join(path) for path in _all_keys() if path[-1] == key]
+    places = [".".join(path) for path in all_keys() if path[-1] == key]
     if (name, key) not in BY_SECTION and places:
         return f"does not belong {f'to {name}' if name else 'at the top'}. Write {' or '.join(places)}"
     if our_key:
@@ -108,7 +108,7 @@ def unknown_key(section: KeyPath, key: str) -> str:
         return f"belongs under training.trainer_args. Write training.trainer_args.{key}"
     if key in MANAGED:
         return f"cannot be set: {MANAGED[key]}. Take it out"
-    close = did_you_mean(key, fields, before=". ") or did_you_mean(key, {path[-1] for path in _all_keys()}, before=". ")
+    close = did_you_mean(key, fields, before=". ") or did_you_mean(key, {path[-1] for path in all_keys()}, before=". ")
     return f"unknown key. Allowed{f' in {name}' if name else ''}: {', '.join(fields)}{close}"
 
 
@@ -125,11 +125,11 @@ def section_classes(annotation: Any) -> Iterator[type[Section]]:
             yield choice
 
 
-def _all_keys(section: type[Section] = RunConfig, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def all_keys(section: type[Section] = RunConfig, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, info in section.model_fields.items():
         yield (*path, name)
         for inner in section_classes(info.annotation):
-            yield from _all_keys(inner, (*path, name))
+            yield from all_keys(inner, (*path, name))
 
 
 def field_at(path: KeyPath) -> FieldInfo | None:

@@ -123,6 +123,8 @@ def _names(properties: dict[str, Any]) -> None:
     evaluation["metric_for_best"] = {**about, "enum": [*METRICS, None]}
     splits = next(one for one in properties["data"]["properties"]["splits"]["anyOf"] if one.get("type") == "object")
     splits["propertyNames"] = {"pattern": SPLIT_NAMES}
+    folds = properties["data"]["properties"]["folds"]["anyOf"]
+    folds.insert(0, {"type": "integer", "minimum": 2})  # short for n
     passed = properties["training"]["properties"]["trainer_args"]
     passed["additionalProperties"] = False
     passed["properties"] = {

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
 
-from finetune_cli.data.label_sets import Column, label_cell, label_reader
-from finetune_cli.data.readers import BadRow, Row, good_rows
+from finetune_cli.data.label_sets import Column
+from finetune_cli.data.parts import part_of
 from finetune_cli.data.source_files import Source
+from finetune_cli.data.strata import Strata, read_strata
 from finetune_cli.tasks import KIND_SPECS, Kind
 
 
@@ -20,44 +21,25 @@ def carve(train: Source, fractions: Mapping[str, float], *, label: Column, kind:
     regression rows are drawn whatever their label. The choice depends on the labels, the fractions and the seed alone;
     rows keep their order and their numbers.
     """
-    stratify = KIND_SPECS[kind].has_classes
 
     @cache
     def part_of_row() -> np.ndarray:
-        return _draw_parts(train, list(fractions.values()), label=label, kind=kind, seed=seed)
+        shares = list(fractions.values())
+        return _draw_parts(read_strata(train, label=label, kind=kind, least=1 / min(shares)), shares, seed=seed)
 
-    def part(number: int, split: str) -> Source:
-        def open_part(columns: Sequence[str] | None) -> Iterator[Row]:
-            for row in train.open(columns):
-                if isinstance(row, BadRow) or part_of_row()[row[0]] == number:
-                    yield row
+    def is_in(number: int) -> Callable[[int], bool]:
+        return lambda row: bool(part_of_row()[row] == number)
 
-        choice = f"{sorted(fractions.items())}:{label if stratify else ''}:{seed}:{split}"
-        return Source(
-            f"{train.where} (part {split})",
-            f"{train.fingerprint}:part:{choice}",
-            open_part,
-            train.label_names,
-            left_out=train.left_out if split == "train" else None,
-        )
-
-    return {split: part(number, split) for number, split in enumerate(["train", *fractions])}
+    choice = f"{sorted(fractions.items())}:{label if KIND_SPECS[kind].has_classes else ''}:{seed}"
+    return {split: part_of(train, split, choice, is_in(number)) for number, split in enumerate(["train", *fractions])}
 
 
-def _draw_parts(train: Source, shares: Sequence[float], *, label: Column, kind: Kind, seed: int) -> np.ndarray:
+def _draw_parts(strata: Strata, shares: Sequence[float], *, seed: int) -> np.ndarray:
     """The part of each row number: 0 stays in train, 1, 2 ... go to the shares in turn."""
-    labels = label_reader(kind, train.where, label)
-    rows = good_rows(train.open([label] if isinstance(label, str) else label))
-    stratify = KIND_SPECS[kind].has_classes
-    pairs = ((row, labels.add(row, label_cell(values, label)) if stratify else 0) for row, values in rows)
-    table = np.fromiter(pairs, dtype=[("row", np.int64), ("code", np.int32)])
-    parts = np.zeros(int(table["row"].max()) + 1, np.int8)
-    if KIND_SPECS[kind].several_labels:
-        rare = np.bincount(table["code"]) < 1 / min(shares)  # of which a share is no whole row
-        table["code"][rare[table["code"]]] = len(rare)
+    parts = np.zeros(int(strata.rows.max()) + 1, np.int8)
     generator = np.random.default_rng(seed)
-    for code in range(int(table["code"].max()) + 1):
-        members = generator.permutation(table["row"][table["code"] == code])
+    for code in range(int(strata.codes.max()) + 1):
+        members = generator.permutation(strata.rows[strata.codes == code])
         start = 0
         for number, share in enumerate(shares, start=1):
             count = min(max(round(share * len(members)), 1), len(members) - start - 1)  # each class stays in train

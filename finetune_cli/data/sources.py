@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.data import hub
+from finetune_cli.data.folds import Folds, fold_sources
 from finetune_cli.data.fractions import carve
 from finetune_cli.data.label_sets import Column
 from finetune_cli.data.readers import AS_USUAL, FORMATS, TableForm, file_kind, plain_stem, refuse_form
@@ -58,13 +59,16 @@ def resolve_sources(
     seed: int = 42,
     form: TableForm = AS_USUAL,
     unlabelled: Callable[[Any], bool] | None = None,
+    folds: Folds | None = None,
+    limit: int | None = None,
     offline: bool = False,
 ) -> dict[str, Source]:
     """The splits that `data.path` and `data.splits` name: train, validation, and any further ones.
 
     splits: split -> file or pattern, several of these, Hub split, or the fraction of train to take. split_names: our
     name of a split -> its name at the source, where they differ (MNLI). label, kind, seed: how fractions are taken; see
-    `carve`. unlabelled: says of a label cell that its row is to be left out. form: of the tables; see read_rows.
+    `carve`. unlabelled: says of a label cell that its row is to be left out. form: of the tables; see read_rows. folds,
+    limit: see `fold_sources`; they take the place of a validation split.
     Raises DataError for local data that are not there or lack train or validation, MissingError for the Hub.
     """
     require_present(path)
@@ -96,6 +100,10 @@ def resolve_sources(
             split: labelled_only(source, label=label, unlabelled=unlabelled, may_lack_all=split.startswith("test"))
             for split, source in sources.items()
         }
+    if folds:
+        if "validation" in sources and folds.fold is not None:
+            logger.info("The folds are drawn from train; %s is left out.", sources["validation"].where)
+        sources |= fold_sources(sources["train"], folds, label=label, kind=kind, limit=limit)
     if fractions:
         sources |= carve(sources["train"], fractions, label=label, kind=kind, seed=seed)
     if "validation" not in sources:

@@ -13,7 +13,7 @@ from finetune_cli.display.terminal import is_terminal, write_error
 from finetune_cli.records.training import (
     EvalRecord,
     Listener,
-    SeedStarted,
+    MemberStarted,
     StepRecord,
     TrainingEvent,
     TrainingStarted,
@@ -64,7 +64,7 @@ class TrainingDisplay:
             self._show_curve()
 
     def show(self, event: TrainingEvent) -> None:
-        if isinstance(event, SeedStarted):
+        if isinstance(event, MemberStarted):
             self._show_curve()
         elif isinstance(event, TrainingStarted):
             self.pace = Pace(event.first_step, event.num_updates)

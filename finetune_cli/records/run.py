@@ -32,14 +32,25 @@ class HubUpload:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class Score:
+    """A score with the ends of its interval, None where there is none; the value is None where it is not defined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
 @dataclass
 class RunRecord:
     """The entries of run.json, in its order. None: not known, as in a file of an older version or a damaged one.
 
-    status is None, too, where there is no file. seed, or seeds: of one run, or of several. resumed_from: the update it
-    went on from, 0 for a fresh start. skipped_updates: those that were not finite and left the weights as they were.
+    status is None, too, where there is no file. seed, or seeds: of one run, or of several. folds: how many runs a
+    cross-validation has. trials: of a sweep. task, model: as the config names them. resumed_from: the update it went on
+    from, 0 for a fresh start. skipped_updates: those that were not finite and left the weights as they were.
     training_seconds: in training, over all resumes; seconds: of the last process. rows_per_second: over the whole run,
-    resumes and scoring included. further: entries of another version, kept.
+    resumes and scoring included. scores: of the best model on the scored_rows of the split "validation"; of several
+    runs, their means. size_bytes: of all files, when the run ended. further: entries of another version, kept.
     """
 
     command: str | None = None
@@ -49,6 +60,10 @@ class RunRecord:
     git_commit: str | None = None
     seed: int | None = None
     seeds: list[int] | None = None
+    folds: int | None = None
+    trials: int | None = None
+    task: str | None = None
+    model: str | None = None
     processes: int | None = None
     devices: list[str] | None = None
     fingerprints: Fingerprints = Fingerprints()
@@ -66,8 +81,21 @@ class RunRecord:
     error: str | None = None
     seconds: float | None = None
     peak_memory_bytes: int | None = None
+    metric_for_best: str | None = None
+    scores: dict[str, Score] | None = None
+    scored_rows: int | None = None
+    size_bytes: int | None = None
     hub: HubUpload | None = None
     further: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """What the directory holds: one run, or several of which kind."""
+        if self.trials is not None:
+            return "sweep"
+        if self.folds is not None:
+            return "folds"
+        return "run" if self.seeds is None else "seeds"
 
     @property
     def is_finished(self) -> bool:

@@ -13,11 +13,12 @@ from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, 
 
 
 @dataclass(frozen=True)
-class SeedStarted:
-    """One of several seeds begins: its place among them counts from 1."""
+class MemberStarted:
+    """One of several runs begins, such as that of a seed: its kind and number, and its place among `count` from 1."""
 
-    seed: int
-    number: int
+    kind: str
+    key: int
+    place: int
     count: int
 
 
@@ -72,7 +73,7 @@ class EvalRecord:
         return {"type": "eval", **fixed, **self.metrics}
 
 
-TrainingEvent = SeedStarted | TrainingStarted | StepRecord | EvalRecord
+TrainingEvent = MemberStarted | TrainingStarted | StepRecord | EvalRecord
 Listener = Callable[[TrainingEvent], None]
 
 
@@ -162,18 +163,28 @@ class SeedsReport:
     best: BestSeed | None = None
 
     def to_json(self) -> dict[str, Any]:
-        runs = {
-            seed: {"run_dir": str(run.run_dir), "steps": run.steps, "best_step": run.best_step, "seconds": run.seconds}
-            for seed, run in self.runs.items()
-        }
+        runs = runs_to_json(self.runs)
         rest = {"run_dir": str(self.run_dir), "seeds": self.seeds, "level": self.level, "runs": runs}
-        splits = [dataclasses.asdict(split) for split in self.splits]
-        for score in (score for split in splits for score in split["metrics"].values()):
-            score |= {name: _or_none(score[name]) for name in ("mean", "sd", "low", "high")}
-            score["values"] = {seed: _or_none(value) for seed, value in score["values"].items()}
         gates = [dataclasses.asdict(gate) | {"found": _or_none(gate.found)} for gate in self.gates]
         best = {"best": dataclasses.asdict(self.best)} if self.best else {}
+        splits = splits_to_json(self.splits)
         return {**rest, "failed": self.failed, "splits": splits, "gates": gates, **best}
+
+
+def runs_to_json(runs: dict[int, TrainReport]) -> dict[int, dict[str, Any]]:
+    """What a summary says of each of several runs."""
+    return {
+        key: {"run_dir": str(run.run_dir), "steps": run.steps, "best_step": run.best_step, "seconds": run.seconds}
+        for key, run in runs.items()
+    }
+
+
+def splits_to_json(splits: list[SplitSummary]) -> list[dict[str, Any]]:
+    written = [dataclasses.asdict(split) for split in splits]
+    for score in (score for split in written for score in split["metrics"].values()):
+        score |= {name: _or_none(score[name]) for name in ("mean", "sd", "low", "high")}
+        score["values"] = {key: _or_none(value) for key, value in score["values"].items()}
+    return written
 
 
 def _or_none(value: float) -> float | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from finetune_cli.config.fields import RunConfig
+from finetune_cli.errors import MissingError
 from finetune_cli.models.lora import require_peft
 from finetune_cli.runs.hub_upload import require_place
 from finetune_cli.runs.tracking import require_trackers
@@ -14,3 +17,12 @@ def require_tools(config: RunConfig, *, push: bool) -> None:
     require_trackers(config.tracking)
     if config.model.lora is not None:
         require_peft()
+
+
+def require_optuna() -> None:
+    """Raise MissingError, which says what to install, when the library that searches is not there."""
+    if importlib.util.find_spec("optuna") is None:
+        raise MissingError(
+            "finetune sweep needs the library optuna. Install it: pip install 'finetune-cli[sweep]', or pip install "
+            "'.[sweep]' in a checkout."
+        )

@@ -78,6 +78,7 @@ def _say_left_out(splits: Mapping[str, SplitReport]) -> None:
 
 def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Source]:
     """Where the rows of each split are. Raises DataError or MissingError."""
+    from finetune_cli.data.folds import Folds
     from finetune_cli.data.sources import resolve_sources
 
     return resolve_sources(
@@ -90,6 +91,8 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
         seed=config.seed if config.data.split_seed is None else config.data.split_seed,
         form=table_form(config.data),
         unlabelled=unlabelled_test(config.data, config.spec.kind),
+        folds=Folds(**config.data.folds.model_dump()) if config.data.folds else None,
+        limit=config.data.limit,
         offline=offline,
     )
 

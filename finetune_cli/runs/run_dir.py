@@ -15,6 +15,10 @@ from finetune_cli.system.places import in_home
 UNFINISHED = (".writing-*", ".deleting-*", ".probe-*", ".*.[0-9]*.tmp")  # what a killed process leaves of its writing
 
 
+# What runs inside a run directory are called, seed-1 and so on, and several of them.
+MEMBERS = {"seed": "seeds", "fold": "folds", "trial": "trials", "finalist": "finalists"}
+
+
 class RunDir:
     """The files of one run; paths only, nothing is created by asking."""
 
@@ -29,24 +33,36 @@ class RunDir:
         self.model = self.path / "model"
         self.summary = self.path / "summary.json"
         self.tracking = self.path / "tracking"
+        self.sweep = self.path / "sweep"
+        self.best = self.path / "best"
+        self.best_config = self.path / "best.yaml"
 
     def evaluation(self, split: str) -> Path:
         return self.path / "eval" / split
 
+    def member(self, kind: str, number: int) -> RunDir:
+        """One of several runs inside this directory, such as that of a seed."""
+        return RunDir(self.path / f"{kind}-{number}")
+
+    def members(self, kind: str | None = None) -> list[RunDir]:
+        """The runs inside this directory, of one kind or of all, by number; empty for an ordinary run."""
+        configs = self.path.glob(f"{kind or '*'}-*/config.yaml")
+        numbered = ((*path.parent.name.rpartition("-")[::2], path.parent) for path in configs)
+        found = [(name, int(number), path) for name, number, path in numbered if number.isdecimal() and name in MEMBERS]
+        return [RunDir(path) for _, _, path in sorted(found)]
+
     def seed_run(self, seed: int) -> RunDir:
-        """The run of one of several seeds."""
-        return RunDir(self.path / f"seed-{seed}")
+        return self.member("seed", seed)
 
     def seed_runs(self) -> list[RunDir]:
-        """The runs of several seeds in this directory, by seed; empty for an ordinary run."""
-        configs = (path for path in self.path.glob("seed-*/config.yaml") if path.parent.name[5:].isdecimal())
-        return [RunDir(path.parent) for path in sorted(configs, key=lambda path: int(path.parent.name[5:]))]
+        return self.members("seed")
 
-    def require_one_seed(self) -> None:
-        """Raise ConfigError that names the seeds when this directory holds several."""
-        if runs := self.seed_runs():
+    def require_one_run(self) -> None:
+        """Raise ConfigError that names the runs when this directory holds several models."""
+        if runs := self.members():
             names = ", ".join(str(run.path) for run in runs)
-            raise ConfigError(f"{self.path} holds a run for each of several seeds. Name one of them: {names}")
+            several = MEMBERS[runs[0].path.name.rpartition("-")[0]]
+            raise ConfigError(f"{self.path} holds a run for each of several {several}. Name one of them: {names}")
 
     def holds_work(self) -> bool:
         """Whether a run got as far as something that can be lost: a checkpoint or a model, beside its config."""
@@ -55,9 +71,16 @@ class RunDir:
     def read_record(self) -> RunRecord:
         """run.json; an empty record when it is not there or was damaged."""
         try:
-            return RunRecord.from_json(json.loads(self.record.read_text(encoding="utf-8")))
+            return self.read_whole_record()
         except (OSError, ValueError):
             return RunRecord()
+
+    def read_whole_record(self) -> RunRecord:
+        """run.json. Raises OSError or ValueError when it is not there or was damaged."""
+        entries = json.loads(self.record.read_bytes())
+        if not isinstance(entries, dict):
+            raise ValueError(f"found {type(entries).__name__}, expected an object")
+        return RunRecord.from_json(entries)
 
     def write_record(self, record: RunRecord) -> None:
         write_json(self.record, record.to_json())
@@ -68,11 +91,11 @@ class RunDir:
         The record goes first and the config last: killed in between, this is the same run, unfinished.
         """
         self.record.unlink(missing_ok=True)
-        for seed_run in self.seed_runs():
-            seed_run.clear()
-        for path in (self.checkpoints, self.model, self.path / "eval", self.tracking):
+        for member in self.members():
+            member.clear()
+        for path in (self.checkpoints, self.model, self.path / "eval", self.tracking, self.sweep):
             remove_directory(path)
-        for file in (self.history, self.log, self.summary, self.config):
+        for file in (self.history, self.log, self.summary, self.best, self.best_config, self.config):
             file.unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:

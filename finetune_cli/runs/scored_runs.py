@@ -90,7 +90,8 @@ def read_scored_run(name: str, split: str) -> ScoredRun:
         raise ConfigError(f"{name} is a config. Name the run directory that it trained, or a predictions.jsonl.")
     if path.is_dir():
         run = RunDir(path)
-        run.require_one_seed()
+        if not run.members("fold"):  # of folds the directory has the scores of all rows
+            run.require_one_run()
         if not run.config.is_file():
             raise MissingError(f"{name} is no run: it has no config.yaml. Name a run directory or a predictions.jsonl.")
         config = load_config(run.config)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import config_diff
 from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError
-from finetune_cli.records.evaluation import EvalReport
-from finetune_cli.records.run import RunRecord, Status
+from finetune_cli.records.evaluation import EvalReport, MetricValue
+from finetune_cli.records.run import RunRecord, Score, Status
 from finetune_cli.records.training import TrainReport
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system import locking
-from finetune_cli.system.files import disk_errors_explained, require_writable
+from finetune_cli.system.files import directory_bytes, disk_errors_explained, require_writable
 from finetune_cli.system.provenance import describe_process, peak_memory_bytes
 from finetune_cli.system.signals import StopNow
 
@@ -29,7 +30,7 @@ STATUS: dict[int, Status] = {
     ExitCode.NOT_FINISHED: "stopped",
     ExitCode.INTERRUPTED: "stopped",
 }
-NO_EFFECT = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks")  # on rows and weights
+NO_EFFECT = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks", "sweep")  # on rows and weights
 
 
 @contextmanager
@@ -76,6 +77,26 @@ def run_differences(there: RunConfig, now: RunConfig, *, ignore: tuple[str, ...]
     ]
 
 
+def model_name(config: RunConfig) -> str:
+    """What run.json calls the model, so that a list of runs needs no other file."""
+    return config.model.name_or_path or "from scratch"
+
+
+def note_scores(record: RunRecord, config: RunConfig, reports: Sequence[EvalReport]) -> None:
+    """Add the scores on the split "validation", which picked the best model, to the record."""
+    report = next(report for report in reports if report.split == "validation")
+    note_values(record, config, report.metrics | {"loss": MetricValue(report.loss)}, rows=report.n)
+
+
+def note_values(record: RunRecord, config: RunConfig, metrics: Mapping[str, MetricValue], *, rows: int) -> None:
+    record.metric_for_best, record.scored_rows = config.evaluation.main_metric, rows
+    record.scores = {name: Score(_or_none(one.value), one.low, one.high) for name, one in metrics.items()}
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 @contextmanager
 def recorded(run: RunDir, started: RunRecord) -> Iterator[RunRecord]:
     """Keep run.log and run.json while the block runs; run.json is written last, with exit code, error and time.
@@ -103,6 +124,7 @@ def recorded(run: RunDir, started: RunRecord) -> Iterator[RunRecord]:
         finally:
             record.status, record.exit_code = STATUS.get(code, "failed"), int(code)
             record.seconds, record.peak_memory_bytes = time.monotonic() - began, peak_memory_bytes()
+            record.size_bytes = directory_bytes(run.path)
             try:
                 run.write_record(record)
             except OSError as err:

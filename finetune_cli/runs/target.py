@@ -85,7 +85,7 @@ def _similar(path: Path) -> str:
 
 
 def _run_target(run: RunDir, config: RunConfig, command: str) -> Target:
-    run.require_one_seed()
+    run.require_one_run()
     if not (run.model / "config.json").is_file():
         raise MissingError(f"{run.path} has no finished model yet. Train it first: {command}")
     return Target(run.model, config, run)

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,6 +51,16 @@ def write_json(path: Path, value: Any) -> None:
     with replacing(path) as file:
         json.dump(value, file, indent=2, ensure_ascii=False)
         file.write("\n")
+
+
+def directory_bytes(path: Path) -> int:
+    """The sizes of all files below a directory; what vanishes meanwhile, and what links lead to, is left out."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return total
 
 
 def remove_directory(path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from finetune_cli.errors import GateFailedError, SeedsFailedError
+from finetune_cli.errors import GateFailedError, MembersFailedError
 
 POLL_SECONDS = 0.1
 _waits = itertools.count()  # all processes wait equally often, so that they give a wait the same number
@@ -44,7 +44,7 @@ def leaving_group() -> Iterator[None]:
     """
     try:
         yield
-    except (GateFailedError, SeedsFailedError):
+    except (GateFailedError, MembersFailedError):
         _leave()
         raise
     _leave()

@@ -139,14 +139,43 @@ def launch(arguments: Sequence[str], num_processes: int, *, stdout: int | None =
     return code
 
 
-def _wait_for_all(children: Sequence[subprocess.Popen[bytes]]) -> int:
+def launch_workers(arguments: Sequence[str], workers: int) -> int:
+    """Run `python -m finetune_cli ARGUMENTS` in so many processes that know nothing of each other; see `launch`.
+
+    Each gets one of the CUDA devices that this process may use, in turn. One that fails leaves the others alone. What
+    they print on stdout is left out.
+    """
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = [str(number) for number in range(workers)] if given is None else given.split(",")
+    command = [sys.executable, "-m", "finetune_cli", *arguments]
+    children: list[subprocess.Popen[bytes]] = []
+    with _forwarding_signals(children) as forwarded:
+        for index in range(workers):
+            if forwarded:
+                break
+            environment = {**os.environ, "CUDA_VISIBLE_DEVICES": devices[index % len(devices)]}
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+            children.append(
+                subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent,
+                )
+            )
+        code = _wait_for_all(children, grace_seconds=float("inf"))
+    return stop_error(forwarded[0], "").exit_code if forwarded else code
+
+
+def _wait_for_all(children: Sequence[subprocess.Popen[bytes]], *, grace_seconds: float = GRACE_SECONDS) -> int:
     first_failure: int | None = None
     deadline = float("inf")
     while running := [child for child in children if child.poll() is None]:
         failed = [child for child in children if child.returncode]
         if failed and first_failure is None:
             first_failure = _exit_code(failed[0], children.index(failed[0]))
-            deadline = time.monotonic() + GRACE_SECONDS
+            deadline = time.monotonic() + grace_seconds
         if time.monotonic() > deadline:
             for child in running:
                 child.kill()

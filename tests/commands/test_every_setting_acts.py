@@ -275,6 +275,8 @@ ELSEWHERE = {
     "data.columns": "tests/field/test_tables.py",
     "data.quoting": "tests/field/test_tables.py",
     "data.unlabelled": "tests/field/test_labels.py",
+    "data.folds": "tests/commands/test_folds.py",
+    "sweep": "tests/commands/test_sweep.py",
     "data.checks": "tests/data/checks/test_checks.py",
     "training.micro_batch_size": ONE_BY_ONE,
     "training.max_grad_norm": ONE_BY_ONE,

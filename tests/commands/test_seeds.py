@@ -16,8 +16,8 @@ import scipy.stats
 from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import config_diff, load_config
-from finetune_cli.errors import ConfigError, ExitCode, GateFailedError, NotFinishedError, SeedsFailedError
-from finetune_cli.records.training import SeedsReport, SeedStarted, StepRecord
+from finetune_cli.errors import ConfigError, ExitCode, GateFailedError, MembersFailedError, NotFinishedError
+from finetune_cli.records.training import MemberStarted, SeedsReport, StepRecord
 from finetune_cli.runs.run_dir import RunDir
 from tests.commands.run_files import Answer, Trained, history, read_jsonl, same_weights, saved_scores
 
@@ -88,8 +88,8 @@ def interrupting(seed: int, act: Callable[[], None]) -> Callable[[Any], None]:
     now: list[int] = []
 
     def listen(event: Any) -> None:
-        if isinstance(event, SeedStarted):
-            now[:] = [event.seed]
+        if isinstance(event, MemberStarted):
+            now[:] = [event.key]
         elif isinstance(event, StepRecord) and now == [seed] and event.step == 3:
             act()
 
@@ -102,7 +102,7 @@ def fail() -> None:
 
 def test_a_seed_that_fails_does_not_lose_the_others(tmp_path: Path, write_config: Callable[..., Path]) -> None:
     file, run = write_config(tmp_path), RunDir(tmp_path / "run")
-    with pytest.raises(SeedsFailedError, match="1 of 3 seeds failed") as caught:
+    with pytest.raises(MembersFailedError, match="1 of 3 seeds failed") as caught:
         train_seeds(file, "training.seeds=[1, 2, 3]", listen=interrupting(2, fail))
     assert caught.value.exit_code == ExitCode.RUN_FAILED
     report = caught.value.report
@@ -134,11 +134,11 @@ def test_a_stop_ends_with_75_and_the_same_command_goes_on(tmp_path: Path, write_
 def test_one_directory_does_not_hold_one_run_and_several(tmp_path: Path, write_config: Callable[..., Path]) -> None:
     file = write_config(tmp_path)
     train(load_config(file))
-    with pytest.raises(ConfigError, match="holds a run with one seed"):
+    with pytest.raises(ConfigError, match="holds a single run"):
         train_seeds(file)
     train_seeds(file, overwrite=True)
     assert not RunDir(tmp_path / "run").model.exists()
-    with pytest.raises(ConfigError, match="holds runs of several seeds"):
+    with pytest.raises(ConfigError, match="holds several runs, such as seed-1"):
         train(load_config(file))
     with pytest.raises(ConfigError, match="--resume PATH"):
         train_seeds(file, resume="checkpoints/step-000006")

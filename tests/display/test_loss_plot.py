@@ -8,7 +8,7 @@ from rich.console import Console
 
 from finetune_cli.display.loss_plot import BRAILLE, HEIGHT, LossCurve
 from finetune_cli.display.progress import Bar, Lines, TrainingDisplay
-from finetune_cli.records.training import EvalRecord, SeedStarted, StepRecord, TrainingStarted
+from finetune_cli.records.training import EvalRecord, MemberStarted, StepRecord, TrainingStarted
 
 
 def falling(num_updates: int, *, first: int = 1) -> list[StepRecord]:
@@ -113,7 +113,7 @@ def test_a_terminal_gets_the_curve_after_training():
 
 
 def test_each_seed_has_a_curve_of_its_own():
-    shown = shown_on_a_terminal([SeedStarted(1, 1, 2), *EVENTS, SeedStarted(2, 2, 2), *EVENTS])
+    shown = shown_on_a_terminal([MemberStarted("seed", 1, 1, 2), *EVENTS, MemberStarted("seed", 2, 2, 2), *EVENTS])
     assert shown.count("loss, training as a line") == 2
 
 

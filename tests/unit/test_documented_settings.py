@@ -19,7 +19,12 @@ from tests.unit.documents import DOCUMENTS, blocks, completed, read, section, ta
 REQUIRED = "task: classification\nmodel: {name_or_path: distilbert-base-uncased}\ndata: {path: data, text: text}\n"
 SETTING = re.compile(r"(?<![\w/.-])(?:model|data|training|evaluation|checkpointing|hub)(?:\.[a-z_]+)+(?![\w(*])")
 FILE_ENDINGS = (".csv", ".html", ".json", ".jsonl", ".md", ".parquet", ".py", ".safetensors", ".txt", ".yaml")
-OPEN_ENDED = ("data.splits.", "training.class_weights.", "training.trainer_args.")  # their keys are the user's
+OPEN_ENDED = (
+    "data.splits.",
+    "training.class_weights.",
+    "training.trainer_args.",
+    "sweep.parameters.",
+)  # their keys are the user's
 
 
 def fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -4,7 +4,7 @@ The rules run on plain values, also when other fields are wrong. When a rule ask
 wrong already, `get` ends the rule.
 """
 
-from finetune_cli.config.rules import data, evaluation, model, training
+from finetune_cli.config.rules import data, evaluation, folds, model, sweep, training
 
 RULES = (
     training.micro_batch_fits,
@@ -35,4 +35,15 @@ RULES = (
     model.from_scratch_sizes_fit,
     model.places_are_written_right,
     data.builtin_data_exists,
+    folds.folds_take_the_place_of_validation,
+    folds.fold_is_one_of_them,
+    folds.group_is_another_column,
+    folds.limit_leaves_rows_for_folds,
+    folds.folds_go_without,
+    sweep.searched_settings_can_be,
+    sweep.searched_settings_act,
+    sweep.sweep_ends,
+    sweep.grid_is_finite,
+    sweep.pruner_can_act,
+    sweep.sweep_goes_without,
 )

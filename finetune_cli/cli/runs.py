@@ -1,0 +1,50 @@
+"""`finetune runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finetune_cli.cli import options
+from finetune_cli.cli.start import start
+
+EXAMPLES = """\
+finetune runs
+finetune runs runs/mrpc-sweep --sort f1
+finetune runs runs --failed --json"""
+
+Directory = Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to look, in all folders below it too.")]
+
+Sort = Annotated[
+    str,
+    options.output_option(
+        "--sort", "Order: newest, path, time, size, or a metric such as f1 (best first).", metavar="ORDER"
+    ),
+]
+
+Failed = Annotated[bool, options.output_option("--failed", "Only runs that failed.")]
+
+
+def runs(
+    ctx: typer.Context,
+    *,
+    directory: Directory = Path("runs"),
+    sort: Sort = "newest",
+    failed: Failed = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """The runs below a directory, with their scores.
+
+    Single runs, runs of several seeds, sweeps and folds, and the runs inside of these. It reads each run.json and
+    nothing else: a run whose process was killed is shown as running until it is started again.
+    """
+    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
+    from finetune_cli.commands.runs import runs as find_runs
+    from finetune_cli.display.tables.runs import runs_result
+
+    runs_result(out, find_runs(directory, sort=sort, failed=failed), sort=sort)

@@ -1,0 +1,94 @@
+"""`finetune sweep`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from finetune_cli.cli import options
+from finetune_cli.cli.several import sweep_on_several, sweep_with_workers
+from finetune_cli.cli.start import check_places, read_config, shown_when_failed, start, with_output_dir
+from finetune_cli.cli.train import NumProcesses
+from finetune_cli.display.terminal import silence_model_loading
+from finetune_cli.errors import ConfigError, ExitCode
+from finetune_cli.system.allocator import keep_freed_memory
+from finetune_cli.system.launching import launched_processes
+from finetune_cli.system.lean_imports import without_garbage_collection
+from finetune_cli.system.signals import end_if_stopped
+
+if TYPE_CHECKING:
+    from finetune_cli.config.fields import RunConfig
+
+EXAMPLES = """\
+finetune sweep my_sweep.yaml
+finetune sweep my_sweep.yaml -s sweep.trials=40
+finetune sweep my_sweep.yaml --workers 2"""
+
+Overwrite = Annotated[bool, options.run_option("--overwrite", "Delete the trials that are there, and start anew.")]
+
+Workers = Annotated[
+    int, options.run_option("--workers", "Train N trials side by side, one GPU each.", metavar="N", min=1)
+]
+
+
+def sweep(
+    ctx: typer.Context,
+    *,
+    config: options.Config,
+    overrides: options.Overrides,
+    output_dir: options.OutputDir = None,
+    overwrite: Overwrite = False,
+    workers: Workers = 1,
+    num_processes: NumProcesses = 1,
+    offline: options.Offline = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> int:
+    """Search settings; each trial is an ordinary run in the run directory, trial-0 and so on.
+
+    The section sweep of the config says what is searched. The same command again goes on where a stopped or killed
+    sweep was; started on several machines with one file system, they share the trials.
+    """
+    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
+    run_config = read_config(config, with_output_dir(overrides, output_dir))
+    _require_sense(run_config, workers=workers, num_processes=num_processes)
+    from finetune_cli.runs.requirements import require_optuna, require_tools
+
+    require_optuna()
+    require_tools(run_config, push=False)
+    check_places(run_config)
+    end_if_stopped()
+    if workers > 1:
+        code = sweep_with_workers(workers, run_config, overwrite=overwrite)
+        overwrite = False
+        if code in (ExitCode.NOT_FINISHED, ExitCode.INTERRUPTED):
+            return code
+    with without_garbage_collection():
+        from finetune_cli.commands.sweep import sweep as run_sweep
+    from finetune_cli.display.progress import training_display
+    from finetune_cli.display.tables.sweep import sweep_result
+
+    end_if_stopped()
+    silence_model_loading()
+    keep_freed_memory()
+    train_one = sweep_on_several(num_processes, offline=offline) if num_processes > 1 else None
+    with shown_when_failed(partial(sweep_result, out)):
+        with training_display(shown=out.enabled and not quiet) as listen:
+            report = run_sweep(run_config, overwrite=overwrite, offline=offline, listen=listen, train_one=train_one)
+        sweep_result(out, report)
+    return ExitCode.DONE
+
+
+def _require_sense(config: RunConfig, *, workers: int, num_processes: int) -> None:
+    if launched_processes() > 1:
+        raise ConfigError(
+            "Start finetune sweep without a launcher: --num-processes N trains each trial on N processes."
+        )
+    if config.sweep is not None and config.sweep.pruner != "none" and num_processes > 1:
+        raise ConfigError("--num-processes: sweep.pruner follows trials in this process alone. Set it to none.")
+    if workers > 1 and num_processes > 1:
+        raise ConfigError("--workers and --num-processes share the same GPUs. Choose one.")

@@ -1,0 +1,108 @@
+"""Several ordinary runs in one directory, such as those of several seeds: its opening, its record, their training.
+
+The runs are trained one after another in this process, so that torch is loaded once. What a run gives alone, it gives
+here: everything is drawn anew from its seed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.load import load_config, to_yaml
+from finetune_cli.errors import ConfigError, FinetuneError, RunFailedError
+from finetune_cli.records.run import RunRecord
+from finetune_cli.records.training import Listener, MemberStarted, TrainReport
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.session import recorded, run_differences
+from finetune_cli.system.files import replacing
+from finetune_cli.system.launching import launched_processes
+
+logger = logging.getLogger(__name__)
+
+TrainOne = Callable[[RunConfig], TrainReport]
+
+
+def train_members(
+    kind: str, configs: Mapping[int, RunConfig], train_one: TrainOne, listen: Listener
+) -> tuple[dict[int, TrainReport], dict[int, str]]:
+    """Train each config; the reports of the runs that finished, and the errors of those that failed.
+
+    A run that fails leaves the others alone (in a launched group not: its processes cannot agree that one of them
+    failed). A stop, or a mistake that all share, ends the whole.
+    """
+    runs: dict[int, TrainReport] = {}
+    failed: dict[int, str] = {}
+    for number, (key, one) in enumerate(configs.items(), start=1):
+        logger.info("%s %d (%d of %d): %s", kind.capitalize(), key, number, len(configs), one.output_dir)
+        listen(MemberStarted(kind, key, number, len(configs)))
+        try:
+            runs[key] = train_one(one)
+        except Exception as err:
+            known = isinstance(err, FinetuneError)
+            if (known and not isinstance(err, RunFailedError)) or launched_processes() > 1:
+                raise
+            failed[key] = str(err) if known else f"{type(err).__name__}: {err}"
+            logger.error("%s %d failed: %s", kind.capitalize(), key, failed[key], exc_info=not known)
+    return runs, failed
+
+
+def member_config(config: RunConfig, kind: str, number: int) -> RunConfig:
+    """The config of one of the runs: where it is, and without gates, which are about all of them together.
+
+    Rows that `data.splits` draws from train stay those of the whole, whatever seed the run has.
+    """
+    drawn = any(isinstance(value, float) for value in (config.data.splits or {}).values())
+    data = {"split_seed": config.seed} if drawn and config.data.split_seed is None else {}
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update=data),
+            "evaluation": config.evaluation.model_copy(update={"gates": ()}),
+            "output_dir": str(RunDir(config.output_dir).member(kind, number).path),
+        }
+    )
+
+
+def open_members(
+    run: RunDir,
+    config: RunConfig,
+    kinds: Sequence[str],
+    *,
+    overwrite: bool,
+    may_change: Sequence[str] = (),
+    more_differences: Sequence[str] = (),
+) -> None:
+    """Write the config of the whole; refuse a directory that holds something else.
+
+    kinds: what the runs are called. may_change: settings that do not make the runs that are there others.
+    more_differences: what does, each in words.
+    """
+    if overwrite:
+        run.clear()
+    elif run.holds_work():
+        raise ConfigError(
+            f"{run.path} holds a single run. Choose another directory with --output-dir, or delete that run and "
+            "start anew with --overwrite."
+        )
+    elif run.members() and run.config.is_file():
+        differences = [*run_differences(load_config(run.config), config, ignore=tuple(may_change)), *more_differences]
+        differences += [
+            f"  it holds {other.path.name}, which is no {kinds[0]}"
+            for other in run.members()
+            if other.path.name.rpartition("-")[0] not in kinds
+        ]
+        if differences:
+            raise ConfigError(
+                f"{run.path} holds {kinds[0]}s of another config:\n"
+                + "\n".join(differences)
+                + "\nChoose another directory with --output-dir, or delete those runs and start anew with --overwrite."
+            )
+    with replacing(run.config) as file:
+        file.write(to_yaml(config))
+
+
+def members_record(run: RunDir, started: RunRecord, *, same: bool) -> AbstractContextManager[RunRecord]:
+    """run.json and run.log of the whole. same: it had finished before with these runs; then both stay as they are."""
+    return nullcontext(started) if same and run.read_record().is_finished else recorded(run, started)

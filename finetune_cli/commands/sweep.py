@@ -1,0 +1,202 @@
+"""finetune sweep: settings are searched, each trial an ordinary run; the best is kept, with what choosing it costs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from accelerate.utils.memory import clear_device_cache
+from optuna.trial import FrozenTrial
+
+from finetune_cli.commands.members import member_config, open_members
+from finetune_cli.commands.prepare import prepare
+from finetune_cli.commands.sweep_result import close_sweep, require_scores
+from finetune_cli.commands.train import train
+from finetune_cli.config.fields import RunConfig, SweepConfig
+from finetune_cli.config.load import leaves, load_config, to_yaml
+from finetune_cli.config.search import seconds
+from finetune_cli.errors import ConfigError, MembersFailedError
+from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.records.run import RunRecord
+from finetune_cli.records.sweep import SweepReport
+from finetune_cli.records.training import Listener, MemberStarted
+from finetune_cli.runs.claims import Claim, held, require_nobody_works, try_claim, unfinished
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.session import model_name, note_values, recorded
+from finetune_cli.runs.study import SECONDS, Search
+from finetune_cli.runs.trials import Train, TrialRunner
+from finetune_cli.system.files import remove_directory, require_writable
+from finetune_cli.tasks import METRICS
+
+logger = logging.getLogger(__name__)
+
+WAIT_SECONDS = 0.5
+MAY_CHANGE = ("trials", "time", "seeds", "finalists")  # of the section sweep: more of the same search
+
+
+def sweep(
+    config: RunConfig,
+    *,
+    overwrite: bool = False,
+    offline: bool = False,
+    listen: Listener = lambda event: None,
+    train_one: Train | None = None,
+) -> SweepReport:
+    """Search the settings of the config's section `sweep`, going on where earlier processes stopped.
+
+    Several processes, on several machines, may call it for one directory at once: each takes the next trial, and a
+    trial whose process has died is gone on with by whoever comes next. train_one: trains one config, in place of
+    `train`. Raises MembersFailedError, which holds the report, when no trial could be finished.
+    """
+    settings = _settings(config)
+    run = RunDir(config.output_dir)
+    require_writable(run.path)
+    run.sweep.mkdir(exist_ok=True)
+    with held(run.sweep / "sweep.lock"):
+        _open(run, config, settings, overwrite=overwrite)
+        search = _search(run, config, settings)
+        require_scores(run, search)
+    prepare(config, offline=offline)  # mistakes in the data are those of all trials
+    started = RunRecord(seed=config.seed, trials=settings.trials or 0, task=config.task, model=model_name(config))
+    with recorded(run, started) as record:
+        train_one = train_one or (lambda one, heard: _train(one, offline=offline, listen=heard))
+        runner = TrialRunner(
+            search, config.evaluation.main_metric, lambda trial: _config(run, search, trial), train_one, listen
+        )
+        _work(run, config, settings, runner)
+        with held(run.sweep / "closing.lock"):
+            report = close_sweep(run, config, search, runner)
+        record.trials = len(report.trials)
+        record.training_seconds = sum(trial.seconds for trial in report.trials)
+        if report.best is None:
+            raise MembersFailedError(f"None of the {len(report.trials)} trials could be finished.", report)
+        best = report.trial(report.best)
+        note_values(record, config, {report.metric: best.score or MetricValue(float("nan"))}, rows=best.n or 0)
+    return report
+
+
+def _settings(config: RunConfig) -> SweepConfig:
+    if config.sweep is None:
+        raise ConfigError(
+            "The config has no section sweep, so there is nothing to search. Write, for example:\n"
+            "  sweep:\n    parameters:\n      training.learning_rate: {low: 1e-5, high: 1e-4, log: true}\n"
+            "      training.batch_size: [8, 16, 32]\n    trials: 20"
+        )
+    return config.sweep
+
+
+def _open(run: RunDir, config: RunConfig, settings: SweepConfig, *, overwrite: bool) -> None:
+    if overwrite:
+        require_nobody_works(run.path, run.sweep)
+    others = [] if overwrite else _other_search(run, settings)
+    open_members(run, config, ["trial", "finalist"], overwrite=overwrite, more_differences=others)
+    run.sweep.mkdir(exist_ok=True)
+
+
+def _other_search(run: RunDir, settings: SweepConfig) -> list[str]:
+    there = load_config(run.config).sweep if run.members("trial") and run.config.is_file() else None
+    if there is None:
+        return []
+    old, new = dict(leaves(there)), dict(leaves(settings))
+    keys = [key for key in dict.fromkeys([*old, *new]) if key not in MAY_CHANGE and old.get(key) != new.get(key)]
+    return [f"  sweep.{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in keys]
+
+
+def _search(run: RunDir, config: RunConfig, settings: SweepConfig) -> Search:
+    metric = config.evaluation.main_metric
+    if metric not in METRICS:
+        raise ConfigError(
+            f"{metric}: whether more is better is not known of this metric, so there is no best trial. Set "
+            "evaluation.metric_for_best to a metric of the package, or to loss."
+        )
+    maximise = METRICS[metric].greater_is_better
+    alike = config.model_copy(
+        update={
+            "output_dir": ".",
+            "hub": None,
+            "tracking": (),
+            "evaluation": config.evaluation.model_copy(update={"gates": ()}),
+            "sweep": settings.model_copy(update={**dict.fromkeys(MAY_CHANGE), "finalists": 1}),
+        }
+    )
+    fingerprint = hashlib.sha256(to_yaml(alike).encode()).hexdigest()
+    return Search(run.sweep, settings, maximise=maximise, fingerprint=fingerprint)
+
+
+def _config(run: RunDir, search: Search, trial: FrozenTrial) -> RunConfig:
+    """The config of a trial: an ordinary one, which repeats that run. Raises ConfigError for settings that clash."""
+    values = [f"{key}={json.dumps(value)}" for key, value in search.values(trial).items()]
+    return member_config(load_config(run.config, [*values, "sweep=null", "hub=null"]), "trial", trial.number)
+
+
+def _train(one: RunConfig, *, offline: bool, listen: Listener) -> Any:
+    try:
+        return train(one, offline=offline, listen=listen, data_known=True)
+    finally:
+        clear_device_cache(garbage_collection=True)
+
+
+def _work(run: RunDir, config: RunConfig, settings: SweepConfig, runner: TrialRunner) -> None:
+    """Train trials until none is left, waiting for those that other processes work at."""
+    own = dict(leaves(config))
+    said_waiting = False
+    while True:
+        with held(run.sweep / "sweep.lock"):
+            claim = _next(run, settings, runner.search, own)
+        if claim is not None:
+            said_waiting = False
+            try:
+                _run(run, settings, runner, claim)
+            finally:
+                claim.release()
+        elif unfinished(runner.search.trials):
+            if not said_waiting:
+                logger.info("Waiting for trials that other processes work at")
+            said_waiting = True
+            time.sleep(WAIT_SECONDS)
+        else:
+            return
+
+
+def _next(run: RunDir, settings: SweepConfig, search: Search, own: Mapping[str, Any]) -> Claim | None:
+    """A trial whose process is gone, else a new one if there is to be one."""
+    trials = search.trials
+    for trial in unfinished(trials):
+        if claim := try_claim(run.sweep, trial):
+            return claim
+    limit = settings.trials
+    if settings.sampler == "grid":
+        limit = min(search.grid_size(), limit or search.grid_size())
+    spent = sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials)
+    budget = seconds(settings.time) if settings.time else None
+    if (limit is not None and len(trials) >= limit) or (budget is not None and spent >= budget):
+        return None
+    return try_claim(run.sweep, search.add(own))
+
+
+def _run(run: RunDir, settings: SweepConfig, runner: TrialRunner, claim: Claim) -> None:
+    trial, search = claim.trial, runner.search
+    shown = ", ".join(f"{key}={value}" for key, value in search.values(trial).items())
+    logger.info("Trial %d%s: %s", trial.number, f" of {settings.trials}" if settings.trials else "", shown)
+    runner.listen(MemberStarted("trial", trial.number, trial.number + 1, settings.trials or 0))
+    runner.run(trial)
+    with held(run.sweep / "sweep.lock"):
+        _make_room(run, search)
+
+
+def _make_room(run: RunDir, search: Search) -> None:
+    """Remove the checkpoints and models of closed trials, but for the best; their scores and predictions stay."""
+    best = search.best
+    for trial in search.trials:
+        if not trial.state.is_finished() or (best is not None and trial.number == best.number):
+            continue
+        member = run.member("trial", trial.number)
+        for one in (member, *member.members()):
+            for folder in (one.checkpoints, one.model):
+                with suppress(OSError):
+                    remove_directory(folder)

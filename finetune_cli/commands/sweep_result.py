@@ -1,0 +1,208 @@
+"""What a sweep has found, when its trials are done: the best, the finalists, comparisons, which settings mattered."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+import statistics
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, TrialState
+
+from finetune_cli.commands.compare import compare
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.load import load_config, to_yaml
+from finetune_cli.errors import MissingError
+from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
+from finetune_cli.records.sweep import ComparedTrials, Finalist, SearchedSetting, SweepReport, TrialResult
+from finetune_cli.records.sweep import TrialState as Ended
+from finetune_cli.records.training import SeedsReport
+from finetune_cli.runs.candidates import corrected_best
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.study import DEFAULTS, ERROR, SECONDS, Search
+from finetune_cli.runs.trials import TrialRunner
+from finetune_cli.system.files import replacing, write_json
+from finetune_cli.tasks import KIND_SPECS
+
+STATES: dict[TrialState, Ended] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+FEWEST_TRIALS = 8  # complete ones, for which importances are said
+RESAMPLES = 50
+NEAR = 0.1  # of the range
+
+
+def require_scores(run: RunDir, search: Search) -> None:
+    """Raise MissingError for a finished trial whose directory has been deleted: it would be missed at the end."""
+    gone = [trial.number for trial in search.complete if not _scores_file(run, trial.number).is_file()]
+    if gone:
+        names = ", ".join(str(run.member("trial", number).path) for number in gone)
+        raise MissingError(
+            f"The scores of finished trials are gone: {names}. Put them back, or start anew with --overwrite."
+        )
+
+
+def close_sweep(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> SweepReport:
+    """Train the finalists, and write summary.json, best.yaml and the link best/."""
+    complete, metric = search.complete, config.evaluation.main_metric
+    finalists = _finalists(run, config, search, runner)
+    sign = 1 if _maximises(search) else -1
+    best = max(finalists, key=lambda one: sign * one.mean).number if finalists else None
+    if best is None and complete:
+        best = complete[0].number
+    candidates, corrected = _corrected(run, config, search, best)
+    report = SweepReport(
+        run_dir=run.path,
+        metric=metric,
+        greater_is_better=_maximises(search),
+        trials=[_result(run, config, search, trial) for trial in search.trials],
+        best=best,
+        candidates=candidates,
+        corrected=corrected,
+        comparisons=_comparisons(run, config, search, best),
+        finalists=finalists,
+        settings=_searched(search, best),
+    )
+    write_json(run.summary, report.to_json())
+    if best is not None:
+        _point_at_best(run, best)
+    return report
+
+
+def _maximises(search: Search) -> bool:
+    return search.study.direction == optuna.study.StudyDirection.MAXIMIZE
+
+
+def _scores_file(run: RunDir, number: int) -> Path:
+    return run.member("trial", number).evaluation("validation") / "metrics.json"
+
+
+def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) -> TrialResult:
+    state, score, rows = STATES[trial.state], None, None
+    if state == "complete":
+        report = EvalReport.from_json(json.loads(_scores_file(run, trial.number).read_text(encoding="utf-8")))
+        metric = config.evaluation.main_metric
+        score, rows = MetricValue(report.loss) if metric == "loss" else report.metrics[metric], report.n
+    elif trial.intermediate_values:
+        score = MetricValue(trial.intermediate_values[max(trial.intermediate_values)])
+    return TrialResult(
+        number=trial.number,
+        state=state,
+        values=search.values(trial),
+        score=score,
+        n=rows,
+        seconds=trial.user_attrs.get(SECONDS, 0.0),
+        error=trial.user_attrs.get(ERROR),
+        defaults=bool(trial.user_attrs.get(DEFAULTS)),
+    )
+
+
+def _corrected(run: RunDir, config: RunConfig, search: Search, best: int | None) -> tuple[int, Corrected | None]:
+    """How many evaluations the best was chosen among, and its score less the price of that choice."""
+    if best is None or config.data.folds is not None:
+        return len(search.complete), None
+    score = _result(run, config, search, search.trials[best]).score
+    assert score is not None, "the best trial is complete"
+    runs = {trial.number: run.member("trial", trial.number) for trial in sorted(search.complete, key=_number)}
+    return corrected_best(score, config.evaluation.main_metric, runs, best, seed=config.seed)
+
+
+def _number(trial: FrozenTrial) -> int:
+    return trial.number
+
+
+def _finalists(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> list[Finalist]:
+    """The best settings with several seeds, an ordinary training of several seeds each; the best trial first."""
+    settings, found = search.settings, []
+    if settings.seeds is None:
+        return []
+    for trial in search.complete[: settings.finalists]:
+        one = runner.config_of(trial)
+        training = one.training.model_copy(update={"seeds": settings.seeds})
+        path = str(run.member("finalist", trial.number).path)
+        report = runner.train(one.model_copy(update={"training": training, "output_dir": path}), runner.listen)
+        assert isinstance(report, SeedsReport), "several seeds were asked for"
+        split = next(split for split in report.splits if split.split == "validation")
+        score = split.metrics[config.evaluation.main_metric]
+        found.append(Finalist(trial.number, score.mean, score.sd, score.low, score.high))
+    return found
+
+
+def _comparisons(run: RunDir, config: RunConfig, search: Search, best: int | None) -> list[ComparedTrials]:
+    """The best trial against the runner-up and against the config's own values, on the same rows."""
+    others = [trial for trial in search.complete if trial.number != best]
+    wanted = [*others[:1], *(trial for trial in others[1:] if trial.user_attrs.get(DEFAULTS))]
+    if best is None or not wanted:
+        return []
+    metric = config.evaluation.main_metric
+    if metric == "loss":
+        metric = KIND_SPECS[config.spec.kind].metric_of_loss
+    numbers = [best, *(trial.number for trial in wanted)]
+    report = compare([str(run.member("trial", number).path) for number in numbers], metrics=[metric])
+    return [ComparedTrials(number, one) for number, one in zip(numbers[1:], report.comparisons, strict=True)]
+
+
+def _searched(search: Search, best: int | None) -> list[SearchedSetting]:
+    if best is None:
+        return []
+    trial = search.trials[best]
+    importances = _importances(search)
+    found = []
+    for key, value in search.values(trial).items():
+        importance, sd = importances.get(key, (None, None))
+        found.append(SearchedSetting(key, value, importance, sd, _bound(trial, key)))
+    return found
+
+
+def _bound(trial: FrozenTrial, key: str) -> str | None:
+    """Which end of its range a value lies near, if any; on the logarithmic scale where that was searched."""
+    among, value = trial.distributions[key], trial.params[key]
+    if not isinstance(among, FloatDistribution | IntDistribution):
+        return None
+    scale = math.log if among.log else float
+    place = (scale(value) - scale(among.low)) / (scale(among.high) - scale(among.low))
+    return "low" if place <= NEAR else "high" if place >= 1 - NEAR else None
+
+
+def _importances(search: Search) -> dict[str, tuple[float, float]]:
+    """PED-ANOVA importance of each setting (Watanabe, Bansal and Hutter 2023), with its sd over resampled trials."""
+    complete = search.complete
+    if len(complete) < FEWEST_TRIALS or len({trial.value for trial in complete}) == 1:
+        return {}
+    generator = random.Random(search.settings.seed)
+    whole = _importance_of(search, complete)
+    drawn = [_importance_of(search, generator.choices(complete, k=len(complete))) for _ in range(RESAMPLES)]
+    return {key: (value, statistics.stdev(one.get(key, 0.0) for one in drawn)) for key, value in whole.items()}
+
+
+def _importance_of(search: Search, trials: list[FrozenTrial]) -> dict[str, float]:
+    memory = optuna.create_study(direction=search.study.direction)
+    memory.add_trials(trials)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a resample in which a setting has one value
+        found = get_param_importances(memory, evaluator=PedAnovaImportanceEvaluator())
+    return {key: value if math.isfinite(value) else 0.0 for key, value in found.items()}
+
+
+def _point_at_best(run: RunDir, best: int) -> None:
+    """best/ leads to the best trial; best.yaml is its config, ready to train into a directory of its own."""
+    trial = run.member("trial", best)
+    config = load_config(trial.config, [f"output_dir={json.dumps(f'{run.path}-best')}"])
+    with replacing(run.best_config) as file:
+        file.write(to_yaml(config))
+    aside = run.path / ".writing-best"
+    if aside.is_symlink():
+        aside.unlink()
+    if run.best.is_dir() and not run.best.is_symlink():
+        shutil.rmtree(run.best)
+    aside.symlink_to(trial.path.name, target_is_directory=True)
+    aside.replace(run.best)

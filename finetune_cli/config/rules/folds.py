@@ -1,0 +1,53 @@
+"""Rules about data.folds: what it takes the place of, and what goes with it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from finetune_cli.config.rules.mistake import Get, Mistake, column_list
+
+
+def _folds(get: Get) -> dict[str, Any] | None:
+    """data.folds as a section, as far as it was written; None where there is none."""
+    folds = get("data.folds")
+    return {"n": folds} if isinstance(folds, int) else folds
+
+
+def folds_take_the_place_of_validation(get: Get) -> Iterator[Mistake]:
+    if _folds(get) is not None and "validation" in (get("data.splits") or {}):
+        message = "data.folds takes the validation rows from train. Keep one of the two"
+        yield Mistake(("data", "splits", "validation"), message, at_key=True)
+
+
+def fold_is_one_of_them(get: Get) -> Iterator[Mistake]:
+    folds = _folds(get)
+    if folds is None or folds.get("fold") is None:
+        return
+    last = folds["n"] * folds.get("repeats", 1)
+    if folds["fold"] > last:
+        yield Mistake(("data", "folds", "fold"), f"{folds['fold']} is out of range. Allowed: 1 to {last}")
+
+
+def group_is_another_column(get: Get) -> Iterator[Mistake]:
+    group = (_folds(get) or {}).get("group")
+    for key in ("text", "label"):
+        if group is not None and group in column_list(get(f"data.{key}")):
+            message = f"{group} is data.{key} too. Name a column that says which rows belong together"
+            yield Mistake(("data", "folds", "group"), message)
+
+
+def limit_leaves_rows_for_folds(get: Get) -> Iterator[Mistake]:
+    folds, limit = _folds(get), get("data.limit")
+    if folds is not None and limit is not None and limit < folds["n"]:
+        yield Mistake(("data", "limit"), f"{limit} is below data.folds ({folds['n']}): a fold would have no row")
+
+
+def folds_go_without(get: Get) -> Iterator[Mistake]:
+    folds = _folds(get)
+    if folds is None or folds.get("fold") is not None:
+        return
+    if get("training.seeds"):
+        message = "data.folds makes several runs already. To see the luck of the draw, set data.folds.repeats instead"
+        yield Mistake(("training", "seeds"), message)
+    if get("hub") is not None:
+        message = "data.folds makes several models, and a repository holds one. Take it out"
+        yield Mistake(("hub",), message, at_key=True)

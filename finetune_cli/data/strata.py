@@ -1,0 +1,68 @@
+"""The labels of a source as strata, each of which gives the same share to every part that is drawn.
+
+Dimensions: N rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from finetune_cli.data.label_sets import Column, label_cell, label_reader
+from finetune_cli.data.labels import ClassLabels
+from finetune_cli.data.readers import Values, good_rows
+from finetune_cli.data.source_files import Source
+from finetune_cli.errors import DataError, did_you_mean
+from finetune_cli.tasks import KIND_SPECS, Kind
+
+
+@dataclass(frozen=True)
+class Strata:
+    """rows: row numbers, int64 (N,). codes: the stratum of each, int32 (N,). names: of the classes, by code, where the
+    strata are classes. groups: the group of each row, int64 (N,), where a column tells it."""
+
+    rows: np.ndarray
+    codes: np.ndarray
+    names: tuple[str, ...] | None
+    groups: np.ndarray | None
+
+
+def read_strata(source: Source, *, label: Column, kind: Kind, least: float, group: str | None = None) -> Strata:
+    """The strata of all rows: their classes; with several labels a row their sets; in regression one for all.
+
+    least: sets of labels with fewer rows than that count as one together. group: a column; rows with the same value
+    there are one group. Raises DataError for labels that do not fit and a row without a group.
+    """
+    labels = label_reader(kind, source.where, label)
+    stratify, several = KIND_SPECS[kind].has_classes, KIND_SPECS[kind].several_labels
+    columns = [*([label] if isinstance(label, str) else label), *([group] if group else [])]
+    numbers: dict[object, int] = {}
+    entries = []
+    for row, values in good_rows(source.open(columns)):
+        code = labels.add(row, label_cell(values, label)) if stratify else 0
+        entries.append((row, code, _group(values, numbers, source, row, group) if group else 0))
+    if not entries:
+        raise DataError(f"{source.where} has no rows. Expected at least one.")
+    table = np.array(entries, dtype=np.int64)
+    codes = table[:, 1].astype(np.int32)
+    if several:
+        rare = np.bincount(codes) < least
+        codes[rare[codes]] = len(rare)
+    names = tuple(value.name for value in labels.values) if isinstance(labels, ClassLabels) else None
+    return Strata(table[:, 0], codes, names, table[:, 2] if group else None)
+
+
+def _group(values: Values, numbers: dict[object, int], source: Source, row: int, column: str) -> int:
+    if column not in values:
+        raise DataError(
+            f"{source.where}: expected the column {column!r}; found {', '.join(map(repr, values))} in row {row + 1}. "
+            f"Name yours in data.folds.group.{did_you_mean(column, values)}"
+        )
+    value = values[column]
+    if value == "" or not isinstance(value, str | int | float):
+        raise DataError(
+            f"{source.where}: expected the group of each row in the column {column!r}, found {value!r} in row "
+            f"{row + 1}. Give it a group of its own, or take data.folds.group out."
+        )
+    return numbers.setdefault(value, len(numbers))

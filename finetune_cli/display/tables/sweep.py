@@ -1,0 +1,115 @@
+"""The closing table of a sweep as people read it; with --json, the same as one document."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from finetune_cli.display.progress import duration
+from finetune_cli.records.sweep import SweepReport, TrialResult
+from finetune_cli.runs.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from finetune_cli.display.terminal import Output
+
+
+def sweep_result(out: Output, report: SweepReport) -> None:
+    """Every trial, the best with what choosing it costs, comparisons, settings that mattered, what to type next."""
+    if out.as_json:
+        out.json(report.to_json())
+        return
+    out.line()
+    _trials(out, report)
+    for trial in report.trials:
+        if trial.error:
+            out.line(f"Trial {trial.number} failed: {trial.error}")
+    if report.best is None:
+        return
+    _best(out, report, report.trial(report.best))
+    _finalists(out, report)
+    _settings(out, report)
+    _next(out, report)
+
+
+def _trials(out: Output, report: SweepReport) -> None:
+    keys = list(dict.fromkeys(key for trial in report.trials for key in trial.values))
+    rows = [
+        [
+            _name(trial, report.best),
+            trial.state,
+            f"{trial.score}" if trial.score else "-",
+            *(_value(trial.values.get(key, "-")) for key in keys),
+            duration(trial.seconds),
+        ]
+        for trial in report.trials
+    ]
+    out.heading(f"{len(report.trials)} trials by {report.metric}")
+    out.table(["trial", "state", report.metric, *(key.rpartition(".")[2] for key in keys), "time"], rows, left=3)
+    out.line()
+
+
+def _name(trial: TrialResult, best: int | None) -> str:
+    marks = [" * best"] * (trial.number == best) + [" (the config's own)"] * trial.defaults
+    return f"{trial.number}{''.join(marks)}"
+
+
+def _best(out: Output, report: SweepReport, best: TrialResult) -> None:
+    complete = sum(trial.state == "complete" for trial in report.trials)
+    out.line(
+        f"Best: trial {best.number}, {report.metric} {best.score} n={best.n}, chosen among {complete} on these rows."
+    )
+    if report.corrected is not None:
+        among = f"among {report.candidates} evaluations of {complete} trials"
+        out.line(f"  Corrected for the choice {among}: {report.metric} {report.corrected}")
+    elif complete > 1:
+        out.line("  A score that was chosen is too good: score a split that took no part, with finetune evaluate.")
+    for one in report.comparisons:
+        what = "the config's own values" if report.trial(one.number).defaults else "the runner-up"
+        out.line(f"  A: trial {best.number}, {one.comparison.b}: trial {one.number}, {what}. {one.comparison.sentence}")
+    out.line()
+
+
+def _finalists(out: Output, report: SweepReport) -> None:
+    if not report.finalists:
+        return
+    out.heading("Again with several seeds")
+    rows = [
+        [str(one.number), f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]", f"{one.sd:.3f}"]
+        for one in report.finalists
+    ]
+    out.table(["trial", f"mean {report.metric}", "sd"], rows)
+    out.line()
+
+
+def _settings(out: Output, report: SweepReport) -> None:
+    rows = [
+        [
+            one.key,
+            _value(one.best),
+            "-" if one.importance is None else f"{one.importance:.2f} +- {one.sd:.2f}",
+            f"near the {one.bound} end: search further" if one.bound else "",
+        ]
+        for one in report.settings
+    ]
+    out.table(["setting", "best", "importance", ""], rows, left=4)
+    if any(one.importance is None for one in report.settings):
+        out.line("  Too few complete trials to say which settings mattered.")
+    out.line()
+
+
+def _next(out: Output, report: SweepReport) -> None:
+    run = RunDir(report.run_dir)
+    out.line(f"  config     {run.best_config}")
+    out.line(f"  best run   {run.best}")
+    out.line(f"  summary    {run.summary}")
+    out.line()
+    out.heading("Next")
+    out.line(f"  finetune evaluate {shlex.quote(str(run.best))} --split test")
+    out.line(f"  finetune train {shlex.quote(str(run.best_config))}")
+
+
+def _value(value: Any) -> str:
+    """A setting as the config would have it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,80 @@
+"""The runs below a directory, as their run.json tells; no other file is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from finetune_cli.errors import ConfigError, first_line
+from finetune_cli.records.run import RunRecord
+from finetune_cli.runs.run_dir import RunDir
+
+OWN_FOLDERS = {"checkpoints", "model", "eval", "tracking"}  # of a run; no run is inside
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A run: its path below the directory that was asked for, and its record."""
+
+    path: str
+    record: RunRecord
+
+    def to_json(self) -> dict[str, Any]:
+        return {"path": self.path, "kind": self.record.kind, **self.record.to_json()}
+
+
+@dataclass(frozen=True)
+class RunList:
+    """The runs below `directory`; unreadable: path of a directory or of a run.json -> why it could not be read."""
+
+    directory: Path
+    runs: list[ListedRun] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        runs = [run.to_json() for run in self.runs]
+        return {"directory": str(self.directory), "runs": runs, "unreadable": self.unreadable}
+
+
+def list_runs(directory: Path) -> RunList:
+    """Every run at or below `directory`, in no order; links and hidden folders are not followed.
+
+    Raises ConfigError when there is no such directory.
+    """
+    if not directory.is_dir():
+        what = "is a file" if directory.exists() else "does not exist"
+        raise ConfigError(f"{directory} {what}. Name a directory with runs below it: finetune runs DIR")
+    found = RunList(directory)
+    for folder in _folders(directory, found.unreadable):
+        run = RunDir(folder)
+        try:
+            found.runs.append(ListedRun(os.path.relpath(folder, directory), run.read_whole_record()))
+        except (OSError, ValueError) as err:
+            found.unreadable[str(run.record)] = (isinstance(err, OSError) and err.strerror) or (
+                f"damaged: {first_line(err)}"
+            )
+    return found
+
+
+def _folders(directory: Path, unreadable: dict[str, str]) -> Iterator[str]:
+    """The directories that have a run.json."""
+    waiting = [str(directory)]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+        except OSError as err:
+            unreadable[folder] = err.strerror or str(err)
+            continue
+        is_run = "run.json" in names
+        if is_run:
+            yield folder
+        waiting += [
+            os.path.join(folder, name)
+            for name, is_folder in names.items()
+            if is_folder and not name.startswith(".") and not (is_run and name in OWN_FOLDERS)
+        ]

@@ -1,0 +1,118 @@
+"""One trial of a sweep: the search's settings in, an ordinary run trained, its score or its failure noted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedError, PrunedError
+from finetune_cli.records.folds import FoldsReport
+from finetune_cli.records.training import EvalRecord, Listener, SeedsReport, TrainingEvent, TrainReport
+from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.study import ERROR, PRUNED, SECONDS, Search
+from finetune_cli.system.files import DISK_FULL, NOT_WRITABLE
+
+logger = logging.getLogger(__name__)
+
+Train = Callable[[RunConfig, Listener], TrainReport | FoldsReport | SeedsReport]
+
+
+@dataclass(frozen=True)
+class TrialRunner:
+    """Trains trials. train: one config, also when its run was finished before. metric: the score that decides."""
+
+    search: Search
+    metric: str
+    config_of: Callable[[FrozenTrial], RunConfig]
+    train: Train
+    listen: Listener
+
+    def run(self, trial: FrozenTrial) -> None:
+        """Train a trial to its end, going on where it was stopped, and close it.
+
+        What is wrong with the trial alone fails it, and is noted. Raises what ends the whole sweep: a stop signal, a
+        full disk, a directory that cannot be written.
+        """
+        number = trial.number
+        try:
+            config = self.config_of(trial)
+            report = self.train(config, self._listener(number, config))
+            self._close(number, report)
+        except PrunedError:
+            self.search.finish(number, None, pruned=True)
+        except (NotFinishedError, InterruptedRunError):
+            raise
+        except Exception as err:
+            known = isinstance(err, FinetuneError)
+            if _is_of_the_disk(err):
+                raise
+            message = str(err) if known else f"{type(err).__name__}: {err}"
+            logger.error("Trial %d failed: %s", number, message, exc_info=not known)
+            self.search.note(number, ERROR, message)
+            self.search.finish(number, None)
+
+    def _close(self, number: int, report: TrainReport | FoldsReport | SeedsReport) -> None:
+        assert not isinstance(report, SeedsReport), "a trial is trained with one seed"
+        validation = next(one for one in report.evaluations if one.split == "validation")
+        value = validation.loss if self.metric == "loss" else validation.metrics[self.metric].value
+        self.search.note(number, SECONDS, report.seconds)
+        if not math.isfinite(value):
+            self.search.note(number, ERROR, f"{self.metric} is not defined on the validation rows")
+        self.search.finish(number, value if math.isfinite(value) else None)
+
+    def _listener(self, number: int, config: RunConfig) -> Listener:
+        """Tells the search each evaluation, those before a stop too, and ends the training when it says so."""
+        if config.data.folds is not None:
+            return self.listen
+        steps: set[int] = set()
+
+        def evaluated(step: int, value: float) -> None:
+            steps.add(step)
+            place = sum(other <= step for other in steps)
+            if math.isfinite(value) and self.search.report(number, place, value):
+                self.search.note(number, PRUNED, step)
+                raise PrunedError(f"Pruned after update {step}: other trials did better by then.")
+
+        if pruned := self.search.trials[number].user_attrs.get(PRUNED):
+            raise PrunedError(f"Pruned after update {pruned}.")
+        for step, value in _evaluations(RunDir(config.output_dir), self.metric):
+            evaluated(step, value)
+
+        def listen(event: TrainingEvent) -> None:
+            self.listen(event)
+            if isinstance(event, EvalRecord) and event.split == "validation":
+                evaluated(event.step, event.loss if self.metric == "loss" else event.metrics[self.metric])
+
+        return listen
+
+
+def _evaluations(run: RunDir, metric: str) -> Iterator[tuple[int, float]]:
+    """(update, score) of each evaluation in the history of a run that was begun before."""
+    if not run.history.is_file():
+        return
+    for line in run.history.read_text(encoding="utf-8", errors="replace").splitlines():
+        record = _parsed(line)
+        if record.get("type") == "eval" and record.get("split") == "validation":
+            value = record.get(metric)
+            yield record["step"], math.nan if value is None else value
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """The last line may be half written."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _is_of_the_disk(err: BaseException) -> bool:
+    cause = err if isinstance(err, OSError) else err.__cause__
+    return isinstance(cause, OSError) and cause.errno in DISK_FULL | NOT_WRITABLE
