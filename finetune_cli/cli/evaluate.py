@@ -153,7 +153,12 @@ Kept = Annotated[
     ),
 ]
 
-AllProbabilities = Annotated[bool, options.output_option(options.ALL_PROBABILITIES, "", hidden=True)]
+AllProbabilities = Annotated[
+    bool,
+    options.output_option(
+        options.ALL_PROBABILITIES, "The probability of every class, also of more than 100.", hidden=True
+    ),
+]
 
 
 def evaluate(

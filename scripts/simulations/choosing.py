@@ -17,6 +17,7 @@ Run: python scripts/simulations/choosing.py --trainings 400
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -25,8 +26,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from finetune_cli.evaluation.choosing import Candidate, moved_interval, price_of_choosing
+from finetune_cli.evaluation.intervals import score_intervals
 from finetune_cli.evaluation.metrics import compute_metrics
-from finetune_cli.evaluation.uncertainty import bootstrap_intervals
 
 ACCURACY, SPREAD, TREND = 0.85, 0.02, 0.10
 
@@ -78,7 +79,7 @@ def _training(setting: Setting, generator: np.random.Generator, samples: int) ->
         seed=int(generator.integers(2**31)),
     )[setting.metric]
     score, truth = scores[kept], _true_score(setting.metric, truths[kept])
-    low, high = bootstrap_intervals(
+    interval = score_intervals(
         [setting.metric],
         labels=labels,
         scores=np.eye(2)[answers[kept]],
@@ -87,6 +88,7 @@ def _training(setting: Setting, generator: np.random.Generator, samples: int) ->
         level=0.95,
         seed=int(generator.integers(2**31)),
     )[setting.metric]
+    low, high = interval or (math.nan, math.nan)  # too few rows for one: counted as missed
     corrected = score + price
     first, last = moved_interval(score, low, high, corrected, (0.0, 1.0))
     return score - truth, corrected - truth, low <= truth <= high, first <= truth <= last

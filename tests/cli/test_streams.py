@@ -22,6 +22,7 @@ TRAINING_LINES = (
     r"New classification head \(2 outputs\) on .*",
     r"Loop trainer on (2 x )?cpu, \S+ \(.*\)",
     r"update \d+/6  epoch \d\.\d\d  loss \d\.\d{4}  lr \S+  (\d+|-) rows/s(  \d+:\d\d left)?",
+    r"TF-IDF baseline: 48 rows in \d+\.\d s",
     r"Report: .*/eval/validation/report.html",
     r"update [36]  epoch (0\.5|1)  validation  loss \d\.\d{3}  accuracy \d\.\d{3}  f1 \d\.\d{3}(  \* best)?",
 )

@@ -27,6 +27,7 @@ def test_the_directory_holds_what_is_promised_and_nothing_else(learned: Callable
     names = {"config.yaml", "run.json", "run.lock", "run.log", "history.jsonl", "checkpoints", "model", "eval"}
     assert {path.name for path in run.iterdir()} == names
     assert {path.name for path in (run / "eval" / "validation").iterdir()} == {
+        "candidates.npz",
         "metrics.json",
         "predictions.jsonl",
         "report.html",
@@ -109,8 +110,11 @@ def test_metrics_have_values_inside_their_intervals(learned: Callable[..., Train
     assert (scores["split"], scores["n"]) == ("validation", 12)
     assert set(scores["metrics"]) == {"accuracy", "f1"}
     for metric in scores["metrics"].values():
-        assert list(metric) == ["value", "low", "high"]
-        assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
+        assert list(metric) == ["value", "low", "high", "corrected"]
+        corrected = metric["corrected"]
+        assert list(corrected) == ["value", "low", "high", "candidates"]
+        for score in (metric, corrected):
+            assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
 
 
 def test_predictions_are_one_per_row_in_the_order_of_the_data(learned: Callable[..., Trained]) -> None:

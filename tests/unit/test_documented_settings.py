@@ -18,7 +18,7 @@ from tests.unit.documents import DOCUMENTS, blocks, completed, read, section, ta
 # All that the config example has to say besides its defaults, and what a part of a config lacks.
 REQUIRED = "task: classification\nmodel: {name_or_path: distilbert-base-uncased}\ndata: {path: data, text: text}\n"
 SETTING = re.compile(r"(?<![\w/.-])(?:model|data|training|evaluation|checkpointing|hub)(?:\.[a-z_]+)+(?![\w(*])")
-FILE_ENDINGS = (".csv", ".html", ".json", ".jsonl", ".md", ".parquet", ".py", ".safetensors", ".txt", ".yaml")
+FILE_ENDINGS = (".csv", ".html", ".json", ".jsonl", ".md", ".onnx", ".parquet", ".py", ".safetensors", ".txt", ".yaml")
 OPEN_ENDED = (
     "data.splits.",
     "training.class_weights.",
