@@ -99,7 +99,7 @@ def unknown_key(section: KeyPath, key: str) -> str:
     name = ".".join(map(str, section))
     fields = sorted(_section_class(section).model_fields)
     our_key = BY_SECTION.get((name, key)) or OURS.get(key) or COMMON_NAMES.get(key)
-    places = [".".join(path) for path in all_keys() if path[-1] == key]
+    places = [".".join(path) for path in sorted(all_keys(), key=len) if path[-1] == key]
     if (name, key) not in BY_SECTION and places:
         return f"does not belong {f'to {name}' if name else 'at the top'}. Write {' or '.join(places)}"
     if our_key:

@@ -58,8 +58,8 @@ def test_five_mistakes_are_all_shown_with_line_and_column(write: Write) -> None:
         "c.yaml:9:17  evaluation.metrics.1: pearson is a metric for regression, and this task is classification. "
         "Allowed: accuracy, f1, f1_macro, f1_micro, f1_weighted, matthews, precision, precision_macro, recall, "
         "recall_macro, auroc, log_loss, brier, ece, loss",
-        "c.yaml:10:1  sed: unknown key. Allowed: checkpointing, data, evaluation, hub, model, output_dir, seed, task, "
-        "tracking, training. Did you mean seed?",
+        "c.yaml:10:1  sed: unknown key. Allowed: checkpointing, data, evaluation, hub, model, output_dir, seed, sweep, "
+        "task, tracking, training. Did you mean seed?",
     ]
 
 

@@ -13,7 +13,7 @@ import accelerate
 import pytest
 import torch
 
-from finetune_cli.cli.several import train_on_several, train_seeds_on_several
+from finetune_cli.cli.several import train_each_on_several, train_on_several
 from finetune_cli.commands import train as module
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, ExitCode, GateFailedError
@@ -66,13 +66,13 @@ def test_more_processes_than_gpus_are_refused_with_numbers_and_what_to_type(
     require_a_device_for_each(2)
 
 
-@pytest.mark.parametrize("several", [train_on_several, train_seeds_on_several])
+@pytest.mark.parametrize("several", [train_on_several, train_each_on_several])
 def test_they_are_refused_before_rows_are_prepared(
     gpus: Callable[[int], None], tmp_path: Path, write_config: Write, several: Callable[..., Any]
 ) -> None:
     gpus(1)
     config = load_config(write_config(tmp_path), ["training.seeds=[1, 2]"])
-    options = {"overwrite": False} if several is train_seeds_on_several else {}
+    options = {"overwrite": False} if several is train_each_on_several else {}
     with pytest.raises(ConfigError, match="2 processes need 2 GPUs"):
         several(config, 2, offline=True, **options)
     assert not (tmp_path / "run").exists()
