@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,17 @@ def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "finetune-cache"
     monkeypatch.setenv("FINETUNE_CACHE", str(directory))
     return directory
+
+
+@pytest.fixture(autouse=True)
+def initialisers_are_left_alone() -> Iterator[None]:
+    """A test that leaves torch.nn.init replaced, as some libraries do for a while, would spoil every later model."""
+    before = vars(sys.modules["torch.nn.init"]).copy() if "torch.nn.init" in sys.modules else {}
+    yield
+    now = vars(sys.modules["torch.nn.init"]) if before else {}
+    changed = [name for name in before if now.get(name) is not before[name]]
+    now.update(before)
+    assert changed == []
 
 
 @pytest.fixture(scope="session")

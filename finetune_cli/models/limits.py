@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig
-from transformers.initialization import no_init_weights
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 SHORT, LONGER = 4, 9  # tokens of the rows that are sent in
 MOST_TOKENS = 600  # of a row that looks whether positions go on as they began: enough for every table of distances
@@ -154,6 +153,20 @@ class _WeightsOnMeta(TorchFunctionMode):
 
 
 @contextmanager
+def _without_init_weights() -> Iterator[None]:
+    """transformers' own initialisation left out: some families read values of their weights in it.
+
+    Not its no_init_weights, which takes the functions of torch.nn.init away from the whole process as well.
+    """
+    original = PreTrainedModel.init_weights
+    PreTrainedModel.init_weights = lambda self: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        PreTrainedModel.init_weights = original  # type: ignore[method-assign]
+
+
+@contextmanager
 def _generator_kept() -> Iterator[None]:
     state = torch.get_rng_state()
     try:
@@ -164,7 +177,7 @@ def _generator_kept() -> Iterator[None]:
 
 def without_weights(config: PreTrainedConfig) -> Any:
     """The classifier with zeros in place of its weights, all of a weight's in the memory of one."""
-    with _generator_kept(), no_init_weights(), _WeightsOnMeta():
+    with _generator_kept(), _without_init_weights(), _WeightsOnMeta():
         model = AutoModelForSequenceClassification.from_config(config)
     for module in model.modules():
         for store in (module._parameters, module._buffers):
