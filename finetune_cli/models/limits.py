@@ -159,11 +159,11 @@ def _without_init_weights() -> Iterator[None]:
     Not its no_init_weights, which takes the functions of torch.nn.init away from the whole process as well.
     """
     original = PreTrainedModel.init_weights
-    PreTrainedModel.init_weights = lambda self: None  # type: ignore[method-assign]
+    PreTrainedModel.init_weights = lambda self: None
     try:
         yield
     finally:
-        PreTrainedModel.init_weights = original  # type: ignore[method-assign]
+        PreTrainedModel.init_weights = original
 
 
 @contextmanager
