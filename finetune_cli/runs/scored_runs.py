@@ -124,7 +124,8 @@ def pair_rows(first: ScoredRun, other: ScoredRun) -> ScoredRun:
         raise DataError(
             f"{first.name} and {other.name} were not scored on the same rows: {_some(only_first)} only in the first, "
             f"{_some(only_other)} only in the second. Score both on the same split of the same data: finetune evaluate "
-            "RUN --split NAME. (A split taken from train, such as data.splits.validation: 0.1, depends on the seed.)"
+            "RUN --split NAME. (A split taken from train, such as data.splits.validation: 0.1, depends on the seed: "
+            "data.split_seed draws the same rows in every run.)"
         )
     paired = in_order_of(first, other)
     _require_same_labels(first, paired)

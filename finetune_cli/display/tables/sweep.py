@@ -104,7 +104,7 @@ def _next(out: Output, report: SweepReport) -> None:
     out.line(f"  summary    {run.summary}")
     out.line()
     out.heading("Next")
-    out.line(f"  finetune evaluate {shlex.quote(str(run.best))} --split test")
+    out.line(f"  finetune evaluate {shlex.quote(str(run.best))}")
     out.line(f"  finetune train {shlex.quote(str(run.best_config))}")
 
 
