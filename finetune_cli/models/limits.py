@@ -8,6 +8,7 @@ some families start counting after the number of the padding token, others at 2.
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig
+from transformers.initialization import no_init_weights
 
 SHORT, LONGER = 4, 9  # tokens of the rows that are sent in
 MOST_TOKENS = 600  # of a row that looks whether positions go on as they began: enough for every table of distances
@@ -142,6 +144,11 @@ class _LookUps(TorchFunctionMode):
         return table.new_zeros(()).expand(*ids.shape, table.shape[1])
 
 
+# no_init_weights takes torch's initialisers away from the whole process, and then puts back what it found. Of two
+# threads at once, the second would put back nothing.
+_BUILDING = threading.Lock()
+
+
 class _WeightsOnMeta(TorchFunctionMode):
     """Makes what weights are made of without values, and everything else, as tables of position numbers, as ever."""
 
@@ -150,20 +157,6 @@ class _WeightsOnMeta(TorchFunctionMode):
         if func in WITHOUT_VALUES and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": "meta"}
         return func(*args, **kwargs)
-
-
-@contextmanager
-def _without_init_weights() -> Iterator[None]:
-    """transformers' own initialisation left out: some families read values of their weights in it.
-
-    Not its no_init_weights, which takes the functions of torch.nn.init away from the whole process as well.
-    """
-    original = PreTrainedModel.init_weights
-    PreTrainedModel.init_weights = lambda self: None
-    try:
-        yield
-    finally:
-        PreTrainedModel.init_weights = original
 
 
 @contextmanager
@@ -177,7 +170,7 @@ def _generator_kept() -> Iterator[None]:
 
 def without_weights(config: PreTrainedConfig) -> Any:
     """The classifier with zeros in place of its weights, all of a weight's in the memory of one."""
-    with _generator_kept(), _without_init_weights(), _WeightsOnMeta():
+    with _BUILDING, _generator_kept(), no_init_weights(), _WeightsOnMeta():
         model = AutoModelForSequenceClassification.from_config(config)
     for module in model.modules():
         for store in (module._parameters, module._buffers):
