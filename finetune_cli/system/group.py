@@ -34,6 +34,7 @@ def wait_for_main_process(state: Any) -> None:
         store.set(key, "yes")
     while not store.check([key]):
         time.sleep(POLL_SECONDS)
+    state.wait_for_everyone()  # a moment: the store ends with the main process, and all must have read it
 
 
 @contextmanager
