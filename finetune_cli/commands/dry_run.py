@@ -10,7 +10,6 @@ from statistics import mean, median
 
 import numpy as np
 import torch
-from accelerate.utils import send_to_device
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from finetune_cli.commands.folds import fold_config
@@ -27,9 +26,11 @@ from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts, row
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
+from finetune_cli.system import xla
 from finetune_cli.system.launching import join_group, launched_processes
 from finetune_cli.system.provenance import peak_memory_bytes
 from finetune_cli.training.guards import clip_gradients
+from finetune_cli.training.placing import to_device
 
 logger = logging.getLogger(__name__)
 
@@ -154,12 +155,12 @@ class Updater:
             rows, micro_batch_size=self.parts.micro_batch_size, num_processes=1, process_index=0
         )
         for micro_batch in micro_batches:
-            batch = send_to_device(self.parts.rows.__getitems__(micro_batch), self.parts.device, non_blocking=True)
+            batch = to_device(self.parts.rows.__getitems__(micro_batch), self.parts.device)
             self.accelerator.backward(self.parts.objective(self.model, batch))
         clip_gradients(self.accelerator, self.model, self.optimizer, max_norm=self.parts.config.training.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        _wait_for_device()
+        _wait_for(self.parts.device)
         return time.perf_counter() - began
 
 
@@ -181,10 +182,18 @@ def _evaluation_seconds(parts: Parts, name: str) -> float:
     some = FirstRows.of(split)
     began = time.perf_counter()
     with uncompiled(parts.device_settings.compile):
-        predict_logits(parts.model, some, pad_token_id=prepared.pad_token_id, device=parts.device)
+        predict_logits(
+            parts.model,
+            some,
+            pad_token_id=prepared.pad_token_id,
+            max_length=prepared.report.max_length,
+            device=parts.device,
+        )
     return (time.perf_counter() - began) * float(split.offsets[-1]) / float(some.offsets[-1])
 
 
-def _wait_for_device() -> None:
-    if torch.accelerator.is_available():
+def _wait_for(device: torch.device) -> None:
+    if device.type == "xla":
+        xla.run_collected(device, wait=True)
+    elif device.type != "cpu":
         torch.accelerator.synchronize()

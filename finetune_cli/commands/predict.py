@@ -151,9 +151,10 @@ class _Predictor:
         tokenizer = load_tokenizer(target.model_dir)
         self.pad_token_id: int = tokenizer.pad_token_id
         data = target.config.data if target.config else None
+        self.max_length = (data.max_length if data else None) or facts.max_length
         self.encoder = TextEncoder(
             tokenizer,
-            max_length=(data.max_length if data else None) or facts.max_length,
+            max_length=self.max_length,
             truncation=data.truncation if data else "longest_first",
             token_types=facts.token_types,
             vocabulary=facts.vocabulary,
@@ -165,7 +166,12 @@ class _Predictor:
         if encoded is None:
             return iter(())
         logits = predict_logits(
-            self.model, encoded, pad_token_id=self.pad_token_id, device=self.model.device, autocast=self.autocast
+            self.model,
+            encoded,
+            pad_token_id=self.pad_token_id,
+            max_length=self.max_length,
+            device=self.model.device,
+            autocast=self.autocast,
         )
         return predictions(
             ids,

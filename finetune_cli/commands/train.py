@@ -48,6 +48,7 @@ from finetune_cli.system.group import wait_for_main_process
 from finetune_cli.system.launching import GROUP_TIMEOUT_SECONDS, is_main_process, join_group, launched_processes
 from finetune_cli.system.places import in_home
 from finetune_cli.training.checkpointing import step_of
+from finetune_cli.training.placing import device_name
 
 logger = logging.getLogger(__name__)
 
@@ -216,13 +217,9 @@ def _facts_at_start(context: RunContext, checkpoint: Path | None) -> RunRecord:
         task=context.config.task,
         model=model_name(context.config),
         processes=state.num_processes,
-        devices=gather_object([_device_name(state.device)]),
+        devices=gather_object([device_name(state.device)]),
         fingerprints=Fingerprints(context.prepared.key, known or _model_fingerprint(context)),
     )
-
-
-def _device_name(device: torch.device) -> str:
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def _model_fingerprint(context: RunContext) -> str | None:

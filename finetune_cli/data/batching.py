@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -67,13 +67,14 @@ def pad_rows(
     pad_token_id: int,
     multiple_of: int = 1,
     length: int | None = None,
-    ready_mask: bool = False,
+    ready_mask: bool | Literal["always"] = False,
 ) -> dict[str, np.ndarray]:
     """Model inputs for some rows, padded on their side: int64 (M, T) `input_ids`, `attention_mask`, `token_type_ids`.
 
     T is the longest of the rows rounded up to `multiple_of`, or `length` when given (static shapes). ready_mask: the
     mask as attention takes it, bool (M, 1, 1, T), and none when nothing is padded: transformers asks the device for
-    that otherwise, and waits for the answer. For models that `models.ready_mask` accepts.
+    that otherwise, and waits for the answer. For models that `models.ready_mask` accepts. "always": also when nothing
+    is padded, for devices to which that would be another graph.
     """
     rows = np.asarray(rows)
     starts = encoded.offsets[rows]
@@ -88,7 +89,7 @@ def pad_rows(
     inputs = {"input_ids": np.full(is_token.shape, pad_token_id, np.int64)}
     if not ready_mask:
         inputs["attention_mask"] = is_token.astype(np.int64)
-    elif not is_token.all():
+    elif ready_mask == "always" or not is_token.all():
         inputs["attention_mask"] = is_token[:, None, None, :]
     inputs["input_ids"][is_token] = encoded.input_ids[source]
     if encoded.token_type_ids is not None:
@@ -133,7 +134,7 @@ class TrainingRows(Dataset[dict[str, Any]]):
         length: int | None = None,
         static_limit: int | None = None,
         num_rows: int | None = None,
-        ready_mask: bool = False,
+        ready_mask: bool | Literal["always"] = False,
     ) -> None:
         self.encoded = encoded
         self.labels = labels
@@ -146,7 +147,10 @@ class TrainingRows(Dataset[dict[str, Any]]):
         return len(self.labels)
 
     def __getitems__(self, micro_batch: MicroBatch) -> dict[str, Any]:
-        """Inputs (M, T), `labels` (M,), how many rows count here and in the whole update, and the tokens here."""
+        """Inputs (M, T), `labels` (M,), how many rows count here and in the whole update, and the tokens here.
+
+        With `static_limit` also which rows count, `counts` float32 (M,).
+        """
         rows = micro_batch.rows
         if self.num_rows is not None and len(rows) < self.num_rows:
             rows = np.pad(rows, (0, self.num_rows - len(rows)), mode="edge")  # the last row again: no wider than before
@@ -155,6 +159,8 @@ class TrainingRows(Dataset[dict[str, Any]]):
         batch["labels"] = torch.from_numpy(np.asarray(self.labels[rows]))
         tokens = int((self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]).sum())
         counts = {"num_valid": micro_batch.num_valid, "update_rows": micro_batch.update_rows, "num_tokens": tokens}
+        if self.static_limit is not None:
+            batch["counts"] = (torch.arange(len(rows)) < micro_batch.num_valid).float()
         return batch | counts
 
     def _width(self, rows: np.ndarray) -> int | None:

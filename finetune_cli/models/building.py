@@ -110,6 +110,7 @@ def load_trained(directory: Path, device: torch.device, *, trust_remote_code: bo
     from finetune_cli.models.company import answer_rows_alike
     from finetune_cli.models.last_layer import use_first_token_only
     from finetune_cli.models.on_cpu import use_attention_for_cpu
+    from finetune_cli.models.ready_mask import takes_ready_mask
 
     require_weights(directory)
     config = read_config(directory, trust_remote_code=trust_remote_code)
@@ -126,6 +127,8 @@ def load_trained(directory: Path, device: torch.device, *, trust_remote_code: bo
     if device.type == "cpu":
         use_attention_for_cpu(model)
     use_first_token_only(model)
+    if device.type != "cpu":
+        takes_ready_mask(model)  # tried on the CPU, and remembered
     return model.to(device).eval()
 
 

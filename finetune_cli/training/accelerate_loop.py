@@ -7,15 +7,16 @@ from itertools import islice
 
 import torch
 from accelerate import Accelerator, skip_first_batches
-from accelerate.utils import send_to_device, set_seed
 from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from finetune_cli.training.checkpointing import use_bare_weight_names
+from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
+from finetune_cli.training.placing import to_device
 
 
 def train(
@@ -40,7 +41,7 @@ def train(
     """
     model, optimizer = accelerator.prepare(model, optimizer)
     use_bare_weight_names(accelerator)
-    set_seed(seed, device_specific=True)
+    seed_generators(seed, accelerator.device, device_specific=True)
     over = monitor.start()
     while not over:
         epoch, updates_done = divmod(monitor.progress.step, monitor.cadence.updates_per_epoch)
@@ -50,11 +51,13 @@ def train(
             model.train()
             loss = torch.zeros((), device=accelerator.device)
             for index, batch in enumerate(window):
-                exchange = nullcontext() if index == len(window) - 1 else accelerator.no_sync(model)
-                with exchange:
-                    share = objective(model, send_to_device(batch, accelerator.device, non_blocking=True))
+                is_last = index == len(window) - 1
+                with nullcontext() if is_last else accelerator.no_sync(model):
+                    share = objective(model, to_device(batch, accelerator.device))
                     accelerator.backward(share)
                 loss += share.detach()
+                if not is_last:
+                    monitor.after_micro_batch()
             grad_norm = clip_gradients(
                 accelerator, model, optimizer, max_norm=max_grad_norm, skip_nonfinite=monitor.skip_nonfinite
             )

@@ -34,12 +34,13 @@ from finetune_cli.system.files import (
     sync_directory,
     write_json,
 )
+from finetune_cli.training.device_settings import COMPILED_BY_SHAPE
+from finetune_cli.training.generators import restore_own_generator, save_own_generator
 from finetune_cli.training.manifest import PROGRESS, files_below, find_damage, seal
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
-MPS_GENERATOR = "mps_generator.bin"  # of Apple's GPU, which Accelerate leaves out; there is one process
 STEP_NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -65,12 +66,16 @@ class Progress:
 def use_bare_weight_names(accelerator: Accelerator) -> None:
     """Have save_state and load_state use the bare model's names, so that 2 processes' checkpoints continue on 1."""
 
+    device = accelerator.device
+    # safetensors knows no TPU, nor the cpu:0 that each of several CPU processes has.
+    name = "cpu" if device.type in ("cpu", *COMPILED_BY_SHAPE) else str(device)
+
     def save(models: list[nn.Module], weights: list[dict[str, Any]], _directory: str) -> None:
         weights[:] = [accelerator.get_state_dict(model, unwrap=True) for model in models]
+        if device.type == "xla":  # where all tensors have the address 0, and Accelerate would keep one of them
+            weights[:] = [{key: value.cpu() for key, value in state.items()} for state in weights]
 
     def load(models: list[nn.Module], directory: str) -> None:
-        device = accelerator.device
-        name = "cpu" if device.type == "cpu" else str(device)  # several CPU processes have cpu:0, which is refused
         while models:  # models left in the list would be loaded once more, by their wrapped names
             load_model(accelerator.unwrap_model(models.pop()), Path(directory) / WEIGHTS, device=name)
 
@@ -130,8 +135,7 @@ class Checkpoints:
             sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
             with _failing_together(accelerator, at_once=sharded), disk_errors_explained(self.directory):
                 _save_state(accelerator, aside)
-                if _on_mps(accelerator):
-                    torch.save(torch.mps.get_rng_state(), aside / MPS_GENERATOR)
+                save_own_generator(aside, accelerator.device)
             with _failing_together(accelerator), disk_errors_explained(self.directory):
                 if main:
                     if not sharded:
@@ -178,8 +182,7 @@ class Checkpoints:
                 f"The checkpoint {path} cannot be used: a file in it was not written by a training run, and loading it "
                 f"could run code. Take another checkpoint with --resume PATH, or start anew with --overwrite."
             ) from err
-        if _on_mps(accelerator) and (path / MPS_GENERATOR).is_file():
-            torch.mps.set_rng_state(torch.load(path / MPS_GENERATOR, weights_only=True))
+        restore_own_generator(path, accelerator.device)
         state = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
         schedule.load_state_dict(state["schedule"])
         self.current = path
@@ -260,10 +263,6 @@ class Checkpoints:
                 remove_directory(path)
 
 
-def _on_mps(accelerator: Accelerator) -> bool:
-    return accelerator.device.type == "mps"
-
-
 def _least_bytes(optimizer: Optimizer) -> int:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     copies = 3 if isinstance(optimizer, torch.optim.Adam) else 1
@@ -308,6 +307,7 @@ def _require_every_weight(directory: Path, accelerator: Accelerator) -> None:
     for model in accelerator._models:
         weights = accelerator.unwrap_model(model).state_dict()
         kept = {(value.data_ptr(), value.shape) for name, value in weights.items() if name in saved}
+        kept = {(address, shape) for address, shape in kept if address}  # XLA has none
         lost = [
             name
             for name, value in weights.items()

@@ -81,13 +81,18 @@ class Objective:
         """A scalar with its graph; summed over an update's micro-batches, its mean over processes is the update's loss.
 
         batch: what TrainingRows yields. Rows from `num_valid` on do not count; with none left the loss is 0, with a
-        graph, so that this process still takes part in the gradient exchange.
+        graph, so that this process still takes part in the gradient exchange. `counts` (M,), 1 or 0, says the same for
+        devices that compile each shape anew.
         """
         inputs = dict(batch)
+        counts = inputs.pop("counts", None)
         labels, num_valid, update_rows = (inputs.pop(key) for key in ("labels", "num_valid", "update_rows"))
         with known_tokens(inputs.pop("num_tokens", None)):
             logits = model(**inputs).logits.float()
-        return self.losses(logits[:num_valid], labels[:num_valid]).sum() * (self.num_processes / update_rows)
+        scale = self.num_processes / update_rows
+        if counts is not None:
+            return (self.losses(logits, labels) * counts).sum() * scale
+        return self.losses(logits[:num_valid], labels[:num_valid]).sum() * scale
 
 
 def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:

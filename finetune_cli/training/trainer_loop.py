@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedDataParallelKwargs, send_to_device, set_seed
+from accelerate import PartialState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
@@ -17,9 +18,11 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from finetune_cli.training.checkpointing import use_bare_weight_names
 from finetune_cli.training.ddp import ddp_options
+from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
+from finetune_cli.training.placing import to_device
 
 TRAINER_STATE = "trainer_state.json"  # the name under which Trainer looks for its state in a checkpoint
 
@@ -45,7 +48,7 @@ def training_arguments(
         gradient_accumulation_steps=micro_batches_per_update,
         learning_rate=learning_rate,
         max_grad_norm=max_grad_norm or 0.0,  # Trainer's way to say: do not clip
-        use_cpu=not torch.accelerator.is_available(),  # bf16 on a CPU is refused without it
+        use_cpu=PartialState().device.type == "cpu",  # bf16 on a CPU is refused without it
         bf16=mixed_precision == "bf16",
         fp16=mixed_precision == "fp16",
         seed=seed,
@@ -130,7 +133,7 @@ class SharedPartsTrainer(Trainer):
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """As in the Accelerate loop; Trainer itself waits for each tensor."""
-        return send_to_device(inputs, self.args.device, non_blocking=True)
+        return to_device(inputs, self.args.device)
 
     def _get_num_items_in_batch(self, *args: Any) -> None:
         """Not counted: the batch says how many rows the update has, and Trainer would exchange its count each time."""
@@ -168,12 +171,15 @@ class MonitorCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         use_bare_weight_names(self.trainer.accelerator)
-        set_seed(self.seed, device_specific=True)
+        seed_generators(self.seed, self.trainer.args.device, device_specific=True)
         if self.monitor.start():
             raise _NothingLeft
 
     def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.learning_rate = float(self.trainer.lr_scheduler.get_last_lr()[0])
+
+    def on_substep_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.monitor.after_micro_batch()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.trainer.accelerator.optimizer_step_was_skipped:  # fp16 overflowed: Trainer left the schedule alone, too
