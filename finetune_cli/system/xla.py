@@ -171,10 +171,16 @@ def seed_generator(seed: int) -> None:
     torch_xla.manual_seed(seed)
 
 
-def generator_state() -> int:
+def generator_state() -> torch.Tensor:
+    """The 64 bits that the coming numbers depend on, as 8 bytes."""
+    import torch
     from torch_xla.core import xla_model
 
-    return int(xla_model.get_rng_state())
+    return torch.tensor(list(int(xla_model.get_rng_state()).to_bytes(8, "little")), dtype=torch.uint8)
+
+
+def restore_generator(state: torch.Tensor) -> None:
+    seed_generator(int.from_bytes(bytes(state.tolist()), "little"))
 
 
 def _told_to_use_the_cpu() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.utils import set_seed
@@ -23,7 +22,7 @@ def seed_generators(seed: int, device: torch.device, *, device_specific: bool = 
 def save_own_generator(directory: Path, device: torch.device) -> None:
     """Into a checkpoint, for a device whose generator Accelerate leaves out; such a device has one process."""
     if device.type == "xla":
-        state: Any = torch.tensor(xla.generator_state())
+        state = xla.generator_state()
     elif device.type in LEFT_OUT:
         state = torch.get_device_module(device.type).get_rng_state()
     else:
@@ -37,7 +36,7 @@ def restore_own_generator(directory: Path, device: torch.device) -> None:
         return
     state = torch.load(file, weights_only=True)
     if device.type == "xla":
-        xla.seed_generator(int(state))
+        xla.restore_generator(state)
     else:
         torch.get_device_module(device.type).set_rng_state(state)
 
