@@ -16,8 +16,9 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedModel
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.errors import RunFailedError
+from finetune_cli.errors import PrunedError, RunFailedError
 from finetune_cli.records.training import TrainingStarted
+from finetune_cli.runs.candidates import write_candidates
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.parts import Parts, build_parts, rows_at_once
 from finetune_cli.system.signals import stop_error
@@ -69,6 +70,9 @@ def fit(context: RunContext, checkpoint: Path | None) -> Fit:
         try:
             with stop.listening():
                 progress = run_loop(parts, checkpoint, checkpoints, stop)
+        except PrunedError:
+            write_candidates(context, parts.kept, None)  # a sweep chose among them, too
+            raise
         except RuntimeError as err:
             if not should_reduce_batch_size(err):
                 raise

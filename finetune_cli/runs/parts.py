@@ -203,7 +203,12 @@ def rows_at_once(config: RunConfig) -> int:
 
 
 def scored_splits(prepared: PreparedData) -> list[str]:
-    """The validation splits, "validation" first: what training is steered by and reports at the end."""
+    """The validation splits, "validation" first: what training is steered by and reports at the end.
+
+    None of them for a model of all rows, which has no split "validation".
+    """
+    if "validation" not in prepared.splits:
+        return []
     splits = [
         name for name, split in prepared.splits.items() if name.startswith("validation") and split.labels is not None
     ]

@@ -58,7 +58,7 @@ class Monitor:
     accelerator: the loop's. schedule: not prepared. resume_from: the checkpoint to go on from.
     rows_of(step): the row numbers and the token count of an update, for the record and for messages.
     evaluate(accelerator, check): the scores by validation split, "validation" first, on all processes alike; calls
-    `check` between batches.
+    `check` between batches. None, with a best_rule without metric, when there is nothing to score on.
     kept: given what each evaluation found of the rows; it goes into every checkpoint.
     add_files: writes what the loop needs besides into the folder of a checkpoint, in the main process.
     lag: how many updates an accelerator may run ahead of what is read of them, so that the host never waits for the
@@ -191,9 +191,10 @@ class Monitor:
             self._save()
             self._raise_stopped(self.stop.signal_number)
         self.kept.keep(progress.step)
-        deciding = next(iter(scores))
+        deciding = next(iter(scores), None)  # none for a model of all rows: its last update is kept
         is_last = progress.step == self.cadence.num_updates
-        is_best = self.best_rule.update(progress, *scores[deciding], is_last=is_last)
+        loss, metrics = scores[deciding] if deciding else (math.nan, {})
+        is_best = self.best_rule.update(progress, loss, metrics, is_last=is_last)
         epoch = self.cadence.epoch(progress.step)
         for split, (loss, metrics) in scores.items():
             self._note(EvalRecord(progress.step, epoch, split, loss, metrics, best=is_best and split == deciding))
