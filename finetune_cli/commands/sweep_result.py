@@ -23,7 +23,7 @@ from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
 from finetune_cli.records.sweep import ComparedTrials, Finalist, SearchedSetting, SweepReport, TrialResult
 from finetune_cli.records.sweep import TrialState as Ended
 from finetune_cli.records.training import SeedsReport
-from finetune_cli.runs.candidates import corrected_best
+from finetune_cli.runs.candidates import corrected_best, read_candidates
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.study import DEFAULTS, ERROR, SECONDS, Search
 from finetune_cli.runs.trials import TrialRunner
@@ -107,17 +107,21 @@ def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) 
 
 
 def _corrected(run: RunDir, config: RunConfig, search: Search, best: int | None) -> tuple[int, Corrected | None]:
-    """How many evaluations the best was chosen among, and its score less the price of that choice."""
-    if best is None or config.data.folds is not None:
+    """How many candidates the best was chosen among, and its score less the price of that choice.
+
+    They are the evaluations of all trials that were scored, of pruned ones too; with folds the trials themselves.
+    """
+    if best is None:
         return len(search.complete), None
     score = _result(run, config, search, search.trials[best]).score
     assert score is not None, "the best trial is complete"
-    runs = {trial.number: run.member("trial", trial.number) for trial in sorted(search.complete, key=_number)}
+    runs = {
+        trial.number: member
+        for trial, member in ((trial, run.member("trial", trial.number)) for trial in search.trials)
+        if trial.state == TrialState.COMPLETE
+        or (trial.state == TrialState.PRUNED and read_candidates(member) is not None)
+    }
     return corrected_best(score, config.evaluation.main_metric, runs, best, seed=config.seed)
-
-
-def _number(trial: FrozenTrial) -> int:
-    return trial.number
 
 
 def _finalists(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> list[Finalist]:

@@ -29,6 +29,7 @@ from finetune_cli.records.training import Listener, SeedsReport, TrainReport
 from finetune_cli.report.write import write_report
 from finetune_cli.runs.candidates import write_candidates
 from finetune_cli.runs.context import RunContext
+from finetune_cli.runs.final import require_folds, require_folds_to_come, take_scores_of_folds
 from finetune_cli.runs.fit import Fit, fit
 from finetune_cli.runs.gates import check_report, parse_gates, require_passed
 from finetune_cli.runs.hub_upload import is_uploaded, require_write_access, upload
@@ -61,13 +62,15 @@ def train(
     push: bool = False,
     offline: bool = False,
     listen: Listener = lambda event: None,
+    final: bool = False,
     data_known: bool = False,
 ) -> TrainReport | SeedsReport | FoldsReport:
     """Fine-tune as the config says, going on where an earlier run with the same config and data stopped.
 
     resume: "auto" (the newest complete checkpoint), "never" (from the start), or a checkpoint's path. overwrite: clear
     the run directory first. push: upload the model to `hub` although that was done before. listen: is given
-    TrainingStarted, then each StepRecord and EvalRecord. data_known: what the data checks find was said before.
+    TrainingStarted, then each StepRecord and EvalRecord. final: after the folds of data.folds, train one model on all
+    rows. data_known: what the data checks find was said before.
     With `training.seeds`, or `data.folds`, each seed or fold is such a run, before which `listen` gets MemberStarted,
     and the result is a summary.
     Call it in every process of a launched group; each gets the report. Raises FinetuneError's subclasses;
@@ -75,6 +78,8 @@ def train(
     """
     require_tools(config, push=push)
     folds, seeds = config.data.folds, config.training.seeds
+    if final:
+        require_folds_to_come(config)
     if seeds is None and (folds is None or folds.fold is not None):
         if config.sweep is not None:
             logger.info("The section sweep is for finetune sweep; this trains the config's own values.")
@@ -104,7 +109,7 @@ def train(
 
     if seeds is not None:
         return train_seeds(config, train_member, overwrite=overwrite, listen=listen)
-    return train_folds(config, train_member, overwrite=overwrite, offline=offline, listen=listen)
+    return train_folds(config, train_member, final=final, overwrite=overwrite, offline=offline, listen=listen)
 
 
 def _train_one(
@@ -123,6 +128,8 @@ def _train_one(
     with locked(run) if is_main_process() else nullcontext():
         if hub and (push or overwrite or resume != "auto" or not is_uploaded(run, hub)):
             require_write_access(hub, offline=offline)
+        if config.data.trains_on_all_rows:
+            require_folds(run)
         # Before the group forms: no process waits in a collective for it.
         prepared = prepare_rows(config, offline=offline, quiet=data_known)
         context = RunContext(run, config, prepared, scoring_rules(config, prepared), offline, listen)
@@ -260,17 +267,22 @@ def _export_best(context: RunContext, fitted: Fit) -> None:
 
 
 def _score_best(context: RunContext, fitted: Fit) -> list[EvalReport]:
-    """Score the saved model on the validation splits, with intervals, and write its model card and reports."""
+    """Score the saved model on the validation splits, with intervals, and write its model card and reports.
+
+    A final model has the folds' scores.
+    """
     run, config, prepared = context.run, context.config, context.prepared
     write_candidates(context, fitted.kept, fitted.progress.best_step)
     model = building.load_trained(run.model, fitted.device, trust_remote_code=config.model.trust_remote_code)
     reports = [
         score_prepared(model, prepared, config, split, run=run, fit_baseline=True) for split in scored_splits(prepared)
     ]
-    with replacing(run.model / "README.md") as file:
-        file.write(model_card(config, prepared.label_names, reports))
     for report in reports:
         write_report(run, config, prepared, report)
+    if config.data.trains_on_all_rows:
+        reports = [take_scores_of_folds(run)]
+    with replacing(run.model / "README.md") as file:
+        file.write(model_card(config, prepared.label_names, reports))
     return reports
 
 

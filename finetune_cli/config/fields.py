@@ -140,6 +140,9 @@ def _as_folds(value: Any) -> Any:
     return {"n": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+Fold = int | Literal["final"] | None
+
+
 class FoldsConfig(Section):
     """Cross-validation: rows of train are dealt into parts, each of which is tested by a run that did not see it."""
 
@@ -149,7 +152,11 @@ class FoldsConfig(Section):
     repeats: Count = Field(1, description="Deal the rows out so many times, and train n runs each time.")
     group: Text | None = Field(None, description="A column; rows with the same value there stay in one part.")
     seed: Seed = Field(0, description="Decides which row is in which part, whatever the seed of the run.")
-    fold: Count | None = Field(None, description="Train this fold alone, from 1 to n x repeats; null: all, one by one.")
+    fold: Annotated[Count | Literal["final"], Allowed("a whole number from 1, final, or null")] | None = Field(
+        None,
+        description="Train this fold alone, from 1 to n x repeats; final: one model on all rows, beside the folds; "
+        "null: all folds, one by one.",
+    )
 
 
 class DataConfig(Section):
@@ -232,6 +239,11 @@ class DataConfig(Section):
     ] = Field(None, description="Cross-validation in place of a validation split: a run for each part of train.")
     limit: Count | None = Field(None, description="Take the first N rows of each split: for trials.")
     checks: ChecksConfig = Field(ChecksConfig(), description="What is looked for in the rows: error, warn or ignore.")
+
+    @property
+    def trains_on_all_rows(self) -> bool:
+        """Whether no row is held out to score the model on: the final one, beside the folds that score it."""
+        return self.folds is not None and self.folds.fold == "final"
 
 
 class EarlyStoppingConfig(Section):

@@ -31,11 +31,12 @@ from finetune_cli.system import xla
 from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
 from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.kept import KeptPredictions
-from finetune_cli.training.monitor import Cadence, Evaluate, Scores
+from finetune_cli.training.monitor import Evaluate, Scores
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
 from finetune_cli.training.optimization import build_optimizer, build_schedule, count_updates
 from finetune_cli.training.placing import place_before_optimizer
 from finetune_cli.training.precision import choose_precision
+from finetune_cli.training.progress import Cadence
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -211,7 +212,12 @@ def rows_at_once(config: RunConfig) -> int:
 
 
 def scored_splits(prepared: PreparedData) -> list[str]:
-    """The validation splits, "validation" first: what training is steered by and reports at the end."""
+    """The validation splits, "validation" first: what training is steered by and reports at the end.
+
+    None of them for a model of all rows, which has no split "validation".
+    """
+    if "validation" not in prepared.splits:
+        return []
     splits = [
         name for name, split in prepared.splits.items() if name.startswith("validation") and split.labels is not None
     ]

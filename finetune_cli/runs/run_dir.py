@@ -51,6 +51,11 @@ class RunDir:
         found = [(name, int(number), path) for name, number, path in numbered if number.isdecimal() and name in MEMBERS]
         return [RunDir(path) for _, _, path in sorted(found)]
 
+    @property
+    def final(self) -> RunDir:
+        """The model of all rows, beside the folds that score it."""
+        return RunDir(self.path / "final")
+
     def seed_run(self, seed: int) -> RunDir:
         return self.member("seed", seed)
 
@@ -91,7 +96,7 @@ class RunDir:
         The record goes first and the config last: killed in between, this is the same run, unfinished.
         """
         self.record.unlink(missing_ok=True)
-        for member in self.members():
+        for member in self.members() + ([self.final] if self.final.config.is_file() else []):
             member.clear()
         for path in (self.checkpoints, self.model, self.path / "eval", self.tracking, self.sweep):
             remove_directory(path)

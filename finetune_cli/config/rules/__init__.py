@@ -37,6 +37,7 @@ RULES = (
     data.builtin_data_exists,
     folds.folds_take_the_place_of_validation,
     folds.fold_is_one_of_them,
+    folds.final_model_makes_no_choice,
     folds.group_is_another_column,
     folds.limit_leaves_rows_for_folds,
     folds.folds_go_without,
