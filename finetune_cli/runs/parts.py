@@ -26,7 +26,7 @@ from finetune_cli.evaluation.scoring import plain_scores
 from finetune_cli.models.ready_mask import form_of_mask, takes_ready_mask
 from finetune_cli.runs.candidates import to_keep
 from finetune_cli.runs.context import RunContext
-from finetune_cli.runs.model_to_train import build_model, make_cheaper
+from finetune_cli.runs.model_to_train import build_model, make_cheaper, require_supported_on
 from finetune_cli.system import xla
 from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
 from finetune_cli.training.generators import seed_generators
@@ -176,6 +176,7 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
     """Choose what fits the device and build the model; whatever needs the loop's accelerator comes later."""
     config, settings = context.config, context.config.training
     device: torch.device = PartialState().device
+    require_supported_on(device, config)
     mixed_precision = _choose_precision(config, device)
     chosen = choose_device_settings(
         device.type,

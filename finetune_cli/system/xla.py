@@ -35,14 +35,15 @@ _mesh: list[Any] = []  # of the chips, once several of them are one device
 
 def reason_for_xla() -> str | None:
     """Why this process uses torch_xla: it was asked to, or there is a TPU. None when it does not."""
-    if chosen := os.environ.get(DEVICE):
-        return f"{DEVICE}={XLA}" if chosen == XLA else None
-    if os.environ.get(SWITCH, "").lower() in OFF or not is_installed() or _told_to_use_the_cpu():
+    chosen = os.environ.get(DEVICE)
+    if chosen is None and (_is_off() or not is_installed() or _told_to_use_the_cpu()):
+        return None
+    if chosen not in (None, XLA):
         return None
     asked = os.environ.get(RUNTIME)
-    if asked and not (asked == "CPU" and "torch_xla" in sys.modules):  # it sets this by itself when it is imported
+    if asked and (chosen or asked != "CPU" or "torch_xla" not in sys.modules):  # which sets CPU when it is imported
         return f"{RUNTIME}={asked}"
-    return "there is a TPU" if _has_tpu() else None
+    return "there is a TPU" if chosen or _has_tpu() else None
 
 
 def is_installed() -> bool:
@@ -54,7 +55,7 @@ def settle() -> None:
 
     A torch_xla that is installed and has no work here must not take a CPU's or a GPU's user with it.
     """
-    if os.environ.get(SWITCH, "").lower() in OFF or not is_installed():
+    if _is_off() or not is_installed():
         return
     if reason := reason_for_xla():
         logger.info("Using torch_xla: %s. To leave it: %s=0", reason, SWITCH)
@@ -181,6 +182,10 @@ def generator_state() -> torch.Tensor:
 
 def restore_generator(state: torch.Tensor) -> None:
     seed_generator(int.from_bytes(bytes(state.tolist()), "little"))
+
+
+def _is_off() -> bool:
+    return os.environ.get(SWITCH, "").lower() in OFF
 
 
 def _told_to_use_the_cpu() -> bool:
