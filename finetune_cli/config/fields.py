@@ -261,7 +261,8 @@ class DataConfig(Section):
         Allowed("truncate, head_tail, windows, or a section with one of the last two"),
     ] = Field(
         "truncate",
-        description="Rows longer than max_length: cut, cut in the middle, or read in windows; of a pair the second text.",
+        description="Rows longer than max_length: cut, cut in the middle, or read in windows. Of a pair the second "
+        "text gives way.",
     )
     split_seed: Seed | None = Field(None, description="Draws the fractions of data.splits; null: seed does.")
     folds: Annotated[

@@ -71,7 +71,7 @@ class UpdateSampler(Sampler[list[MicroBatch]]):
     def micro_batches(self, rows: np.ndarray) -> list[MicroBatch]:
         """This process's part of an update on these rows."""
         pieces = self.rows.pieces.of_rows(rows)
-        return list(self.split(pieces, update_rows=len(rows), widths=self.rows.widths(pieces)))
+        return list(self.split(pieces, self.rows.widths(pieces), update_rows=len(rows)))
 
 
 def pad_rows(
@@ -198,7 +198,7 @@ class EpochLoader(DataLoader[list[dict[str, Any]]]):
         # a resume would differ.
         super().__init__(
             sampler.rows,
-            batch_sampler=sampler,  # type: ignore[arg-type]  # yields MicroBatches, which TrainingRows takes as a whole
+            batch_sampler=sampler,  # yields lists of MicroBatch, which TrainingRows takes as a whole
             collate_fn=lambda batch: batch,
             generator=torch.Generator(),
             pin_memory=pin_memory,

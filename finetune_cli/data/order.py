@@ -73,22 +73,21 @@ class RowOrder:
 
 def split_update(
     pieces: np.ndarray,
+    widths: np.ndarray,
     *,
     update_rows: int,
     micro_batch_size: int,
     num_processes: int = 1,
     process_index: int = 0,
-    widths: np.ndarray | None = None,
     max_tokens: int | None = None,
 ) -> Iterator[MicroBatch]:
     """One process's micro-batches of an update; every process gets equally many, so that collectives stay in step.
 
     The pieces of a window of M x processes are dealt round, so that each process meets the same lengths. A process
-    that has no piece left runs one that does not count (num_valid 0). max_tokens: a micro-batch takes no more, padding
-    included, unless one piece alone does; `widths` are the tokens of the pieces once padded. The widest come first then.
+    that has no piece left runs one that does not count (num_valid 0). widths: tokens of each piece once it is padded.
+    max_tokens: a micro-batch takes no more of them, unless one piece alone does; the widest pieces come first then.
     """
     if max_tokens is not None:
-        assert widths is not None, "tokens are counted"
         order = np.argsort(-widths, kind="stable")
         pieces, widths = pieces[order], widths[order]
     start = 0

@@ -68,8 +68,8 @@ class PreparedSplit:
 
     input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
     labels: int64 class numbers or float32 values (N,), of several labels a row int8 0 and 1 (N, C); None for a split
-    without labels. ids: N ids, text or number. padding_side: where a batch of them is filled up. edges, windows: of rows
-    that are read in windows, see data.windows; None for rows that are not.
+    without labels. ids: N ids, text or number. padding_side: where a batch of them is filled up. edges, windows: of
+    rows that are read in windows, see data.windows; None for rows that are not.
     """
 
     name: str

@@ -31,8 +31,8 @@ class EncodedBatch:
     """Encoded rows laid end to end; row i is input_ids[offsets[i]:offsets[i + 1]].
 
     input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
-    true_lengths: int32 (N,), tokens before truncation. padding_side: where a batch of them is filled up. edges, windows:
-    of rows that are read in windows, see data.windows; None for rows that are not.
+    true_lengths: int32 (N,), tokens before truncation. padding_side: where a batch of them is filled up. edges,
+    windows: of rows that are read in windows, see data.windows; None for rows that are not.
     """
 
     input_ids: np.ndarray

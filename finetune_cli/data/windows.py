@@ -22,8 +22,8 @@ Pool = Literal["mean", "max", "logits"]
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """stride: tokens that neighbouring windows share, as in tokenizers. pool: how the windows' answers become the row's; see evaluation.pooling. kind: of the task.
-    max_length: tokens of a window, special ones included."""
+    """stride: tokens that neighbouring windows share, as in tokenizers. pool: how the answers to a row's windows become
+    the row's; see evaluation.pooling. kind: of the task. max_length: tokens of a window, special ones included."""
 
     stride: int
     pool: Pool

@@ -77,7 +77,7 @@ def require_runtime(file_format: str, *, what: str, running_only: bool = False) 
 
 
 def companions(directory: Path) -> list[str]:
-    """The files that belong beside the weights: configuration, tokenizer, decision rule and so on, those that are there."""
+    """The files that belong beside the weights, from configuration to decision rule, those that are there."""
     return sorted({path.name for pattern in BESIDE_WEIGHTS for path in directory.glob(pattern) if path.is_file()})
 
 

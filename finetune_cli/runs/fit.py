@@ -52,9 +52,9 @@ class Fit:
 def fit(context: RunContext, checkpoint: Path | None) -> Fit:
     """Train from the start or from `checkpoint` until the config's end; runs in every process of the group.
 
-    When the device runs out of memory and what it takes at once was left to us, it goes on with half the rows at once, from what
-    it saved last or from `checkpoint`: the update keeps its rows, so the curve stays the same but for the dropout
-    masks.
+    When the device runs out of memory and what it takes at once was left to us, it goes on with half the rows at once,
+    from what it saved last or from `checkpoint`: the update keeps its rows, so the curve stays the same but for the
+    dropout masks.
     """
     micro_batch_size, stop = rows_at_once(context.config), StopRequest()
     checkpoints = context.checkpoints()

@@ -78,7 +78,7 @@ def _stored(path: Path) -> DataConfig | None:
 
 
 def in_windows(prepared: PreparedData, how: LongTexts) -> PreparedData:
-    """The rows with their windows, where they are read so. Raises ConfigError for a stride that leaves no way forward."""
+    """The rows with their windows, where they are read so. Raises ConfigError; see Windows."""
     from finetune_cli.data.windows import WindowSettings
 
     if not isinstance(how, WindowSettings):
