@@ -33,6 +33,7 @@ from finetune_cli.runs.final import require_folds, require_folds_to_come, take_s
 from finetune_cli.runs.fit import Fit, fit
 from finetune_cli.runs.gates import check_report, parse_gates, require_passed
 from finetune_cli.runs.hub_upload import is_uploaded, require_write_access, upload
+from finetune_cli.runs.long_texts import keep_reading
 from finetune_cli.runs.model_card import model_card
 from finetune_cli.runs.parts import scored_splits
 from finetune_cli.runs.requirements import require_tools
@@ -266,6 +267,7 @@ def _export_best(context: RunContext, fitted: Fit) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     fitted.model.save_pretrained(aside, state_dict=weights)
     shutil.copytree(context.prepared.tokenizer_dir, aside, dirs_exist_ok=True)
+    keep_reading(aside, context.config.data, context.prepared.report.max_length)
     publish_directory(aside, run.model)
 
 
