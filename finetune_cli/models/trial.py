@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from finetune_cli.models.storage import computing_in_fp32
+
 LENGTHS = (7, 3, 5)
 RELATIVE = 1e-3  # of the largest logit: float32 differs by 1e-6, a model that a change does not fit by 0.1 and more
 OF_COMPANY = 1e-4  # the same for a row beside others: where it leaks in, a tiny model's differ by 1e-3
@@ -104,7 +106,7 @@ def _logits(
 
 @contextmanager
 def _answering(model: PreTrainedModel, *, body_trains: bool = False) -> Iterator[None]:
-    """Dropout off, no gradients, the generators afterwards as they were.
+    """Dropout off, no gradients, in fp32, the generators afterwards as they were.
 
     body_trains: where a body does something else in training alone, it is to do that here.
     """
@@ -114,7 +116,7 @@ def _answering(model: PreTrainedModel, *, body_trains: bool = False) -> Iterator
         model.base_model.training = True
     devices = [model.device] if model.device.type == "cuda" else []
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        with torch.no_grad(), torch.random.fork_rng(devices=devices), computing_in_fp32(model):
             yield
     finally:
         model.train(was_training)

@@ -20,10 +20,13 @@ from finetune_cli.runs.context import RunContext
 SHARDING = ("FSDP", "DEEPSPEED")  # as in Accelerate's environment variables
 
 
-def build_model(context: RunContext) -> PreTrainedModel:
-    """The classifier to train: its weights, and which of them are trained; adapters and recomputation as configured."""
+def build_model(context: RunContext, device: torch.device) -> PreTrainedModel:
+    """The classifier to train: its weights, and which of them are trained; adapters and recomputation as configured.
+
+    device: where a model in 4 bits is loaded to; the others are moved there by their loop.
+    """
     config = context.config
-    model = _load_or_create(context)
+    model = _load_or_create(context, device)
     freezing.freeze(model, config.model.freeze)
     if config.model.lora is not None:
         lora.add_lora(model, **config.model.lora.model_dump())
@@ -32,7 +35,7 @@ def build_model(context: RunContext) -> PreTrainedModel:
     return model
 
 
-def _load_or_create(context: RunContext) -> PreTrainedModel:
+def _load_or_create(context: RunContext, device: torch.device) -> PreTrainedModel:
     """The classifier of this config: pretrained, or new with the sizes of `model.from_scratch`."""
     config, prepared = context.config, context.prepared
     options: dict[str, Any] = {
@@ -53,7 +56,9 @@ def _load_or_create(context: RunContext) -> PreTrainedModel:
     directory = files.resolve_model(
         config.model.name_or_path, revision=config.model.revision, offline=context.offline, code=code
     )
-    return building.build_classifier(directory, trust_remote_code=code, **options)
+    return building.build_classifier(
+        directory, trust_remote_code=code, dtype=config.model.dtype, device=device, **options
+    )
 
 
 def make_cheaper(model: PreTrainedModel, context: RunContext, device: torch.device) -> None:
