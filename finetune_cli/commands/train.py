@@ -173,7 +173,10 @@ def _open_run(context: RunContext, *, resume: str, overwrite: bool) -> tuple[boo
     if overwrite or resume == "never":
         run.clear()
     _keep_config(run, config)
-    return False, named or checkpoints.newest()
+    checkpoint = named or checkpoints.newest()
+    if checkpoint is not None and config.model.dtype == "nf4":
+        _require_same_body(context)
+    return False, checkpoint
 
 
 def _keep_config(run: RunDir, config: RunConfig) -> None:
@@ -196,6 +199,15 @@ def _require_same_run(context: RunContext) -> None:
             f"{run.path} holds a run with another config or other data:\n"
             + "\n".join(differences)
             + "\nChoose another directory with --output-dir, or delete that run and start anew with --overwrite."
+        )
+
+
+def _require_same_body(context: RunContext) -> None:
+    """Refuse to go on beside another body than the run began with: its checkpoints hold what is trained alone."""
+    if context.run.read_record().fingerprints.model not in (None, _model_fingerprint(context)):
+        raise ConfigError(
+            f"{context.run.path} was begun with other files of {context.config.model.name_or_path}, and with "
+            f"model.dtype: nf4 its checkpoints do not hold them. Bring those files back, or start anew: --overwrite"
         )
 
 

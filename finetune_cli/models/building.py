@@ -73,8 +73,23 @@ def build_classifier(
     elif label_names:
         take_over_head(model, own_names, label_names, name=as_written(directory))
     require_dropout(model, dropouts)
+    if dtype != "fp32":
+        _require_running(model, dtype)
     answer_rows_alike(model, directory)
     return model
+
+
+def _require_running(model: PreTrainedModel, dtype: str) -> None:
+    """Raise ConfigError for a model that does not compute in its own weights' format."""
+    from finetune_cli.models.trial import FAILURES, run_a_row
+
+    try:
+        run_a_row(model, in_own_format=True)
+    except FAILURES as err:
+        raise ConfigError(
+            f"model.dtype: a model of type {model.config.model_type!r} does not compute with weights in {dtype} "
+            f"({first_line(err)}). Set it to fp32."
+        ) from err
 
 
 def build_from_scratch(

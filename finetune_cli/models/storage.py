@@ -45,14 +45,13 @@ def loading_options(
 def _with_head_in_fp32(model_class: Any) -> Any:
     """The class under its own name, built with a head in fp32. What is loaded takes the type of its place."""
 
-    class WithHeadInFp32(model_class):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            for module in _head(self):
-                module.float()
+    def build(self: Any, *args: Any, **options: Any) -> None:
+        model_class.__init__(self, *args, **options)
+        for module in _head(self):
+            module.float()
 
-    WithHeadInFp32.__name__ = model_class.__name__
-    return WithHeadInFp32
+    # Its module is named, too: transformers draws heads otherwise for classes that are not its own.
+    return type(model_class.__name__, (model_class,), {"__init__": build, "__module__": model_class.__module__})
 
 
 def settle(model: PreTrainedModel) -> None:
@@ -82,12 +81,17 @@ def _as_float(value: Any) -> Any:
 
 @contextmanager
 def computing_in_fp32(model: nn.Module) -> Iterator[None]:
-    """Let a model compute in fp32, whatever its weights are kept in: one module's weights after the other are widened.
+    """Let a model compute in fp32, whatever its weights are kept in: one layer's weights after the other are widened.
 
     In bf16 the answers to a row alone and in company differ by 1e-2 anyway, which hides what padding does. Nothing is
     changed in a model that is fp32 throughout.
     """
-    hooks = [hook for module in model.modules() for hook in _widening(module)]
+    hooks = [hook for part, owners in _parts(model, [model]) for hook in _widening(part, owners)]
+    hooks += [
+        module.register_forward_hook(four_bit.exact_output)
+        for module in model.modules()
+        if four_bit.is_quantized(module)
+    ]
     try:
         yield
     finally:
@@ -95,29 +99,40 @@ def computing_in_fp32(model: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _widening(module: nn.Module) -> list[Any]:
-    """The hooks, if any are needed, that widen the weights of this module alone while it runs."""
-    if four_bit.is_quantized(module):
-        return [module.register_forward_hook(four_bit.exact_output)]
-    narrow = {
-        name: weight
-        for name, weight in module._parameters.items()
+def _parts(module: nn.Module, owners: list[nn.Module]) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
+    """What is widened at once, each with the modules whose weights it has: layers, and what is not in a layer.
+
+    A layer as a whole, because parts of T5's look at the type of one another's weights.
+    """
+    yield module, owners
+    if len(owners) == 1:
+        for child in module.children():
+            yield from _parts(child, list(child.modules()) if isinstance(module, nn.ModuleList) else [child])
+
+
+def _widening(part: nn.Module, owners: list[nn.Module]) -> list[Any]:
+    """The hooks, if any are needed, that widen the weights of these modules while the part runs."""
+    narrow = [
+        (owner, name, weight)
+        for owner in owners
+        for name, weight in owner._parameters.items()
         if weight is not None and weight.dtype == torch.bfloat16
-    }
+    ]
     if not narrow:
         return []
-    if isinstance(module, nn.Embedding):  # a lookup: its table need not be widened for that
-        return [module.register_forward_hook(lambda module, args, output: output.float())]
+    if isinstance(part, nn.Embedding):  # a lookup: its table, the largest of all, need not be widened for that
+        return [part.register_forward_hook(lambda module, args, output: output.float())]
 
     def widen(module: nn.Module, args: Any, options: Any) -> Any:
-        for name, weight in narrow.items():
-            module._parameters[name] = nn.Parameter(weight.detach().float(), requires_grad=False)
+        for owner, name, weight in narrow:
+            owner._parameters[name] = nn.Parameter(weight.detach().float(), requires_grad=False)
         return _cast_inputs(module, args), {name: _as_float(value) for name, value in options.items()}
 
     def put_back(module: nn.Module, args: Any, output: Any) -> None:
-        module._parameters.update(narrow)
+        for owner, name, weight in narrow:
+            owner._parameters[name] = weight
 
     return [
-        module.register_forward_pre_hook(widen, with_kwargs=True),
-        module.register_forward_hook(put_back, always_call=True),
+        part.register_forward_pre_hook(widen, with_kwargs=True),
+        part.register_forward_hook(put_back, always_call=True),
     ]

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from accelerate.utils import parse_flag_from_env
 from transformers import PreTrainedModel
 
 from finetune_cli.data.batching import used_tokens
 from finetune_cli.errors import ConfigError
 from finetune_cli.models import building, files, freezing, lora
+from finetune_cli.models.company import require_one_pass
 from finetune_cli.models.last_layer import use_first_token_only
 from finetune_cli.models.on_cpu import use_attention_for_cpu, use_fast_dropout
 from finetune_cli.models.packing import pack_rows
 from finetune_cli.models.used_rows import train_used_rows_only
 from finetune_cli.runs.context import RunContext
-
-SHARDING = ("FSDP", "DEEPSPEED")  # as in Accelerate's environment variables
+from finetune_cli.runs.sharding import is_sharded
 
 
 def build_model(context: RunContext, device: torch.device) -> PreTrainedModel:
@@ -64,8 +63,9 @@ def _load_or_create(context: RunContext, device: torch.device) -> PreTrainedMode
 def make_cheaper(model: PreTrainedModel, context: RunContext, device: torch.device) -> None:
     """What saves time and memory and trains the same model."""
     prepared, settings = context.prepared, context.config.training
-    arguments = settings.trainer_args
-    sharded = arguments.get("fsdp") or any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in SHARDING)
+    sharded = is_sharded(context.config)
+    if sharded:
+        require_one_pass(model, [(split.input_ids, split.offsets) for split in prepared.splits.values()])
     if device.type == "cpu" and not settings.compile:
         use_attention_for_cpu(model)
         use_fast_dropout(model)
@@ -75,6 +75,6 @@ def make_cheaper(model: PreTrainedModel, context: RunContext, device: torch.devi
         pack_rows(model)
     elif not sharded:
         use_first_token_only(model)
-    leaves_zero_gradients_alone = str(arguments.get("optim", "adamw_torch")).startswith("adamw_torch")
+    leaves_zero_gradients_alone = str(settings.trainer_args.get("optim", "adamw_torch")).startswith("adamw_torch")
     if leaves_zero_gradients_alone and not settings.weight_decay and not sharded:
         train_used_rows_only(model, used_tokens(prepared.splits["train"], prepared.pad_token_id))
