@@ -138,7 +138,10 @@ class _Predictor:
         self, target: Target, *, probabilities: bool, all_probabilities: bool, min_confidence: float | None
     ) -> None:
         self.model: PreTrainedModel = load_answering(
-            target.model_dir, available_device(), trust_remote_code=target.trust_remote_code
+            target.model_dir,
+            available_device(),
+            trust_remote_code=target.trust_remote_code,
+            dtype=target.dtype,
         )
         self.names = class_names(self.model)
         self.kind = task_kind(self.model)

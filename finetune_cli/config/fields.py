@@ -111,6 +111,10 @@ class ModelConfig(Section):
         "none",
         description="Weights left as they are: the embeddings, those and the lowest N layers, or all but the head.",
     )
+    dtype: Literal["fp32", "bf16", "nf4"] = Field(
+        "fp32",
+        description="Format of frozen weights, with lora or freeze: body. bf16: half the memory; nf4: 4 bits (QLoRA).",
+    )
     trust_remote_code: bool = Field(False, description="Run the Python code that comes with a model of the Hub.")
 
 

@@ -184,7 +184,7 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
     )
     apply_device_settings(chosen)
     set_seed(config.seed)  # the new head is drawn when the model is built
-    model = build_model(context)
+    model = build_model(context, device)
     make_cheaper(model, context, device)
     if chosen.compile:
         model.compile(dynamic=True)
@@ -224,7 +224,8 @@ def scored_splits(prepared: PreparedData) -> list[str]:
 
 def _choose_precision(config: RunConfig, device: torch.device) -> str:
     settings, processes = config.training, PartialState().num_processes
-    mixed_precision, reason = choose_precision(settings.precision, device.type)
+    narrow = config.model.dtype != "fp32"
+    mixed_precision, reason = choose_precision(settings.precision, device.type, narrow_weights=narrow)
     where = f"{processes} x {device.type}" if processes > 1 else str(device)
     logger.info("Loop %s on %s, %s (%s)", settings.loop, where, mixed_precision.replace("no", "fp32"), reason)
     return mixed_precision

@@ -35,6 +35,7 @@ RULES = (
     data.splits_are_right,
     model.model_is_named_once,
     model.trained_part_is_chosen_once,
+    model.frozen_weights_alone_are_narrow,
     model.from_scratch_sizes_fit,
     model.places_are_written_right,
     data.builtin_data_exists,
