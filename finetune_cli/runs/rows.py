@@ -100,14 +100,15 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
 def table_form(data: DataConfig, other: Path | None = None, *, labelled: bool = True) -> TableForm:
     """How the config says that its tables are to be read; `other`: a file that is none of these, which may have a
     header although they have none, or be no table. labelled: whether its rows have labels."""
-    from finetune_cli.data.readers import AS_USUAL, TABLES, TableForm, file_kind
+    from finetune_cli.data.readers import OF_OTHERS, TABLES, TableForm, file_kind
 
     if other is None:
         return TableForm(data.columns, data.quoting)
     if file_kind(other)[0] not in TABLES:
-        return AS_USUAL
+        return OF_OTHERS
     label = (data.label,) if isinstance(data.label, str) else data.label
-    return TableForm(data.columns, data.quoting, header_with=data.text, may_lack=() if labelled else label)
+    lacking = () if labelled else label
+    return TableForm(data.columns, data.quoting, header_with=data.text, may_lack=lacking, any_separator=True)
 
 
 def unlabelled_test(data: DataConfig, kind: Kind) -> Callable[[Any], bool] | None:
@@ -128,12 +129,13 @@ def require_slices(source: Source, config: RunConfig) -> None:
 
 def labelled_file(path: Path, config: RunConfig | None, kind: Kind) -> Source:
     """The rows of one labelled file, read as the config of the run says."""
+    from finetune_cli.data.readers import OF_OTHERS
     from finetune_cli.data.source_files import file_source
     from finetune_cli.data.unlabelled import labelled_only
 
     path = in_home(path)
     if config is None:
-        return file_source(path, label="label")
+        return file_source(path, OF_OTHERS, label="label")
     label = config.data.label
     source = file_source(path, table_form(config.data, path), label=label if isinstance(label, str) else None)
     unlabelled = unlabelled_test(config.data, kind)
