@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from finetune_cli.config.bases import BASE, read_document
 from finetune_cli.config.dump import config_diff, leaves, to_yaml
+from finetune_cli.config.environment import SHORTEST_SECRET
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed, field_at, unknown_key, wrong_value
 from finetune_cli.config.rules import RULES
@@ -25,7 +26,6 @@ from finetune_cli.tasks import TASKS, TaskSpec
 
 __all__ = ["RunConfig", "config_diff", "leaves", "load_config", "to_yaml"]
 
-SHORTEST_SECRET = 4  # shorter texts occur in any message
 SECTIONS = ("model", "data", "training", "evaluation", "checkpointing")
 
 

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, TextIO
 
 from finetune_cli.errors import RunFailedError
 from finetune_cli.system.files import DISK_FULL
+from finetune_cli.system.logs import FILE_ONLY
 
 RED, YELLOW, BOLD = "31", "33", "1"
 
@@ -120,6 +121,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        self.addFilter(lambda record: not getattr(record, FILE_ONLY, False))
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
