@@ -132,7 +132,7 @@ def _train_one(
         if config.data.trains_on_all_rows:
             require_folds(run)
         # Before the group forms: no process waits in a collective for it.
-        prepared = prepare_rows(config, offline=offline, quiet=data_known)
+        prepared = prepare_rows(config, offline=offline, quiet=data_known, once=True)
         context = RunContext(run, config, prepared, scoring_rules(config, prepared), offline, listen)
         opened = _open_run(context, resume=resume, overwrite=overwrite) if is_main_process() else None
         require_supported_launch(config)
