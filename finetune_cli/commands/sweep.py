@@ -85,7 +85,8 @@ def _settings(config: RunConfig) -> SweepConfig:
         raise ConfigError(
             "The config has no section sweep, so there is nothing to search. Write, for example:\n"
             "  sweep:\n    parameters:\n      training.learning_rate: {low: 1e-5, high: 1e-4, log: true}\n"
-            "      training.batch_size: [8, 16, 32]\n    trials: 20"
+            "      training.batch_size: [8, 16, 32]\n    trials: 20\n"
+            "or name a file with this section: --search FILE."
         )
     return config.sweep
 
