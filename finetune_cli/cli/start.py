@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from finetune_cli.display.terminal import Output, start_logging
+from finetune_cli.display.logs import start_logging
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ConfigError, GateFailedError, MembersFailedError
 from finetune_cli.system.cpus import limit_threads
 from finetune_cli.system.launching import is_main_process

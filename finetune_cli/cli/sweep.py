@@ -12,7 +12,7 @@ from finetune_cli.cli import options
 from finetune_cli.cli.several import sweep_on_several, sweep_with_workers
 from finetune_cli.cli.start import check_places, read_config, shown_when_failed, start, with_output_dir
 from finetune_cli.cli.train import NumProcesses
-from finetune_cli.display.terminal import silence_model_loading
+from finetune_cli.display.logs import silence_model_loading
 from finetune_cli.errors import ConfigError, ExitCode
 from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.launching import launched_processes

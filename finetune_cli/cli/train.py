@@ -20,7 +20,7 @@ from finetune_cli.cli.start import (
     with_output_dir,
     with_seeds,
 )
-from finetune_cli.display.terminal import silence_model_loading
+from finetune_cli.display.logs import silence_model_loading
 from finetune_cli.errors import ExitCode
 from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.group import leaving_group

@@ -254,7 +254,7 @@ class EvalReport:
 
     @property
     def said_of_choice(self) -> str | None:
-        """Whose scores these are, or whether a choice flatters them, in a sentence; None: nothing is known of it."""
+        """Whose scores these are and whether a choice flatters them; None where there is nothing to say."""
         if self.folds is not None:
             return (
                 f"These rows were answered by {self.folds} models, each those that it was not trained on "

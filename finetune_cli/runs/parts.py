@@ -30,10 +30,11 @@ from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.model_to_train import build_model, make_cheaper
 from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
 from finetune_cli.training.kept import KeptPredictions
-from finetune_cli.training.monitor import Cadence, Evaluate, Scores
+from finetune_cli.training.monitor import Evaluate, Scores
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
 from finetune_cli.training.optimization import build_optimizer, build_schedule, count_updates
 from finetune_cli.training.precision import choose_precision
+from finetune_cli.training.progress import Cadence
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
