@@ -13,7 +13,7 @@ from finetune_cli.system.files import remove_directory, write_json
 from finetune_cli.system.places import in_home
 
 UNFINISHED = (".writing-*", ".deleting-*", ".probe-*", ".*.[0-9]*.tmp")  # what a killed process leaves of its writing
-
+WORKING = "working.lock"  # in the folder of a sweep: held by every process that works at it
 
 # What runs inside a run directory are called, seed-1 and so on, and several of them.
 MEMBERS = {"seed": "seeds", "fold": "folds", "trial": "trials", "finalist": "finalists"}
@@ -32,6 +32,7 @@ class RunDir:
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
         self.summary = self.path / "summary.json"
+        self.report = self.path / "report.html"
         self.tracking = self.path / "tracking"
         self.sweep = self.path / "sweep"
         self.best = self.path / "best"
@@ -100,7 +101,7 @@ class RunDir:
             member.clear()
         for path in (self.checkpoints, self.model, self.path / "eval", self.tracking, self.sweep):
             remove_directory(path)
-        for file in (self.history, self.log, self.summary, self.best, self.best_config, self.config):
+        for file in (self.history, self.log, self.summary, self.report, self.best, self.best_config, self.config):
             file.unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:
