@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ from finetune_cli.cli import options
 from finetune_cli.cli.several import sweep_on_several, sweep_with_workers
 from finetune_cli.cli.start import check_places, read_config, shown_when_failed, start, with_output_dir
 from finetune_cli.cli.train import NumProcesses
-from finetune_cli.display.terminal import silence_model_loading
+from finetune_cli.display.logs import silence_model_loading
 from finetune_cli.errors import ConfigError, ExitCode
 from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.launching import launched_processes
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 finetune sweep my_sweep.yaml
 finetune sweep my_sweep.yaml -s sweep.trials=40
+finetune sweep configs/mrpc.yaml --search search.yaml
 finetune sweep my_sweep.yaml --workers 2"""
+
+SearchFile = Annotated[
+    Path | None,
+    options.input_option(
+        "--search",
+        "A file with the section sweep, in place of one in CONFIG.",
+        metavar="FILE",
+        callback=options.in_home_or_none,
+    ),
+]
 
 Overwrite = Annotated[bool, options.run_option("--overwrite", "Delete the trials that are there, and start anew.")]
 
@@ -38,6 +50,7 @@ def sweep(
     *,
     config: options.Config,
     overrides: options.Overrides,
+    search: SearchFile = None,
     output_dir: options.OutputDir = None,
     overwrite: Overwrite = False,
     workers: Workers = 1,
@@ -50,11 +63,11 @@ def sweep(
 ) -> int:
     """Search settings; each trial is an ordinary run in the run directory, trial-0 and so on.
 
-    The section sweep of the config says what is searched. The same command again goes on where a stopped or killed
-    sweep was; started on several machines with one file system, they share the trials.
+    The section sweep of the config, or a file named with --search, says what is searched. The same command again goes
+    on where a stopped or killed sweep was; started on several machines with one file system, they share the trials.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
-    run_config = read_config(config, with_output_dir(overrides, output_dir))
+    run_config = read_config(config, with_output_dir(overrides, output_dir), search=search)
     _require_sense(run_config, workers=workers, num_processes=num_processes)
     from finetune_cli.runs.requirements import require_optuna, require_tools
 

@@ -46,7 +46,7 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
     if launched_processes() > 1:
         raise ConfigError("--dry-run measures one process. Start it without a launcher.")
     one, num_runs = _one_of_several(config)
-    prepared = prepare_rows(one, offline=offline)
+    prepared = prepare_rows(one, offline=offline, once=True)
     join_group()
     if left_out := sorted(one.training.trainer_args.keys() - APPLIED_ARGUMENTS):
         logger.warning("Left out of this measurement, as the Trainer alone can do it: %s", ", ".join(left_out))

@@ -23,7 +23,8 @@ from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
 from finetune_cli.records.sweep import ComparedTrials, Finalist, SearchedSetting, SweepReport, TrialResult
 from finetune_cli.records.sweep import TrialState as Ended
 from finetune_cli.records.training import SeedsReport
-from finetune_cli.runs.candidates import corrected_best
+from finetune_cli.report.sweep import write_sweep_page
+from finetune_cli.runs.candidates import corrected_best, read_candidates
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.study import DEFAULTS, ERROR, SECONDS, Search
 from finetune_cli.runs.trials import TrialRunner
@@ -52,7 +53,7 @@ def require_scores(run: RunDir, search: Search) -> None:
 
 
 def close_sweep(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> SweepReport:
-    """Train the finalists, and write summary.json, best.yaml and the link best/."""
+    """Train the finalists, and write summary.json, report.html, best.yaml and the link best/."""
     complete, metric = search.complete, config.evaluation.main_metric
     finalists = _finalists(run, config, search, runner)
     sign = 1 if _maximises(search) else -1
@@ -66,6 +67,7 @@ def close_sweep(run: RunDir, config: RunConfig, search: Search, runner: TrialRun
         greater_is_better=_maximises(search),
         trials=[_result(run, config, search, trial) for trial in search.trials],
         best=best,
+        folds=config.data.folds.n if config.data.folds else None,
         candidates=candidates,
         corrected=corrected,
         comparisons=_comparisons(run, config, search, best),
@@ -73,6 +75,7 @@ def close_sweep(run: RunDir, config: RunConfig, search: Search, runner: TrialRun
         settings=_searched(search, best),
     )
     write_json(run.summary, report.to_json())
+    write_sweep_page(run, config, search.settings, report)
     if best is not None:
         _point_at_best(run, best)
     return report
@@ -107,17 +110,21 @@ def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) 
 
 
 def _corrected(run: RunDir, config: RunConfig, search: Search, best: int | None) -> tuple[int, Corrected | None]:
-    """How many evaluations the best was chosen among, and its score less the price of that choice."""
-    if best is None or config.data.folds is not None:
+    """How many candidates the best was chosen among, and its score less the price of that choice.
+
+    They are the evaluations of all trials that were scored, of pruned ones too; with folds the trials themselves.
+    """
+    if best is None:
         return len(search.complete), None
     score = _result(run, config, search, search.trials[best]).score
     assert score is not None, "the best trial is complete"
-    runs = {trial.number: run.member("trial", trial.number) for trial in sorted(search.complete, key=_number)}
+    runs = {
+        trial.number: member
+        for trial, member in ((trial, run.member("trial", trial.number)) for trial in search.trials)
+        if trial.state == TrialState.COMPLETE
+        or (trial.state == TrialState.PRUNED and read_candidates(member) is not None)
+    }
     return corrected_best(score, config.evaluation.main_metric, runs, best, seed=config.seed)
-
-
-def _number(trial: FrozenTrial) -> int:
-    return trial.number
 
 
 def _finalists(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> list[Finalist]:

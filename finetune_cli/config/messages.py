@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from finetune_cli.config.fields import Allowed, HubConfig, RunConfig, Section
+from finetune_cli.config.fields import Allowed, HubConfig, RunConfig, Section, section_classes
 from finetune_cli.config.text import shorten
 from finetune_cli.config.trainer_args import MANAGED, OURS, PASSED
 from finetune_cli.config.yaml_source import KeyPath
@@ -120,12 +120,6 @@ def _section_class(path: KeyPath) -> type[Section]:
     for part in path:
         section = next(section_classes(section.model_fields[str(part)].annotation))
     return section
-
-
-def section_classes(annotation: Any) -> Iterator[type[Section]]:
-    for choice in (annotation, *get_args(annotation)):
-        if isinstance(choice, type) and issubclass(choice, Section):
-            yield choice
 
 
 def all_keys(section: type[Section] = RunConfig, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -6,7 +6,7 @@ Row numbers in messages count from 1, as a reader counts them; the header of a t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,12 @@ class PrepareReport:
     reused: bool | None = None
     padding: Padding | None = None
     windows: dict[str, int] | None = None
+
+    def at(self, places: Mapping[str, str]) -> PrepareReport:
+        """The report on the same rows where they are now. places: of each split."""
+        splits = {name: dataclasses.replace(split, where=places[name]) for name, split in self.splits.items()}
+        findings = [dataclasses.replace(finding, where=places[finding.split]) for finding in self.findings]
+        return dataclasses.replace(self, splits=splits, findings=findings)
 
     def to_json(self) -> dict[str, Any]:
         fields = dataclasses.asdict(self)

@@ -172,11 +172,12 @@ class SeedsReport:
 
 
 def runs_to_json(runs: dict[int, TrainReport]) -> dict[int, dict[str, Any]]:
+    return {key: run_to_json(run) for key, run in runs.items()}
+
+
+def run_to_json(run: TrainReport) -> dict[str, Any]:
     """What a summary says of each of several runs."""
-    return {
-        key: {"run_dir": str(run.run_dir), "steps": run.steps, "best_step": run.best_step, "seconds": run.seconds}
-        for key, run in runs.items()
-    }
+    return {"run_dir": str(run.run_dir), "steps": run.steps, "best_step": run.best_step, "seconds": run.seconds}
 
 
 def splits_to_json(splits: list[SplitSummary]) -> list[dict[str, Any]]:

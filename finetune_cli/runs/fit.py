@@ -16,18 +16,21 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedModel
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.errors import RunFailedError
+from finetune_cli.errors import PrunedError, RunFailedError
 from finetune_cli.records.training import TrainingStarted
+from finetune_cli.runs.candidates import write_candidates
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.parts import Parts, build_parts, rows_at_once
 from finetune_cli.system.signals import stop_error
 from finetune_cli.tasks import METRICS
 from finetune_cli.training import accelerate_loop
-from finetune_cli.training.checkpointing import Checkpoints, Progress, step_of
+from finetune_cli.training.best import BestRule
+from finetune_cli.training.checkpointing import Checkpoints, step_of
 from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.history import History
 from finetune_cli.training.kept import KeptPredictions
-from finetune_cli.training.monitor import BestRule, Monitor
+from finetune_cli.training.monitor import Monitor
+from finetune_cli.training.progress import Progress
 from finetune_cli.training.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
@@ -67,6 +70,9 @@ def fit(context: RunContext, checkpoint: Path | None) -> Fit:
         try:
             with stop.listening():
                 progress = run_loop(parts, checkpoint, checkpoints, stop)
+        except PrunedError:
+            write_candidates(context, parts.kept, None)  # a sweep chose among them, too
+            raise
         except RuntimeError as err:
             if not should_reduce_batch_size(err):
                 raise

@@ -30,10 +30,11 @@ from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.model_to_train import build_model, make_cheaper
 from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
 from finetune_cli.training.kept import KeptPredictions
-from finetune_cli.training.monitor import Cadence, Evaluate, Scores
+from finetune_cli.training.monitor import Evaluate, Scores
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
 from finetune_cli.training.optimization import build_optimizer, build_schedule, count_updates
 from finetune_cli.training.precision import choose_precision
+from finetune_cli.training.progress import Cadence
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -183,7 +184,7 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
     )
     apply_device_settings(chosen)
     set_seed(config.seed)  # the new head is drawn when the model is built
-    model = build_model(context)
+    model = build_model(context, device)
     make_cheaper(model, context, device)
     if chosen.compile:
         model.compile(dynamic=True)
@@ -207,7 +208,12 @@ def rows_at_once(config: RunConfig) -> int:
 
 
 def scored_splits(prepared: PreparedData) -> list[str]:
-    """The validation splits, "validation" first: what training is steered by and reports at the end."""
+    """The validation splits, "validation" first: what training is steered by and reports at the end.
+
+    None of them for a model of all rows, which has no split "validation".
+    """
+    if "validation" not in prepared.splits:
+        return []
     splits = [
         name for name, split in prepared.splits.items() if name.startswith("validation") and split.labels is not None
     ]
@@ -218,7 +224,8 @@ def scored_splits(prepared: PreparedData) -> list[str]:
 
 def _choose_precision(config: RunConfig, device: torch.device) -> str:
     settings, processes = config.training, PartialState().num_processes
-    mixed_precision, reason = choose_precision(settings.precision, device.type)
+    narrow = config.model.dtype != "fp32"
+    mixed_precision, reason = choose_precision(settings.precision, device.type, narrow_weights=narrow)
     where = f"{processes} x {device.type}" if processes > 1 else str(device)
     logger.info("Loop %s on %s, %s (%s)", settings.loop, where, mixed_precision.replace("no", "fp32"), reason)
     return mixed_precision

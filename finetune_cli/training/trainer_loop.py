@@ -16,11 +16,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from finetune_cli.training.checkpointing import use_bare_weight_names
 from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
+from finetune_cli.training.state import use_bare_weight_names
 
 TRAINER_STATE = "trainer_state.json"  # the name under which Trainer looks for its state in a checkpoint
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.data.windows import WindowSettings
 from finetune_cli.errors import ConfigError
 
-WORDS = "the a this was is very and it with some really quite then we good bad".split()
+WORDS = [*"the a this was is very and it".split(), *"some really quite then we good bad so".split()]  # noqa: SIM905
 TEXT = " ".join(WORDS * 4)  # 64 tokens, no two neighbours alike
 MAX = 16
 
@@ -76,7 +77,7 @@ def test_windows_cover_the_text_and_neighbours_share_the_stride(tokenizer: Any) 
     texts = [window[1:-1] for window in found]
     assert all(len(text) == 14 and one[0] == "[CLS]" for text, one in zip(texts, found, strict=True))
     joined = texts[0]
-    for before, text in zip(texts[:-2], texts[1:-1], strict=True):
+    for before, text in pairwise(texts[:-1]):
         assert before[-4:] == text[:4]
         joined = [*joined, *text[4:]]
     assert [*joined, *texts[-1][len(joined) + 14 - 64 :]] == TEXT.split()
