@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finetune_cli.commands.evaluate import evaluate
-from finetune_cli.commands.predict import predict
-from finetune_cli.commands.prepare import prepare
-from finetune_cli.config.load import load_config
-from finetune_cli.errors import ConfigError, MissingError
-from finetune_cli.models.runtimes import LONG_TEXTS_FILE
-from tests.commands.run_files import Answer, Trained, history, read_jsonl, same_weights, saved_scores
+from tests.commands.run_files import Trained, saved_scores
 from tests.conftest import FILLERS, NEGATIVE, POSITIVE, write_rows
 
 TrainRun = Callable[..., Trained]
