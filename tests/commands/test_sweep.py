@@ -183,6 +183,7 @@ def test_pruned_trials_end_early_and_count_as_candidates(
         record = RunDir(tmp_path / "run" / f"trial-{one.number}").read_record()
         assert (record.status, "Pruned after update" in (record.error or "")) == ("stopped", True)
         assert not (tmp_path / "run" / f"trial-{one.number}" / "checkpoints").exists()
+    assert all(one.seconds > 0 for one in report.trials)  # they count against sweep.time, too
     complete = report.count("complete")
     evaluations = [(tmp_path / "run" / f"trial-{one.number}" / "history.jsonl").read_text() for one in report.trials]
     assert report.candidates == sum(text.count('"type": "eval"') for text in evaluations) > 3 * complete

@@ -13,7 +13,7 @@ import yaml
 from finetune_cli.commands.compare import compare
 from finetune_cli.commands.sweep import sweep
 from finetune_cli.config.load import load_config
-from finetune_cli.errors import ConfigError
+from finetune_cli.errors import ConfigError, GateFailedError
 from finetune_cli.evaluation.power import holm
 from finetune_cli.records.sweep import SweepReport
 from finetune_cli.runs.run_dir import RunDir
@@ -49,6 +49,23 @@ def test_the_sweep_has_a_page_and_says_what_can_go(
     for folder in (tmp_path / "run").glob("*/checkpoints"):
         shutil.rmtree(folder)
     assert command(["sweep", file, "--output-dir", tmp_path / "run"]).stdout == answer.stdout
+
+
+def test_gates_are_about_the_best_trial_and_stay_with_its_config(
+    tmp_path: Path, swept: tuple[Path, SweepReport], command: Callable[..., Answer]
+) -> None:
+    file, report = swept
+    shutil.copytree(report.run_dir, tmp_path / "run", symlinks=True)
+    assert report.corrected
+    gates = f"evaluation.gates=[accuracy>=0, accuracy.corrected>={report.corrected.value + 0.001}]"
+    with pytest.raises(GateFailedError, match=r"accuracy\.corrected") as caught:
+        sweep(load_config(file, [f"output_dir={tmp_path / 'run'}", gates]))
+    assert [one.passed for one in caught.value.report.gates] == [True, False]
+    assert RunDir(tmp_path / "run").read_record().exit_code == 4
+    assert len(load_config(tmp_path / "run" / "best.yaml").evaluation.gates) == 2
+    answer = command(["sweep", file, "--output-dir", tmp_path / "run", "-s", "evaluation.gates=[accuracy>=0]"])
+    assert answer.code == 0, answer.stderr
+    assert "gate accuracy>=0: passed" in answer.stdout
 
 
 def test_it_ends_when_its_time_is_spent(tmp_path: Path, swept: tuple[Path, SweepReport]) -> None:
