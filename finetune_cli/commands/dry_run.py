@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import mean, median
 
 import numpy as np
@@ -16,13 +15,12 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from finetune_cli.commands.folds import fold_config
 from finetune_cli.commands.seeds import seed_config
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.data.order import RowOrder, split_update
-from finetune_cli.data.prepared import PreparedSplit
+from finetune_cli.data.order import RowOrder
 from finetune_cli.errors import ConfigError, RunFailedError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.records.training import DryRunReport
 from finetune_cli.runs.context import RunContext
-from finetune_cli.runs.fit import new_accelerator
+from finetune_cli.runs.fit import new_accelerator, too_many_tokens
 from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts, rows_at_once, scored_splits, uncompiled
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
@@ -38,21 +36,6 @@ EVALUATED_TOKENS = 16384  # 2 seconds of MiniLM on two cores
 APPLIED_ARGUMENTS = OPTIMIZER_ARGUMENTS | {"lr_scheduler_kwargs"}  # the schedule costs no time
 
 
-@dataclass(frozen=True)
-class FirstRows:
-    """The first rows of a split, as many as have EVALUATED_TOKENS tokens, but one at least."""
-
-    input_ids: np.ndarray
-    offsets: np.ndarray
-    token_type_ids: np.ndarray | None
-    padding_side: str
-
-    @classmethod
-    def of(cls, split: PreparedSplit) -> FirstRows:
-        count = max(1, int(np.searchsorted(split.offsets, EVALUATED_TOKENS, side="right")) - 1)
-        return cls(split.input_ids, split.offsets[: count + 1], split.token_type_ids, split.padding_side)
-
-
 def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
     """Measure what training this config takes, on one process; the run directory is neither read nor written.
 
@@ -63,7 +46,7 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
     if launched_processes() > 1:
         raise ConfigError("--dry-run measures one process. Start it without a launcher.")
     one, num_runs = _one_of_several(config)
-    prepared = prepare_rows(one, offline=offline)
+    prepared = prepare_rows(one, offline=offline, once=True)
     join_group()
     if left_out := sorted(one.training.trainer_args.keys() - APPLIED_ARGUMENTS):
         logger.warning("Left out of this measurement, as the Trainer alone can do it: %s", ", ".join(left_out))
@@ -76,6 +59,8 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
         except RuntimeError as err:
             if not should_reduce_batch_size(err):
                 raise
+            if (tokens := one.training.micro_batch_tokens) is not None:
+                raise too_many_tokens(tokens) from err
             if rows == 1:
                 raise RunFailedError(
                     "Out of memory with a single row. Set data.max_length, or take a smaller model."
@@ -150,11 +135,8 @@ class Updater:
         """The time of one update on these rows, until the device has done it."""
         began = time.perf_counter()
         self.model.train()
-        micro_batches = split_update(
-            rows, micro_batch_size=self.parts.micro_batch_size, num_processes=1, process_index=0
-        )
-        for micro_batch in micro_batches:
-            batch = send_to_device(self.parts.rows.__getitems__(micro_batch), self.parts.device, non_blocking=True)
+        for micro_batch in self.parts.sampler.micro_batches(rows):
+            batch = send_to_device(self.parts.rows.micro_batch(micro_batch), self.parts.device, non_blocking=True)
             self.accelerator.backward(self.parts.objective(self.model, batch))
         clip_gradients(self.accelerator, self.model, self.optimizer, max_norm=self.parts.config.training.max_grad_norm)
         self.optimizer.step()
@@ -178,10 +160,13 @@ def _evaluation_seconds(parts: Parts, name: str) -> float:
     """The time to score a split during training, from some of its rows and its number of tokens."""
     prepared = parts.context.prepared
     split = prepared.splits[name]
-    some = FirstRows.of(split)
+    count = max(1, int(np.searchsorted(split.offsets, EVALUATED_TOKENS, side="right")) - 1)
+    some, max_tokens = split.part(slice(0, count)), parts.config.training.micro_batch_tokens
     began = time.perf_counter()
     with uncompiled(parts.device_settings.compile):
-        predict_logits(parts.model, some, pad_token_id=prepared.pad_token_id, device=parts.device)
+        predict_logits(
+            parts.model, some, pad_token_id=prepared.pad_token_id, device=parts.device, max_tokens=max_tokens
+        )
     return (time.perf_counter() - began) * float(split.offsets[-1]) / float(some.offsets[-1])
 
 
