@@ -21,6 +21,8 @@ from finetune_cli.system.signals import end_if_stopped
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
+    from finetune_cli.display.terminal import Output
+    from finetune_cli.runs.trials import Train
 
 EXAMPLES = """\
 finetune sweep my_sweep.yaml
@@ -80,6 +82,14 @@ def sweep(
         overwrite = False
         if code in (ExitCode.NOT_FINISHED, ExitCode.INTERRUPTED):
             return code
+    train_one = sweep_on_several(num_processes, offline=offline) if num_processes > 1 else None
+    _search(out, run_config, shown=not quiet, overwrite=overwrite, offline=offline, train_one=train_one)
+    return ExitCode.DONE
+
+
+def _search(
+    out: Output, config: RunConfig, *, shown: bool, overwrite: bool, offline: bool, train_one: Train | None
+) -> None:
     with without_garbage_collection():
         from finetune_cli.commands.sweep import sweep as run_sweep
     from finetune_cli.display.progress import training_display
@@ -88,12 +98,10 @@ def sweep(
     end_if_stopped()
     silence_model_loading()
     keep_freed_memory()
-    train_one = sweep_on_several(num_processes, offline=offline) if num_processes > 1 else None
     with shown_when_failed(partial(sweep_result, out)):
-        with training_display(shown=out.enabled and not quiet) as listen:
-            report = run_sweep(run_config, overwrite=overwrite, offline=offline, listen=listen, train_one=train_one)
+        with training_display(shown=out.enabled and shown) as listen:
+            report = run_sweep(config, overwrite=overwrite, offline=offline, listen=listen, train_one=train_one)
         sweep_result(out, report)
-    return ExitCode.DONE
 
 
 def _require_sense(config: RunConfig, *, workers: int, num_processes: int) -> None:

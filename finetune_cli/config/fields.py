@@ -167,7 +167,7 @@ class FoldsConfig(Section):
     repeats: Count = Field(1, description="Deal the rows out so many times, and train n runs each time.")
     group: Text | None = Field(None, description="A column; rows with the same value there stay in one part.")
     seed: Seed = Field(0, description="Decides which row is in which part, whatever the seed of the run.")
-    fold: Annotated[Count | Literal["final"], Allowed("a whole number from 1, final, or null")] | None = Field(
+    fold: Annotated[Count | Literal["final"], Allowed("a whole number from 1 or final")] | None = Field(
         None,
         description="Train this fold alone, from 1 to n x repeats; final: one model on all rows, beside the folds; "
         "null: all folds, one by one.",

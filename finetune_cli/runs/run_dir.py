@@ -66,8 +66,9 @@ class RunDir:
     def require_one_run(self) -> None:
         """Raise ConfigError that names the runs when this directory holds several models."""
         if runs := self.members():
-            names = ", ".join(str(run.path) for run in runs)
             several = MEMBERS[runs[0].path.name.rpartition("-")[0]]
+            named = [self.final, *runs] if self.final.model.is_dir() else runs
+            names = ", ".join(str(run.path) for run in named)
             raise ConfigError(f"{self.path} holds a run for each of several {several}. Name one of them: {names}")
 
     def holds_work(self) -> bool:
