@@ -67,7 +67,9 @@ def _bounds(corners: IntArray, num_rows: int) -> IntArray:
     safe = corners[corners >= START * num_rows]
     ends = np.unique([*(safe if len(safe) else corners[-1:]), num_rows])
     width = max(1, round(WIDEST_STEP * num_rows))
-    between = [np.linspace(a, b, -(-(b - a) // width), endpoint=False) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    between = [
+        np.linspace(a, b, -(-(b - a) // width), endpoint=False) for a, b in zip(ends[:-1], ends[1:], strict=True)
+    ]
     return np.unique(np.concatenate([*between, ends]).astype(np.int64))
 
 
