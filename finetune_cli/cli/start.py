@@ -47,10 +47,10 @@ def start(
     return Output(as_json=as_json, enabled=is_main_process())
 
 
-def read_config(path: Path, overrides: list[str]) -> RunConfig:
+def read_config(path: Path, overrides: list[str], *, search: Path | None = None) -> RunConfig:
     from finetune_cli.config.load import load_config
 
-    return load_config(path, overrides)
+    return load_config(path, overrides, search=search)
 
 
 def with_output_dir(overrides: list[str], output_dir: str | None) -> list[str]:

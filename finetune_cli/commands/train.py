@@ -21,7 +21,7 @@ from finetune_cli.config.fields import HubConfig, RunConfig
 from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, ExitCode
-from finetune_cli.models import building, files, lora
+from finetune_cli.models import building, files, four_bit, lora
 from finetune_cli.records.evaluation import EvalReport, GateOutcome
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.run import Fingerprints, RunRecord
@@ -33,6 +33,7 @@ from finetune_cli.runs.final import require_folds, require_folds_to_come, take_s
 from finetune_cli.runs.fit import Fit, fit
 from finetune_cli.runs.gates import check_report, parse_gates, require_passed
 from finetune_cli.runs.hub_upload import is_uploaded, require_write_access, upload
+from finetune_cli.runs.long_texts import keep_reading
 from finetune_cli.runs.model_card import model_card
 from finetune_cli.runs.parts import scored_splits
 from finetune_cli.runs.requirements import require_tools
@@ -41,6 +42,7 @@ from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import score_prepared, scoring_rules, warn_of_undefined
 from finetune_cli.runs.session import locked, model_name, note_scores, read_report, recorded, run_differences
 from finetune_cli.runs.sharding import require_supported_launch
+from finetune_cli.runs.target import answering_dtype
 from finetune_cli.runs.tracking import tracked
 from finetune_cli.system.allocator import give_back_freed_memory
 from finetune_cli.system.devices import mention_idle_gpus
@@ -131,7 +133,7 @@ def _train_one(
         if config.data.trains_on_all_rows:
             require_folds(run)
         # Before the group forms: no process waits in a collective for it.
-        prepared = prepare_rows(config, offline=offline, quiet=data_known)
+        prepared = prepare_rows(config, offline=offline, quiet=data_known, once=True)
         context = RunContext(run, config, prepared, scoring_rules(config, prepared), offline, listen)
         opened = _open_run(context, resume=resume, overwrite=overwrite) if is_main_process() else None
         require_supported_launch(config)
@@ -180,7 +182,10 @@ def _open_run(context: RunContext, *, resume: str, overwrite: bool) -> tuple[boo
     if overwrite or resume == "never":
         run.clear()
     _keep_config(run, config)
-    return False, named or checkpoints.newest()
+    checkpoint = named or checkpoints.newest()
+    if checkpoint is not None and config.model.dtype == "nf4":
+        _require_same_body(context)
+    return False, checkpoint
 
 
 def _keep_config(run: RunDir, config: RunConfig) -> None:
@@ -203,6 +208,15 @@ def _require_same_run(context: RunContext) -> None:
             f"{run.path} holds a run with another config or other data:\n"
             + "\n".join(differences)
             + "\nChoose another directory with --output-dir, or delete that run and start anew with --overwrite."
+        )
+
+
+def _require_same_body(context: RunContext) -> None:
+    """Refuse to go on beside another body than the run began with: its checkpoints hold what is trained alone."""
+    if context.run.read_record().fingerprints.model not in (None, _model_fingerprint(context)):
+        raise ConfigError(
+            f"{context.run.path} was begun with other files of {context.config.model.name_or_path}, and with "
+            f"model.dtype: nf4 its checkpoints do not hold them. Bring those files back, or start anew: --overwrite"
         )
 
 
@@ -255,6 +269,8 @@ def _export_best(context: RunContext, fitted: Fit) -> None:
     """Put the best checkpoint's weights, with configuration and tokenizer, into `model/`, in one piece."""
     run = context.run
     weights = load_file(context.checkpoints().best_weights(fitted.progress.best_step))
+    if context.config.model.dtype == "nf4":  # what stays in 4 bits is not in the checkpoints
+        weights = {**four_bit.whole_weights(fitted.model), **weights}
     if adapters := context.config.model.lora:
         weights = lora.merge_lora(
             weights, r=adapters.r, lora_alpha=adapters.lora_alpha, transposed=lora.transposed_layers(fitted.model)
@@ -263,6 +279,7 @@ def _export_best(context: RunContext, fitted: Fit) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     fitted.model.save_pretrained(aside, state_dict=weights)
     shutil.copytree(context.prepared.tokenizer_dir, aside, dirs_exist_ok=True)
+    keep_reading(aside, context.config.data, context.prepared.report.max_length)
     publish_directory(aside, run.model)
 
 
@@ -273,7 +290,12 @@ def _score_best(context: RunContext, fitted: Fit) -> list[EvalReport]:
     """
     run, config, prepared = context.run, context.config, context.prepared
     write_candidates(context, fitted.kept, fitted.progress.best_step)
-    model = building.load_trained(run.model, fitted.device, trust_remote_code=config.model.trust_remote_code)
+    model = building.load_trained(
+        run.model,
+        fitted.device,
+        trust_remote_code=config.model.trust_remote_code,
+        dtype=answering_dtype(config),
+    )
     reports = [
         score_prepared(model, prepared, config, split, run=run, fit_baseline=True) for split in scored_splits(prepared)
     ]

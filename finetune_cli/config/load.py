@@ -11,6 +11,7 @@ from typing import Any
 from finetune_cli.config.bases import BASE, read_document
 from finetune_cli.config.dump import config_diff, leaves, to_yaml
 from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.search_file import with_search
 from finetune_cli.config.shipped import config_file
 from finetune_cli.config.text import read_text, shorten
 from finetune_cli.config.validation import validate
@@ -23,22 +24,29 @@ __all__ = ["RunConfig", "config_diff", "leaves", "load_config", "to_yaml"]
 SECTIONS = ("model", "data", "training", "evaluation", "checkpointing")
 
 
-def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: Path | str, overrides: Sequence[str] = (), *, search: Path | str | None = None) -> RunConfig:
     """The config of a run, with the task's preset filled in and `--set` values on top.
 
     path: a YAML file, or builtin:NAME. overrides: `key=value` each, the value as YAML (`training.batch_size=16`,
-    `data.text=[a, b]`); the last one wins.
+    `data.text=[a, b]`); the last one wins. search: a file with the section `sweep`; see `with_search`.
     Raises ConfigError: one line for each mistake, in the order of the file, `problems` holding the same as data.
     """
-    return check_text(read_text(config_file(path)), str(path), overrides)
+    return check_text(read_text(config_file(path)), str(path), overrides, search=search)
 
 
 def check_text(
-    text: str, source: str, overrides: Sequence[str] = (), *, environ: Mapping[str, str] | None = None
+    text: str,
+    source: str,
+    overrides: Sequence[str] = (),
+    *,
+    search: Path | str | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> RunConfig:
     """The same for a config's text. source: its name, for messages and for `base`. environ: None: the process's own."""
     environ = os.environ if environ is None else environ
     document = read_document(text, source, environ)
+    if search is not None:
+        document = with_search(document, str(search), environ)
     for argument in overrides:
         apply_override(document, argument, environ)
     _fill_in_preset(document.data)

@@ -9,6 +9,7 @@ import warnings
 from typing import TextIO
 
 from finetune_cli.display.terminal import YELLOW, is_terminal, paint
+from finetune_cli.system.logs import FILE_ONLY
 
 # The libraries read these when they are imported. A value that the user has set stays.
 QUIET_LIBRARIES = {
@@ -28,6 +29,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        self.addFilter(lambda record: not getattr(record, FILE_ONLY, False))
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]

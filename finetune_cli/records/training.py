@@ -193,6 +193,21 @@ def _or_none(value: float) -> float | None:
 
 
 @dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that training takes; see training.memory. program: of the process itself, 0 for a device of its own."""
+
+    program: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return sum(dataclasses.astuple(self))
+
+
+@dataclass(frozen=True)
 class DryRunReport:
     """What training would take, from a few updates on one process.
 
@@ -220,6 +235,9 @@ class DryRunReport:
     peak_memory_bytes: int
     device_memory_bytes: int | None
     device_memory_total_bytes: int | None
+    estimated_memory: MemoryEstimate
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        content = dataclasses.asdict(self)
+        content["estimated_memory"]["total"] = self.estimated_memory.total
+        return content

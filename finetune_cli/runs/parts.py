@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
-from finetune_cli.data.order import RowOrder, micro_batches_per_update
+from finetune_cli.data.order import RowOrder
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
@@ -73,10 +73,11 @@ class Parts:
         return self.config.training.loop
 
     @property
-    def micro_batches_per_update(self) -> int:
-        return micro_batches_per_update(
-            self.config.training.batch_size, self.micro_batch_size, PartialState().num_processes
-        )
+    def accumulates(self) -> bool:
+        """Whether an update may take several micro-batches."""
+        most = self.context.prepared.splits["train"].pieces.most_of(self.config.training.batch_size)
+        at_once = self.micro_batch_size * PartialState().num_processes
+        return self.config.training.micro_batch_tokens is not None or most > at_once
 
     @property
     def skip_nonfinite(self) -> bool:
@@ -132,15 +133,20 @@ class Parts:
         )
 
     @cached_property
-    def batches(self) -> EpochLoader:
+    def sampler(self) -> UpdateSampler:
         state = PartialState()
-        sampler = UpdateSampler(
+        return UpdateSampler(
             self.order,
+            self.rows,
             micro_batch_size=self.micro_batch_size,
+            max_tokens=self.config.training.micro_batch_tokens,
             num_processes=state.num_processes,
             process_index=state.process_index,
         )
-        return EpochLoader(self.rows, sampler, pin_memory=self.device_settings.pin_memory)
+
+    @cached_property
+    def batches(self) -> EpochLoader:
+        return EpochLoader(self.sampler, pin_memory=self.device_settings.pin_memory)
 
     @cached_property
     def objective(self) -> Objective:
@@ -163,7 +169,6 @@ class Parts:
             output_dir=self.context.run.path,
             num_updates=self.cadence.num_updates,
             micro_batch_size=self.micro_batch_size,
-            micro_batches_per_update=self.micro_batches_per_update,
             learning_rate=settings.learning_rate,
             max_grad_norm=settings.max_grad_norm,
             mixed_precision=self.mixed_precision,
@@ -186,7 +191,7 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
     )
     apply_device_settings(chosen)
     seed_generators(config.seed, device)  # the new head is drawn when the model is built
-    model = build_model(context)
+    model = build_model(context, device)
     make_cheaper(model, context, device)
     if chosen.compile:
         model.compile(dynamic=True)
@@ -194,7 +199,7 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
         takes_ready_mask(model)  # tried while the model is on the CPU, and remembered
     place_before_optimizer(model, device)
     order = RowOrder(
-        context.prepared.splits["train"].lengths,
+        context.prepared.splits["train"].pieces.row_tokens,
         batch_size=settings.batch_size,
         seed=config.seed,
         batching=settings.batching,
@@ -229,7 +234,8 @@ def scored_splits(prepared: PreparedData) -> list[str]:
 
 def _choose_precision(config: RunConfig, device: torch.device) -> str:
     settings, processes = config.training, PartialState().num_processes
-    mixed_precision, reason = choose_precision(settings.precision, device.type)
+    narrow = config.model.dtype != "fp32"
+    mixed_precision, reason = choose_precision(settings.precision, device.type, narrow_weights=narrow)
     where = f"{processes} x {device.type}" if processes > 1 else str(device)
     logger.info("Loop %s on %s, %s (%s)", settings.loop, where, mixed_precision.replace("no", "fp32"), reason)
     return mixed_precision
@@ -273,6 +279,7 @@ def _evaluate(
                 device=model.device,
                 accelerator=accelerator,
                 check=check,
+                max_tokens=context.config.training.micro_batch_tokens,
             )
         scores[split] = plain_scores(logits, rows.known_labels(), context.rules)
         if split == "validation":

@@ -106,6 +106,7 @@ def split_logits(
         device=model.device,
         accelerator=Accelerator() if share_work else None,
         autocast=prepare_to_answer(config, model.device),
+        max_tokens=config.training.micro_batch_tokens if config else None,
     )
 
 

@@ -159,7 +159,10 @@ def spread(batch: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def run_collected(device: torch.device, *, wait: bool = False) -> None:
-    """Start what was collected so far, compiled if it is new. Other kinds of devices collect nothing."""
+    """Start what was collected so far, compiled if it is new; nothing on other devices, which collect nothing.
+
+    The loops call it between the micro-batches of an update, too: else each sequence of widths were another graph.
+    """
     if device.type == "xla":
         import torch_xla
 

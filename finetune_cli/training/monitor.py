@@ -18,7 +18,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from finetune_cli.errors import RunFailedError
 from finetune_cli.records.training import EvalRecord, Listener, StepRecord
-from finetune_cli.system import xla
 from finetune_cli.system.signals import stop_error
 from finetune_cli.training.best import BestRule
 from finetune_cli.training.checkpointing import Checkpoints
@@ -116,10 +115,6 @@ class Monitor:
         if step and self.progress.evaluated_step < step and self.cadence.due(step, self.cadence.evaluate_every):
             self._evaluate_and_save()  # the stop came during this evaluation
         return self._finished()
-
-    def after_micro_batch(self) -> None:
-        """Call it after each micro-batch but the last of an update: XLA compiles them one by one, not each window."""
-        xla.run_collected(self.accelerator.device)
 
     def after_update(self, *, loss: Tensor, grad_norm: Tensor, learning_rate: float) -> bool:
         """Record the update and do what is due; True when training is over.

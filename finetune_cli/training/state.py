@@ -31,16 +31,30 @@ def use_bare_weight_names(accelerator: Accelerator) -> None:
     name = "cpu" if device.type in ("cpu", *COMPILED_BY_SHAPE) else str(device)
 
     def save(models: list[nn.Module], weights: list[dict[str, Any]], _directory: str) -> None:
-        weights[:] = [accelerator.get_state_dict(model, unwrap=True) for model in models]
+        weights[:] = [
+            _kept(accelerator.unwrap_model(one), accelerator.get_state_dict(one, unwrap=True)) for one in models
+        ]
         if device.type == "xla":  # where all tensors have the address 0, and Accelerate would keep one of them
             weights[:] = [{key: value.cpu() for key, value in state.items()} for state in weights]
 
     def load(models: list[nn.Module], directory: str) -> None:
         while models:  # models left in the list would be loaded once more, by their wrapped names
-            load_model(accelerator.unwrap_model(models.pop()), Path(directory) / WEIGHTS, device=name)
+            model = accelerator.unwrap_model(models.pop())
+            load_model(model, Path(directory) / WEIGHTS, strict=not _is_quantized(model), device=name)
 
     accelerator.register_save_state_pre_hook(save)
     accelerator.register_load_state_pre_hook(load)
+
+
+def _kept(model: nn.Module, weights: dict[str, Any]) -> dict[str, Any]:
+    """The weights that a checkpoint holds: all, but of a quantized model what is trained. Its body is loaded anew."""
+    if not _is_quantized(model):
+        return weights
+    return {name: weights[name] for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def _is_quantized(model: nn.Module) -> bool:
+    return any(not weight.is_floating_point() for weight in model.parameters())
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
@@ -86,7 +100,7 @@ def require_every_weight(directory: Path, accelerator: Accelerator) -> None:
     with safe_open(directory / WEIGHTS, "pt") as file:
         saved = set(file.keys())
     for model in accelerator._models:
-        weights = accelerator.unwrap_model(model).state_dict()
+        weights = _kept(accelerator.unwrap_model(model), accelerator.unwrap_model(model).state_dict())
         kept = {(value.data_ptr(), value.shape) for name, value in weights.items() if name in saved}
         kept = {(address, shape) for address, shape in kept if address}  # XLA has none
         lost = [

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from finetune_cli.config.load import load_config
-from finetune_cli.data.batching import pad_rows
+from finetune_cli.data.batching import TrainingRows, pad_rows
+from finetune_cli.data.order import MicroBatch
 from finetune_cli.errors import ConfigError, ExitCode, MissingError
 from finetune_cli.evaluation.inference import FewShapes
 from finetune_cli.runs.model_to_train import require_supported_on
@@ -160,6 +161,7 @@ def test_an_accelerate_that_took_xla_by_itself_is_refused(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
+        ("training.micro_batch_tokens=512", "training.micro_batch_tokens: its micro-batches"),
         ("training.packing=true", "training.packing: packed rows have ever new shapes"),
         ("training.compile=true", "training.compile: this device compiles by itself"),
         ("training.gradient_checkpointing=true", "training.gradient_checkpointing: the compiler"),
@@ -243,9 +245,19 @@ def test_rows_that_do_not_count_weigh_nothing_without_a_shape_of_their_own() -> 
         def forward(self, logits: torch.Tensor) -> Any:
             return SimpleNamespace(logits=logits)
 
+    rows = make_rows(10)
+    shapes: dict[str, Any] = {"pad_token_id": 0, "num_rows": 4}
+    three = MicroBatch(np.array([6, 2, 5]), num_valid=3, update_rows=7)
+    cut, weighed = (
+        TrainingRows(rows, rows.labels, static_limit=limit, **shapes).micro_batch(three) for limit in (None, 30)
+    )
+    assert (cut["num_valid"], weighed["num_valid"]) == (3, 4)
+    assert weighed["weights"].tolist() == [1, 1, 1, 0]
     logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
-    batch = {"logits": logits, "labels": torch.tensor([0, 1, 1, 0]), "num_valid": 3, "update_rows": 7}
     objective = Objective(row_losses("classification"))
-    cut = objective(Model(), batch)
-    weighed = objective(Model(), {**batch, "counts": torch.tensor([1.0, 1.0, 1.0, 0.0])})
-    assert torch.allclose(cut, weighed, rtol=1e-6)
+
+    def share(batch: dict[str, Any]) -> torch.Tensor:
+        known = {name: batch[name] for name in ("labels", "num_valid", "update_rows", "weights") if name in batch}
+        return objective(Model(), {"logits": logits, **known})
+
+    assert torch.allclose(share(cut), share(weighed), rtol=1e-6)

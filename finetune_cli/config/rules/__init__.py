@@ -8,6 +8,7 @@ from finetune_cli.config.rules import data, evaluation, folds, model, sweep, tra
 
 RULES = (
     training.micro_batch_fits,
+    training.micro_batch_tokens_fit,
     training.packing_has_effect,
     training.warmup_is_used,
     training.early_stopping_has_effect,
@@ -28,10 +29,13 @@ RULES = (
     data.columns_are_named,
     data.homes_are_known,
     data.truncation_fits_columns,
+    data.long_texts_are_kept_in_one_way,
+    data.windows_move_on,
     evaluation.slices_are_columns_with_groups,
     data.splits_are_right,
     model.model_is_named_once,
     model.trained_part_is_chosen_once,
+    model.frozen_weights_alone_are_narrow,
     model.from_scratch_sizes_fit,
     model.places_are_written_right,
     data.builtin_data_exists,
