@@ -140,6 +140,9 @@ class Parts:
             self.rows,
             micro_batch_size=self.micro_batch_size,
             max_tokens=self.config.training.micro_batch_tokens,
+            at_least=-(-self.config.training.batch_size // self.micro_batch_size)
+            if self.device_settings.few_widths
+            else 0,
             num_processes=state.num_processes,
             process_index=state.process_index,
         )

@@ -164,9 +164,9 @@ def test_the_dry_run_of_a_compiled_model_scores_without_the_compiler(
     assert stances == ["force_eager"]
 
 
-@pytest.mark.parametrize(("micro_batches", "static"), [(1, True), (4, False)])
-def test_ddp_exchanges_gradients_without_copies_and_plans_once_where_it_can(micro_batches: int, static: bool) -> None:
-    handler = new_accelerator("no", ddp_options(micro_batches)).ddp_handler
+@pytest.mark.parametrize(("accumulates", "static"), [(False, True), (True, False)])
+def test_ddp_exchanges_gradients_without_copies_and_plans_once_where_it_can(accumulates: bool, static: bool) -> None:
+    handler = new_accelerator("no", ddp_options(accumulates=accumulates)).ddp_handler
     assert handler.to_kwargs() == {
         "gradient_as_bucket_view": True,
         "broadcast_buffers": False,
@@ -183,11 +183,11 @@ def test_trainer_has_the_same_ddp_options_unless_it_is_told_otherwise(tmp_path: 
             setattr(arguments, name, value)
         trainer = SharedPartsTrainer(
             parts.batches, parts.objective, parts.optimizer, parts.schedule,
-            skip_nonfinite=False, model=parts.model, args=arguments,
+            accumulates=False, skip_nonfinite=False, model=parts.model, args=arguments,
         )  # fmt: skip
         return trainer.accelerator.ddp_handler
 
-    assert handler().to_kwargs() == ddp_options(1).to_kwargs()
+    assert handler().to_kwargs() == ddp_options(accumulates=False).to_kwargs()
     told = handler(ddp_find_unused_parameters=True, ddp_broadcast_buffers=True, ddp_bucket_cap_mb=7)
     assert told.to_kwargs() == {"gradient_as_bucket_view": True, "find_unused_parameters": True, "bucket_cap_mb": 7}
 

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from finetune_cli.config.load import load_config
-from finetune_cli.data.batching import TrainingRows, pad_rows
-from finetune_cli.data.order import MicroBatch
+from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler, pad_rows
+from finetune_cli.data.order import MicroBatch, RowOrder
+from finetune_cli.data.prepared import PreparedSplit
 from finetune_cli.errors import ConfigError, ExitCode, MissingError
 from finetune_cli.evaluation.inference import FewShapes
 from finetune_cli.runs.model_to_train import require_supported_on
@@ -261,3 +262,22 @@ def test_rows_that_do_not_count_weigh_nothing_without_a_shape_of_their_own() -> 
         return objective(Model(), {"logits": logits, **known})
 
     assert torch.allclose(share(cut), share(weighed), rtol=1e-6)
+
+
+def test_a_short_update_has_the_shapes_of_a_full_one() -> None:
+    """11 rows in updates of 8, 4 at once: the last update has 3 rows, and a second micro-batch that does not count."""
+    rows = make_rows(11)
+    of_rows = TrainingRows(rows, rows.labels, pad_token_id=0, static_limit=30, num_rows=4)
+    order = RowOrder(rows.lengths, batch_size=8, seed=0)
+    sampler = UpdateSampler(order, of_rows, micro_batch_size=4, at_least=2)
+    full, short = EpochLoader(sampler)
+    assert [[batch["input_ids"].shape for batch in update] for update in (full, short)] == [[(4, 30)] * 2] * 2
+    assert [batch["weights"].tolist() for batch in short] == [[1, 1, 1, 0], [0, 0, 0, 0]]
+    assert {batch["update_rows"] for batch in short} == {3}
+
+
+def test_the_micro_batches_of_an_update_have_one_width() -> None:
+    rows = PreparedSplit("train", np.ones(41, np.int32), np.array([0, 1, 41]), None, np.zeros(2, int), range(2))
+    of_rows = TrainingRows(rows, rows.labels, pad_token_id=0, static_limit=64, num_rows=1)
+    update = [MicroBatch(np.array([row]), num_valid=1, update_rows=2) for row in (0, 1)]
+    assert [batch["input_ids"].shape for batch in of_rows.__getitems__(update)] == [(1, 64), (1, 64)]

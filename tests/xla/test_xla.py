@@ -136,7 +136,8 @@ def test_nothing_is_compiled_after_the_first_epoch_and_nothing_left_to_the_cpu(
     *_, counted = on_both(loop)
     assert len(counted["graphs"]) == 3
     assert len(set(counted["graphs"])) == 1, counted
-    assert counted["left_to_cpu"] == []
+    # Trainer reads its own sum of the losses once, at the end.
+    assert counted["left_to_cpu"] == ({"aten::_local_scalar_dense": 1} if loop == "trainer" else {})
 
 
 def test_predict_gives_what_evaluate_wrote(on_both: Callable[..., Any]) -> None:
