@@ -98,6 +98,16 @@ def test_a_torch_that_cannot_be_imported_is_a_line_and_no_traceback(run_cli: Run
     assert done.returncode == ExitCode.MISSING
     assert "torch cannot be used: ImportError: libcudart.so.13: cannot open" in done.stdout.splitlines()[-1]
     assert "Traceback" not in done.stdout + done.stderr
+    assert "no torch that works, driver" in done.stdout
+    assert "threads" not in done.stdout
+
+
+def test_a_torch_that_does_not_answer_in_time_is_not_called_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with 25 processes for each CPU the imports alone took three minutes."""
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.01)
+    [fault] = doctor(offline=True).faults
+    assert fault.problem == "torch cannot be judged: it did not answer within 180 s."
+    assert "uptime" in fault.remedy
 
 
 def test_a_torch_xla_that_is_asked_for_and_has_no_device_is_a_fault_until_it_is_turned_off(
