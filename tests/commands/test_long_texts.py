@@ -18,7 +18,7 @@ from finetune_cli.commands.predict import predict
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, MissingError
-from finetune_cli.models.runtimes import LONG_TEXTS_FILE
+from finetune_cli.models.files import LONG_TEXTS_FILE
 from tests.commands.conftest import train_from
 from tests.commands.run_files import Answer, Trained, history, read_jsonl, same_weights, saved_scores
 from tests.conftest import FILLERS, NEGATIVE, POSITIVE, write_rows
@@ -169,7 +169,7 @@ def test_rows_are_counted_and_predict_answers_as_evaluate_did(in_windows: Callab
 def test_a_stream_is_answered_as_a_file(in_windows: Callable[..., Trained], command: Callable[..., Answer]) -> None:
     trained = in_windows("classification")
     file = Path(trained.config.data.path) / "validation.jsonl"
-    answer = command(["predict", trained.run.path, "--probabilities"], stdin=file.read_bytes())
+    answer = command(["predict", trained.run.path, "-", "--probabilities"], stdin=file.read_bytes())
     assert answer.code == 0, answer.stderr
     scored = read_jsonl(trained.run.evaluation("validation") / "predictions.jsonl")
     same_answers([json.loads(line) for line in answer.stdout.splitlines()], scored)
