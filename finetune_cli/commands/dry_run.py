@@ -114,6 +114,7 @@ def _measure(parts: Parts, *, num_runs: int, program: int) -> DryRunReport:
         precision=parts.mixed_precision.replace("no", "fp32"),
         loop=parts.loop,
         micro_batch_size=parts.micro_batch_size,
+        micro_batch_tokens=parts.config.training.micro_batch_tokens,
         parameters=_count(model),
         trained_parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         runs=num_runs,

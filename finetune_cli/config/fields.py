@@ -278,7 +278,7 @@ class DataConfig(Section):
         "longest_first", description="Which text of a pair gives way when a row is too long; error: refuse such rows."
     )
     long_texts: Annotated[
-        Literal["truncate"] | LongTextsConfig,
+        Literal["truncate", "head_tail", "windows"] | LongTextsConfig,
         BeforeValidator(as_long_texts),
         Allowed("truncate, head_tail, windows, or a section with one of the last two"),
     ] = Field(

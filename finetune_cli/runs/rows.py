@@ -76,6 +76,7 @@ def prepare_rows(
         _say_left_out(prepared.report.splits)
     prepared = _judged(prepared, config.data.checks, quiet=quiet, about=about, in_short=once and reused)
     prepared = in_windows(prepared, settings.long_texts)
+    _require_fitting_tokens(prepared, config)
     padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
     return replace(prepared, report=replace(prepared.report, key=prepared.key, reused=reused, padding=padding))
 
@@ -296,13 +297,26 @@ def _judged(
     return replace(prepared, report=replace(prepared.report, findings=kept))
 
 
+def _require_fitting_tokens(prepared: PreparedData, config: RunConfig) -> None:
+    """Refuse, before anything is trained, a bound of tokens that one row exceeds. Raises ConfigError."""
+    tokens, report = config.training.micro_batch_tokens, prepared.report
+    longest = min(report.max_length, max(split.lengths["max"] for split in report.splits.values()))
+    if tokens is not None and tokens < longest:
+        raise ConfigError(
+            f"training.micro_batch_tokens: {tokens} is less than one row has: the longest has {longest} tokens. Set it "
+            f"to {longest} or more, or set data.max_length."
+        )
+
+
 def _padding(prepared: PreparedData, *, batch_size: int, seed: int) -> Padding | None:
     """None for rows that are read in windows, of which the long ones have no padding."""
+    import numpy as np
+
     from finetune_cli.data.order import RowOrder
 
     if prepared.report.windows is not None:
         return None
-    lengths = prepared.splits["train"].pieces.row_tokens[:PADDING_SAMPLE_ROWS]
+    lengths = np.diff(prepared.splits["train"].offsets[: PADDING_SAMPLE_ROWS + 1])
     random, length = (
         RowOrder(lengths, batch_size=batch_size, seed=seed, batching=batching).padding_share()
         for batching in ("random", "length")
