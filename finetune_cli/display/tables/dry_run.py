@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from finetune_cli.display.progress import duration
+from finetune_cli.errors import counted
 from finetune_cli.records.training import DryRunReport
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def dry_run_result(out: Output, report: DryRunReport) -> None:
     per_update = f"{report.seconds_per_update:.3g} s (median; mean {report.mean_seconds_per_update:.3g} s, "
     others = "; the others are embeddings of words that no training row has, or frozen by the config"
     lines = {
-        "device": f"{report.device}, {report.precision}, {report.micro_batch_size} rows at once",
+        "device": f"{report.device}, {report.precision}, {counted(report.micro_batch_size, 'row')} at once",
         "parameters": f"{report.trained_parameters:,} of {report.parameters:,} are trained"
         + others * (report.trained_parameters < report.parameters),
         "runs": f"{report.runs}, one for each seed" if report.runs > 1 else "",

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.display.progress import duration
+from finetune_cli.errors import counted
 from finetune_cli.records.sweep import SweepReport, TrialResult
 from finetune_cli.runs.run_dir import RunDir
 
@@ -43,7 +44,7 @@ def _trials(out: Output, report: SweepReport) -> None:
         ]
         for trial in report.trials
     ]
-    out.heading(f"{len(report.trials)} trials by {report.metric}")
+    out.heading(f"{counted(len(report.trials), 'trial')} by {report.metric}")
     out.table(["trial", "state", report.metric, *(key.rpartition(".")[2] for key in keys), "time"], rows, left=3)
     out.line()
 
@@ -59,7 +60,7 @@ def _best(out: Output, report: SweepReport, best: TrialResult) -> None:
         f"Best: trial {best.number}, {report.metric} {best.score} n={best.n}, chosen among {complete} on these rows."
     )
     if report.corrected is not None:
-        among = f"among {report.candidates} evaluations of {complete} trials"
+        among = f"among {counted(report.candidates, 'evaluation')} of {counted(complete, 'trial')}"
         out.line(f"  Corrected for the choice {among}: {report.metric} {report.corrected}")
     elif complete > 1:
         out.line("  A score that was chosen is too good: score a split that took no part, with finetune evaluate.")
