@@ -98,6 +98,7 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
         splits=config.data.splits,
         split_names=TASKS[config.task].splits,
         label=config.data.label,
+        text=config.data.text,
         kind=config.spec.kind,
         seed=config.seed if config.data.split_seed is None else config.data.split_seed,
         form=table_form(config.data),
