@@ -185,6 +185,8 @@ def _not_there(path: Path) -> str:
     if path.is_dir():
         inside = f"{path / ('*' + _endings_inside(path))}"
         return f"{path} is not a file but a directory. For all files in it: {inside}"
+    if path.exists():
+        return f"{path} is a pipe or a device, and rows are read more than once. Write them to a file."
     return f"{path} is not a file.{_similar(path)}"
 
 
