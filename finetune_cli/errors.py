@@ -127,10 +127,9 @@ def did_you_mean(
     return f"{before}Did you mean {shown(close[0])}?" if close else ""
 
 
-def counted(count: float, noun: str) -> str:
-    """`1 row`, `3,000 rows`: a number with what it counts. noun: for one; that of several ends in s."""
-    shown = f"{count:g}" if isinstance(count, float) else f"{count:,}"
-    return f"{shown} {noun}" if count == 1 else f"{shown} {noun}s"
+def counted(count: float, noun: str, *, form: str = "") -> str:
+    """`1 row`, `3 rows`: a number and what it counts. noun: for one; that of several ends in s. form: of the number."""
+    return f"{count:{form or ('g' if isinstance(count, float) else 'd')}} {noun}{'' if count == 1 else 's'}"
 
 
 def first_line(err: BaseException) -> str:

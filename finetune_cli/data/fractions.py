@@ -75,7 +75,8 @@ def _draw_parts(strata: Strata, shares: Sequence[float], *, seed: int) -> np.nda
 def _together(drawn: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """The parts that were drawn, with each group whole where its first row is; int8 (N,).
 
-    A stratum keeps a group in train, and where it has more, one in each part that it had a row in.
+    A stratum keeps a group in train, and where it has more, one in each part that it had a row in. Where the texts are
+    so few that a part would have no row, the rows stay as they were drawn.
     """
     _, first = np.unique(groups, return_index=True)
     parts = drawn[first][groups]
@@ -91,4 +92,4 @@ def _together(drawn: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> np.nd
             giving = np.unique(groups[of_code & (parts == giver)])
             if number == 0 or len(giving) > 1:
                 parts[groups == giving[0]] = number
-    return parts
+    return parts if set(parts) == set(drawn) else drawn

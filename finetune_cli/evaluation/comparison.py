@@ -223,11 +223,12 @@ def describe(
     d = difference
     p_value = d.p_value if p_adjusted is None else p_adjusted
     if math.isnan(p_value):
-        return f"{d.metric} is not defined on {'these' if d.num_rows > 1 else 'this'} {counted(d.num_rows, 'row')}."
+        rows = f"these {counted(d.num_rows, 'row', form=',')}" if d.num_rows > 1 else "this row"
+        return f"{d.metric} is not defined on {rows}."
     p_text = _p_text(d, p_value, family)
     if p_value >= 1 - level or d.difference == 0:
         return (
-            f"No difference on {d.metric} that {counted(d.num_rows, 'row')} can show: {b} - {a} = "
+            f"No difference on {d.metric} that {counted(d.num_rows, 'row', form=',')} can show: {b} - {a} = "
             f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}], {p_text}."
         )
     b_wins = (d.difference > 0) == greater_is_better

@@ -171,6 +171,11 @@ def test_a_class_whose_texts_are_all_the_same_stays_in_train(here):
     assert len(taken["validation"]) == 4
 
 
+def test_one_text_alone_is_split_as_it_was(here):
+    taken = split_of_texts(here, ["same"] * 10, ["a", "b"] * 5)
+    assert [len(rows) for rows in taken.values()] == [8, 2]
+
+
 def test_pairs_of_the_same_text_leave_rows_to_validate_on(here):
     for seed in range(10):
         taken = split_of_texts(here, ["a", "a", "b", "b", "c", "c", "d", "d"], ["x"] * 4 + ["y"] * 4, seed=seed)

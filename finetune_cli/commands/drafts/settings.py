@@ -31,7 +31,7 @@ def with_validation(found: Found, roles: Roles, proof: Proof) -> Found:
         return found
     if proof.rows < 2 or (proof.classes and roles.kind == "classification" and max(proof.classes.values()) < 2):
         raise DataError(
-            f"{found.train.where}: {counted(proof.rows, 'row')}, and no class has two. Training "
+            f"{found.train.where}: {counted(proof.rows, 'row', form=',')}, and no class has two. Training "
             f"needs at least two rows of a class: one to learn from, one to score. Add rows."
         )
     return replace(found, splits={**found.splits, "validation": _share(proof.rows)})
@@ -47,7 +47,7 @@ def _share(rows: int) -> float:
 
 def data_section(draft: Draft, found: Found, roles: Roles, proof: Proof, lengths: Lengths) -> None:
     draft.section("data")
-    rows = counted(proof.rows, "row") + (" to train on" if len(found.present) > 1 else "")
+    rows = counted(proof.rows, "row", form=",") + (" to train on" if len(found.present) > 1 else "")
     draft.put("path", found.path, rows, ask=found.ask)
     if found.name:
         draft.put("name", found.name, "as --name says")
@@ -59,7 +59,7 @@ def data_section(draft: Draft, found: Found, roles: Roles, proof: Proof, lengths
     if roles.labels:
         draft.put("labels", list(roles.labels), "in the order of their numbers", ask=roles.questions.get("labels", ""))
     if roles.unlabelled:
-        draft.put("unlabelled", "drop", f"{counted(roles.unlabelled, 'row')} without a label to leave out")
+        draft.put("unlabelled", "drop", f"{counted(roles.unlabelled, 'row', form=',')} without a label to leave out")
     if roles.id:
         draft.put("id", roles.id, roles.why["id"])
     draft.put("max_length", lengths.max_length, lengths.why)
@@ -73,7 +73,7 @@ def _put_splits(draft: Draft, found: Found, roles: Roles, proof: Proof) -> None:
     why = "the files by their names"
     if isinstance(share, float):
         drawn = "stratified by class, drawn by the seed" if proof.classes else "drawn by the seed"
-        why = f"about {counted(max(1, round(share * proof.rows)), 'row')} of train to score on: {drawn}"
+        why = f"about {counted(max(1, round(share * proof.rows)), 'row', form=',')} of train to score on: {drawn}"
     draft.put("splits", dict(found.splits), why, ask=roles.questions.get("splits", ""))
 
 
@@ -100,7 +100,7 @@ def _put_checks(draft: Draft, proof: Proof, several: bool) -> None:
     checks: dict[str, tuple[Any, str]] = {}
     for check, count in proof.found.items():
         if count:
-            checks[check] = ("warn", f"{counted(count, 'row')} {FOUND[check]}")
+            checks[check] = ("warn", f"{counted(count, 'row', form=',')} {FOUND[check]}")
         elif check in CLEAN and not several:
             checks[check] = ("error", f"{CLEAN[check]} now; a later file with such rows is refused")
     if checks:
@@ -119,8 +119,8 @@ def training_section(draft: Draft, roles: Roles, proof: Proof, *, rows: int) -> 
     updates = -(-rows // batch)
     draft.section("training")
     more = ": few rows want more" if rows < SMALL else ""
-    draft.put("num_epochs", epochs, f"passes over {counted(rows, 'row')}{more}")
-    draft.put("batch_size", batch, f"{counted(updates, 'update')} an epoch")
+    draft.put("num_epochs", epochs, f"passes over {counted(rows, 'row', form=',')}{more}")
+    draft.put("batch_size", batch, f"{counted(updates, 'update', form=',')} an epoch")
     draft.put("learning_rate", 5e-5, "1e-5 to 1e-4 are worth a try")
     if updates * epochs >= 500:
         draft.put("warmup_steps", 0.06, "a share of all updates", told=False)

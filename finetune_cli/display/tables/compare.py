@@ -69,7 +69,7 @@ def _collapsed_runs(report: CompareReport) -> list[tuple[str, str]]:
 
 
 def _compared_rows(report: CompareReport) -> str:
-    rows = f"{counted(report.n, 'row')}, paired by id"
+    rows = f"{counted(report.n, 'row', form=',')}, paired by id"
     return rows if report.split is None else f"{report.split}: {rows}"
 
 
