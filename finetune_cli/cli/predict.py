@@ -12,7 +12,7 @@ import typer
 
 from finetune_cli.cli import options
 from finetune_cli.cli.start import check_target, start
-from finetune_cli.display.terminal import silence_model_loading
+from finetune_cli.display.logs import silence_model_loading
 from finetune_cli.errors import ConfigError
 from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.lean_imports import lean_imports

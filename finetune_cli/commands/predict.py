@@ -26,6 +26,7 @@ from finetune_cli.predictions.input import Input, open_rows, with_own_columns
 from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.runs.answering import prepare_to_answer
 from finetune_cli.runs.decisions import require_possible
+from finetune_cli.runs.long_texts import target_reading
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
 from finetune_cli.system.read_ahead import read_ahead
 from finetune_cli.training.precision import available_device
@@ -139,7 +140,10 @@ class _Predictor:
         self, target: Target, *, probabilities: bool, all_probabilities: bool, min_confidence: float | None
     ) -> None:
         self.model: PreTrainedModel = load_answering(
-            target.model_dir, available_device(), trust_remote_code=target.trust_remote_code
+            target.model_dir,
+            available_device(),
+            trust_remote_code=target.trust_remote_code,
+            dtype=target.dtype,
         )
         self.names = class_names(self.model)
         self.kind = task_kind(self.model)
@@ -152,14 +156,11 @@ class _Predictor:
         facts = text_facts(target.model_dir, trust_remote_code=target.trust_remote_code)
         tokenizer = load_tokenizer(target.model_dir)
         self.pad_token_id: int = tokenizer.pad_token_id
-        data = target.config.data if target.config else None
+        how = target_reading(target, facts.max_length, self.kind)
         self.encoder = TextEncoder(
-            tokenizer,
-            max_length=(data.max_length if data else None) or facts.max_length,
-            truncation=data.truncation if data else "longest_first",
-            token_types=facts.token_types,
-            vocabulary=facts.vocabulary,
+            tokenizer, token_types=facts.token_types, vocabulary=facts.vocabulary, **how._asdict()
         )
+        self.max_tokens = target.config.training.micro_batch_tokens if target.config else None
         self.autocast = prepare_to_answer(target.config, self.model.device)
 
     def label(self, ids: Sequence[Any], encoded: EncodedBatch | None) -> Iterator[dict[str, Any]]:
@@ -167,7 +168,12 @@ class _Predictor:
         if encoded is None:
             return iter(())
         logits = predict_logits(
-            self.model, encoded, pad_token_id=self.pad_token_id, device=self.model.device, autocast=self.autocast
+            self.model,
+            encoded,
+            pad_token_id=self.pad_token_id,
+            device=self.model.device,
+            autocast=self.autocast,
+            max_tokens=self.max_tokens,
         )
         return predictions(
             ids,

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from finetune_cli.config.environment import SHORTEST_SECRET, escaped
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.yaml_source import is_plain_text
+from finetune_cli.config.yaml_core import is_plain_text
 from finetune_cli.system.places import in_home
 
 

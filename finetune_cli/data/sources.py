@@ -107,10 +107,11 @@ def resolve_sources(
     if folds:
         if "validation" in sources and folds.fold is not None:
             logger.info("The folds are drawn from train; %s is left out.", sources["validation"].where)
+        sources.pop("validation", None)
         sources |= fold_sources(sources["train"], folds, label=label, kind=kind, limit=limit)
     if fractions:
         sources |= carve(sources["train"], fractions, label=label, kind=kind, seed=seed, text=text)
-    if "validation" not in sources:
+    if "validation" not in sources and not (folds and folds.fold == "final"):
         raise DataError(
             f"data.path: {path} has no validation split, only: {', '.join(sources)}. Name one "
             f"(data.splits.validation: FILE), or take a tenth of train (stratified, seeded): "

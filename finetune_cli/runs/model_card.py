@@ -130,7 +130,12 @@ def _score_table(reports: Sequence[EvalReport]) -> str:
             baseline = f"{report.baseline[metric]:.3f}" if metric in report.baseline else ""
             beside = [str(report.corrected.get(metric, ""))] if corrected else []
             rows.append([report.split, str(report.n), metric, f"{value.value:.3f}", interval, *beside, baseline])
-    said = [f"{report.split}: {report.choice}" for report in reports if report.choice is not None]
+    said = [f"{report.split}: {report.said_of_choice}" for report in reports if report.said_of_choice]
+    if any(report.folds for report in reports):
+        said.append(
+            "This model was trained on all of these rows in the same way, so that none is left to score it on: the "
+            "scores are those of the other models."
+        )
     return "\n\n".join(["\n".join(f"| {' | '.join(row)} |" for row in rows), *said])
 
 

@@ -13,6 +13,7 @@ from finetune_cli.config.fields import ChecksConfig
 from finetune_cli.errors import ConfigError, DataError, counted
 from finetune_cli.records.preparation import Padding, SplitReport
 from finetune_cli.runs.concealing import concealed
+from finetune_cli.runs.long_texts import in_windows, reading, target_reading
 from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.logs import FILE_ONLY
 from finetune_cli.system.places import in_home
@@ -74,6 +75,7 @@ def prepare_rows(
         logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
         _say_left_out(prepared.report.splits)
     prepared = _judged(prepared, config.data.checks, quiet=quiet, about=about, in_short=once and reused)
+    prepared = in_windows(prepared, settings.long_texts)
     padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
     return replace(prepared, report=replace(prepared.report, key=prepared.key, reused=reused, padding=padding))
 
@@ -178,9 +180,8 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
         labels=label_names,
         kind=kind,
         id=data.id if data else None,
-        max_length=(data.max_length if data else None) or facts.max_length,
-        truncation=data.truncation if data else "longest_first",
         limit=None,
+        **target_reading(target, facts.max_length, kind)._asdict(),
     )
     sources = {f"file-{path.stem}": source}
     directory = cache_dir() / "prepared" / content_key(sources, settings, facts.fingerprint)
@@ -188,7 +189,8 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
         sources, settings, directory, model_dir=target.model_dir, facts=facts, scratch=None
     )
     prepared = replace(prepared, report=prepared.report.at({split: one.where for split, one in sources.items()}))
-    return _judged(prepared, data.checks if data else ChecksConfig(), quiet=False)
+    prepared = _judged(prepared, data.checks if data else ChecksConfig(), quiet=False)
+    return in_windows(prepared, settings.long_texts)
 
 
 def _model_facts(config: RunConfig, *, offline: bool) -> tuple[Path | None, TextFacts | None]:
@@ -222,9 +224,8 @@ def _text_settings(config: RunConfig, limit: int) -> TextSettings:
         labels=data.labels,
         kind=config.spec.kind,
         id=data.id,
-        max_length=data.max_length or limit,
-        truncation=data.truncation,
         limit=data.limit,
+        **reading(data, limit, config.spec.kind)._asdict(),
     )
 
 
@@ -257,6 +258,7 @@ def _build(
             tokenizer,
             max_length=settings.max_length,
             truncation=settings.truncation,
+            long_texts=settings.long_texts,
             token_types=facts.token_types if facts else None,
             vocabulary=facts.vocabulary if facts else None,
         )
@@ -296,12 +298,13 @@ def _judged(
     return replace(prepared, report=replace(prepared.report, findings=kept))
 
 
-def _padding(prepared: PreparedData, *, batch_size: int, seed: int) -> Padding:
-    import numpy as np
-
+def _padding(prepared: PreparedData, *, batch_size: int, seed: int) -> Padding | None:
+    """None for rows that are read in windows, of which the long ones have no padding."""
     from finetune_cli.data.order import RowOrder
 
-    lengths = np.diff(prepared.splits["train"].offsets[: PADDING_SAMPLE_ROWS + 1])
+    if prepared.report.windows is not None:
+        return None
+    lengths = prepared.splits["train"].pieces.row_tokens[:PADDING_SAMPLE_ROWS]
     random, length = (
         RowOrder(lengths, batch_size=batch_size, seed=seed, batching=batching).padding_share()
         for batching in ("random", "length")
