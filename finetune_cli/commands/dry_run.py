@@ -17,7 +17,7 @@ from finetune_cli.commands.folds import fold_config
 from finetune_cli.commands.seeds import seed_config
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.order import MicroBatch, RowOrder
-from finetune_cli.errors import ConfigError, RunFailedError
+from finetune_cli.errors import ConfigError, RunFailedError, counted
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.models.building import recompute_activations
 from finetune_cli.models.freezing import count_weights
@@ -91,10 +91,10 @@ def _one_of_several(config: RunConfig) -> tuple[RunConfig, int]:
 def _say_what_fits(config: RunConfig, asked: int, rows: int) -> None:
     if config.training.micro_batch_size != "auto":
         raise RunFailedError(
-            f"Out of memory with {asked} rows at once; {rows} fit. Type: -s training.micro_batch_size={rows} "
-            f"(accumulation keeps batch_size as it is)."
+            f"Out of memory with {counted(asked, 'row')} at once; {rows} will do. Type: "
+            f"-s training.micro_batch_size={rows} (accumulation keeps batch_size as it is)."
         )
-    logger.warning("Out of memory with %d rows at once; %d fit, and the run would take that many.", asked, rows)
+    logger.warning("Out of memory with %d rows at once; the run would take %d.", asked, rows)
 
 
 def _measure(parts: Parts, *, num_runs: int, program: int) -> DryRunReport:

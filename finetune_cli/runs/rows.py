@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.config.fields import ChecksConfig
-from finetune_cli.errors import ConfigError, DataError
+from finetune_cli.errors import ConfigError, DataError, counted
 from finetune_cli.records.preparation import Padding, SplitReport
 from finetune_cli.runs.concealing import concealed
 from finetune_cli.runs.long_texts import in_windows, reading, target_reading
@@ -85,7 +85,8 @@ def _say_left_out(splits: Mapping[str, SplitReport]) -> None:
     for split in splits.values():
         if split.unlabelled:
             total = split.rows + split.unlabelled
-            logger.warning("%s: %d of %d rows have no label and are left out", split.where, split.unlabelled, total)
+            have = "has no label and is" if split.unlabelled == 1 else "have no label and are"
+            logger.warning("%s: %d of %d rows %s left out", split.where, split.unlabelled, total, have)
 
 
 def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Source]:
@@ -100,6 +101,7 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
         splits=config.data.splits,
         split_names=TASKS[config.task].splits,
         label=config.data.label,
+        text=config.data.text,
         kind=config.spec.kind,
         seed=config.seed if config.data.split_seed is None else config.data.split_seed,
         form=table_form(config.data),
@@ -289,7 +291,7 @@ def _judged(
         if short:
             logger.warning("%d findings of the data checks, as before; `finetune prepare` shows them", len(told))
     if errors:
-        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        count = counted(len(errors), "error")
         paragraphs = [line for finding in errors for line in finding.paragraph]
         hint = f"To go on all the same: -s data.checks.{errors[0].check}=warn"
         raise DataError("\n".join([f"the data checks found {count}", *paragraphs, hint]))

@@ -16,7 +16,7 @@ from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.data.windows import WindowSettings
 from finetune_cli.errors import ConfigError
 
-WORDS = [*"the a this was is very and it".split(), *"some really quite then we good bad so".split()]  # noqa: SIM905
+WORDS = [*"the a this was is very and it".split(), *"some really quite then we good bad so".split()]
 TEXT = " ".join(WORDS * 4)  # 64 tokens, no two neighbours alike
 MAX = 16
 

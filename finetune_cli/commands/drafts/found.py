@@ -63,8 +63,8 @@ def find_data(data: str, *, name: str | None, beside: Path, encoding: str | None
             target, what=f"{file.name} is {writing.described}; its rows would be written as JSON Lines in UTF-8"
         )
         rows = convert(file, writing, target)
-        logger.info("%s is %s: its %d rows are now in %s", file, writing.described, rows, target)
-        notes.append(f"{target.name} holds the {rows:,} rows of {file.name} ({writing.described}), as UTF-8.")
+        logger.info("%s is %s: its rows (%d) are now in %s", file, writing.described, rows, target)
+        notes.append(f"{target.name} holds the rows ({rows:,}) of {file.name} ({writing.described}), as UTF-8.")
         written.append(target)
         files[split] = target
         if not writing.sure:

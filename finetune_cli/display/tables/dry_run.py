@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from finetune_cli.display.progress import duration
+from finetune_cli.errors import counted
 from finetune_cli.records.training import DryRunReport, MemoryEstimate
 
 if TYPE_CHECKING:
