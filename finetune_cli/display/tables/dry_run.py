@@ -18,7 +18,7 @@ def dry_run_result(out: Output, report: DryRunReport) -> None:
         out.json(report.to_json())
         return
     tokens = report.micro_batch_tokens
-    at_once = f"{report.micro_batch_size} rows" if tokens is None else f"{tokens:,} tokens"
+    at_once = counted(report.micro_batch_size, "row") if tokens is None else f"{tokens:,} tokens"
     updates = f"{report.updates:,} ({report.updates_per_epoch:,} an epoch)"
     per_update = f"{report.seconds_per_update:.3g} s (median; mean {report.mean_seconds_per_update:.3g} s, "
     others = "; the others are embeddings of words that no training row has, or frozen by the config"
