@@ -371,6 +371,9 @@ class TrainingConfig(Section):
         ]
         | None
     ) = Field(None, description="Train once with each, into seed-N of the run directory; in place of seed.")
+    ddp_timeout: Count = Field(
+        1800, description="Seconds that a process waits for the others in an exchange before it gives up."
+    )
     trainer_args: dict[str, Any] = Field(
         default_factory=dict, description="Further fields of TrainingArguments, for the Trainer loop alone."
     )

@@ -290,6 +290,7 @@ ELSEWHERE = {
     "training.focal_gamma": ONE_BY_ONE,
     "training.early_stopping": ONE_BY_ONE,
     "training.on_nonfinite": ONE_BY_ONE,
+    "training.ddp_timeout": "tests/system/test_groups.py",
     "training.seeds": "tests/commands/test_seeds.py",
     "evaluation.metric_for_best": ONE_BY_ONE,
     "evaluation.baseline": "tests/commands/test_choice.py",
