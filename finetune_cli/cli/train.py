@@ -19,9 +19,10 @@ from finetune_cli.cli.start import (
     start,
     with_output_dir,
     with_seeds,
+    with_shares,
 )
 from finetune_cli.display.terminal import silence_model_loading
-from finetune_cli.errors import ExitCode
+from finetune_cli.errors import ConfigError, ExitCode
 from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports, without_garbage_collection
@@ -34,6 +35,7 @@ EXAMPLES = """\
 finetune train configs/quickstart.yaml
 finetune train configs/mrpc.yaml -s seed=1 --output-dir runs/mrpc-seed1
 finetune train configs/mrpc.yaml --seeds 1,2,3,4,5
+finetune train configs/mrpc.yaml --learning-curve 0.1,0.2,0.4,0.7,1
 finetune train configs/mrpc.yaml --num-processes 2
 finetune train configs/mrpc.yaml --dry-run
 finetune train configs/mrpc.yaml --push -s hub.repo_id=user/name"""
@@ -73,6 +75,16 @@ Seeds = Annotated[
     ),
 ]
 
+LearningCurve = Annotated[
+    str | None,
+    options.run_option(
+        "--learning-curve",
+        "Train once with each of these shares of train, such as 0.1,0.2,0.4,0.7,1, and say what more data would bring.",
+        metavar="S,S,...",
+        show_default=False,
+    ),
+]
+
 Push = Annotated[
     bool,
     options.run_option("--push", "Upload the model to hub.repo_id after training, again if it was uploaded before."),
@@ -89,6 +101,7 @@ def train(
     overwrite: Overwrite = False,
     num_processes: NumProcesses = 1,
     seeds: Seeds = None,
+    learning_curve: LearningCurve = None,
     dry_run: DryRun = False,
     push: Push = False,
     offline: options.Offline = False,
@@ -101,10 +114,14 @@ def train(
 
     The same command again goes on where an unfinished run stopped. With --seeds (or training.seeds) the run directory
     gets a run for each, seed-1 and so on, and a summary of their scores; with data.folds one for each fold, fold-1 and
-    so on, and the scores of all rows.
+    so on, and the scores of all rows; with --learning-curve (or training.learning_curve) one for each share of train,
+    share-0.1 and so on, and what twice the rows would bring.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json, every_process=True)
-    run_config = read_config(config, with_seeds(with_output_dir(overrides, output_dir), seeds))
+    changes = with_shares(with_seeds(with_output_dir(overrides, output_dir), seeds), learning_curve)
+    run_config = read_config(config, changes)
+    if run_config.training.learning_curve and num_processes > 1:
+        raise ConfigError("A learning curve trains in one process. Leave out --num-processes.")
     if dry_run:
         refuse_with_dry_run(resume=resume, overwrite=overwrite, push=push, num_processes=num_processes)
     from finetune_cli.runs.requirements import require_tools

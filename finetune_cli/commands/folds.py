@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
-from finetune_cli.commands.members import TrainOne, member_config, members_record, open_members, train_members
+from finetune_cli.commands.members import TrainOne, member_config, train_together
 from finetune_cli.commands.summary import summarise_splits
 from finetune_cli.config.fields import FoldsConfig, RunConfig
-from finetune_cli.errors import ExitCode, MembersFailedError
 from finetune_cli.evaluation.resampled_t import summarise_folds
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, TrainReport
 from finetune_cli.report.write import write_report
-from finetune_cli.runs.gates import check_report, parse_gates, require_passed
+from finetune_cli.runs.gates import check_report, parse_gates
 from finetune_cli.runs.pooled import pool_folds
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.session import locked, model_name, note_scores
-from finetune_cli.system.files import write_json
+from finetune_cli.runs.session import model_name, note_scores
 from finetune_cli.system.launching import is_main_process
 
 
@@ -38,32 +34,32 @@ def train_folds(
     fails leaves the others alone: MembersFailedError comes after the last one; see `train_members`. GateFailedError
     when the scores of all rows miss a gate of the config. Both errors hold the report.
     """
-    folds, run, main = _folds(config), RunDir(config.output_dir), is_main_process()
+    folds, run = _folds(config), RunDir(config.output_dir)
     count = folds.n * folds.repeats
-    with locked(run) if main else nullcontext():
-        if main:
-            open_members(run, config, ["fold"], overwrite=overwrite)
-        started = RunRecord(seed=config.seed, folds=count, task=config.task, model=model_name(config))
-        same = run.read_record().folds == count
-        with members_record(run, started, same=same) if main else nullcontext(started) as record:
-            configs = {fold: fold_config(config, fold) for fold in range(1, count + 1)}
-            runs, failed = train_members("fold", configs, train_one, listen)
-            pooled = _pool(config, offline=offline) if not failed else None
-            report = _report(config, folds, runs, failed, pooled)
-            if main:
-                write_json(run.summary, report.to_json())
-                record.training_seconds = report.seconds
-                if pooled:
-                    note_scores(record, config, [pooled])
-            if failed:
-                listing = "\n".join(f"  fold {fold}: {error}" for fold, error in failed.items())
-                raise MembersFailedError(
-                    f"{len(failed)} of {count} folds failed; the same command tries them again:\n{listing}", report
-                )
-            if not all(outcome.passed for outcome in report.gates):
-                record.exit_code = ExitCode.GATE_FAILED
-    require_passed(report.gates, f"the scores over {count} folds", report)
-    return report
+
+    def summarise(runs: dict[int, TrainReport], failed: dict[int, str]) -> FoldsReport:
+        pooled = _pool(config, offline=offline) if not failed else None
+        return _report(config, folds, runs, failed, pooled)
+
+    def note(record: RunRecord, report: FoldsReport) -> None:
+        record.training_seconds = report.seconds
+        if report.pooled:
+            note_scores(record, config, [report.pooled])
+
+    return train_together(
+        run,
+        config,
+        "fold",
+        {fold: fold_config(config, fold) for fold in range(1, count + 1)},
+        train_one,
+        started=RunRecord(seed=config.seed, folds=count, task=config.task, model=model_name(config)),
+        same=lambda record: record.folds == count,
+        summarise=summarise,
+        note=note,
+        gated=f"the scores over {count} folds",
+        overwrite=overwrite,
+        listen=listen,
+    )
 
 
 def fold_config(config: RunConfig, fold: int) -> RunConfig:

@@ -12,7 +12,7 @@ from finetune_cli.errors import ConfigError, first_line
 from finetune_cli.records.run import RunRecord
 from finetune_cli.runs.run_dir import RunDir
 
-OWN_FOLDERS = {"checkpoints", "model", "eval", "tracking"}  # of a run; no run is inside
+OWN_FOLDERS = {"checkpoints", "model", "eval", "metrics", "tracking"}  # of a run; no run is inside
 
 
 @dataclass(frozen=True)

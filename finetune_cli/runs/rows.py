@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from finetune_cli.config.fields import ChecksConfig
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.records.preparation import Padding, SplitReport
+from finetune_cli.runs.shares import with_share
 from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.places import in_home
 from finetune_cli.tasks import TASKS, Kind
@@ -65,6 +66,7 @@ def prepare_rows(
         logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
         _say_left_out(prepared.report.splits)
     prepared = _judged(prepared, config.data.checks, quiet=quiet, about=about)
+    prepared = with_share(prepared, config, sources, quiet=quiet)
     padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
     return replace(prepared, report=replace(prepared.report, key=prepared.key, reused=reused, padding=padding))
 

@@ -32,8 +32,9 @@ def seeds_result(out: Output, report: SeedsReport) -> None:
     for seed, error in report.failed.items():
         out.line(f"Seed {seed} failed: {error}")
     if report.runs:
-        seconds = sum(run.seconds for run in report.runs.values())
-        out.line(f"{len(report.runs)} of {len(report.seeds)} seeds trained, {duration(seconds)} of training in all.")
+        out.line(
+            f"{len(report.runs)} of {len(report.seeds)} seeds trained, {duration(report.seconds)} of training in all."
+        )
         if finished := [str(seed) for seed, run in report.runs.items() if run.already_finished]:
             out.line(f"Finished before, and not trained again: seed {', '.join(finished)}.")
         out.line()
