@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -24,8 +23,6 @@ from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.session import model_name, note_values
 from finetune_cli.system.files import write_json
 from finetune_cli.system.launching import launched_processes
-
-logger = logging.getLogger(__name__)
 
 TrainShare = Callable[[RunConfig], TrainReport | SeedsReport]
 
@@ -157,5 +154,3 @@ def _note(run: RunDir, record: RunRecord, config: RunConfig, report: CurveReport
     record.training_seconds = report.seconds
     if report.points:
         note_values(record, config, report.points[-1].metrics, rows=report.n)
-    for sentence in report.answer:
-        logger.info("%s", sentence)

@@ -22,8 +22,8 @@ import numpy as np
 from finetune_cli.evaluation.confusion import FloatArray
 
 LEAST_SHARES = 4  # one more than the law has numbers
-EXPONENTS = np.geomspace(0.1, 1.5, 29)  # from nearly logarithmic to faster than is seen in practice
-FLOORS = 81
+EXPONENTS = np.geomspace(0.1, 1.5, 57)  # from nearly logarithmic to faster than is seen in practice
+FLOORS = 161
 # Of the smallest mean error and of the largest error. A floor below 0 is none, but curves that are far from theirs yet
 # fit such ones best; with 0 as the lowest, the gain of two in five pure power laws was above its interval.
 LOWEST_FLOOR, HIGHEST_FLOOR = -0.25, 1.2

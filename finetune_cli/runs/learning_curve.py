@@ -42,10 +42,8 @@ def forecast(
         return None, f"The curve does not say: whether more {metric} is better is not known of this metric."
     usable = [point for point in points if np.isfinite(list(point.values.values())).all()]
     if len(usable) < LEAST_SHARES:
-        return (
-            None,
-            f"The curve does not say: it takes {LEAST_SHARES} shares at least, and {len(usable)} have a {metric}.",
-        )
+        have = "1 has" if len(usable) == 1 else f"{len(usable)} have"
+        return None, f"The curve does not say: it takes {LEAST_SHARES} shares at least, and {have} a score ({metric})."
     rows = np.array([point.rows for point in usable], np.float64)
     errors = np.array([[_error(value, metric) for value in point.values.values()] for point in usable])
     if not (errors > 0).any():

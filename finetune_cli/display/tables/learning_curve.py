@@ -50,6 +50,11 @@ def _scores(out: Output, report: CurveReport) -> None:
         plain = [f"{point.metrics[name].value:.3f}" for name in others]
         rows.append([f"{point.share:g}", f"{point.rows:,}", str(point.metrics[report.metric]), *plain])
     out.table(["share", "rows", report.metric, *others], rows)
+    out.line(
+        f"  {100 * report.level:g} % intervals of single scores, which are all a little too good, and all alike: each"
+    )
+    out.line("  training keeps the best of its evaluations on these rows.")
+    out.line()
 
 
 def _next(out: Output, report: CurveReport) -> None:
