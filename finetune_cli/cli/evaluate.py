@@ -10,7 +10,7 @@ import typer
 
 from finetune_cli.cli import options
 from finetune_cli.cli.start import check_data_file, check_target, shown_when_failed, start
-from finetune_cli.display.terminal import silence_model_loading
+from finetune_cli.display.logs import silence_model_loading
 from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports

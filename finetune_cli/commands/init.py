@@ -23,9 +23,10 @@ from finetune_cli.commands.drafts.writing import write_draft
 from finetune_cli.config.draft import Draft
 from finetune_cli.data.label_sets import is_unlabelled
 from finetune_cli.data.readers import good_rows
+from finetune_cli.data.survey.choice import choose_roles
 from finetune_cli.data.survey.columns import Survey, survey
 from finetune_cli.data.survey.proof import Proof, prove
-from finetune_cli.data.survey.roles import Roles, choose_roles
+from finetune_cli.data.survey.roles import Roles
 from finetune_cli.data.unlabelled import labelled_only
 from finetune_cli.models.files import PACKAGE_PREFIX
 from finetune_cli.records.init import InitReport

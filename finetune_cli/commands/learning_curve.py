@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 
-from finetune_cli.commands.members import left_out, member_config, train_together
+from finetune_cli.commands.members import Several, left_out, member_config, train_several
 from finetune_cli.commands.seeds import check_means
 from finetune_cli.commands.summary import means, scores_of
 from finetune_cli.config.fields import BootstrapConfig, RunConfig
@@ -20,7 +20,7 @@ from finetune_cli.runs.gates import check_report, parse_gates
 from finetune_cli.runs.learning_curve import SPLIT, forecast
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.session import model_name, note_values
+from finetune_cli.runs.session import note_values
 from finetune_cli.system.files import write_json
 from finetune_cli.system.launching import launched_processes
 
@@ -43,35 +43,20 @@ def train_shares(
     """
     if launched_processes() > 1:
         raise ConfigError("A learning curve trains in one process. Start it without a launcher.")
-    run, shares, seeds = RunDir(config.output_dir), _shares(config), config.training.seeds
+    shares, seeds = _shares(config), config.training.seeds
     configs = {share: share_config(config, share) for share in shares}
     rows = _rows(configs, offline=offline)
-
-    def there() -> Sequence[float]:
-        return _shares(load_config(run.config)) if run.members("share") and run.config.is_file() else ()
-
-    return train_together(
-        run,
-        config,
-        "share",
-        configs,
-        train_share,
-        started=RunRecord(
-            seed=None if seeds else config.seed,
-            seeds=list(seeds) if seeds else None,
-            shares=shares,
-            task=config.task,
-            model=model_name(config),
-        ),
-        same=lambda record: (record.shares, tuple(record.seeds or ())) == (shares, seeds or ()),
+    several: Several[float, TrainReport | SeedsReport, CurveReport] = Several(
+        kind="share",
+        configs=configs,
+        facts={"shares": shares, **({"seeds": list(seeds)} if seeds else {"seed": config.seed})},
         summarise=lambda runs, failed: summarise(config, rows, runs, failed),
-        note=lambda record, report: _note(run, record, config, report),
+        note=lambda record, report: _note(record, config, report),
         gated=f"the largest share of train, {shares[-1]:g}",
-        overwrite=overwrite,
-        listen=listen,
         may_change=("training.learning_curve", "training.seeds"),
-        left_out=lambda: left_out("training.learning_curve", there(), shares, "shares"),
+        others=lambda run: left_out("training.learning_curve", _shares_there(run), shares, "shares"),
     )
+    return train_several(config, several, train_share, overwrite=overwrite, listen=listen)
 
 
 def share_config(config: RunConfig, share: float) -> RunConfig:
@@ -106,6 +91,10 @@ def summarise(
 
 def _shares(config: RunConfig) -> list[float]:
     return list(config.training.learning_curve or ())
+
+
+def _shares_there(run: RunDir) -> list[float]:
+    return _shares(load_config(run.config)) if run.members("share") and run.config.is_file() else []
 
 
 def _rows(configs: dict[float, RunConfig], *, offline: bool) -> dict[float, int]:
@@ -147,10 +136,10 @@ def _gates(config: RunConfig, largest: TrainReport | SeedsReport) -> list[GateOu
     return check_report(parse_gates(config.evaluation.gates), scores_of(largest, SPLIT))
 
 
-def _note(run: RunDir, record: RunRecord, config: RunConfig, report: CurveReport) -> None:
+def _note(record: RunRecord, config: RunConfig, report: CurveReport) -> None:
     """The picture and its numbers, and the scores of the largest share in run.json."""
+    run = RunDir(report.run_dir)
     write_json(run.metrics / "learning_curve.json", report.curve())
     write_curve(run, report)
-    record.training_seconds = report.seconds
     if report.points:
         note_values(record, config, report.points[-1].metrics, rows=report.n)

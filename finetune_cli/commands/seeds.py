@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from finetune_cli.commands.members import TrainOne, left_out, member_config, train_together
+from finetune_cli.commands.members import Several, TrainOne, left_out, member_config, train_several
 from finetune_cli.commands.summary import means, scores_of, summarise_splits
 from finetune_cli.config.fields import BootstrapConfig, RunConfig
 from finetune_cli.config.load import load_config
@@ -18,7 +18,7 @@ from finetune_cli.runs.candidates import corrected_best
 from finetune_cli.runs.gates import check_gates, parse_gates
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scored_runs import variances_over_rows
-from finetune_cli.runs.session import model_name, note_values
+from finetune_cli.runs.session import note_values
 from finetune_cli.system.launching import join_group, launched_processes
 from finetune_cli.tasks import KIND_SPECS, METRICS
 
@@ -30,33 +30,19 @@ def train_seeds(
     overwrite: bool = False,
     listen: Listener = lambda event: None,
 ) -> SeedsReport:
-    """Train once with each of `training.seeds`, into `seed-N` of the run directory; write and return the summary.
-
-    train_one: trains one config and returns its report, also when that run was finished before. A seed whose training
-    fails leaves the others alone: MembersFailedError comes after the last one; see `train_members`.
-    GateFailedError when the means miss a gate of the config. Both errors hold the report.
-    """
-    run, seeds = RunDir(config.output_dir), list(config.training.seeds or ())
-
-    def there() -> Sequence[int]:
-        return load_config(run.config).training.seeds or () if run.seed_runs() and run.config.is_file() else ()
-
-    return train_together(
-        run,
-        config,
-        "seed",
-        {seed: seed_config(config, seed) for seed in seeds},
-        train_one,
-        started=RunRecord(seeds=seeds, task=config.task, model=model_name(config)),
-        same=lambda record: record.seeds == seeds,
+    """Train once with each of `training.seeds`, into `seed-N` of the run directory; see `train_several`."""
+    seeds = list(config.training.seeds or ())
+    several: Several[int, TrainReport, SeedsReport] = Several(
+        kind="seed",
+        configs={seed: seed_config(config, seed) for seed in seeds},
+        facts={"seeds": seeds},
         summarise=lambda runs, failed: summarise(config, runs, failed),
         note=lambda record, report: _note(record, config, report),
         gated=f"the means over {len(seeds)} seeds",
-        overwrite=overwrite,
-        listen=listen,
         may_change=("training.seeds",),
-        left_out=lambda: left_out("training.seeds", there(), seeds, "seeds"),
+        others=lambda run: left_out("training.seeds", _seeds_there(run), seeds, "seeds"),
     )
+    return train_several(config, several, train_one, overwrite=overwrite, listen=listen)
 
 
 def seed_config(config: RunConfig, seed: int) -> RunConfig:
@@ -121,10 +107,13 @@ def _decisive(metric: str, report: EvalReport) -> MetricValue:
 
 
 def _note(record: RunRecord, config: RunConfig, report: SeedsReport) -> None:
-    record.training_seconds = report.seconds
     for split in report.splits:
         if split.split == "validation":
             note_values(record, config, means(split), rows=split.n)
+
+
+def _seeds_there(run: RunDir) -> Sequence[int]:
+    return load_config(run.config).training.seeds or () if run.seed_runs() and run.config.is_file() else ()
 
 
 def _row_variances(config: RunConfig, runs: dict[int, TrainReport], split: str) -> dict[str, float]:

@@ -106,6 +106,7 @@ def _rows_of(split: PreparedSplit, rows: Numbers) -> PreparedSplit:
         token_type_ids=None if split.token_type_ids is None else split.token_type_ids[places],
         labels=None if split.labels is None else split.labels[rows],
         ids=[split.ids[int(row)] for row in rows],
+        edges=None if split.edges is None else split.edges[rows],
     )
 
 

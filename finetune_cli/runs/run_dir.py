@@ -14,7 +14,7 @@ from finetune_cli.system.files import remove_directory, write_json
 from finetune_cli.system.places import in_home
 
 UNFINISHED = (".writing-*", ".deleting-*", ".probe-*", ".*.[0-9]*.tmp")  # what a killed process leaves of its writing
-
+WORKING = "working.lock"  # in the folder of a sweep: held by every process that works at it
 
 # What runs inside a run directory are called, seed-1 and so on, and several of them.
 MEMBERS = {"seed": "seeds", "fold": "folds", "share": "shares", "trial": "trials", "finalist": "finalists"}
@@ -64,6 +64,11 @@ class RunDir:
         ]
         return [RunDir(path) for _, _, path in sorted(found)]
 
+    @property
+    def final(self) -> RunDir:
+        """The model of all rows, beside the folds that score it."""
+        return RunDir(self.path / "final")
+
     def seed_run(self, seed: int) -> RunDir:
         return self.member("seed", seed)
 
@@ -73,8 +78,9 @@ class RunDir:
     def require_one_run(self) -> None:
         """Raise ConfigError that names the runs when this directory holds several models."""
         if runs := self.members():
-            names = ", ".join(str(run.path) for run in runs)
             several = MEMBERS[runs[0].path.name.partition("-")[0]]
+            named = [self.final, *runs] if self.final.model.is_dir() else runs
+            names = ", ".join(str(run.path) for run in named)
             raise ConfigError(f"{self.path} holds a run for each of several {several}. Name one of them: {names}")
 
     def holds_work(self) -> bool:
@@ -104,7 +110,7 @@ class RunDir:
         The record goes first and the config last: killed in between, this is the same run, unfinished.
         """
         self.record.unlink(missing_ok=True)
-        for member in self.members():
+        for member in self.members() + ([self.final] if self.final.config.is_file() else []):
             member.clear()
         for path in (self.checkpoints, self.model, self.path / "eval", self.metrics, self.tracking, self.sweep):
             remove_directory(path)
