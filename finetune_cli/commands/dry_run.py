@@ -51,6 +51,11 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
     """
     if launched_processes() > 1:
         raise ConfigError("--dry-run measures one process. Start it without a launcher.")
+    if config.training.learning_curve:
+        raise ConfigError(
+            "--dry-run measures one training, and those of a learning curve differ. Measure the longest: "
+            f"-s training.learning_curve=null -s data.share={config.training.learning_curve[-1]:g}"
+        )
     one, num_runs = _one_of_several(config)
     prepared = prepare_rows(one, offline=offline, once=True)
     join_group()

@@ -17,7 +17,7 @@ class MemberStarted:
     """One of several runs begins, such as that of a seed: its kind and number, and its place among `count` from 1."""
 
     kind: str
-    key: int
+    key: float
     place: int
     count: int
 
@@ -161,6 +161,10 @@ class SeedsReport:
     splits: list[SplitSummary]
     gates: list[GateOutcome] = field(default_factory=list)
     best: BestSeed | None = None
+
+    @property
+    def seconds(self) -> float:
+        return sum(run.seconds for run in self.runs.values())
 
     def to_json(self) -> dict[str, Any]:
         runs = runs_to_json(self.runs)

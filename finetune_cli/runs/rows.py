@@ -14,6 +14,7 @@ from finetune_cli.errors import ConfigError, DataError, counted
 from finetune_cli.records.preparation import Padding, SplitReport
 from finetune_cli.runs.concealing import concealed
 from finetune_cli.runs.long_texts import in_windows, reading, target_reading
+from finetune_cli.runs.shares import with_share
 from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.logs import FILE_ONLY
 from finetune_cli.system.places import in_home
@@ -75,6 +76,7 @@ def prepare_rows(
         logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
         _say_left_out(prepared.report.splits)
     prepared = _judged(prepared, config.data.checks, quiet=quiet, about=about, in_short=once and reused)
+    prepared = with_share(prepared, config, sources, quiet=quiet)
     prepared = in_windows(prepared, settings.long_texts)
     _require_fitting_tokens(prepared, config)
     padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
