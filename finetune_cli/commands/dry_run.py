@@ -16,7 +16,7 @@ from finetune_cli.commands.folds import fold_config
 from finetune_cli.commands.seeds import seed_config
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.order import MicroBatch, RowOrder
-from finetune_cli.errors import ConfigError, RunFailedError
+from finetune_cli.errors import ConfigError, RunFailedError, counted
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.models.building import recompute_activations
 from finetune_cli.models.freezing import count_weights
@@ -51,6 +51,11 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
     """
     if launched_processes() > 1:
         raise ConfigError("--dry-run measures one process. Start it without a launcher.")
+    if config.training.learning_curve:
+        raise ConfigError(
+            "--dry-run measures one training, and those of a learning curve differ. Measure the longest: "
+            f"-s training.learning_curve=null -s data.share={config.training.learning_curve[-1]:g}"
+        )
     one, num_runs = _one_of_several(config)
     prepared = prepare_rows(one, offline=offline, once=True)
     join_group()
@@ -92,10 +97,10 @@ def _one_of_several(config: RunConfig) -> tuple[RunConfig, int]:
 def _say_what_fits(config: RunConfig, asked: int, rows: int) -> None:
     if config.training.micro_batch_size != "auto":
         raise RunFailedError(
-            f"Out of memory with {asked} rows at once; {rows} fit. Type: -s training.micro_batch_size={rows} "
-            f"(accumulation keeps batch_size as it is)."
+            f"Out of memory with {counted(asked, 'row')} at once; {rows} will do. Type: "
+            f"-s training.micro_batch_size={rows} (accumulation keeps batch_size as it is)."
         )
-    logger.warning("Out of memory with %d rows at once; %d fit, and the run would take that many.", asked, rows)
+    logger.warning("Out of memory with %d rows at once; the run would take %d.", asked, rows)
 
 
 def _measure(parts: Parts, *, num_runs: int, program: int) -> DryRunReport:
@@ -115,6 +120,7 @@ def _measure(parts: Parts, *, num_runs: int, program: int) -> DryRunReport:
         precision=parts.mixed_precision.replace("no", "fp32"),
         loop=parts.loop,
         micro_batch_size=parts.micro_batch_size,
+        micro_batch_tokens=parts.config.training.micro_batch_tokens,
         parameters=_count(model),
         trained_parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         runs=num_runs,

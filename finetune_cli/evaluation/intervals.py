@@ -85,6 +85,7 @@ def _drawn(
     intervals = drawn_intervals(
         {name: task.count_metrics[name] for name in enough},
         lambda prior: task.draw_cells(labels, answers, num_classes, prior),
+        num_rows=n,
         num_classes=num_classes,
         samples=samples,
         level=level,

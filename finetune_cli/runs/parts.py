@@ -20,7 +20,7 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
 from finetune_cli.data.order import RowOrder
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.errors import DataError
+from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import plain_scores
 from finetune_cli.models.ready_mask import form_of_mask, takes_ready_mask
@@ -192,6 +192,11 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
         mixed_precision=mixed_precision,
         compile_model=settings.compile,
     )
+    if settings.micro_batch_tokens is not None and chosen.full_micro_batches:
+        raise ConfigError(
+            f"training.micro_batch_tokens: {device} is given few shapes of micro-batches, because each is compiled "
+            f"anew. Use training.micro_batch_size there."
+        )
     apply_device_settings(chosen)
     seed_generators(config.seed, device)  # the new head is drawn when the model is built
     model = build_model(context, device)
