@@ -51,7 +51,7 @@ def predict_logits(
     compute in, None for the weights' own. max_tokens: of a batch, padding included, where that is fewer than usual.
     """
     pieces = pieces_of(encoded)
-    lengths = pieces.lengths(np.arange(len(pieces)))
+    lengths = pieces.piece_tokens
     usual = CPU_TOKENS_PER_BATCH if device.type == "cpu" else DEVICE_TOKENS_PER_BATCH
     batches = list(token_batches(lengths, min(usual, max_tokens or usual)))
     processes = accelerator.num_processes if accelerator is not None else 1
