@@ -22,6 +22,8 @@ from finetune_cli.models.files import resolve_model
 from scripts.models.families import TEXTS
 from tests.commands.hub_server import Hub
 
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # peft, of a name of transformers
+
 REPO = "some-org/some-model"
 NEEDLESS = (
     "README.md",
@@ -156,7 +158,6 @@ def _sentencepiece() -> bytes:
     return content.getvalue()
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft, of a name of transformers
 @pytest.mark.parametrize("as_bin", [False, True], ids=["safetensors", "bin"])
 def test_an_adapter_is_fetched_with_its_base_model(hub: Hub, classifier: Path, tmp_path: Path, as_bin: bool) -> None:
     expected = _adapter_on(classifier, tmp_path / "adapter", as_bin=as_bin)
