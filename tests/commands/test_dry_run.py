@@ -16,8 +16,8 @@ from finetune_cli.commands.dry_run import dry_run
 from finetune_cli.config.load import load_config
 from finetune_cli.data.order import RowOrder
 from finetune_cli.errors import ConfigError, RunFailedError
-from finetune_cli.training.objective import Objective
 from finetune_cli.system.machine import describe_cpu
+from finetune_cli.training.objective import Objective
 from tests.commands.run_files import Answer
 
 
