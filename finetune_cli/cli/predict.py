@@ -32,6 +32,15 @@ class FileFormat(StrEnum):
     parquet = "parquet"
 
 
+class InputFormat(StrEnum):
+    """The formats of rows in a stream."""
+
+    jsonl = "jsonl"
+    csv = "csv"
+    tsv = "tsv"
+    lines = "lines"
+
+
 class OnBadRow(StrEnum):
     """What to do with a row that cannot be used."""
 
@@ -42,7 +51,9 @@ class OnBadRow(StrEnum):
 
 Input = Annotated[
     str | None,
-    options.argument("[INPUT|-]", "A file of rows, a .txt with a text on each line, or - for standard input."),
+    options.argument(
+        "[INPUT|-]", "A file of rows, a .txt with a text on each line, or - for standard input; see --input-format."
+    ),
 ]
 
 MinConfidence = Annotated[
@@ -56,6 +67,17 @@ Texts = Annotated[list[str], options.input_list("--text", "Label this text. Repe
 
 TextPairs = Annotated[
     list[str], options.input_list("--text-pair", "The second text of a pair, one for each --text.", metavar="TEXT")
+]
+
+InputForm = Annotated[
+    InputFormat | None,
+    options.input_option(
+        "--input-format",
+        "What standard input is; by default seen in its first line: JSON Lines, a table whose header has the text "
+        "column, else a text on each line.",
+        metavar="jsonl|csv|tsv|lines",
+        show_default=False,
+    ),
 ]
 
 BadRows = Annotated[
@@ -104,6 +126,7 @@ def predict(
     source: Input = None,
     texts: Texts,
     text_pairs: TextPairs,
+    input_format: InputForm = None,
     on_bad_row: BadRows = OnBadRow.error,
     overrides: options.Overrides,
     output_dir: options.OutputDir = None,
@@ -125,7 +148,7 @@ def predict(
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug)
     check_target(target, overrides, output_dir)
-    rows = rows_to_label(source, texts, text_pairs, output)
+    rows = rows_to_label(source, texts, text_pairs, output, named=input_format is not None)
     chosen_format = output_format(output, file_format.value if file_format else None)
     with lean_imports():
         from finetune_cli.commands.predict import WINDOW_ROWS
@@ -142,6 +165,7 @@ def predict(
         all_probabilities=all_probabilities,
         keep_columns=keep_columns,
         on_bad_row=on_bad_row.value,
+        input_format=input_format.value if input_format else None,
         min_confidence=min_confidence,
         window_rows=1 if source == "-" and sys.stdin.isatty() else WINDOW_ROWS,  # answer what is typed
         offline=offline,
@@ -163,8 +187,13 @@ def output_format(output: Path | None, requested: str | None) -> str:
     return file_format
 
 
-def rows_to_label(source: str | None, texts: list[str], pairs: list[str], output: Path | None) -> Any:
-    """A path, the byte stream of standard input, or tuples of texts. Refuses an output that would replace the input."""
+def rows_to_label(
+    source: str | None, texts: list[str], pairs: list[str], output: Path | None, *, named: bool = False
+) -> Any:
+    """A path, the byte stream of standard input, or tuples of texts. Refuses an output that would replace the input.
+
+    named: the format of the input was named, so that a file's name need not say it.
+    """
     sources = [*([source] if source else []), *(["--text"] if texts else [])]
     if len(sources) != 1:
         found = " and ".join(sources) or "nothing"
@@ -172,6 +201,8 @@ def rows_to_label(source: str | None, texts: list[str], pairs: list[str], output
     if pairs and len(pairs) != len(texts):
         raise ConfigError(f"--text-pair: expected one for each --text ({len(texts)}), found {len(pairs)}.")
     if texts:
+        if named:
+            raise ConfigError("--input-format is about standard input and files, and --text needs none. Leave it out.")
         return list(zip(texts, pairs, strict=True)) if pairs else [(text,) for text in texts]
     if source == "-":
         if sys.stdin is None:
@@ -180,7 +211,8 @@ def rows_to_label(source: str | None, texts: list[str], pairs: list[str], output
     from finetune_cli.predictions.input import require_data_file
 
     path = in_home(str(source))
-    require_data_file(path, plain_text=True)
+    if not (named and path.is_file()):
+        require_data_file(path, plain_text=True)
     if output is not None and output.exists() and output.samefile(path):
         raise ConfigError(f"-o {output} is the file that is labelled: its rows would be lost. Name another file.")
     return path

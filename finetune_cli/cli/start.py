@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from finetune_cli.display.terminal import Output, silence_model_loading, start_logging
+from finetune_cli.display.logs import silence_model_loading, start_logging
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ConfigError, GateFailedError, MembersFailedError
 from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.cpus import limit_threads
@@ -55,10 +56,10 @@ def before_computing() -> None:
     keep_freed_memory()
 
 
-def read_config(path: Path, overrides: list[str]) -> RunConfig:
+def read_config(path: Path, overrides: list[str], *, search: Path | None = None) -> RunConfig:
     from finetune_cli.config.load import load_config
 
-    return load_config(path, overrides)
+    return load_config(path, overrides, search=search)
 
 
 def with_output_dir(overrides: list[str], output_dir: str | None) -> list[str]:
@@ -103,11 +104,13 @@ def with_seeds(overrides: list[str], seeds: str | None) -> list[str]:
     return [*overrides, f"training.seeds=[{', '.join(str(int(seed)) for seed in seeds.split(','))}]"]
 
 
-def refuse_with_dry_run(*, resume: str, overwrite: bool, push: bool, num_processes: int) -> None:
+def refuse_with_dry_run(*, resume: str, overwrite: bool, push: bool, final: bool, num_processes: int) -> None:
     if num_processes > 1:
         raise ConfigError("--dry-run measures one process. Leave out --num-processes.")
     if overwrite or resume != "auto":
         raise ConfigError("--dry-run leaves the run directory alone. Leave out --overwrite and --resume.")
+    if final:
+        raise ConfigError("--dry-run measures one of the folds. Leave out --final.")
     if push:
         raise ConfigError("--dry-run trains nothing to upload. Leave out --push.")
 

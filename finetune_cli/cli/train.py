@@ -32,6 +32,7 @@ EXAMPLES = """\
 finetune train configs/quickstart.yaml
 finetune train configs/mrpc.yaml -s seed=1 --output-dir runs/mrpc-seed1
 finetune train configs/mrpc.yaml --seeds 1,2,3,4,5
+finetune train configs/mrpc.yaml -s data.folds=5 --final
 finetune train configs/mrpc.yaml --num-processes 2
 finetune train configs/mrpc.yaml --dry-run
 finetune train configs/mrpc.yaml --push -s hub.repo_id=user/name"""
@@ -71,6 +72,13 @@ Seeds = Annotated[
     ),
 ]
 
+Final = Annotated[
+    bool,
+    options.run_option(
+        "--final", "After the folds of data.folds, train one model on all rows, into final/; the folds' scores are its."
+    ),
+]
+
 Push = Annotated[
     bool,
     options.run_option("--push", "Upload the model to hub.repo_id after training, again if it was uploaded before."),
@@ -87,6 +95,7 @@ def train(
     overwrite: Overwrite = False,
     num_processes: NumProcesses = 1,
     seeds: Seeds = None,
+    final: Final = False,
     dry_run: DryRun = False,
     push: Push = False,
     offline: options.Offline = False,
@@ -99,12 +108,12 @@ def train(
 
     The same command again goes on where an unfinished run stopped. With --seeds (or training.seeds) the run directory
     gets a run for each, seed-1 and so on, and a summary of their scores; with data.folds one for each fold, fold-1 and
-    so on, and the scores of all rows.
+    so on, and the scores of all rows; --final adds a model of all rows.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json, every_process=True)
     run_config = read_config(config, with_seeds(with_output_dir(overrides, output_dir), seeds))
     if dry_run:
-        refuse_with_dry_run(resume=resume, overwrite=overwrite, push=push, num_processes=num_processes)
+        refuse_with_dry_run(resume=resume, overwrite=overwrite, push=push, final=final, num_processes=num_processes)
     from finetune_cli.runs.requirements import require_tools
 
     require_tools(run_config, push=push)
@@ -121,7 +130,13 @@ def train(
         return train_on_several(run_config, num_processes, offline=offline)
     if num_processes > 1:
         with shown_when_failed(show):
-            show(train_each_on_several(run_config, num_processes, overwrite=overwrite, offline=offline))
+            words = {"--quiet": quiet, "--verbose": verbose, f"--resume={resume}": resume != "auto"}
+            switches = [word for word, is_given in words.items() if is_given]
+            show(
+                train_each_on_several(
+                    run_config, num_processes, final=final, overwrite=overwrite, offline=offline, switches=switches
+                )
+            )
         return ExitCode.DONE
     check_places(run_config)
     with _imports_for(run_config):
@@ -136,7 +151,13 @@ def train(
     with leaving_group(), shown_when_failed(show):
         with display as listen:
             report = run_train(
-                run_config, resume=resume, overwrite=overwrite, push=push, offline=offline, listen=listen
+                run_config,
+                resume=resume,
+                overwrite=overwrite,
+                push=push,
+                offline=offline,
+                listen=listen,
+                final=final,
             )
         show(report)
     return ExitCode.DONE

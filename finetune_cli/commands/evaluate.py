@@ -89,7 +89,7 @@ def evaluate(
             f"{target} is a model without a config: name the labelled file to score it on with --data FILE."
         )
     state = join_group()
-    model = load_answering(found.model_dir, state.device, trust_remote_code=found.trust_remote_code)
+    model = load_answering(found.model_dir, state.device, trust_remote_code=found.trust_remote_code, dtype=found.dtype)
     require_possible(request, min_confidence, class_names(model), task_kind(model))
     rule = read_rule(found.model_dir, class_names(model), task_kind(model)) if request is None else None
     prepared = _rows_to_score(found, split, data, model, offline=offline)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 
-from finetune_cli.commands.members import TrainOne, member_config, members_record, open_members, train_members
+from finetune_cli.commands.members import Several, TrainOne, member_config, train_several
 from finetune_cli.commands.summary import means, scores_of, summarise_splits
 from finetune_cli.config.fields import BootstrapConfig, RunConfig
 from finetune_cli.config.load import load_config
-from finetune_cli.errors import ExitCode, MembersFailedError
 from finetune_cli.evaluation.comparison import SeedSummary, summarise_seeds
 from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import BestSeed, Listener, SeedsReport, TrainReport
 from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.candidates import corrected_best
-from finetune_cli.runs.gates import check_gates, parse_gates, require_passed
+from finetune_cli.runs.gates import check_gates, parse_gates
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scored_runs import variances_over_rows
-from finetune_cli.runs.session import locked, model_name, note_values
-from finetune_cli.system.files import write_json
-from finetune_cli.system.launching import is_main_process, join_group, launched_processes
+from finetune_cli.runs.session import note_values
+from finetune_cli.system.launching import join_group, launched_processes
 from finetune_cli.tasks import KIND_SPECS, METRICS
 
 
@@ -33,42 +30,19 @@ def train_seeds(
     overwrite: bool = False,
     listen: Listener = lambda event: None,
 ) -> SeedsReport:
-    """Train once with each of `training.seeds`, into `seed-N` of the run directory; write and return the summary.
-
-    train_one: trains one config and returns its report, also when that run was finished before. A seed whose training
-    fails leaves the others alone: MembersFailedError comes after the last one; see `train_members`.
-    GateFailedError when the means miss a gate of the config. Both errors hold the report.
-    """
-    run, main = RunDir(config.output_dir), is_main_process()
+    """Train once with each of `training.seeds`, into `seed-N` of the run directory; see `train_several`."""
     seeds = list(config.training.seeds or ())
-    with locked(run) if main else nullcontext():
-        if main:
-            open_members(
-                run,
-                config,
-                ["seed"],
-                overwrite=overwrite,
-                may_change=("training.seeds",),
-                more_differences=[] if overwrite else _left_out(run, config),
-            )
-        started = RunRecord(seeds=seeds, task=config.task, model=model_name(config))
-        same = run.read_record().seeds == seeds
-        with members_record(run, started, same=same) if main else nullcontext(started) as record:
-            runs, failed = train_members("seed", {seed: seed_config(config, seed) for seed in seeds}, train_one, listen)
-            report = summarise(config, runs, failed)
-            if main:
-                write_json(run.summary, report.to_json())
-                _note(record, config, report)
-            if failed:
-                listing = "\n".join(f"  seed {seed}: {error}" for seed, error in failed.items())
-                raise MembersFailedError(
-                    f"{len(failed)} of {len(report.seeds)} seeds failed; the same command tries them again:\n{listing}",
-                    report,
-                )
-            if not all(outcome.passed for outcome in report.gates):
-                record.exit_code = ExitCode.GATE_FAILED
-    require_passed(report.gates, f"the means over {len(report.seeds)} seeds", report)
-    return report
+    several = Several(
+        kind="seed",
+        configs={seed: seed_config(config, seed) for seed in seeds},
+        facts={"seeds": seeds},
+        summarise=lambda runs, failed: summarise(config, runs, failed),
+        note=lambda record, report: _note(record, config, report),
+        gated=f"the means over {len(seeds)} seeds",
+        may_change=("training.seeds",),
+        others=lambda run: _left_out(run, config),
+    )
+    return train_several(config, several, train_one, overwrite=overwrite, listen=listen)
 
 
 def seed_config(config: RunConfig, seed: int) -> RunConfig:
@@ -130,7 +104,6 @@ def _decisive(metric: str, report: EvalReport) -> MetricValue:
 
 
 def _note(record: RunRecord, config: RunConfig, report: SeedsReport) -> None:
-    record.training_seconds = sum(run.seconds for run in report.runs.values())
     for split in report.splits:
         if split.split == "validation":
             note_values(record, config, means(split), rows=split.n)

@@ -122,6 +122,10 @@ class ModelConfig(Section):
         "none",
         description="Weights left as they are: the embeddings, those and the lowest N layers, or all but the head.",
     )
+    dtype: Literal["fp32", "bf16", "nf4"] = Field(
+        "fp32",
+        description="Format of frozen weights, with lora or freeze: body. bf16: half the memory; nf4: 4 bits (QLoRA).",
+    )
     trust_remote_code: bool = Field(False, description="Run the Python code that comes with a model of the Hub.")
 
 
@@ -151,6 +155,9 @@ def _as_folds(value: Any) -> Any:
     return {"n": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+Fold = int | Literal["final"] | None
+
+
 class FoldsConfig(Section):
     """Cross-validation: rows of train are dealt into parts, each of which is tested by a run that did not see it."""
 
@@ -160,7 +167,40 @@ class FoldsConfig(Section):
     repeats: Count = Field(1, description="Deal the rows out so many times, and train n runs each time.")
     group: Text | None = Field(None, description="A column; rows with the same value there stay in one part.")
     seed: Seed = Field(0, description="Decides which row is in which part, whatever the seed of the run.")
-    fold: Count | None = Field(None, description="Train this fold alone, from 1 to n x repeats; null: all, one by one.")
+    fold: Annotated[Count | Literal["final"], Allowed("a whole number from 1 or final")] | None = Field(
+        None,
+        description="Train this fold alone, from 1 to n x repeats; final: one model on all rows, beside the folds; "
+        "null: all folds, one by one.",
+    )
+
+
+HEAD_SHARE = 0.25  # Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?": 128 of 510 tokens
+
+
+def as_long_texts(value: Any) -> Any:
+    """`head_tail` and `windows` alone are short for a section with their defaults."""
+    shorthands: dict[Any, Any] = {"head_tail": {"head_tail": HEAD_SHARE}, "windows": {"windows": {}}}
+    return shorthands.get(value, value) if isinstance(value, str) else value
+
+
+class WindowsConfig(Section):
+    """Rows longer than max_length are cut into overlapping windows, each trained and answered by itself."""
+
+    stride: CountFromZero = Field(
+        64, description="Tokens that neighbouring windows share, as in tokenizers; fewer than a window has."
+    )
+    pool: Literal["mean", "max", "logits"] = Field(
+        "mean", description="The row's answer: mean or max of the windows' probabilities, or the mean of their logits."
+    )
+
+
+class LongTextsConfig(Section):
+    """What is kept of rows longer than max_length: one of the two."""
+
+    head_tail: OpenShare | None = Field(
+        None, description="Share of a long text's tokens kept from its beginning; the rest are kept from its end."
+    )
+    windows: WindowsConfig | None = Field(None, description="Read the whole text, in overlapping windows.")
 
 
 class DataConfig(Section):
@@ -237,6 +277,15 @@ class DataConfig(Section):
     truncation: Literal["longest_first", "only_first", "only_second", "error"] = Field(
         "longest_first", description="Which text of a pair gives way when a row is too long; error: refuse such rows."
     )
+    long_texts: Annotated[
+        Literal["truncate"] | LongTextsConfig,
+        BeforeValidator(as_long_texts),
+        Allowed("truncate, head_tail, windows, or a section with one of the last two"),
+    ] = Field(
+        "truncate",
+        description="Rows longer than max_length: cut, cut in the middle, or read in windows. Of a pair the second "
+        "text gives way.",
+    )
     split_seed: Seed | None = Field(None, description="Draws the fractions of data.splits; null: seed does.")
     folds: Annotated[
         FoldsConfig | None, BeforeValidator(_as_folds), Allowed("a whole number from 2, or a section with keys")
@@ -245,6 +294,11 @@ class DataConfig(Section):
     checks: ChecksConfig = Field(
         default_factory=ChecksConfig, description="What is looked for in the rows: error, warn or ignore."
     )
+
+    @property
+    def trains_on_all_rows(self) -> bool:
+        """Whether no row is held out to score the model on: the final one, beside the folds that score it."""
+        return self.folds is not None and self.folds.fold == "final"
 
 
 class EarlyStoppingConfig(Section):
@@ -264,7 +318,14 @@ class TrainingConfig(Section):
     max_steps: Count | None = Field(None, description="Updates in all, in place of num_epochs; null: num_epochs.")
     batch_size: Count = Field(8, description="Rows per optimizer update, over all devices together.")
     micro_batch_size: Literal["auto"] | Count = Field(
-        "auto", description="Rows that one device takes at once; accumulation makes up the rest of batch_size."
+        "auto",
+        description="Rows, or windows of rows, that one device takes at once; accumulation makes up the rest of "
+        "batch_size.",
+    )
+    micro_batch_tokens: Count | None = Field(
+        None,
+        description="Tokens, padding included, that one device takes at once, in place of micro_batch_size; also when "
+        "the model is scored.",
     )
     batching: Literal["length", "random"] = Field(
         "length", description="Put rows of similar length together (faster, seeded shuffling), or any rows."

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 
@@ -23,28 +24,32 @@ from finetune_cli.tasks import KIND_SPECS, Kind
 class Folds:
     """n parts, drawn anew `repeats` times by `seed`. group: a column whose equal values stay together.
 
-    fold: the one that is tested, from 1 to n x repeats; None: no row is held out.
+    fold: the one that is tested, from 1 to n x repeats; None: no row is held out, and all are scored; "final": all are
+    trained on, and none is scored.
     """
 
     n: int
     repeats: int
     group: str | None
     seed: int
-    fold: int | None
+    fold: int | Literal["final"] | None
 
     @property
     def repeat(self) -> int:
         """The repeat, from 0, that the fold belongs to."""
-        return 0 if self.fold is None else (self.fold - 1) // self.n
+        return (self.fold - 1) // self.n if isinstance(self.fold, int) else 0
 
 
 def fold_sources(train: Source, folds: Folds, *, label: Column, kind: Kind, limit: int | None) -> dict[str, Source]:
-    """`train` without the rows of one fold, and these as "validation"; for no fold, all rows as both.
+    """`train` without the rows of one fold, and these as "validation"; for no fold, all rows as both; for the final
+    model, all rows as `train` alone.
 
     limit: the first so many rows alone are dealt out.
     """
     if limit is not None:
         train = _first_rows(train, limit)
+    if folds.fold == "final":
+        return {"train": train}
     if folds.fold is None:
         return {"train": train, "validation": train}
     tested = (folds.fold - 1) % folds.n

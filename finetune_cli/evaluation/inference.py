@@ -12,6 +12,8 @@ from accelerate.utils import DistributedType
 from torch import nn
 
 from finetune_cli.data.batching import EncodedRows, pad_rows
+from finetune_cli.data.windows import pieces_of
+from finetune_cli.evaluation.pooling import pool_windows
 from finetune_cli.models.ready_mask import takes_ready_mask
 from finetune_cli.training.device_settings import TENSOR_CORE_MULTIPLE
 from finetune_cli.training.readings import start_copy
@@ -40,15 +42,18 @@ def predict_logits(
     accelerator: Any = None,
     check: Callable[[], None] | None = None,
     autocast: torch.dtype | None = None,
+    max_tokens: int | None = None,
 ) -> np.ndarray:
     """float32 logits (N, C) of all rows, in their order, on every process.
 
     With an `accelerator` of several processes each runs its share of the batches and all get the whole. `check` is
     called after each batch, the same number of times on every process; it may raise to stop. autocast: the type to
-    compute in, None for the weights' own.
+    compute in, None for the weights' own. max_tokens: of a batch, padding included, where that is fewer than usual.
     """
-    lengths = np.diff(encoded.offsets)
-    batches = list(token_batches(lengths, CPU_TOKENS_PER_BATCH if device.type == "cpu" else DEVICE_TOKENS_PER_BATCH))
+    pieces = pieces_of(encoded)
+    lengths = pieces.lengths(np.arange(len(pieces)))
+    usual = CPU_TOKENS_PER_BATCH if device.type == "cpu" else DEVICE_TOKENS_PER_BATCH
+    batches = list(token_batches(lengths, min(usual, max_tokens or usual)))
     processes = accelerator.num_processes if accelerator is not None else 1
     mine = batches[accelerator.process_index :: processes] if processes > 1 else batches
     # A sharded model gathers its weights in each forward pass, so every process has to make the same number of passes.
@@ -81,7 +86,7 @@ def predict_logits(
     parts += [_fetched(*batch) for batch in started]
     if processes > 1:
         parts = accelerator.gather_for_metrics(parts, use_gather_object=True)
-    return _in_order(parts, len(lengths))
+    return pool_windows(_in_order(parts, len(lengths)), pieces)
 
 
 def _fetched(rows: np.ndarray, fetch: Callable[[], torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:

@@ -43,9 +43,14 @@ def belongs_to_body(model: PreTrainedModel, key: str) -> bool:
 
 
 def describe_trained(model: nn.Module) -> str:
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    sizes = [(count_weights(parameter), parameter.requires_grad) for parameter in model.parameters()]
     trained, everything = sum(size for size, needed in sizes if needed), sum(size for size, _ in sizes)
     return f"{trained:,} of {everything:,} parameters are trained"
+
+
+def count_weights(parameter: nn.Parameter) -> int:
+    """The weights that a parameter stands for: in 4 bits, two in each byte."""
+    return parameter.numel() if parameter.is_floating_point() else 2 * parameter.numel()
 
 
 def _lowest(model: PreTrainedModel, num_layers: int) -> list[nn.Parameter]:

@@ -172,11 +172,12 @@ class SeedsReport:
 
 
 def runs_to_json(runs: dict[int, TrainReport]) -> dict[int, dict[str, Any]]:
+    return {key: run_to_json(run) for key, run in runs.items()}
+
+
+def run_to_json(run: TrainReport) -> dict[str, Any]:
     """What a summary says of each of several runs."""
-    return {
-        key: {"run_dir": str(run.run_dir), "steps": run.steps, "best_step": run.best_step, "seconds": run.seconds}
-        for key, run in runs.items()
-    }
+    return {"run_dir": str(run.run_dir), "steps": run.steps, "best_step": run.best_step, "seconds": run.seconds}
 
 
 def splits_to_json(splits: list[SplitSummary]) -> list[dict[str, Any]]:
@@ -189,6 +190,21 @@ def splits_to_json(splits: list[SplitSummary]) -> list[dict[str, Any]]:
 
 def _or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that training takes; see training.memory. program: of the process itself, 0 for a device of its own."""
+
+    program: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return sum(dataclasses.astuple(self))
 
 
 @dataclass(frozen=True)
@@ -219,6 +235,9 @@ class DryRunReport:
     peak_memory_bytes: int
     device_memory_bytes: int | None
     device_memory_total_bytes: int | None
+    estimated_memory: MemoryEstimate
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        content = dataclasses.asdict(self)
+        content["estimated_memory"]["total"] = self.estimated_memory.total
+        return content

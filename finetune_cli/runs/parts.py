@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
-from finetune_cli.data.order import RowOrder, micro_batches_per_update
+from finetune_cli.data.order import RowOrder
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
@@ -30,10 +30,11 @@ from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.model_to_train import build_model, make_cheaper
 from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
 from finetune_cli.training.kept import KeptPredictions
-from finetune_cli.training.monitor import Cadence, Evaluate, Scores
+from finetune_cli.training.monitor import Evaluate, Scores
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
 from finetune_cli.training.optimization import build_optimizer, build_schedule, count_updates
 from finetune_cli.training.precision import choose_precision
+from finetune_cli.training.progress import Cadence
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -70,10 +71,11 @@ class Parts:
         return self.config.training.loop
 
     @property
-    def micro_batches_per_update(self) -> int:
-        return micro_batches_per_update(
-            self.config.training.batch_size, self.micro_batch_size, PartialState().num_processes
-        )
+    def accumulates(self) -> bool:
+        """Whether an update may take several micro-batches."""
+        most = self.context.prepared.splits["train"].pieces.most_of(self.config.training.batch_size)
+        at_once = self.micro_batch_size * PartialState().num_processes
+        return self.config.training.micro_batch_tokens is not None or most > at_once
 
     @property
     def skip_nonfinite(self) -> bool:
@@ -125,15 +127,20 @@ class Parts:
         )
 
     @cached_property
-    def batches(self) -> EpochLoader:
+    def sampler(self) -> UpdateSampler:
         state = PartialState()
-        sampler = UpdateSampler(
+        return UpdateSampler(
             self.order,
+            self.rows,
             micro_batch_size=self.micro_batch_size,
+            max_tokens=self.config.training.micro_batch_tokens,
             num_processes=state.num_processes,
             process_index=state.process_index,
         )
-        return EpochLoader(self.rows, sampler, pin_memory=self.device_settings.pin_memory)
+
+    @cached_property
+    def batches(self) -> EpochLoader:
+        return EpochLoader(self.sampler, pin_memory=self.device_settings.pin_memory)
 
     @cached_property
     def objective(self) -> Objective:
@@ -156,7 +163,6 @@ class Parts:
             output_dir=self.context.run.path,
             num_updates=self.cadence.num_updates,
             micro_batch_size=self.micro_batch_size,
-            micro_batches_per_update=self.micro_batches_per_update,
             learning_rate=settings.learning_rate,
             max_grad_norm=settings.max_grad_norm,
             mixed_precision=self.mixed_precision,
@@ -178,12 +184,12 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
     )
     apply_device_settings(chosen)
     set_seed(config.seed)  # the new head is drawn when the model is built
-    model = build_model(context)
+    model = build_model(context, device)
     make_cheaper(model, context, device)
     if chosen.compile:
         model.compile(dynamic=True)
     order = RowOrder(
-        context.prepared.splits["train"].lengths,
+        context.prepared.splits["train"].pieces.row_tokens,
         batch_size=settings.batch_size,
         seed=config.seed,
         batching=settings.batching,
@@ -202,7 +208,12 @@ def rows_at_once(config: RunConfig) -> int:
 
 
 def scored_splits(prepared: PreparedData) -> list[str]:
-    """The validation splits, "validation" first: what training is steered by and reports at the end."""
+    """The validation splits, "validation" first: what training is steered by and reports at the end.
+
+    None of them for a model of all rows, which has no split "validation".
+    """
+    if "validation" not in prepared.splits:
+        return []
     splits = [
         name for name, split in prepared.splits.items() if name.startswith("validation") and split.labels is not None
     ]
@@ -213,7 +224,8 @@ def scored_splits(prepared: PreparedData) -> list[str]:
 
 def _choose_precision(config: RunConfig, device: torch.device) -> str:
     settings, processes = config.training, PartialState().num_processes
-    mixed_precision, reason = choose_precision(settings.precision, device.type)
+    narrow = config.model.dtype != "fp32"
+    mixed_precision, reason = choose_precision(settings.precision, device.type, narrow_weights=narrow)
     where = f"{processes} x {device.type}" if processes > 1 else str(device)
     logger.info("Loop %s on %s, %s (%s)", settings.loop, where, mixed_precision.replace("no", "fp32"), reason)
     return mixed_precision
@@ -256,6 +268,7 @@ def _evaluate(
                 device=model.device,
                 accelerator=accelerator,
                 check=check,
+                max_tokens=context.config.training.micro_batch_tokens,
             )
         scores[split] = plain_scores(logits, rows.known_labels(), context.rules)
         if split == "validation":

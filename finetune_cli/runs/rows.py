@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from finetune_cli.config.fields import ChecksConfig
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.records.preparation import Padding, SplitReport
+from finetune_cli.runs.concealing import concealed
+from finetune_cli.runs.long_texts import in_windows, reading, target_reading
 from finetune_cli.system.cache import cache_dir
+from finetune_cli.system.logs import FILE_ONLY
 from finetune_cli.system.places import in_home
 from finetune_cli.tasks import TASKS, Kind
 
@@ -31,13 +34,18 @@ PADDING_SAMPLE_ROWS = 2**17  # of train: enough to know the share, quick at any 
 
 
 def prepare_rows(
-    config: RunConfig, *, offline: bool = False, quiet: bool = False, about: Collection[str] | None = None
+    config: RunConfig,
+    *,
+    offline: bool = False,
+    quiet: bool = False,
+    about: Collection[str] | None = None,
+    once: bool = False,
 ) -> PreparedData:
     """The tokenised splits of a config: found in the cache by their content, or made now.
 
     `report.reused` says which.
     quiet: leave out the line that says where the rows are, and one for each finding. about: the splits whose findings
-    are worth a line; None: all.
+    are worth a line; None: all. once: of rows that were prepared before, one line says how many findings there are.
     Raises DataError, also for a finding of level error; ConfigError or MissingError.
     """
     from finetune_cli.data.prepared import open_prepared
@@ -60,11 +68,14 @@ def prepare_rows(
     reused = prepared is not None
     if prepared is None:
         prepared = _build(sources, settings, directory, model_dir=model_dir, facts=facts, scratch=scratch)
+    places = {split: source.where for split, source in sources.items()}
+    prepared = replace(prepared, report=prepared.report.at(places))  # the same rows may have lain elsewhere
     if not quiet:
         rows = sum(split.num_rows for split in prepared.splits.values())
         logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
         _say_left_out(prepared.report.splits)
-    prepared = _judged(prepared, config.data.checks, quiet=quiet, about=about)
+    prepared = _judged(prepared, config.data.checks, quiet=quiet, about=about, in_short=once and reused)
+    prepared = in_windows(prepared, settings.long_texts)
     padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
     return replace(prepared, report=replace(prepared.report, key=prepared.key, reused=reused, padding=padding))
 
@@ -81,7 +92,8 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
     from finetune_cli.data.folds import Folds
     from finetune_cli.data.sources import resolve_sources
 
-    return resolve_sources(
+    find = partial(
+        resolve_sources,
         config.data.path,
         name=config.data.name,
         splits=config.data.splits,
@@ -95,19 +107,21 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
         limit=config.data.limit,
         offline=offline,
     )
+    return concealed(find, config)
 
 
 def table_form(data: DataConfig, other: Path | None = None, *, labelled: bool = True) -> TableForm:
     """How the config says that its tables are to be read; `other`: a file that is none of these, which may have a
     header although they have none, or be no table. labelled: whether its rows have labels."""
-    from finetune_cli.data.readers import AS_USUAL, TABLES, TableForm, file_kind
+    from finetune_cli.data.readers import OF_OTHERS, TABLES, TableForm, file_kind
 
     if other is None:
         return TableForm(data.columns, data.quoting)
     if file_kind(other)[0] not in TABLES:
-        return AS_USUAL
+        return OF_OTHERS
     label = (data.label,) if isinstance(data.label, str) else data.label
-    return TableForm(data.columns, data.quoting, header_with=data.text, may_lack=() if labelled else label)
+    lacking = () if labelled else label
+    return TableForm(data.columns, data.quoting, header_with=data.text, may_lack=lacking, any_separator=True)
 
 
 def unlabelled_test(data: DataConfig, kind: Kind) -> Callable[[Any], bool] | None:
@@ -128,12 +142,13 @@ def require_slices(source: Source, config: RunConfig) -> None:
 
 def labelled_file(path: Path, config: RunConfig | None, kind: Kind) -> Source:
     """The rows of one labelled file, read as the config of the run says."""
+    from finetune_cli.data.readers import OF_OTHERS
     from finetune_cli.data.source_files import file_source
     from finetune_cli.data.unlabelled import labelled_only
 
     path = in_home(path)
     if config is None:
-        return file_source(path, label="label")
+        return file_source(path, OF_OTHERS, label="label")
     label = config.data.label
     source = file_source(path, table_form(config.data, path), label=label if isinstance(label, str) else None)
     unlabelled = unlabelled_test(config.data, kind)
@@ -163,16 +178,17 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
         labels=label_names,
         kind=kind,
         id=data.id if data else None,
-        max_length=(data.max_length if data else None) or facts.max_length,
-        truncation=data.truncation if data else "longest_first",
         limit=None,
+        **target_reading(target, facts.max_length, kind)._asdict(),
     )
     sources = {f"file-{path.stem}": source}
     directory = cache_dir() / "prepared" / content_key(sources, settings, facts.fingerprint)
     prepared = open_prepared(directory) or _build(
         sources, settings, directory, model_dir=target.model_dir, facts=facts, scratch=None
     )
-    return _judged(prepared, data.checks if data else ChecksConfig(), quiet=False)
+    prepared = replace(prepared, report=prepared.report.at({split: one.where for split, one in sources.items()}))
+    prepared = _judged(prepared, data.checks if data else ChecksConfig(), quiet=False)
+    return in_windows(prepared, settings.long_texts)
 
 
 def _model_facts(config: RunConfig, *, offline: bool) -> tuple[Path | None, TextFacts | None]:
@@ -206,9 +222,8 @@ def _text_settings(config: RunConfig, limit: int) -> TextSettings:
         labels=data.labels,
         kind=config.spec.kind,
         id=data.id,
-        max_length=data.max_length or limit,
-        truncation=data.truncation,
         limit=data.limit,
+        **reading(data, limit, config.spec.kind)._asdict(),
     )
 
 
@@ -241,6 +256,7 @@ def _build(
             tokenizer,
             max_length=settings.max_length,
             truncation=settings.truncation,
+            long_texts=settings.long_texts,
             token_types=facts.token_types if facts else None,
             vocabulary=facts.vocabulary if facts else None,
         )
@@ -250,16 +266,27 @@ def _build(
 
 
 def _judged(
-    prepared: PreparedData, checks: ChecksConfig, *, quiet: bool, about: Collection[str] | None = None
+    prepared: PreparedData,
+    checks: ChecksConfig,
+    *,
+    quiet: bool,
+    about: Collection[str] | None = None,
+    in_short: bool = False,
 ) -> PreparedData:
-    """With the findings that the config does not ignore; new rows and those of the cache are judged alike."""
+    """With the findings that the config does not ignore; new rows and those of the cache are judged alike.
+
+    in_short: the warnings go to run.log, and one line to the terminal.
+    """
     levels = checks.model_dump()
     findings = [replace(finding, level=levels[finding.check]) for finding in prepared.report.findings]
     errors = [finding for finding in findings if finding.level == "error"]
     if errors or not quiet:
-        for finding in findings:
-            if finding.level == "warn" and (about is None or finding.split in about):
-                logger.warning("%s", finding.line)
+        told = [one for one in findings if one.level == "warn" and (about is None or one.split in about)]
+        short = in_short and not errors and len(told) > 1
+        for finding in told:
+            logger.warning("%s", finding.line, extra={FILE_ONLY: short})
+        if short:
+            logger.warning("%d findings of the data checks, as before; `finetune prepare` shows them", len(told))
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         paragraphs = [line for finding in errors for line in finding.paragraph]
@@ -269,12 +296,13 @@ def _judged(
     return replace(prepared, report=replace(prepared.report, findings=kept))
 
 
-def _padding(prepared: PreparedData, *, batch_size: int, seed: int) -> Padding:
-    import numpy as np
-
+def _padding(prepared: PreparedData, *, batch_size: int, seed: int) -> Padding | None:
+    """None for rows that are read in windows, of which the long ones have no padding."""
     from finetune_cli.data.order import RowOrder
 
-    lengths = np.diff(prepared.splits["train"].offsets[: PADDING_SAMPLE_ROWS + 1])
+    if prepared.report.windows is not None:
+        return None
+    lengths = prepared.splits["train"].pieces.row_tokens[:PADDING_SAMPLE_ROWS]
     random, length = (
         RowOrder(lengths, batch_size=batch_size, seed=seed, batching=batching).padding_share()
         for batching in ("random", "length")

@@ -13,7 +13,7 @@ from finetune_cli.system.files import remove_directory, write_json
 from finetune_cli.system.places import in_home
 
 UNFINISHED = (".writing-*", ".deleting-*", ".probe-*", ".*.[0-9]*.tmp")  # what a killed process leaves of its writing
-
+WORKING = "working.lock"  # in the folder of a sweep: held by every process that works at it
 
 # What runs inside a run directory are called, seed-1 and so on, and several of them.
 MEMBERS = {"seed": "seeds", "fold": "folds", "trial": "trials", "finalist": "finalists"}
@@ -32,6 +32,7 @@ class RunDir:
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
         self.summary = self.path / "summary.json"
+        self.report = self.path / "report.html"
         self.tracking = self.path / "tracking"
         self.sweep = self.path / "sweep"
         self.best = self.path / "best"
@@ -51,6 +52,11 @@ class RunDir:
         found = [(name, int(number), path) for name, number, path in numbered if number.isdecimal() and name in MEMBERS]
         return [RunDir(path) for _, _, path in sorted(found)]
 
+    @property
+    def final(self) -> RunDir:
+        """The model of all rows, beside the folds that score it."""
+        return RunDir(self.path / "final")
+
     def seed_run(self, seed: int) -> RunDir:
         return self.member("seed", seed)
 
@@ -60,8 +66,9 @@ class RunDir:
     def require_one_run(self) -> None:
         """Raise ConfigError that names the runs when this directory holds several models."""
         if runs := self.members():
-            names = ", ".join(str(run.path) for run in runs)
             several = MEMBERS[runs[0].path.name.rpartition("-")[0]]
+            named = [self.final, *runs] if self.final.model.is_dir() else runs
+            names = ", ".join(str(run.path) for run in named)
             raise ConfigError(f"{self.path} holds a run for each of several {several}. Name one of them: {names}")
 
     def holds_work(self) -> bool:
@@ -91,11 +98,11 @@ class RunDir:
         The record goes first and the config last: killed in between, this is the same run, unfinished.
         """
         self.record.unlink(missing_ok=True)
-        for member in self.members():
+        for member in self.members() + ([self.final] if self.final.config.is_file() else []):
             member.clear()
         for path in (self.checkpoints, self.model, self.path / "eval", self.tracking, self.sweep):
             remove_directory(path)
-        for file in (self.history, self.log, self.summary, self.best, self.best_config, self.config):
+        for file in (self.history, self.log, self.summary, self.report, self.best, self.best_config, self.config):
             file.unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from itertools import islice
 
 import torch
 from accelerate import Accelerator, skip_first_batches
@@ -12,10 +11,10 @@ from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from finetune_cli.training.checkpointing import use_bare_weight_names
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
+from finetune_cli.training.state import use_bare_weight_names
 
 
 def train(
@@ -27,14 +26,13 @@ def train(
     objective: Objective,
     monitor: Monitor,
     *,
-    micro_batches_per_update: int,
     max_grad_norm: float | None,
     seed: int,
 ) -> None:
     """Train until the monitor says that it is over.
 
-    An update's micro-batches are taken as one window: each share of the loss is already divided by the rows of the
-    whole update, and gradients are exchanged between processes once, at the window's end. (Accelerate's `accumulate()`
+    Each share of the loss is already divided by the rows of the whole update, and gradients are exchanged between
+    processes once, with the update's last micro-batch. (Accelerate's `accumulate()`
     divides by the configured count, which is wrong for a short last window.) The schedule is not prepared: it moves
     once per update, not once per process, and also when a gradient overflowed in fp16 and the step was left out.
     """
@@ -45,12 +43,11 @@ def train(
     while not over:
         epoch, updates_done = divmod(monitor.progress.step, monitor.cadence.updates_per_epoch)
         batches.set_epoch(epoch)
-        remaining = iter(skip_first_batches(batches, updates_done * micro_batches_per_update))
-        while not over and (window := list(islice(remaining, micro_batches_per_update))):
+        for micro_batches in skip_first_batches(batches, updates_done):
             model.train()
             loss = torch.zeros((), device=accelerator.device)
-            for index, batch in enumerate(window):
-                exchange = nullcontext() if index == len(window) - 1 else accelerator.no_sync(model)
+            for index, batch in enumerate(micro_batches):
+                exchange = nullcontext() if index == len(micro_batches) - 1 else accelerator.no_sync(model)
                 with exchange:
                     share = objective(model, send_to_device(batch, accelerator.device, non_blocking=True))
                     accelerator.backward(share)
@@ -63,3 +60,5 @@ def train(
             schedule.step()
             optimizer.zero_grad()
             over = monitor.after_update(loss=loss, grad_norm=grad_norm, learning_rate=learning_rate)
+            if over:
+                break

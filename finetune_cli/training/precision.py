@@ -13,11 +13,12 @@ INTEL = "GenuineIntel"
 AUTOCAST_DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_precision(requested: str, device_type: str) -> tuple[str, str]:
+def choose_precision(requested: str, device_type: str, *, narrow_weights: bool = False) -> tuple[str, str]:
     """Accelerate's name for the mixed precision ("no", "bf16", "fp16") and the reason in words.
 
     "auto" takes bf16 where it is native and gains time, fp16 on older CUDA devices, else fp32. Raises MissingError for
-    fp16 on a CPU, where it has no fast kernels and overflows.
+    fp16 on a CPU, where it has no fast kernels and overflows. narrow_weights: the frozen ones are kept in bf16, so that
+    fp16 is nothing to take by itself.
     """
     if requested == "fp32":
         return "no", "as configured"
@@ -29,7 +30,7 @@ def choose_precision(requested: str, device_type: str) -> tuple[str, str]:
         return precision_of_cpu(_cpu_words())
     if _has_native_bf16(device_type):
         return "bf16", f"this {device_type} computes bf16 natively"
-    if device_type == "cuda":
+    if device_type == "cuda" and not narrow_weights:
         return "fp16", "this GPU has no native bf16"
     return "no", f"this {device_type} has no native bf16"
 
@@ -48,7 +49,7 @@ def precision_of_cpu(words: frozenset[str]) -> tuple[str, str]:
     return "bf16", "this cpu computes bf16 natively"
 
 
-def inference_dtype(requested: str, device_type: str) -> torch.dtype | None:
+def inference_dtype(requested: str, device_type: str, *, narrow_weights: bool = False) -> torch.dtype | None:
     """The type that a trained model answers in, None for its weights' fp32: as it was trained, where that is native.
 
     A model that was trained in bf16 or fp16 on a GPU answers in fp32 on a CPU without it: there both would be slow.
@@ -57,7 +58,7 @@ def inference_dtype(requested: str, device_type: str) -> torch.dtype | None:
         return None
     if requested == "bf16" and device_type == "cpu" and not _has_native_bf16(device_type):
         return None
-    return AUTOCAST_DTYPES[choose_precision(requested, device_type)[0]]
+    return AUTOCAST_DTYPES[choose_precision(requested, device_type, narrow_weights=narrow_weights)[0]]
 
 
 def _has_native_bf16(device_type: str) -> bool:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from finetune_cli.cli.app import main
 from finetune_cli.config.load import load_config
@@ -44,25 +43,6 @@ def command(
     return subprocess.run(
         f"{words} {redirected}", shell=True, capture_output=True, env=environment, check=False, **options
     )
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, make_dataset: Callable[..., Path]) -> Path:
-    """A directory with config.yaml, data/, model/ and run/, a finished run."""
-    directory = tmp_path_factory.mktemp("field")
-    shutil.copytree(tiny_bert, directory / "model")
-    settings = {
-        "task": "sst2",
-        "model": {"name_or_path": str(directory / "model")},
-        "data": {"path": str(make_dataset(directory / "data"))},
-        "training": {"num_epochs": 1, "batch_size": 16, "learning_rate": 1e-3},
-        "evaluation": {"bootstrap": {"samples": 50}},
-        "output_dir": str(directory / "run"),
-    }
-    (directory / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    said = finetune("train", directory / "config.yaml", env={"FINETUNE_CACHE": str(directory / "cache")})
-    assert said.code == 0, said.stderr
-    return directory
 
 
 # ---- ~

@@ -72,7 +72,7 @@ def test_they_are_refused_before_rows_are_prepared(
 ) -> None:
     gpus(1)
     config = load_config(write_config(tmp_path), ["training.seeds=[1, 2]"])
-    options = {"overwrite": False} if several is train_each_on_several else {}
+    options = {"overwrite": False, "final": False, "switches": ()} if several is train_each_on_several else {}
     with pytest.raises(ConfigError, match="2 processes need 2 GPUs"):
         several(config, 2, offline=True, **options)
     assert not (tmp_path / "run").exists()

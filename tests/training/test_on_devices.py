@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -21,7 +22,7 @@ from finetune_cli.evaluation import inference
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.runs.answering import prepare_to_answer
 from finetune_cli.runs.fit import new_accelerator
-from finetune_cli.training import checkpointing
+from finetune_cli.training import state
 from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.device_settings import apply_device_settings, choose_device_settings
 from finetune_cli.training.trainer_loop import SharedPartsTrainer
@@ -149,7 +150,7 @@ def test_updates_that_were_left_out_are_counted_over_a_resume(tmp_path: Path, lo
     settings: dict[str, Any] = {"rows": make_rows(16), "skip_nonfinite": True, "save_every": 1}
     run = Run(loop, tmp_path, num_epochs=1, tamper=spoil, **settings).train()
     assert [record["loss"] for record in run.history() if record["type"] == "train"] == [None, None]
-    restored = checkpointing.json.loads((run.checkpoints.path(2) / "progress.json").read_text())
+    restored = json.loads((run.checkpoints.path(2) / "progress.json").read_text())
     assert restored["progress"]["skipped_updates"] == 2
 
 
@@ -192,7 +193,7 @@ def test_trainer_has_the_same_ddp_options_unless_it_is_told_otherwise(tmp_path: 
 
 
 def test_the_generator_of_an_apple_gpu_is_saved_and_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpointing, "_on_mps", lambda accelerator: True)
+    monkeypatch.setattr(state, "_on_mps", lambda accelerator: True)
     monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.arange(5, dtype=torch.uint8))
     put_back: list[torch.Tensor] = []
     monkeypatch.setattr(torch.mps, "set_rng_state", put_back.append)
@@ -201,7 +202,7 @@ def test_the_generator_of_an_apple_gpu_is_saved_and_put_back(tmp_path: Path, mon
     assert put_back == []
     assert run.checkpoints.undamaged(run.checkpoints.path(2))
     Run("accelerate", tmp_path, num_epochs=2, resume=True, **settings).train()
-    assert [state.tolist() for state in put_back] == [[0, 1, 2, 3, 4]]
+    assert [numbers.tolist() for numbers in put_back] == [[0, 1, 2, 3, 4]]
 
 
 def test_idle_gpus_are_mentioned_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

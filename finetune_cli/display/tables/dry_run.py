@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from finetune_cli.display.progress import duration
-from finetune_cli.records.training import DryRunReport
+from finetune_cli.records.training import DryRunReport, MemoryEstimate
 
 if TYPE_CHECKING:
     from finetune_cli.display.terminal import Output
@@ -27,6 +28,7 @@ def dry_run_result(out: Output, report: DryRunReport) -> None:
         "per update": f"{per_update}longest rows {report.seconds_longest_update:.3g} s)",
         "evaluations": f"{report.evaluations} with the final scoring, {report.seconds_per_evaluation:.3g} s each",
         "estimated time": f"{duration(report.estimated_seconds)} (start, checkpoints and intervals come on top)",
+        "estimated memory": _estimate(report.estimated_memory),
         "peak memory": _gigabytes(report.peak_memory_bytes),
         "device memory": f"{_gigabytes(report.device_memory_bytes)} of {_gigabytes(report.device_memory_total_bytes)}"
         if report.device_memory_bytes and report.device_memory_total_bytes
@@ -35,7 +37,13 @@ def dry_run_result(out: Output, report: DryRunReport) -> None:
     out.heading("Dry run: nothing was trained")
     for name, text in lines.items():
         if text:
-            out.line(f"  {name:<14} {text}")
+            out.line(f"  {name:<16} {text}")
+
+
+def _estimate(memory: MemoryEstimate) -> str:
+    parts = dataclasses.asdict(memory)
+    named = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in parts.items() if size)
+    return f"about {_gigabytes(memory.total)} ({named})"
 
 
 def _gigabytes(size: int) -> str:

@@ -38,6 +38,10 @@ def prepare_result(
         if split.labels_per_row:
             sizes = ", ".join(f"{size} in {count}" for size, count in split.labels_per_row.items())
             out.line(f"labels of a row in {name}: {sizes} of {split.rows} rows")
+        if split.lost_share:
+            out.line(f"cut off of {name}: {_lost(split)}")
+        if report.windows:
+            out.line(f"windows of {name}: {report.windows[name]}, {report.windows[name] / split.rows:.1f} a row")
     if baseline := _majority_baseline(splits):
         out.line(baseline)
     out.line()
@@ -89,6 +93,13 @@ def _length_row(name: str, split: SplitReport) -> list[str]:
     truncated = f"{split.truncated} ({split.truncated_share:.1%})" if split.truncated else "0"
     numbers = [split.rows, lengths["median"], lengths["q95"], lengths["max"], truncated, split.empty_texts]
     return [name, *map(str, numbers)]
+
+
+def _lost(split: SplitReport) -> str:
+    """The share of tokens that was cut off, and of the classes that lost the most."""
+    ordered = sorted((split.lost_by_class or {}).items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name} {share:.1%}" for name, share in ordered[:SHOWN_LABEL_COUNTS])
+    return f"{split.lost_share:.1%} of all tokens{f' ({shown})' if shown else ''}"
 
 
 def _label_counts(counts: Mapping[str, int] | None, total: int) -> str:
