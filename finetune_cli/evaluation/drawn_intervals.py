@@ -44,7 +44,15 @@ def drawn_intervals(
     """The interval of each metric. The same seed gives the same interval, whatever other metrics are asked for."""
     ends = np.stack(
         [
-            _ends(metrics, *draw(prior), num_rows=num_rows, num_classes=num_classes, samples=samples, level=level, seed=seed)
+            _ends(
+                metrics,
+                *draw(prior),
+                num_rows=num_rows,
+                num_classes=num_classes,
+                samples=samples,
+                level=level,
+                seed=seed,
+            )
             for prior in (PRIOR_ROWS, PRIOR_ROWS * min(num_classes, MOST_CLASSES_WITH_A_PRIOR))
         ]
     )
