@@ -20,7 +20,7 @@ Moments = tuple[FloatArray, FloatArray]
 
 MIN_ROWS = 10
 MIN_ROWS_OF_MEAN = 20
-MIN_SHARING = 4.0  # rows that share a mean's sum; below, the interval of a mean holds the truth in less than 92 %
+MIN_SHARING = 5.0  # rows that share a mean's sum; below, the interval of a mean holds the truth in less than 92 %
 
 
 def mean_interval(values: FloatArray, level: float, expected: Moments | None = None) -> Interval | None:

@@ -31,11 +31,14 @@ def build_classifier(
     dropout: float | None = None,
     attention_dropout: float | None = None,
     trust_remote_code: bool = False,
+    dtype: str = "fp32",
+    device: torch.device | None = None,
 ) -> PreTrainedModel:
-    """A sequence classifier with the pretrained body in `directory` and a head for this task, in float32.
+    """A sequence classifier with the pretrained body in `directory` and a head for this task in float32.
 
-    kind: "classification", "multilabel", or "regression" (one output, `label_names` None). The head is drawn from the
-    global generator, so seed it first. A head that the directory already has is taken over where it fits; see
+    dtype: of the body, see models.storage; nf4 is loaded onto `device`, the others onto the CPU. kind:
+    "classification", "multilabel", or "regression" (one output, `label_names` None). The head is drawn from the global
+    generator, so seed it first. A head that the directory already has is taken over where it fits; see
     `take_over_head`. Raises MissingError when the body's weights are missing, damaged or of another shape, ConfigError
     for a setting that the family cannot honour, and for one whose answers depend on the rows beside.
     """
@@ -51,7 +54,12 @@ def build_classifier(
     dropouts = Dropouts(dropout, attention_dropout)
     set_dropout(config, dropouts)
     model, info = load_plain(
-        AutoModelForSequenceClassification, directory, config=config, trust_remote_code=trust_remote_code
+        AutoModelForSequenceClassification,
+        directory,
+        config=config,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
     )
     mismatched = _mismatched(info)
     wrong = [key for key in (*info["missing_keys"], *mismatched) if belongs_to_body(model, key)]
@@ -65,8 +73,23 @@ def build_classifier(
     elif label_names:
         take_over_head(model, own_names, label_names, name=as_written(directory))
     require_dropout(model, dropouts)
+    if dtype != "fp32":
+        _require_running(model, dtype)
     answer_rows_alike(model, directory)
     return model
+
+
+def _require_running(model: PreTrainedModel, dtype: str) -> None:
+    """Raise ConfigError for a model that does not compute in its own weights' format."""
+    from finetune_cli.models.trial import FAILURES, run_a_row
+
+    try:
+        run_a_row(model, in_own_format=True)
+    except FAILURES as err:
+        raise ConfigError(
+            f"model.dtype: a model of type {model.config.model_type!r} does not compute with weights in {dtype} "
+            f"({first_line(err)}). Set it to fp32."
+        ) from err
 
 
 def build_from_scratch(
@@ -100,8 +123,10 @@ def recompute_activations(model: PreTrainedModel) -> None:
         raise ConfigError(f"training.gradient_checkpointing: {first_line(err)}. Set it to false.") from err
 
 
-def load_trained(directory: Path, device: torch.device, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """A classifier whose head was trained, on `device`, for scoring and predicting.
+def load_trained(
+    directory: Path, device: torch.device, *, trust_remote_code: bool = False, dtype: str = "fp32"
+) -> PreTrainedModel:
+    """A classifier whose head was trained, on `device`, for scoring and predicting; dtype: of the body, fp32 or bf16.
 
     Raises MissingError when weights of the head or the body are not in the files: its answers would be random.
     """
@@ -110,11 +135,16 @@ def load_trained(directory: Path, device: torch.device, *, trust_remote_code: bo
     from finetune_cli.models.company import answer_rows_alike
     from finetune_cli.models.last_layer import use_first_token_only
     from finetune_cli.models.on_cpu import use_attention_for_cpu
+    from finetune_cli.models.ready_mask import takes_ready_mask
 
     require_weights(directory)
     config = read_config(directory, trust_remote_code=trust_remote_code)
     model, info = load_plain(
-        AutoModelForSequenceClassification, directory, config=config, trust_remote_code=trust_remote_code
+        AutoModelForSequenceClassification,
+        directory,
+        config=config,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
     )
     if unfit := sorted([*info["missing_keys"], *_mismatched(info)]):
         raise MissingError(
@@ -126,32 +156,45 @@ def load_trained(directory: Path, device: torch.device, *, trust_remote_code: bo
     if device.type == "cpu":
         use_attention_for_cpu(model)
     use_first_token_only(model)
+    if device.type != "cpu":
+        takes_ready_mask(model)  # tried on the CPU, and remembered
     return model.to(device).eval()
 
 
-def load_plain(auto_class: Any, directory: Path, *, config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
-    """A model of the class in float32, and what transformers says of how it was loaded.
+def load_plain(
+    auto_class: Any,
+    directory: Path,
+    *,
+    config: Any,
+    dtype: str = "fp32",
+    device: torch.device | None = None,
+    **options: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """A model of the class, its body in `dtype` (see models.storage), and what transformers says of how it was loaded.
 
     Raises MissingError when its files cannot be used.
     """
     import torch
     from safetensors import SafetensorError
 
+    from finetune_cli.models import storage
+
+    model_class, own_options = storage.loading_options(auto_class, config, dtype, device or torch.device("cpu"))
     _fix_attention(config)
     pickled = weight_format(directory) == "bin"
     if pickled:
         logger.info("%s: the weights are a .bin file; nothing but tensors is read from it", as_written(directory))
     try:
         with _no_draws_without_storage():
-            model, info = auto_class.from_pretrained(
+            model, info = model_class.from_pretrained(
                 directory,
                 config=config,
-                dtype=torch.float32,  # otherwise a bf16 checkpoint loads as bf16
                 use_safetensors=not pickled,
                 weights_only=True,  # the loader for .bin files that builds tensors and runs no code
                 local_files_only=True,
                 ignore_mismatched_sizes=True,  # reported in the loading info, and judged by the caller
                 output_loading_info=True,
+                **own_options,
                 **options,
             )
     except pickle.UnpicklingError as err:
@@ -164,6 +207,8 @@ def load_plain(auto_class: Any, directory: Path, *, config: Any, **options: Any)
         raise MissingError(
             f"The model {as_written(directory)} cannot be loaded: {first_line(err)}. Download or copy it again."
         ) from err
+    if model_class is not auto_class:
+        storage.settle(model)
     _give_own_storage(model)
     return model, info
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -40,6 +41,7 @@ def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
     if model.config.is_encoder_decoder:
         end = model.config.eos_token_id  # heads of BART and T5 want the same number of them in each row
         _run_together_what_fits(model, lambda input_ids, attention_mask: (input_ids == end).sum(1))
+        model.same_number_of = end
     if model.config.model_type in TRIED and _pads_on_the_right(directory):
         return
     tokenizer = load_tokenizer(directory)
@@ -55,6 +57,7 @@ def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
         return
     text_config.pad_token_id = own if own is not None else tokenizer.pad_token_id
     _run_together_what_fits(model, _count_tokens, alone=True)
+    model.same_number_of = "tokens"
     if not answers_alike(model, **padding):
         raise ConfigError(
             f"model.name_or_path: {as_written(directory)} is a model of type {model.config.model_type!r}, which "
@@ -64,6 +67,28 @@ def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
     logger.info(
         "Padding changes the answers of this model (%s): only rows of the same length run together, which takes longer",
         model.config.model_type,
+    )
+
+
+def require_one_pass(model: PreTrainedModel, splits: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Raise ConfigError for a model that would take a batch of these rows in several passes.
+
+    A sharded model gathers its weights in each: processes with different numbers of them wait for each other for ever.
+    splits: the tokens of all rows of a split (N tokens), and where each row begins and ends (rows + 1).
+    """
+    alike = getattr(model, "same_number_of", None)
+    if alike is None:
+        return
+    if alike == "tokens":
+        why = "only rows of the same length run together"
+    else:
+        why = f"only rows with equally many {alike} (the end token) run together, and texts here contain it"
+        counts = [np.diff(np.append(0, np.cumsum(ids == alike))[offsets]) for ids, offsets in splits]
+        if len(np.unique(np.concatenate(counts))) <= 1:
+            return
+    raise ConfigError(
+        f"A model of type {model.config.model_type!r} cannot be sharded here: {why}, so that one process would need "
+        f"more passes than another. Train it without FSDP and DeepSpeed."
     )
 
 

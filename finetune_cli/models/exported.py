@@ -38,8 +38,10 @@ class ExportedModel(nn.Module):
         return SequenceClassifierOutput(logits=torch.from_numpy(self.compute(arrays)))
 
 
-def load_answering(directory: Path, device: torch.device, *, trust_remote_code: bool = False) -> Any:
-    """The classifier in a directory, whatever its form; one of a runtime stays on the CPU.
+def load_answering(
+    directory: Path, device: torch.device, *, trust_remote_code: bool = False, dtype: str = "fp32"
+) -> Any:
+    """The classifier in a directory, whatever its form; one of a runtime stays on the CPU. dtype: see load_trained.
 
     Raises MissingError when it cannot be loaded, when its runtime is not installed, or when it is an export of ours
     whose files have changed since it was proven.
@@ -47,7 +49,7 @@ def load_answering(directory: Path, device: torch.device, *, trust_remote_code: 
     require_unchanged(directory)
     runtime = runtime_of(directory)
     if runtime is None:
-        return load_trained(directory, device, trust_remote_code=trust_remote_code)
+        return load_trained(directory, device, trust_remote_code=trust_remote_code, dtype=dtype)
     return load_exported(directory, runtime)
 
 

@@ -43,6 +43,15 @@ def require_peft(what: str = "model.lora") -> None:
         )
 
 
+def require_bitsandbytes() -> None:
+    """Raise MissingError, which says what to install, when the library that keeps weights in 4 bits is not there."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingError(
+            "model.dtype: nf4 needs the library bitsandbytes. Install it: pip install 'finetune-cli[qlora]', or pip "
+            "install '.[qlora]' in a checkout. Without it: -s model.dtype=bf16"
+        )
+
+
 def add_lora(
     model: PreTrainedModel,
     *,
@@ -73,6 +82,8 @@ def add_lora(
     for name, parameter in model.named_parameters():
         if not belongs_to_body(model, name):
             parameter.requires_grad_(True)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # peft draws adapters in the type of the weights beside them
     logger.info("LoRA adapters of rank %d: %s", r, describe_trained(model))
 
 

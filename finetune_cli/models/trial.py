@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from finetune_cli.models.storage import computing_in_fp32
 
 LENGTHS = (7, 3, 5)
 RELATIVE = 1e-3  # of the largest logit: float32 differs by 1e-6, a model that a change does not fit by 0.1 and more
@@ -29,9 +31,9 @@ def trial_logits(model: PreTrainedModel, *, ready_mask: bool = False) -> Tensor:
         return _logits(model, rows, pad_token_id=pad, padding_side="right", ready_mask=ready_mask)
 
 
-def run_a_row(model: PreTrainedModel) -> None:
-    """Send one row through, dropout off."""
-    with _answering(model):
+def run_a_row(model: PreTrainedModel, *, in_own_format: bool = False) -> None:
+    """Send one row through, dropout off, in fp32 or in the format of the weights."""
+    with _answering(model, in_own_format=in_own_format):
         _logits(model, _rows(model)[:1], pad_token_id=0, padding_side="right")
 
 
@@ -103,8 +105,8 @@ def _logits(
 
 
 @contextmanager
-def _answering(model: PreTrainedModel, *, body_trains: bool = False) -> Iterator[None]:
-    """Dropout off, no gradients, the generators afterwards as they were.
+def _answering(model: PreTrainedModel, *, body_trains: bool = False, in_own_format: bool = False) -> Iterator[None]:
+    """Dropout off, no gradients, the generators afterwards as they were; in fp32 unless `in_own_format` says otherwise.
 
     body_trains: where a body does something else in training alone, it is to do that here.
     """
@@ -114,7 +116,8 @@ def _answering(model: PreTrainedModel, *, body_trains: bool = False) -> Iterator
         model.base_model.training = True
     devices = [model.device] if model.device.type == "cuda" else []
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        wider = nullcontext() if in_own_format else computing_in_fp32(model)
+        with torch.no_grad(), torch.random.fork_rng(devices=devices), wider:
             yield
     finally:
         model.train(was_training)

@@ -18,4 +18,5 @@ def prepare_to_answer(config: RunConfig | None, device: torch.device) -> torch.d
     requested = config.training.precision if config else "auto"
     settings = choose_device_settings(device.type, precision=requested, mixed_precision="no", compile_model=False)
     apply_device_settings(settings)
-    return inference_dtype(requested, device.type)
+    narrow = config is not None and config.model.dtype != "fp32"
+    return inference_dtype(requested, device.type, narrow_weights=narrow)

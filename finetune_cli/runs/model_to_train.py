@@ -5,25 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from accelerate.utils import parse_flag_from_env
 from transformers import PreTrainedModel
 
+from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.batching import used_tokens
 from finetune_cli.errors import ConfigError
 from finetune_cli.models import building, files, freezing, lora
+from finetune_cli.models.company import require_one_pass
 from finetune_cli.models.last_layer import use_first_token_only
 from finetune_cli.models.on_cpu import use_attention_for_cpu, use_fast_dropout
 from finetune_cli.models.packing import pack_rows
 from finetune_cli.models.used_rows import train_used_rows_only
 from finetune_cli.runs.context import RunContext
+from finetune_cli.runs.sharding import is_sharded
+from finetune_cli.training.device_settings import COMPILED_BY_SHAPE
 
-SHARDING = ("FSDP", "DEEPSPEED")  # as in Accelerate's environment variables
 
+def build_model(context: RunContext, device: torch.device) -> PreTrainedModel:
+    """The classifier to train: its weights, and which of them are trained; adapters and recomputation as configured.
 
-def build_model(context: RunContext) -> PreTrainedModel:
-    """The classifier to train: its weights, and which of them are trained; adapters and recomputation as configured."""
+    device: where a model in 4 bits is loaded to; the others are moved there by their loop.
+    """
     config = context.config
-    model = _load_or_create(context)
+    model = _load_or_create(context, device)
     freezing.freeze(model, config.model.freeze)
     if config.model.lora is not None:
         lora.add_lora(model, **config.model.lora.model_dump())
@@ -32,7 +36,7 @@ def build_model(context: RunContext) -> PreTrainedModel:
     return model
 
 
-def _load_or_create(context: RunContext) -> PreTrainedModel:
+def _load_or_create(context: RunContext, device: torch.device) -> PreTrainedModel:
     """The classifier of this config: pretrained, or new with the sizes of `model.from_scratch`."""
     config, prepared = context.config, context.prepared
     options: dict[str, Any] = {
@@ -53,23 +57,40 @@ def _load_or_create(context: RunContext) -> PreTrainedModel:
     directory = files.resolve_model(
         config.model.name_or_path, revision=config.model.revision, offline=context.offline, code=code
     )
-    return building.build_classifier(directory, trust_remote_code=code, **options)
+    return building.build_classifier(
+        directory, trust_remote_code=code, dtype=config.model.dtype, device=device, **options
+    )
+
+
+def require_supported_on(device: torch.device, config: RunConfig) -> None:
+    """Raise ConfigError for what a device that compiles each shape by itself cannot do."""
+    settings = config.training
+    if device.type not in COMPILED_BY_SHAPE:
+        return
+    wanted = {
+        "packing": (settings.packing, "packed rows have ever new shapes, and each is compiled anew"),
+        "micro_batch_tokens": (settings.micro_batch_tokens is not None, "its micro-batches have ever new shapes"),
+        "compile": (settings.compile is True, "this device compiles by itself"),
+        "gradient_checkpointing": (settings.gradient_checkpointing, "the compiler takes the repetition out again"),
+    }
+    refused = [f"training.{name}: {why}" for name, (is_wanted, why) in wanted.items() if is_wanted]
+    if refused:
+        raise ConfigError(f"{'; '.join(refused)}. Leave it out on {device.type}.")
 
 
 def make_cheaper(model: PreTrainedModel, context: RunContext, device: torch.device) -> None:
     """What saves time and memory and trains the same model."""
     prepared, settings = context.prepared, context.config.training
-    arguments = settings.trainer_args
-    sharded = arguments.get("fsdp") or any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in SHARDING)
+    sharded = is_sharded(context.config)
+    if sharded:
+        require_one_pass(model, [(split.input_ids, split.offsets) for split in prepared.splits.values()])
     if device.type == "cpu" and not settings.compile:
         use_attention_for_cpu(model)
         use_fast_dropout(model)
     if settings.packing:
-        if device.type == "xla":
-            raise ConfigError("training.packing: XLA compiles anew for each shape. Set it to false on this device.")
         pack_rows(model)
     elif not sharded:
         use_first_token_only(model)
-    leaves_zero_gradients_alone = str(arguments.get("optim", "adamw_torch")).startswith("adamw_torch")
+    leaves_zero_gradients_alone = str(settings.trainer_args.get("optim", "adamw_torch")).startswith("adamw_torch")
     if leaves_zero_gradients_alone and not settings.weight_decay and not sharded:
         train_used_rows_only(model, used_tokens(prepared.splits["train"], prepared.pad_token_id))

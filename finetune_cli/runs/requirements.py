@@ -6,17 +6,20 @@ import importlib.util
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.errors import MissingError
-from finetune_cli.models.lora import require_peft
+from finetune_cli.models.lora import require_bitsandbytes, require_peft
 from finetune_cli.runs.hub_upload import require_place
 from finetune_cli.runs.tracking import require_trackers
 
 
 def require_tools(config: RunConfig, *, push: bool) -> None:
-    """Raise ConfigError for an upload without a place, MissingError for trackers or adapters that are not installed."""
+    """Raise ConfigError for an upload without a place, MissingError for a library that is not installed: of trackers,
+    adapters, or weights in 4 bits."""
     require_place(config.hub, push=push)
     require_trackers(config.tracking)
     if config.model.lora is not None:
         require_peft()
+    if config.model.dtype == "nf4":
+        require_bitsandbytes()
 
 
 def require_optuna() -> None:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import parse_flag_from_env
+
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.errors import ConfigError
 
@@ -14,14 +16,19 @@ FSDP_INSTEAD = "Use FSDP 2: accelerate launch --config_file configs/accelerate/f
 
 
 def require_supported_launch(config: RunConfig) -> None:
-    """Raise ConfigError for DeepSpeed where it would train another model than one process does, or hang.
+    """Raise ConfigError for weights that cannot be sharded, and for DeepSpeed where it would train another model than
+    one process does, or hang.
 
     In the Accelerate loop its engine steps at each micro-batch, not at each update. With ZeRO stage 3 each forward pass
     gathers weights, and processes that score a different number of batches wait for each other for ever.
     """
+    if config.model.dtype != "fp32" and is_sharded(config):
+        raise ConfigError(
+            f"model.dtype: {config.model.dtype} does not go with a sharded model, whose weights are all of one format. "
+            f"Set it to fp32, or train without FSDP and DeepSpeed."
+        )
     in_config = config.training.trainer_args.get("deepspeed")
-    by_launcher = os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true", "yes")
-    if not (in_config or by_launcher):
+    if not (in_config or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")):
         return
     if config.training.loop == "accelerate":
         raise ConfigError(
@@ -30,6 +37,14 @@ def require_supported_launch(config: RunConfig) -> None:
         )
     if _zero_stage(in_config) == 3:
         raise ConfigError(f"DeepSpeed's ZeRO stage 3 is not supported: scoring can hang. {FSDP_INSTEAD}")
+
+
+def is_sharded(config: RunConfig) -> bool:
+    """Whether the config or the launcher asks for FSDP or DeepSpeed."""
+    arguments = config.training.trainer_args
+    return bool(arguments.get("fsdp") or arguments.get("deepspeed")) or any(
+        parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in ("FSDP", "DEEPSPEED")
+    )
 
 
 def _zero_stage(in_config: Any) -> int | None:

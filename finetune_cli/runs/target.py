@@ -37,6 +37,16 @@ class Target:
         """Whether the run's config lets the model bring code of its own."""
         return self.config is not None and self.config.model.trust_remote_code
 
+    @property
+    def dtype(self) -> str:
+        """Of the body when it answers, see models.storage: that of its run's training, where 4 bits are merged into
+        bf16."""
+        return "fp32" if self.run is None or self.config is None else answering_dtype(self.config)
+
+
+def answering_dtype(config: RunConfig) -> str:
+    return "fp32" if config.model.dtype == "fp32" else "bf16"
+
 
 def open_target(
     name: str | Path, overrides: Sequence[str] = (), *, output_dir: str | None = None, offline: bool = False

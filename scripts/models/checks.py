@@ -28,6 +28,7 @@ from finetune_cli.errors import FinetuneError, RunFailedError
 from scripts.models.families import BAD, FILLERS, GOOD, POSITIONS, WORDS, build
 
 CLOSE = 2e-5  # of a probability, and of a loss of about 0.7: float32, another order of sums
+CLOSE_IN_BF16 = 2e-2  # of a loss, when adapters are rounded into weights of 8 bits
 TRAINING = {"num_epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "precision": "fp32"}
 
 
@@ -172,6 +173,18 @@ def _scores_as_in_training(run: Path) -> Verdict:
     return Verdict(difference < CLOSE, difference)
 
 
+def check_bf16(it: Bench) -> Verdict:
+    """Adapters beside a body in bf16: both loops train the same, and the saved model scores nearly as in training."""
+    settings: dict[str, Any] = {"dtype": "bf16", "lora": {"r": 4}}
+    runs = [
+        it.run(f"bf16-{loop}", model=settings, training={"loop": loop, "learning_rate": 1e-2})
+        for loop in ("trainer", "accelerate")
+    ]
+    loops = float(np.abs(curve(runs[0]) - curve(runs[1])).max())
+    rounded = _scores_as_in_training(runs[0]).difference
+    return Verdict(loops < CLOSE and rounded < CLOSE_IN_BF16, max(loops, rounded))
+
+
 def check_freeze(it: Bench) -> Verdict:
     """Embeddings, then those and a layer, are frozen: they stay as they were, and what is above them is trained."""
     before = load_file(it.model / "model.safetensors")
@@ -211,6 +224,7 @@ CHECKS: dict[str, Callable[[Bench], Verdict]] = {
     "answers": check_answers,
     "pair": check_pair,
     "LoRA": check_lora,
+    "bf16": check_bf16,
     "freeze": check_freeze,
     "packing": check_packing,
     "checkpointing": check_checkpointing,

@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
 from finetune_cli.errors import ConfigError
 from finetune_cli.models import building, trial
-from finetune_cli.models.company import TRIED
+from finetune_cli.models.company import TRIED, require_one_pass
 from finetune_cli.models.tokenizer import load_tokenizer
 
 TEXTS = ["lovely", "the film was good and then some of it was quite awful", "it was a trip", "a </s> b </s>"]
@@ -88,3 +89,21 @@ def test_the_padding_token_of_a_saved_model_is_the_tokenizers(family: Callable[[
     model.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert saved["pad_token_id"] == load_tokenizer(family("qwen2")).pad_token_id
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("fnet", [5, 6, 7]), ("bart", [5, 2, 7])])
+def test_a_model_that_needs_several_passes_is_not_sharded(
+    family: Callable[[str], Path], name: str, tokens: list[int]
+) -> None:
+    """FNet takes rows of each length apart. BART does so with rows of different numbers of end tokens."""
+    model = building.build_classifier(family(name), kind="classification", label_names=("no", "yes"))
+    rows = np.array([*tokens, 5, 6, 7]), np.array([0, 3, 6])
+    with pytest.raises(ConfigError, match=rf"of type '{name}' cannot be sharded here: only rows"):
+        require_one_pass(model, [rows])
+
+
+@pytest.mark.parametrize("name", ["bart", "bert", "qwen2"])
+def test_rows_that_run_together_may_be_sharded(family: Callable[[str], Path], name: str) -> None:
+    model = building.build_classifier(family(name), kind="classification", label_names=("no", "yes"))
+    end = model.config.eos_token_id
+    require_one_pass(model, [(np.array([5, end, 6, 7, 5, end]), np.array([0, 2, 6]))])

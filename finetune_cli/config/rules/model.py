@@ -33,6 +33,21 @@ def trained_part_is_chosen_once(get: Get) -> Iterator[Mistake]:
                 yield Mistake(("model", key), message)
 
 
+def frozen_weights_alone_are_narrow(get: Get) -> Iterator[Mistake]:
+    dtype = get("model.dtype")
+    if dtype == "fp32":
+        return
+    if get("model.lora") is None and get("model.freeze") != "body":
+        message = (
+            f"{dtype} is for weights that are not trained: small updates would be lost in it. Add model.lora or "
+            f"model.freeze: body; to train all weights with less memory, set training.precision: bf16 instead"
+        )
+        yield Mistake(("model", "dtype"), message)
+    if get("training.precision") == "fp16":
+        message = f"weights in {dtype} compute in bf16, not in training.precision: fp16. Set that to auto, bf16 or fp32"
+        yield Mistake(("model", "dtype"), message)
+
+
 def from_scratch_sizes_fit(get: Get) -> Iterator[Mistake]:
     if get("model.from_scratch") is None:
         return

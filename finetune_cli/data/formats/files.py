@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import shutil
 import tempfile
 import zlib
@@ -17,6 +18,9 @@ from typing import Any, BinaryIO
 from finetune_cli.errors import DataError
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet", ".json", ".ndjson")
+OTHER_ENDINGS = {".jsonlines": ".jsonl", ".jl": ".jsonl", ".tab": ".tsv", ".pq": ".parquet"}
+OTHER_PACKINGS = {".gzip": ".gz", ".zstd": ".zst"}
+CODEC = re.compile(r"\.(snappy|gz|gzip|zstd|lz4|brotli)", re.IGNORECASE)  # as Spark names it before .parquet
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "Zstandard"}
 MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 ZIP = b"PK\x03\x04"
@@ -30,15 +34,20 @@ ADVICE = {
 
 def file_kind(path: Path) -> tuple[str, str]:
     """The format and the compression that a file's name says, such as (".csv", ".gz"); "" for what it does not say."""
-    *_, last = path.suffixes or [""]
-    compression = last.lower() if last.lower() in COMPRESSIONS else ""
-    suffix = path.with_suffix("").suffix.lower() if compression else last.lower()
+    last = path.suffix.lower()
+    last = OTHER_PACKINGS.get(last, last)
+    compression = last if last in COMPRESSIONS else ""
+    suffix = path.with_suffix("").suffix.lower() if compression else last
+    suffix = OTHER_ENDINGS.get(suffix, suffix)
     return (suffix if suffix in FORMATS else ""), compression
 
 
 def plain_stem(path: Path) -> str:
     """The file's name without the endings that say its format and compression."""
-    return path.with_suffix("").stem if file_kind(path)[1] else path.stem
+    suffix, compression = file_kind(path)
+    stem = path.with_suffix("").stem if compression else path.stem
+    codec = Path(stem).suffix if suffix == ".parquet" else ""
+    return stem.removesuffix(codec) if CODEC.fullmatch(codec) else stem
 
 
 def require_data_file(path: Path, *, also: Sequence[str] = ()) -> None:
