@@ -9,10 +9,12 @@ import numpy as np
 
 from finetune_cli.data.label_sets import set_in_words, set_numbers
 from finetune_cli.errors import DataError
+from finetune_cli.evaluation.calibration_interval import calibration_interval
 from finetune_cli.evaluation.confusion import FloatArray, IntArray, per_class_report
-from finetune_cli.evaluation.kinds.base import Array, BoolArray, Counter, TaskKind
+from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Counter
 from finetune_cli.evaluation.proportions import Interval, f1_interval, share_interval
-from finetune_cli.evaluation.row_intervals import area_interval, calibration_interval, mean_interval, precision_interval
+from finetune_cli.evaluation.rank_intervals import area_interval, precision_interval
+from finetune_cli.evaluation.row_intervals import mean_interval
 from finetune_cli.evaluation.row_metrics import surprise
 from finetune_cli.evaluation.set_metrics import SET_METRICS, SET_ROW_METRICS, SetCounts, set_counter
 from finetune_cli.evaluation.thresholds import fit_threshold
@@ -95,7 +97,7 @@ def _with_class(mean: FloatArray, of_cells: FloatArray, values: tuple[int, int, 
     return np.concatenate([of_cells, *added])
 
 
-class Multilabel(TaskKind):
+class Multilabel(ClassKind):
     name = "multilabel"
     count_metrics = SET_METRICS
     score_metrics = SET_ROW_METRICS
