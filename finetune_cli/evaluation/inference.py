@@ -51,7 +51,10 @@ def predict_logits(
     compute in, None for the weights' own. max_tokens: of a batch, padding included, where that is fewer than usual.
     """
     pieces = pieces_of(encoded)
-    lengths = pieces.piece_tokens
+    lengths, on_cuda = pieces.piece_tokens, device.type == "cuda"
+    multiple = TENSOR_CORE_MULTIPLE if on_cuda else 1
+    if max_tokens is not None:
+        lengths = -(-lengths // multiple) * multiple
     usual = CPU_TOKENS_PER_BATCH if device.type == "cpu" else DEVICE_TOKENS_PER_BATCH
     batches = list(token_batches(lengths, min(usual, max_tokens or usual)))
     processes = accelerator.num_processes if accelerator is not None else 1
@@ -61,10 +64,9 @@ def predict_logits(
     model.eval()
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     started: deque[tuple[np.ndarray, Callable[[], torch.Tensor]]] = deque()
-    on_cuda = device.type == "cuda"
     padding: dict[str, Any] = {
         "pad_token_id": pad_token_id,
-        "multiple_of": TENSOR_CORE_MULTIPLE if on_cuda else 1,
+        "multiple_of": multiple,
         "ready_mask": on_cuda and not sharded and takes_ready_mask(model),
     }
     with (
