@@ -10,17 +10,24 @@ import typer
 
 from finetune_cli.cli import options
 from finetune_cli.cli.several import sweep_on_several, sweep_with_workers
-from finetune_cli.cli.start import check_places, read_config, shown_when_failed, start, with_output_dir
+from finetune_cli.cli.start import (
+    before_computing,
+    check_places,
+    read_config,
+    shown_when_failed,
+    start,
+    with_output_dir,
+)
 from finetune_cli.cli.train import NumProcesses
-from finetune_cli.display.logs import silence_model_loading
 from finetune_cli.errors import ConfigError, ExitCode
-from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.launching import launched_processes
 from finetune_cli.system.lean_imports import without_garbage_collection
 from finetune_cli.system.signals import end_if_stopped
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
+    from finetune_cli.display.terminal import Output
+    from finetune_cli.runs.trials import Train
 
 EXAMPLES = """\
 finetune sweep my_sweep.yaml
@@ -80,20 +87,24 @@ def sweep(
         overwrite = False
         if code in (ExitCode.NOT_FINISHED, ExitCode.INTERRUPTED):
             return code
+    train_one = sweep_on_several(num_processes, offline=offline) if num_processes > 1 else None
+    _search(out, run_config, shown=not quiet, overwrite=overwrite, offline=offline, train_one=train_one)
+    return ExitCode.DONE
+
+
+def _search(
+    out: Output, config: RunConfig, *, shown: bool, overwrite: bool, offline: bool, train_one: Train | None
+) -> None:
     with without_garbage_collection():
         from finetune_cli.commands.sweep import sweep as run_sweep
     from finetune_cli.display.progress import training_display
     from finetune_cli.display.tables.sweep import sweep_result
 
-    end_if_stopped()
-    silence_model_loading()
-    keep_freed_memory()
-    train_one = sweep_on_several(num_processes, offline=offline) if num_processes > 1 else None
+    before_computing()
     with shown_when_failed(partial(sweep_result, out)):
-        with training_display(shown=out.enabled and not quiet) as listen:
-            report = run_sweep(run_config, overwrite=overwrite, offline=offline, listen=listen, train_one=train_one)
+        with training_display(shown=out.enabled and shown) as listen:
+            report = run_sweep(config, overwrite=overwrite, offline=offline, listen=listen, train_one=train_one)
         sweep_result(out, report)
-    return ExitCode.DONE
 
 
 def _require_sense(config: RunConfig, *, workers: int, num_processes: int) -> None:

@@ -9,25 +9,31 @@ from statistics import mean, median
 
 import numpy as np
 import torch
-from accelerate.utils import send_to_device
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from transformers import PreTrainedModel
 
 from finetune_cli.commands.folds import fold_config
 from finetune_cli.commands.seeds import seed_config
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.data.order import RowOrder
-from finetune_cli.errors import ConfigError, RunFailedError
+from finetune_cli.data.order import MicroBatch, RowOrder
+from finetune_cli.errors import ConfigError, RunFailedError, counted
 from finetune_cli.evaluation.inference import predict_logits
-from finetune_cli.records.training import DryRunReport
+from finetune_cli.models.building import recompute_activations
+from finetune_cli.models.freezing import count_weights
+from finetune_cli.records.training import DryRunReport, MemoryEstimate
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.fit import new_accelerator, too_many_tokens
 from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts, rows_at_once, scored_splits, uncompiled
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
+from finetune_cli.system import xla
 from finetune_cli.system.launching import join_group, launched_processes
+from finetune_cli.system.machine import describe_cpu
 from finetune_cli.system.provenance import peak_memory_bytes
 from finetune_cli.training.guards import clip_gradients
+from finetune_cli.training.memory import estimate_memory, kept_bytes
+from finetune_cli.training.placing import to_device
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +51,11 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
     """
     if launched_processes() > 1:
         raise ConfigError("--dry-run measures one process. Start it without a launcher.")
+    if config.training.learning_curve:
+        raise ConfigError(
+            "--dry-run measures one training, and those of a learning curve differ. Measure the longest: "
+            f"-s training.learning_curve=null -s data.share={config.training.learning_curve[-1]:g}"
+        )
     one, num_runs = _one_of_several(config)
     prepared = prepare_rows(one, offline=offline, once=True)
     join_group()
@@ -52,10 +63,11 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
         logger.warning("Left out of this measurement, as the Trainer alone can do it: %s", ", ".join(left_out))
     rules = scoring_rules(one, prepared)
     context = RunContext(RunDir(one.output_dir), one, prepared, rules, offline, listen=lambda event: None)
-    asked = rows = rows_at_once(one)
+    asked, program = rows_at_once(one), peak_memory_bytes()
+    rows = asked
     while True:
         try:
-            report = _measure(build_parts(context, rows), num_runs=num_runs)
+            report = _measure(build_parts(context, rows), num_runs=num_runs, program=program)
         except RuntimeError as err:
             if not should_reduce_batch_size(err):
                 raise
@@ -85,15 +97,17 @@ def _one_of_several(config: RunConfig) -> tuple[RunConfig, int]:
 def _say_what_fits(config: RunConfig, asked: int, rows: int) -> None:
     if config.training.micro_batch_size != "auto":
         raise RunFailedError(
-            f"Out of memory with {asked} rows at once; {rows} fit. Type: -s training.micro_batch_size={rows} "
-            f"(accumulation keeps batch_size as it is)."
+            f"Out of memory with {counted(asked, 'row')} at once; {rows} will do. Type: "
+            f"-s training.micro_batch_size={rows} (accumulation keeps batch_size as it is)."
         )
-    logger.warning("Out of memory with %d rows at once; %d fit, and the run would take that many.", asked, rows)
+    logger.warning("Out of memory with %d rows at once; the run would take %d.", asked, rows)
 
 
-def _measure(parts: Parts, *, num_runs: int) -> DryRunReport:
+def _measure(parts: Parts, *, num_runs: int, program: int) -> DryRunReport:
     updater = Updater(parts)
     longest = _longest_rows(parts.order)
+    estimate = updater.estimate_memory(longest, program=program if parts.device.type == "cpu" else 0)
+    _warn_of_little_memory(estimate, parts)
     updater.seconds(longest)
     seconds_longest = updater.seconds(longest)  # once more: by now the optimizer holds its averages
     seconds = [updater.seconds(rows) for rows in _typical_updates(parts.order)]
@@ -107,7 +121,7 @@ def _measure(parts: Parts, *, num_runs: int) -> DryRunReport:
         loop=parts.loop,
         micro_batch_size=parts.micro_batch_size,
         micro_batch_tokens=parts.config.training.micro_batch_tokens,
-        parameters=sum(weight.numel() for weight in model.state_dict().values()),
+        parameters=_count(model),
         trained_parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         runs=num_runs,
         updates=cadence.num_updates,
@@ -121,7 +135,21 @@ def _measure(parts: Parts, *, num_runs: int) -> DryRunReport:
         peak_memory_bytes=peak_memory_bytes(),
         device_memory_bytes=torch.cuda.max_memory_reserved(parts.device) if on_cuda else None,
         device_memory_total_bytes=torch.cuda.get_device_properties(parts.device).total_memory if on_cuda else None,
+        estimated_memory=estimate,
     )
+
+
+def _warn_of_little_memory(estimate: MemoryEstimate, parts: Parts) -> None:
+    """Before the first update: the system ends a process that takes too much without a word."""
+    cpu = describe_cpu()
+    room = min((size for size in (cpu.memory_bytes, cpu.memory_limit_bytes) if size), default=None)
+    if parts.device.type == "cpu" and room is not None and estimate.total > room:
+        logger.warning(
+            "Training takes about %.1f GB, and this machine has %.1f GB: the system may end it. Smaller: "
+            "training.micro_batch_size, training.gradient_checkpointing, data.max_length, model.lora with model.dtype.",
+            estimate.total / 1e9,
+            room / 1e9,
+        )
 
 
 class Updater:
@@ -132,18 +160,55 @@ class Updater:
         self.accelerator = new_accelerator(parts.mixed_precision)
         self.model, self.optimizer = self.accelerator.prepare(parts.model, parts.optimizer)
 
+    def estimate_memory(self, rows: np.ndarray, *, program: int) -> MemoryEstimate:
+        """From forward passes of one piece of an update on the longest rows, alone and twice; see training.memory."""
+        model, micro_batches = self.parts.model, self.parts.sampler.micro_batches(rows)
+        longest = micro_batches[0].pieces[0]
+
+        def kept_for(count: int) -> int:
+            micro_batch = MicroBatch(np.full(count, longest), num_valid=count, update_rows=count)
+            return kept_bytes(model, lambda: self.parts.objective(self.model, self._batch(micro_batch)))
+
+        def kept_of_all(count: int) -> int:
+            model.activation_checkpointing_disable()
+            try:
+                return kept_for(count)
+            finally:
+                recompute_activations(model)
+
+        self.model.train()
+        recomputes = self.parts.config.training.gradient_checkpointing
+        layers = getattr(model.config.get_text_config(), "num_hidden_layers", 1)
+        return estimate_memory(
+            model,
+            self.parts.optimizer,
+            kept_for,
+            rows=max(len(micro_batch.pieces) for micro_batch in micro_batches),
+            layers_recomputed=(layers, kept_of_all) if recomputes else None,
+            program=program,
+        )
+
+    def _batch(self, micro_batch: MicroBatch) -> dict[str, torch.Tensor]:
+        return to_device(self.parts.rows.micro_batch(micro_batch), self.parts.device)
+
     def seconds(self, rows: np.ndarray) -> float:
         """The time of one update on these rows, until the device has done it."""
         began = time.perf_counter()
         self.model.train()
         for micro_batch in self.parts.sampler.micro_batches(rows):
-            batch = send_to_device(self.parts.rows.micro_batch(micro_batch), self.parts.device, non_blocking=True)
-            self.accelerator.backward(self.parts.objective(self.model, batch))
+            self.accelerator.backward(self.parts.objective(self.model, self._batch(micro_batch)))
         clip_gradients(self.accelerator, self.model, self.optimizer, max_norm=self.parts.config.training.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        _wait_for_device()
+        _wait_for(self.parts.device)
         return time.perf_counter() - began
+
+
+def _count(model: PreTrainedModel) -> int:
+    """The weights of the model; those of words that no training row has are beside its parameters."""
+    if any(not parameter.is_floating_point() for parameter in model.parameters()):  # in 4 bits
+        return sum(count_weights(parameter) for parameter in model.parameters())
+    return sum(weight.numel() for weight in model.state_dict().values())
 
 
 def _longest_rows(order: RowOrder) -> np.ndarray:
@@ -166,11 +231,18 @@ def _evaluation_seconds(parts: Parts, name: str) -> float:
     began = time.perf_counter()
     with uncompiled(parts.device_settings.compile):
         predict_logits(
-            parts.model, some, pad_token_id=prepared.pad_token_id, device=parts.device, max_tokens=max_tokens
+            parts.model,
+            some,
+            pad_token_id=prepared.pad_token_id,
+            max_length=prepared.report.max_length,
+            device=parts.device,
+            max_tokens=max_tokens,
         )
     return (time.perf_counter() - began) * float(split.offsets[-1]) / float(some.offsets[-1])
 
 
-def _wait_for_device() -> None:
-    if torch.accelerator.is_available():
+def _wait_for(device: torch.device) -> None:
+    if device.type == "xla":
+        xla.run_collected(device, wait=True)
+    elif device.type != "cpu":
         torch.accelerator.synchronize()

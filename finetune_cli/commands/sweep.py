@@ -21,12 +21,13 @@ from finetune_cli.commands.train import train
 from finetune_cli.config.fields import RunConfig, SweepConfig
 from finetune_cli.config.load import leaves, load_config, to_yaml
 from finetune_cli.config.search import seconds
-from finetune_cli.errors import ConfigError, MembersFailedError
+from finetune_cli.errors import ConfigError, ExitCode, MembersFailedError
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.sweep import SweepReport
 from finetune_cli.records.training import Listener, MemberStarted
 from finetune_cli.runs.claims import Claim, held, require_nobody_works, try_claim, unfinished
+from finetune_cli.runs.gates import require_passed
 from finetune_cli.runs.run_dir import WORKING, RunDir
 from finetune_cli.runs.session import model_name, note_values, recorded
 from finetune_cli.runs.study import SECONDS, Search
@@ -53,7 +54,8 @@ def sweep(
 
     Several processes, on several machines, may call it for one directory at once: each takes the next trial, and a
     trial whose process has died is gone on with by whoever comes next. train_one: trains one config, in place of
-    `train`. Raises MembersFailedError, which holds the report, when no trial could be finished.
+    `train`. Raises MembersFailedError when no trial could be finished, GateFailedError when the best one misses a gate
+    of the config; both hold the report.
     """
     settings = _settings(config)
     run = RunDir(config.output_dir)
@@ -79,6 +81,9 @@ def sweep(
             raise MembersFailedError(f"None of the {len(report.trials)} trials could be finished.", report)
         best = report.trial(report.best)
         note_values(record, config, {report.metric: best.score or MetricValue(float("nan"))}, rows=best.n or 0)
+        if not all(outcome.passed for outcome in report.gates):
+            record.exit_code = ExitCode.GATE_FAILED
+    require_passed(report.gates, f"trial {report.best}, the best", report)
     return report
 
 

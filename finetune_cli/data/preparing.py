@@ -26,7 +26,7 @@ from finetune_cli.data.checks.repeats import TextHashes
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.checks.split import SplitChecks
 from finetune_cli.data.label_sets import Column, LabelSets, label_cell, label_reader, named_label, set_numbers
-from finetune_cli.data.labels import NumberLabels
+from finetune_cli.data.labels import NumberLabels, all_of
 from finetune_cli.data.long_texts import LongTexts, LostTokens, kept_as
 from finetune_cli.data.prepared import FORMAT, SplitWriter
 from finetune_cli.data.readers import BadRow, Values, good_rows
@@ -191,9 +191,8 @@ class _SplitPass:
         if not num_rows:
             raise DataError(f"{self.source.where} has no rows. Expected at least one.")
         if self.checks.scan.empty.count == num_rows:
-            raise DataError(
-                f"{self.source.where}: the text is empty in all {num_rows} rows. Is data.text the right column?"
-            )
+            rows_of_all = all_of(num_rows)
+            raise DataError(f"{self.source.where}: the text is empty in {rows_of_all}. Is data.text the right column?")
         label_counts, names = self._finish_labels(names)
         return self._report(num_rows, label_counts), names
 

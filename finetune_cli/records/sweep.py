@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finetune_cli.records.comparison import Comparison
-from finetune_cli.records.evaluation import Corrected, MetricValue
+from finetune_cli.records.evaluation import Corrected, GateOutcome, MetricValue
 
 TrialState = Literal["complete", "pruned", "failed", "running"]
 
@@ -74,6 +74,7 @@ class SweepReport:
     trial's score, less what choosing it among the `candidates` adds: all evaluations of all trials, of pruned ones too;
     with folds the trials themselves. None where that cannot be computed.
     comparisons: the best against the runner-up and against the config's own values, p values adjusted for both (Holm).
+    gates: held against the best trial's scores, `.corrected` against the score corrected for the sweep's choice.
     """
 
     run_dir: Path
@@ -87,6 +88,7 @@ class SweepReport:
     comparisons: list[ComparedTrials] = field(default_factory=list)
     finalists: list[Finalist] = field(default_factory=list)
     settings: list[SearchedSetting] = field(default_factory=list)
+    gates: list[GateOutcome] = field(default_factory=list)
 
     def trial(self, number: int) -> TrialResult:
         return next(one for one in self.trials if one.number == number)

@@ -17,7 +17,7 @@ class MemberStarted:
     """One of several runs begins, such as that of a seed: its kind and number, and its place among `count` from 1."""
 
     kind: str
-    key: int
+    key: float
     place: int
     count: int
 
@@ -162,6 +162,10 @@ class SeedsReport:
     gates: list[GateOutcome] = field(default_factory=list)
     best: BestSeed | None = None
 
+    @property
+    def seconds(self) -> float:
+        return sum(run.seconds for run in self.runs.values())
+
     def to_json(self) -> dict[str, Any]:
         runs = runs_to_json(self.runs)
         rest = {"run_dir": str(self.run_dir), "seeds": self.seeds, "level": self.level, "runs": runs}
@@ -193,6 +197,21 @@ def _or_none(value: float) -> float | None:
 
 
 @dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that training takes; see training.memory. program: of the process itself, 0 for a device of its own."""
+
+    program: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return sum(dataclasses.astuple(self))
+
+
+@dataclass(frozen=True)
 class DryRunReport:
     """What training would take, from a few updates on one process.
 
@@ -221,7 +240,10 @@ class DryRunReport:
     peak_memory_bytes: int
     device_memory_bytes: int | None
     device_memory_total_bytes: int | None
+    estimated_memory: MemoryEstimate
     micro_batch_tokens: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        content = dataclasses.asdict(self)
+        content["estimated_memory"]["total"] = self.estimated_memory.total
+        return content

@@ -13,6 +13,7 @@ from finetune_cli.config.dump import with_references
 from finetune_cli.config.fields import ModelConfig, RunConfig, TrainingConfig
 from finetune_cli.config.load import leaves
 from finetune_cli.data.hub import HUB_ID
+from finetune_cli.errors import counted
 from finetune_cli.models.files import LONG_TEXTS_FILE
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.runs.run_dir import RunDir
@@ -153,7 +154,9 @@ def _score_table(reports: Sequence[EvalReport]) -> str:
 
 def _settings_table(config: RunConfig) -> str:
     training = config.training
-    length = f"{training.num_epochs:g} epochs" if training.max_steps is None else f"{training.max_steps} updates"
+    length = counted(
+        *((training.num_epochs, "epoch") if training.max_steps is None else (training.max_steps, "update"))
+    )
     settings = {
         "base model": _base_name(config),
         "loop": training.loop,

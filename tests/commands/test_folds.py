@@ -192,7 +192,7 @@ def test_prepare_and_the_dry_run_look_at_the_first_fold(
         (["data.folds=3", "data.splits.validation=0.1"], "data.splits.validation: data.folds takes the validation"),
         (
             ["data.folds={n: 3, fold: last}"],
-            "data.folds.fold: 'last' is not known. Allowed: a whole number from 1, final",
+            "data.folds.fold: 'last' is not known. Allowed: a whole number from 1 or final",
         ),
         (["data.folds={n: 3, fold: final}"], "evaluation.metric_for_best: a model of all rows has no rows left to"),
         (["data.folds=3", "data.limit=2"], "data.limit: 2 is below data.folds (3)"),

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,18 +21,7 @@ from finetune_cli.errors import ConfigError, MembersFailedError, MissingError, N
 from finetune_cli.records.sweep import SweepReport
 from finetune_cli.records.training import MemberStarted, StepRecord
 from finetune_cli.runs.run_dir import RunDir
-from tests.commands.run_files import Answer, same_weights, saved_scores
-
-RATES = {"low": 1e-4, "high": 1e-2, "log": True}
-SEARCH: dict[str, Any] = {
-    "parameters": {"training.learning_rate": RATES, "training.batch_size": [8, 16]},
-    "trials": 3,
-}
-SMALL: dict[str, Any] = {
-    "training": {"max_steps": 4},
-    "evaluation": {"every": 2, "bootstrap": {"samples": 50}},
-    "checkpointing": {"every": 1},
-}
+from tests.commands.run_files import SEARCH, SMALL, Answer, same_weights, saved_scores
 
 
 @pytest.fixture
@@ -43,28 +30,6 @@ def sweep_file(write_config: Callable[..., Path]) -> Callable[..., Path]:
         return write_config(directory, **{**SMALL, **sections}, sweep=search or SEARCH)
 
     return write
-
-
-@pytest.fixture(scope="module")
-def swept(
-    tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, make_dataset: Callable[..., Path]
-) -> tuple[Path, SweepReport]:
-    """A finished sweep of 3 trials, once for all tests: its config file and its report. Work on a `copy_of` it."""
-    folder = tmp_path_factory.mktemp("swept")
-    config = {
-        "task": "sst2",
-        "model": {"name_or_path": str(tiny_bert)},
-        "data": {"path": str(make_dataset(folder / "data"))},
-        "output_dir": str(folder / "run"),
-        "sweep": SEARCH,
-        **SMALL,
-    }
-    config["training"] = {"batch_size": 8, "learning_rate": 1e-3, "precision": "fp32", **SMALL["training"]}
-    file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump(config), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FINETUNE_CACHE", str(folder / "cache"))
-        return file, run_sweep(file)
 
 
 def copy_of(swept: tuple[Path, SweepReport], directory: Path) -> str:
@@ -218,6 +183,7 @@ def test_pruned_trials_end_early_and_count_as_candidates(
         record = RunDir(tmp_path / "run" / f"trial-{one.number}").read_record()
         assert (record.status, "Pruned after update" in (record.error or "")) == ("stopped", True)
         assert not (tmp_path / "run" / f"trial-{one.number}" / "checkpoints").exists()
+    assert all(one.seconds > 0 for one in report.trials)  # they count against sweep.time, too
     complete = report.count("complete")
     evaluations = [(tmp_path / "run" / f"trial-{one.number}" / "history.jsonl").read_text() for one in report.trials]
     assert report.candidates == sum(text.count('"type": "eval"') for text in evaluations) > 3 * complete
@@ -247,21 +213,6 @@ def test_the_best_settings_are_trained_again_with_seeds(tmp_path: Path, sweep_fi
     assert report.best == max(report.finalists, key=lambda one: (one.mean, -one.number)).number
     assert (tmp_path / "run" / "finalist-0" / "seed-2" / "model").is_dir()
     assert run_sweep(file).finalists == report.finalists
-
-
-@pytest.mark.slow
-def test_two_commands_share_the_trials(tmp_path: Path, sweep_file: Callable[..., Path], cache_dir: Path) -> None:
-    file = sweep_file(tmp_path, {**SEARCH, "trials": 4, "sampler": "random"})
-    command = [sys.executable, "-m", "finetune_cli", "sweep", str(file), "--json"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    tables = [json.loads(output)["trials"] for output in outputs]
-    assert tables[0] == tables[1]
-    assert [(one["number"], one["state"]) for one in tables[0]] == [(n, "complete") for n in range(4)]
-    for number in range(4):  # none was begun twice
-        assert (tmp_path / "run" / f"trial-{number}" / "run.log").read_text().count("Loop trainer on") == 1
 
 
 def test_a_sweep_that_is_not_this_one_is_refused(tmp_path: Path, swept: tuple[Path, SweepReport]) -> None:

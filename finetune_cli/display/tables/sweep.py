@@ -6,7 +6,9 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.display.progress import duration
+from finetune_cli.display.tables.scores import gate_lines
 from finetune_cli.display.tables.several import checkpoints_line
+from finetune_cli.errors import counted
 from finetune_cli.records.sweep import SweepReport, TrialResult
 from finetune_cli.runs.run_dir import RunDir
 
@@ -29,6 +31,7 @@ def sweep_result(out: Output, report: SweepReport) -> None:
     _best(out, report, report.trial(report.best))
     _finalists(out, report)
     _settings(out, report)
+    gate_lines(out, report.gates)
     _next(out, report)
 
 
@@ -44,7 +47,7 @@ def _trials(out: Output, report: SweepReport) -> None:
         ]
         for trial in report.trials
     ]
-    out.heading(f"{len(report.trials)} trials by {report.metric}")
+    out.heading(f"{counted(len(report.trials), 'trial')} by {report.metric}")
     out.table(["trial", "state", report.metric, *(key.rpartition(".")[2] for key in keys), "time"], rows, left=3)
     out.line()
 
@@ -103,6 +106,9 @@ def _next(out: Output, report: SweepReport) -> None:
         checkpoints_line(out, run.path)
     out.line()
     out.heading("Next")
+    if report.folds:
+        out.line(f"  finetune train {shlex.quote(str(run.best_config))} --final   (the best settings on all rows)")
+        return
     out.line(f"  finetune evaluate {shlex.quote(str(run.best))}")
     out.line(f"  finetune train {shlex.quote(str(run.best_config))}")
 
