@@ -8,30 +8,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import typer
 from typer.exceptions import TyperException
 
-from finetune_cli.cli import (
-    compare,
-    doctor,
-    evaluate,
-    export,
-    init,
-    predict,
-    prepare,
-    runs,
-    schema,
-    sweep,
-    train,
-    validate,
-)
-from finetune_cli.cli.completion import rejoin_words
-from finetune_cli.cli.help import ROOT_EXAMPLES, GroupedCommand, GroupedGroup
+from finetune_cli.cli.completion import answering
+from finetune_cli.cli.help import ROOT_EXAMPLES
 from finetune_cli.cli.options import Version, with_flags_alone
 from finetune_cli.cli.start import Switches
+from finetune_cli.cli.verbs import LazyGroup
 from finetune_cli.display.terminal import (
     OutputClosedError,
     is_output_error,
@@ -55,37 +41,18 @@ app = typer.Typer(
 )
 
 
-@app.callback(cls=GroupedGroup, invoke_without_command=True, epilog=ROOT_EXAMPLES)
+@app.callback(cls=LazyGroup, invoke_without_command=True, epilog=ROOT_EXAMPLES)
 def root(ctx: typer.Context, version: Version = False) -> None:
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 
 
-def _add(command: Callable[..., int | None], short_help: str, examples: str) -> None:
-    app.command(cls=GroupedCommand, epilog=examples, short_help=short_help)(command)
-
-
-_add(prepare.prepare, "Check the data, tokenise it once, report on it.", prepare.EXAMPLES)
-_add(train.train, "Fine-tune, and keep the best model with its scores.", train.EXAMPLES)
-_add(evaluate.evaluate, "Score a split or a file; can be a gate for CI.", evaluate.EXAMPLES)
-_add(predict.predict, "Label a file, standard input or --text.", predict.EXAMPLES)
-_add(validate.validate, "Show every mistake in a config at once.", validate.EXAMPLES)
-_add(export.export, "Write the model for ONNX, OpenVINO, fp16 or int8, with proof.", export.EXAMPLES)
-_add(compare.compare, "Which run is better, and is the difference real.", compare.EXAMPLES)
-_add(sweep.sweep, "Search settings; each trial an ordinary run.", sweep.EXAMPLES)
-_add(runs.runs, "The runs below a directory, with their scores.", runs.EXAMPLES)
-_add(init.init, "From your data to a commented config.", init.EXAMPLES)
-_add(schema.schema, "The config's fields, for editors and readers.", schema.EXAMPLES)
-_add(doctor.doctor, "Check this machine: versions, devices, disk, the Hub.", doctor.EXAMPLES)
-
-
 def main() -> int:
     """Run the command line; returns the exit code."""
     switches = Switches()
-    rejoin_words(os.environ)
     open_streams()
     try:
-        with stopping_at_once():
+        with stopping_at_once(), answering(os.environ):
             code = app(with_flags_alone(sys.argv[1:]), prog_name="finetune", standalone_mode=False, obj=switches)
             sys.stdout.flush()
     except TyperException as err:

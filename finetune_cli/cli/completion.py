@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -24,14 +25,39 @@ MAX_RUNS = 200
 _typed = ""  # of the word at the cursor, the part that bash takes for words of its own
 
 
-def rejoin_words(environ: MutableMapping[str, str]) -> None:
+@contextmanager
+def answering(environ: MutableMapping[str, str]) -> Iterator[None]:
+    """When a shell asks what could follow: its words as Typer expects them, and an answer without heavy imports."""
+    if VARIABLE not in environ:
+        yield
+        return
+    if environ[VARIABLE] == "complete_bash" and "COMP_WORDS" in environ:
+        _rejoin_words(environ)
+    from typer import _completion_classes, core
+
+    # Nothing will run, so words need not become values, which takes pydantic; and our help has no markup for rich to
+    # take out. Either takes longer to load than the answer to find.
+    lighter: list[tuple[Any, str, Callable[..., Any]]] = [
+        (getattr(core, "_TyperParameter", None), "process_value", lambda self, ctx, value: value),
+        (_completion_classes, "_sanitize_help_text", str),
+    ]
+    lighter = [one for one in lighter if hasattr(one[0], one[1])]  # names of Typer's own, which it may change
+    usual = [(holder, name, getattr(holder, name)) for holder, name, _ in lighter]
+    try:
+        for holder, name, function in lighter:
+            setattr(holder, name, function)
+        yield
+    finally:
+        for holder, name, function in usual:
+            setattr(holder, name, function)
+
+
+def _rejoin_words(environ: MutableMapping[str, str]) -> None:
     """Undo that bash takes `key=value` and `builtin:name` for three words each; other shells hand on whole words.
 
     The word at the cursor keeps its last part alone: it is what bash will replace.
     """
     global _typed
-    if environ.get(VARIABLE) != "complete_bash" or "COMP_WORDS" not in environ:
-        return
     words, current = environ["COMP_WORDS"].split("\n"), int(environ.get("COMP_CWORD", "0"))
     words += [""] * (current + 1 - len(words))
     joined: list[str] = []
@@ -63,8 +89,7 @@ def config_keys(ctx: Any, incomplete: str) -> list[str]:
 
 def _keys(section: Any = None, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
     """Each dotted key with the values to offer."""
-    from finetune_cli.config.fields import RunConfig
-    from finetune_cli.config.messages import section_classes
+    from finetune_cli.config.fields import RunConfig, section_classes
 
     for name, info in (section or RunConfig).model_fields.items():
         inner = next(section_classes(info.annotation), None)

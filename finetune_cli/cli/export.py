@@ -11,7 +11,7 @@ import typer
 
 from finetune_cli.cli import options
 from finetune_cli.cli.start import check_data_file, shown_when_failed, start
-from finetune_cli.display.terminal import silence_model_loading
+from finetune_cli.display.logs import silence_model_loading
 from finetune_cli.system.lean_imports import lean_imports
 from finetune_cli.system.signals import end_if_stopped
 

@@ -11,13 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from finetune_cli.cli import options
-from finetune_cli.cli.start import check_target, start
-from finetune_cli.display.terminal import silence_model_loading
+from finetune_cli.cli.start import before_computing, check_target, start
 from finetune_cli.errors import ConfigError
-from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.lean_imports import lean_imports
 from finetune_cli.system.places import in_home
-from finetune_cli.system.signals import end_if_stopped
 
 EXAMPLES = """\
 finetune predict runs/sst2 --text "I am super delighted."
@@ -35,6 +32,15 @@ class FileFormat(StrEnum):
     parquet = "parquet"
 
 
+class InputFormat(StrEnum):
+    """The formats of rows in a stream."""
+
+    jsonl = "jsonl"
+    csv = "csv"
+    tsv = "tsv"
+    lines = "lines"
+
+
 class OnBadRow(StrEnum):
     """What to do with a row that cannot be used."""
 
@@ -45,7 +51,9 @@ class OnBadRow(StrEnum):
 
 Input = Annotated[
     str | None,
-    options.argument("[INPUT|-]", "A file of rows, a .txt with a text on each line, or - for standard input."),
+    options.argument(
+        "[INPUT|-]", "A file of rows, a .txt with a text on each line, or - for standard input; see --input-format."
+    ),
 ]
 
 MinConfidence = Annotated[
@@ -55,10 +63,30 @@ MinConfidence = Annotated[
     ),
 ]
 
-Texts = Annotated[list[str], options.input_list("--text", "Label this text. Repeatable.", metavar="TEXT")]
+Texts = Annotated[
+    list[str],
+    options.input_list("--text", "Label this text. Repeatable.", metavar="TEXT", callback=options.all_as_text),
+]
 
 TextPairs = Annotated[
-    list[str], options.input_list("--text-pair", "The second text of a pair, one for each --text.", metavar="TEXT")
+    list[str],
+    options.input_list(
+        "--text-pair",
+        "The second text of a pair, one for each --text.",
+        metavar="TEXT",
+        callback=options.all_as_text,
+    ),
+]
+
+InputForm = Annotated[
+    InputFormat | None,
+    options.input_option(
+        "--input-format",
+        "What standard input is; by default seen in its first line: JSON Lines, a table whose header has the text "
+        "column, else a text on each line.",
+        metavar="jsonl|csv|tsv|lines",
+        show_default=False,
+    ),
 ]
 
 BadRows = Annotated[
@@ -92,13 +120,6 @@ Probabilities = Annotated[
     ),
 ]
 
-AllProbabilities = Annotated[
-    bool,
-    options.output_option(
-        options.ALL_PROBABILITIES, "The probability of every class, also of more than 100.", hidden=True
-    ),
-]
-
 KeepColumns = Annotated[
     bool,
     options.output_option(
@@ -114,6 +135,7 @@ def predict(
     source: Input = None,
     texts: Texts,
     text_pairs: TextPairs,
+    input_format: InputForm = None,
     on_bad_row: BadRows = OnBadRow.error,
     overrides: options.Overrides,
     output_dir: options.OutputDir = None,
@@ -121,7 +143,7 @@ def predict(
     output: OutputFile = None,
     file_format: Format = None,
     probabilities: Probabilities = False,
-    all_probabilities: AllProbabilities = False,
+    all_probabilities: options.AllProbabilities = False,
     keep_columns: KeepColumns = False,
     min_confidence: MinConfidence = None,
     quiet: options.Quiet = False,
@@ -135,16 +157,14 @@ def predict(
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug)
     check_target(target, overrides, output_dir)
-    rows = rows_to_label(source, texts, text_pairs, output)
+    rows = rows_to_label(source, texts, text_pairs, output, named=input_format is not None)
     chosen_format = output_format(output, file_format.value if file_format else None)
     with lean_imports():
         from finetune_cli.commands.predict import WINDOW_ROWS
         from finetune_cli.commands.predict import predict as run_predict
     from finetune_cli.predictions.files import write_predictions
 
-    end_if_stopped()
-    silence_model_loading()
-    keep_freed_memory()
+    before_computing()
     answers = run_predict(
         target,
         rows,
@@ -154,6 +174,7 @@ def predict(
         all_probabilities=all_probabilities,
         keep_columns=keep_columns,
         on_bad_row=on_bad_row.value,
+        input_format=input_format.value if input_format else None,
         min_confidence=min_confidence,
         window_rows=1 if source == "-" and sys.stdin.isatty() else WINDOW_ROWS,  # answer what is typed
         offline=offline,
@@ -175,8 +196,13 @@ def output_format(output: Path | None, requested: str | None) -> str:
     return file_format
 
 
-def rows_to_label(source: str | None, texts: list[str], pairs: list[str], output: Path | None) -> Any:
-    """A path, the byte stream of standard input, or tuples of texts. Refuses an output that would replace the input."""
+def rows_to_label(
+    source: str | None, texts: list[str], pairs: list[str], output: Path | None, *, named: bool = False
+) -> Any:
+    """A path, the byte stream of standard input, or tuples of texts. Refuses an output that would replace the input.
+
+    named: the format of the input was named, so that a file's name need not say it.
+    """
     sources = [*([source] if source else []), *(["--text"] if texts else [])]
     if len(sources) != 1:
         found = " and ".join(sources) or "nothing"
@@ -184,6 +210,8 @@ def rows_to_label(source: str | None, texts: list[str], pairs: list[str], output
     if pairs and len(pairs) != len(texts):
         raise ConfigError(f"--text-pair: expected one for each --text ({len(texts)}), found {len(pairs)}.")
     if texts:
+        if named:
+            raise ConfigError("--input-format is about standard input and files, and --text needs none. Leave it out.")
         return list(zip(texts, pairs, strict=True)) if pairs else [(text,) for text in texts]
     if source == "-":
         if sys.stdin is None:
@@ -192,7 +220,8 @@ def rows_to_label(source: str | None, texts: list[str], pairs: list[str], output
     from finetune_cli.predictions.input import require_data_file
 
     path = in_home(str(source))
-    require_data_file(path, plain_text=True)
+    if not (named and path.is_file()):
+        require_data_file(path, plain_text=True)
     if output is not None and output.exists() and output.samefile(path):
         raise ConfigError(f"-o {output} is the file that is labelled: its rows would be lost. Name another file.")
     return path

@@ -24,7 +24,7 @@ Sort = Annotated[
     ),
 ]
 
-Failed = Annotated[bool, options.output_option("--failed", "Only runs that failed.")]
+Failed = Annotated[bool, options.output_option("--failed", "Only runs that failed or were killed.")]
 
 
 def runs(
@@ -40,8 +40,8 @@ def runs(
 ) -> None:
     """The runs below a directory, with their scores.
 
-    Single runs, runs of several seeds, sweeps and folds, and the runs inside of these. It reads each run.json and
-    nothing else: a run whose process was killed is shown as running until it is started again.
+    Single runs, runs of several seeds, sweeps and folds, and the runs inside of these, whose size counts in that of the
+    whole, too. It reads each run.json, and of a run that is said to run whether a process holds it: else it was killed.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
     from finetune_cli.commands.runs import runs as find_runs

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from finetune_cli.errors import ConfigError, ExitCode, error_of
@@ -46,85 +46,67 @@ def holds_several_runs(config: RunConfig) -> bool:
 
 
 def train_each_on_several(
-    config: RunConfig, num_processes: int, *, overwrite: bool, offline: bool
+    config: RunConfig, num_processes: int, *, final: bool, overwrite: bool, offline: bool, switches: Sequence[str]
 ) -> SeedsReport | FoldsReport:
-    """Train each seed or fold in new processes, so that the failure of one does not stop the others."""
+    """Train each seed or fold in new processes, so that the failure of one does not stop the others.
+
+    switches: options of `finetune train` for each of them.
+    """
     _refuse_under_a_launcher()
     require_a_device_for_each(num_processes)
-    import subprocess
-
     from finetune_cli.commands.folds import train_folds
     from finetune_cli.commands.seeds import train_seeds
-    from finetune_cli.runs.rows import prepare_rows
-    from finetune_cli.runs.run_dir import RunDir
-    from finetune_cli.runs.session import note_failed_launch, read_report
-    from finetune_cli.system.launching import launch
+    from finetune_cli.runs.final import require_folds_to_come
 
-    arguments = sys.argv[1:]
-    for option in ("--num-processes", "--seeds", "--output-dir"):
-        arguments = without_option(arguments, option)
-
-    def train_one(one: RunConfig) -> TrainReport:
-        run = RunDir(one.output_dir)
-        finished = run.read_record().is_finished
-        prepare_rows(one, offline=offline, quiet=True)  # once, and not in each process
-        code = launch(
-            [argument for argument in arguments if argument != "--overwrite"] + _changes(config, one),
-            num_processes,
-            stdout=subprocess.DEVNULL,
-        )
-        if code != ExitCode.DONE:
-            note_failed_launch(run, code)
-            raise error_of(code, f"{run.path}: training ended with exit code {code}; the reason is above.")
-        return read_report(run, already_finished=finished)
-
+    if final:
+        require_folds_to_come(config)
+    train_one = _in_a_group(num_processes, offline=offline, switches=switches)
     if config.training.seeds is not None:
         return train_seeds(config, train_one, overwrite=overwrite)
-    return train_folds(config, train_one, overwrite=overwrite, offline=offline)
-
-
-def _changes(config: RunConfig, one: RunConfig) -> list[str]:
-    """`--set` for each value of `one` that the whole config has otherwise; data.folds may be a number there."""
-    from finetune_cli.config.load import config_diff
-
-    values = {key: value for key, _, value in config_diff(config, one) if not key.startswith("data.folds.")}
-    if one.data.folds != config.data.folds and one.data.folds:
-        values["data.folds"] = one.data.folds.model_dump()
-    return [f"--set={key}={json.dumps(value)}" for key, value in values.items()]
+    return train_folds(config, train_one, final=final, overwrite=overwrite, offline=offline)
 
 
 def sweep_on_several(num_processes: int, *, offline: bool) -> Train:
-    """Each trial in a group of processes of its own, from the config that is put into its directory."""
-    import subprocess
-
-    from finetune_cli.config.load import load_config, to_yaml
-    from finetune_cli.runs.run_dir import RunDir
-    from finetune_cli.runs.session import note_failed_launch, read_report
-    from finetune_cli.system.files import replacing
-    from finetune_cli.system.launching import launch
-
-    def train_process_group(one: RunConfig) -> TrainReport:
-        run = RunDir(one.output_dir)
-        finished = run.read_record().is_finished
-        if not run.config.is_file() or load_config(run.config) != one:
-            with replacing(run.config) as file:
-                file.write(to_yaml(one))
-        switches = ["--offline"] if offline else []
-        code = launch(["train", str(run.config), "--quiet", *switches], num_processes, stdout=subprocess.DEVNULL)
-        if code != ExitCode.DONE:
-            note_failed_launch(run, code)
-            raise error_of(code, f"{run.path}: training ended with exit code {code}; the reason is above.")
-        return read_report(run, already_finished=finished)
+    """Each trial of a sweep in a group of processes of its own."""
+    _refuse_under_a_launcher()
+    require_a_device_for_each(num_processes)
+    train_group = _in_a_group(num_processes, offline=offline, switches=["--quiet"])
 
     def train_one(one: RunConfig, listen: Listener) -> TrainReport | SeedsReport | FoldsReport:
         from finetune_cli.commands.folds import train_folds
         from finetune_cli.commands.seeds import train_seeds
 
         if one.training.seeds is not None:
-            return train_seeds(one, train_process_group)
-        if holds_several_runs(one):
-            return train_folds(one, train_process_group, offline=offline)
-        return train_process_group(one)
+            return train_seeds(one, train_group)
+        return train_folds(one, train_group, offline=offline) if holds_several_runs(one) else train_group(one)
+
+    return train_one
+
+
+def _in_a_group(num_processes: int, *, offline: bool, switches: Sequence[str]) -> Callable[[RunConfig], TrainReport]:
+    """Trains a config in a group of processes of its own, from the file that is put into its directory."""
+    import subprocess
+
+    from finetune_cli.config.load import load_config, to_yaml
+    from finetune_cli.runs.rows import prepare_rows
+    from finetune_cli.runs.run_dir import RunDir
+    from finetune_cli.runs.session import note_failed_launch, read_report
+    from finetune_cli.system.files import replacing
+    from finetune_cli.system.launching import launch
+
+    def train_one(one: RunConfig) -> TrainReport:
+        run = RunDir(one.output_dir)
+        finished = run.read_record().is_finished
+        prepare_rows(one, offline=offline, quiet=True)  # once, and not in each process
+        if not run.config.is_file() or load_config(run.config) != one:
+            with replacing(run.config) as file:
+                file.write(to_yaml(one))
+        words = ["train", str(run.config), *switches, *(["--offline"] if offline else [])]
+        code = launch(words, num_processes, stdout=subprocess.DEVNULL)
+        if code != ExitCode.DONE:
+            note_failed_launch(run, code)
+            raise error_of(code, f"{run.path}: training ended with exit code {code}; the reason is above.")
+        return read_report(run, already_finished=finished)
 
     return train_one
 

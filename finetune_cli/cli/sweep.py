@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from finetune_cli.cli import options
 from finetune_cli.cli.several import sweep_on_several, sweep_with_workers
-from finetune_cli.cli.start import check_places, read_config, shown_when_failed, start, with_output_dir
+from finetune_cli.cli.start import (
+    before_computing,
+    check_places,
+    read_config,
+    shown_when_failed,
+    start,
+    with_output_dir,
+)
 from finetune_cli.cli.train import NumProcesses
-from finetune_cli.display.terminal import silence_model_loading
 from finetune_cli.errors import ConfigError, ExitCode
-from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.launching import launched_processes
 from finetune_cli.system.lean_imports import without_garbage_collection
 from finetune_cli.system.signals import end_if_stopped
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
+    from finetune_cli.display.terminal import Output
+    from finetune_cli.runs.trials import Train
 
 EXAMPLES = """\
 finetune sweep my_sweep.yaml
 finetune sweep my_sweep.yaml -s sweep.trials=40
+finetune sweep configs/mrpc.yaml --search search.yaml
 finetune sweep my_sweep.yaml --workers 2"""
+
+SearchFile = Annotated[
+    Path | None,
+    options.input_option(
+        "--search",
+        "A file with the section sweep, in place of one in CONFIG.",
+        metavar="FILE",
+        callback=options.in_home_or_none,
+    ),
+]
 
 Overwrite = Annotated[bool, options.run_option("--overwrite", "Delete the trials that are there, and start anew.")]
 
@@ -38,6 +57,7 @@ def sweep(
     *,
     config: options.Config,
     overrides: options.Overrides,
+    search: SearchFile = None,
     output_dir: options.OutputDir = None,
     overwrite: Overwrite = False,
     workers: Workers = 1,
@@ -50,11 +70,11 @@ def sweep(
 ) -> int:
     """Search settings; each trial is an ordinary run in the run directory, trial-0 and so on.
 
-    The section sweep of the config says what is searched. The same command again goes on where a stopped or killed
-    sweep was; started on several machines with one file system, they share the trials.
+    The section sweep of the config, or a file named with --search, says what is searched. The same command again goes
+    on where a stopped or killed sweep was; started on several machines with one file system, they share the trials.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
-    run_config = read_config(config, with_output_dir(overrides, output_dir))
+    run_config = read_config(config, with_output_dir(overrides, output_dir), search=search)
     _require_sense(run_config, workers=workers, num_processes=num_processes)
     from finetune_cli.runs.requirements import require_optuna, require_tools
 
@@ -67,20 +87,24 @@ def sweep(
         overwrite = False
         if code in (ExitCode.NOT_FINISHED, ExitCode.INTERRUPTED):
             return code
+    train_one = sweep_on_several(num_processes, offline=offline) if num_processes > 1 else None
+    _search(out, run_config, shown=not quiet, overwrite=overwrite, offline=offline, train_one=train_one)
+    return ExitCode.DONE
+
+
+def _search(
+    out: Output, config: RunConfig, *, shown: bool, overwrite: bool, offline: bool, train_one: Train | None
+) -> None:
     with without_garbage_collection():
         from finetune_cli.commands.sweep import sweep as run_sweep
     from finetune_cli.display.progress import training_display
     from finetune_cli.display.tables.sweep import sweep_result
 
-    end_if_stopped()
-    silence_model_loading()
-    keep_freed_memory()
-    train_one = sweep_on_several(num_processes, offline=offline) if num_processes > 1 else None
+    before_computing()
     with shown_when_failed(partial(sweep_result, out)):
-        with training_display(shown=out.enabled and not quiet) as listen:
-            report = run_sweep(run_config, overwrite=overwrite, offline=offline, listen=listen, train_one=train_one)
+        with training_display(shown=out.enabled and shown) as listen:
+            report = run_sweep(config, overwrite=overwrite, offline=offline, listen=listen, train_one=train_one)
         sweep_result(out, report)
-    return ExitCode.DONE
 
 
 def _require_sense(config: RunConfig, *, workers: int, num_processes: int) -> None:

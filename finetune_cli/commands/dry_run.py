@@ -5,57 +5,41 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import mean, median
 
 import numpy as np
 import torch
-from accelerate.utils import send_to_device
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedModel
 
 from finetune_cli.commands.folds import fold_config
 from finetune_cli.commands.seeds import seed_config
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.data.order import MicroBatch, RowOrder, split_update
-from finetune_cli.data.prepared import PreparedSplit
-from finetune_cli.errors import ConfigError, RunFailedError
+from finetune_cli.data.order import MicroBatch, RowOrder
+from finetune_cli.errors import ConfigError, RunFailedError, counted
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.models.building import recompute_activations
 from finetune_cli.models.freezing import count_weights
 from finetune_cli.records.training import DryRunReport, MemoryEstimate
 from finetune_cli.runs.context import RunContext
-from finetune_cli.runs.fit import new_accelerator
+from finetune_cli.runs.fit import new_accelerator, too_many_tokens
 from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts, rows_at_once, scored_splits, uncompiled
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
+from finetune_cli.system import xla
 from finetune_cli.system.launching import join_group, launched_processes
 from finetune_cli.system.machine import describe_cpu
 from finetune_cli.system.provenance import peak_memory_bytes
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.memory import estimate_memory, kept_bytes
+from finetune_cli.training.placing import to_device
 
 logger = logging.getLogger(__name__)
 
 TIMED_UPDATES = 10
 EVALUATED_TOKENS = 16384  # 2 seconds of MiniLM on two cores
 APPLIED_ARGUMENTS = OPTIMIZER_ARGUMENTS | {"lr_scheduler_kwargs"}  # the schedule costs no time
-
-
-@dataclass(frozen=True)
-class FirstRows:
-    """The first rows of a split, as many as have EVALUATED_TOKENS tokens, but one at least."""
-
-    input_ids: np.ndarray
-    offsets: np.ndarray
-    token_type_ids: np.ndarray | None
-    padding_side: str
-
-    @classmethod
-    def of(cls, split: PreparedSplit) -> FirstRows:
-        count = max(1, int(np.searchsorted(split.offsets, EVALUATED_TOKENS, side="right")) - 1)
-        return cls(split.input_ids, split.offsets[: count + 1], split.token_type_ids, split.padding_side)
 
 
 def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
@@ -67,8 +51,13 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
     """
     if launched_processes() > 1:
         raise ConfigError("--dry-run measures one process. Start it without a launcher.")
+    if config.training.learning_curve:
+        raise ConfigError(
+            "--dry-run measures one training, and those of a learning curve differ. Measure the longest: "
+            f"-s training.learning_curve=null -s data.share={config.training.learning_curve[-1]:g}"
+        )
     one, num_runs = _one_of_several(config)
-    prepared = prepare_rows(one, offline=offline)
+    prepared = prepare_rows(one, offline=offline, once=True)
     join_group()
     if left_out := sorted(one.training.trainer_args.keys() - APPLIED_ARGUMENTS):
         logger.warning("Left out of this measurement, as the Trainer alone can do it: %s", ", ".join(left_out))
@@ -82,6 +71,8 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
         except RuntimeError as err:
             if not should_reduce_batch_size(err):
                 raise
+            if (tokens := one.training.micro_batch_tokens) is not None:
+                raise too_many_tokens(tokens) from err
             if rows == 1:
                 raise RunFailedError(
                     "Out of memory with a single row. Set data.max_length, or take a smaller model."
@@ -106,16 +97,16 @@ def _one_of_several(config: RunConfig) -> tuple[RunConfig, int]:
 def _say_what_fits(config: RunConfig, asked: int, rows: int) -> None:
     if config.training.micro_batch_size != "auto":
         raise RunFailedError(
-            f"Out of memory with {asked} rows at once; {rows} fit. Type: -s training.micro_batch_size={rows} "
-            f"(accumulation keeps batch_size as it is)."
+            f"Out of memory with {counted(asked, 'row')} at once; {rows} will do. Type: "
+            f"-s training.micro_batch_size={rows} (accumulation keeps batch_size as it is)."
         )
-    logger.warning("Out of memory with %d rows at once; %d fit, and the run would take that many.", asked, rows)
+    logger.warning("Out of memory with %d rows at once; the run would take %d.", asked, rows)
 
 
 def _measure(parts: Parts, *, num_runs: int, program: int) -> DryRunReport:
     updater = Updater(parts)
     longest = _longest_rows(parts.order)
-    estimate = updater.estimate_memory(int(longest[0]), program=program if parts.device.type == "cpu" else 0)
+    estimate = updater.estimate_memory(longest, program=program if parts.device.type == "cpu" else 0)
     _warn_of_little_memory(estimate, parts)
     updater.seconds(longest)
     seconds_longest = updater.seconds(longest)  # once more: by now the optimizer holds its averages
@@ -129,6 +120,7 @@ def _measure(parts: Parts, *, num_runs: int, program: int) -> DryRunReport:
         precision=parts.mixed_precision.replace("no", "fp32"),
         loop=parts.loop,
         micro_batch_size=parts.micro_batch_size,
+        micro_batch_tokens=parts.config.training.micro_batch_tokens,
         parameters=_count(model),
         trained_parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         runs=num_runs,
@@ -168,12 +160,13 @@ class Updater:
         self.accelerator = new_accelerator(parts.mixed_precision)
         self.model, self.optimizer = self.accelerator.prepare(parts.model, parts.optimizer)
 
-    def estimate_memory(self, row: int, *, program: int) -> MemoryEstimate:
-        """From forward passes of this row alone and twice; see training.memory."""
-        model = self.parts.model
+    def estimate_memory(self, rows: np.ndarray, *, program: int) -> MemoryEstimate:
+        """From forward passes of one piece of an update on the longest rows, alone and twice; see training.memory."""
+        model, micro_batches = self.parts.model, self.parts.sampler.micro_batches(rows)
+        longest = micro_batches[0].pieces[0]
 
         def kept_for(count: int) -> int:
-            (micro_batch,) = split_update(np.full(count, row), micro_batch_size=count, num_processes=1, process_index=0)
+            micro_batch = MicroBatch(np.full(count, longest), num_valid=count, update_rows=count)
             return kept_bytes(model, lambda: self.parts.objective(self.model, self._batch(micro_batch)))
 
         def kept_of_all(count: int) -> int:
@@ -190,27 +183,24 @@ class Updater:
             model,
             self.parts.optimizer,
             kept_for,
-            rows=self.parts.micro_batch_size,
+            rows=max(len(micro_batch.pieces) for micro_batch in micro_batches),
             layers_recomputed=(layers, kept_of_all) if recomputes else None,
             program=program,
         )
 
-    def _batch(self, rows: MicroBatch) -> dict[str, torch.Tensor]:
-        return send_to_device(self.parts.rows.__getitems__(rows), self.parts.device, non_blocking=True)
+    def _batch(self, micro_batch: MicroBatch) -> dict[str, torch.Tensor]:
+        return to_device(self.parts.rows.micro_batch(micro_batch), self.parts.device)
 
     def seconds(self, rows: np.ndarray) -> float:
         """The time of one update on these rows, until the device has done it."""
         began = time.perf_counter()
         self.model.train()
-        micro_batches = split_update(
-            rows, micro_batch_size=self.parts.micro_batch_size, num_processes=1, process_index=0
-        )
-        for micro_batch in micro_batches:
+        for micro_batch in self.parts.sampler.micro_batches(rows):
             self.accelerator.backward(self.parts.objective(self.model, self._batch(micro_batch)))
         clip_gradients(self.accelerator, self.model, self.optimizer, max_norm=self.parts.config.training.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        _wait_for_device()
+        _wait_for(self.parts.device)
         return time.perf_counter() - began
 
 
@@ -236,13 +226,23 @@ def _evaluation_seconds(parts: Parts, name: str) -> float:
     """The time to score a split during training, from some of its rows and its number of tokens."""
     prepared = parts.context.prepared
     split = prepared.splits[name]
-    some = FirstRows.of(split)
+    count = max(1, int(np.searchsorted(split.offsets, EVALUATED_TOKENS, side="right")) - 1)
+    some, max_tokens = split.part(slice(0, count)), parts.config.training.micro_batch_tokens
     began = time.perf_counter()
     with uncompiled(parts.device_settings.compile):
-        predict_logits(parts.model, some, pad_token_id=prepared.pad_token_id, device=parts.device)
+        predict_logits(
+            parts.model,
+            some,
+            pad_token_id=prepared.pad_token_id,
+            max_length=prepared.report.max_length,
+            device=parts.device,
+            max_tokens=max_tokens,
+        )
     return (time.perf_counter() - began) * float(split.offsets[-1]) / float(some.offsets[-1])
 
 
-def _wait_for_device() -> None:
-    if torch.accelerator.is_available():
+def _wait_for(device: torch.device) -> None:
+    if device.type == "xla":
+        xla.run_collected(device, wait=True)
+    elif device.type != "cpu":
         torch.accelerator.synchronize()

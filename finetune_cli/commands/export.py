@@ -15,7 +15,7 @@ import numpy as np
 from finetune_cli.config.load import to_yaml
 from finetune_cli.data.batching import pad_rows
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.errors import ConfigError, DataError, GateFailedError, RunFailedError
+from finetune_cli.errors import ConfigError, GateFailedError, RunFailedError
 from finetune_cli.evaluation.equivalence import compared_metrics
 from finetune_cli.models import building
 from finetune_cli.models.exported import CPU
@@ -26,6 +26,7 @@ from finetune_cli.runs.export_card import export_card
 from finetune_cli.runs.export_proof import prove, reference_of
 from finetune_cli.runs.export_request import check_export, parse_allowed
 from finetune_cli.runs.rows import prepare_file, prepare_rows
+from finetune_cli.runs.scoring import require_split
 from finetune_cli.runs.target import Target, class_names, task_kind
 from finetune_cli.system.files import publish_directory
 
@@ -101,8 +102,9 @@ def _rows(found: Target, model: Any, split: str, data: Path | str | None, *, off
         return prepared, next(iter(prepared.splits))
     assert found.config is not None, "checked by check_export"
     prepared = prepare_rows(found.config, offline=offline, quiet=True)
-    if split not in prepared.splits:
-        raise DataError(f"There is no split {split!r}, only: {', '.join(prepared.splits)}.")
+    if found.config.data.trains_on_all_rows and split == "validation":
+        split = "train"  # a model of all rows has no others
+    require_split(prepared, found.config, split)
     return prepared, split
 
 

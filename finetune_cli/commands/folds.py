@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from dataclasses import replace
 
-from finetune_cli.commands.members import TrainOne, member_config, members_record, open_members, train_members
+from finetune_cli.commands.members import Several, TrainOne, member_config, train_several
 from finetune_cli.commands.summary import summarise_splits
 from finetune_cli.config.fields import FoldsConfig, RunConfig
-from finetune_cli.errors import ExitCode, MembersFailedError
 from finetune_cli.evaluation.resampled_t import summarise_folds
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, TrainReport
 from finetune_cli.report.write import write_report
-from finetune_cli.runs.gates import check_report, parse_gates, require_passed
-from finetune_cli.runs.pooled import pool_folds
+from finetune_cli.runs.final import final_config, with_fold
+from finetune_cli.runs.gates import check_report, parse_gates
+from finetune_cli.runs.pooled import pool_folds, read_pooled
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.session import locked, model_name, note_scores
-from finetune_cli.system.files import write_json
-from finetune_cli.system.launching import is_main_process
+from finetune_cli.runs.session import note_scores
+from finetune_cli.system.files import directory_bytes, write_json
+from finetune_cli.system.group import wait_for_main_process
+from finetune_cli.system.launching import is_main_process, join_group, launched_processes
 
 
 def train_folds(
     config: RunConfig,
     train_one: TrainOne,
     *,
+    final: bool = False,
     overwrite: bool = False,
     offline: bool = False,
     listen: Listener = lambda event: None,
@@ -34,43 +36,36 @@ def train_folds(
     """Train once for each fold of data.folds, into `fold-N` of the run directory, and score all rows together.
 
     eval/validation/ of the directory has every row as the first repeat's fold answered it that had not trained on it.
-    train_one: trains one config and returns its report, also when that run was finished before. A fold whose training
-    fails leaves the others alone: MembersFailedError comes after the last one; see `train_members`. GateFailedError
-    when the scores of all rows miss a gate of the config. Both errors hold the report.
+    The config's gates are about these scores. final: then train one model on all rows, into `final`, unless a gate
+    fails; see `final_config`. The rest is that of `train_several`.
     """
-    folds, run, main = _folds(config), RunDir(config.output_dir), is_main_process()
-    count = folds.n * folds.repeats
-    with locked(run) if main else nullcontext():
-        if main:
-            open_members(run, config, ["fold"], overwrite=overwrite)
-        started = RunRecord(seed=config.seed, folds=count, task=config.task, model=model_name(config))
-        same = run.read_record().folds == count
-        with members_record(run, started, same=same) if main else nullcontext(started) as record:
-            configs = {fold: fold_config(config, fold) for fold in range(1, count + 1)}
-            runs, failed = train_members("fold", configs, train_one, listen)
-            pooled = _pool(config, offline=offline) if not failed else None
-            report = _report(config, folds, runs, failed, pooled)
-            if main:
-                write_json(run.summary, report.to_json())
-                record.training_seconds = report.seconds
-                if pooled:
-                    note_scores(record, config, [pooled])
-            if failed:
-                listing = "\n".join(f"  fold {fold}: {error}" for fold, error in failed.items())
-                raise MembersFailedError(
-                    f"{len(failed)} of {count} folds failed; the same command tries them again:\n{listing}", report
-                )
-            if not all(outcome.passed for outcome in report.gates):
-                record.exit_code = ExitCode.GATE_FAILED
-    require_passed(report.gates, f"the scores over {count} folds", report)
+    folds, count = _folds(config), num_folds(config)
+    several: Several[int, TrainReport, FoldsReport] = Several(
+        kind="fold",
+        configs={fold: fold_config(config, fold) for fold in range(1, count + 1)},
+        facts={"seed": config.seed, "folds": count},
+        summarise=lambda runs, failed: _summarise(config, folds, runs, failed, offline=offline),
+        note=lambda record, report: _note(record, config, report),
+        gated=f"the scores over {count} folds",
+    )
+    report = train_several(config, several, train_one, overwrite=overwrite, listen=listen)
+    if not final:
+        return report
+    report = replace(report, final=train_one(final_config(config, report)))
+    if is_main_process():
+        run = RunDir(config.output_dir)
+        write_json(run.summary, report.to_json())
+        run.write_record(replace(run.read_record(), size_bytes=directory_bytes(run.path)))
     return report
+
+
+def num_folds(config: RunConfig) -> int:
+    return _folds(config).n * _folds(config).repeats
 
 
 def fold_config(config: RunConfig, fold: int) -> RunConfig:
     """The config of one of the folds: an ordinary one, which repeats that run."""
-    one = member_config(config, "fold", fold)
-    folds = _folds(config).model_copy(update={"fold": fold})
-    return one.model_copy(update={"data": one.data.model_copy(update={"folds": folds})})
+    return with_fold(member_config(config, "fold", fold), fold)
 
 
 def _folds(config: RunConfig) -> FoldsConfig:
@@ -78,27 +73,28 @@ def _folds(config: RunConfig) -> FoldsConfig:
     return config.data.folds
 
 
-def _pool(config: RunConfig, *, offline: bool) -> EvalReport | None:
-    """The scores of all rows, with their files and pages, in the main process alone."""
-    if not is_main_process():
-        return None
-    checks = config.data.checks.model_copy(update={"overlap": "ignore"})  # validation is train here
-    whole = config.model_copy(update={"data": config.data.model_copy(update={"checks": checks})})
-    prepared = prepare_rows(whole, offline=offline, quiet=True)
-    report = pool_folds(config, prepared, offline=offline)
-    write_report(RunDir(config.output_dir), config, prepared, report)
-    return report
-
-
-def _report(
-    config: RunConfig,
-    folds: FoldsConfig,
-    runs: dict[int, TrainReport],
-    failed: dict[int, str],
-    pooled: EvalReport | None,
+def _summarise(
+    config: RunConfig, folds: FoldsConfig, runs: dict[int, TrainReport], failed: dict[int, str], *, offline: bool
 ) -> FoldsReport:
-    level = config.evaluation.bootstrap.level
+    level, path = config.evaluation.bootstrap.level, RunDir(config.output_dir).path
+    pooled = None if failed else _pool(config, offline=offline)
     splits = summarise_splits(runs, lambda split, name, values: summarise_folds(values, n=folds.n, level=level))
     gates = check_report(parse_gates(config.evaluation.gates), pooled) if pooled else []
-    path = RunDir(config.output_dir).path
     return FoldsReport(path, folds.n, folds.repeats, level, runs, failed, pooled, splits, gates)
+
+
+def _pool(config: RunConfig, *, offline: bool) -> EvalReport:
+    """The scores of all rows, with their files and pages, which the main process writes."""
+    if is_main_process():
+        checks = config.data.checks.model_copy(update={"overlap": "ignore"})  # validation is train here
+        whole = config.model_copy(update={"data": config.data.model_copy(update={"checks": checks})})
+        prepared = prepare_rows(whole, offline=offline, quiet=True)
+        write_report(RunDir(config.output_dir), config, prepared, pool_folds(config, prepared, offline=offline))
+    if launched_processes() > 1:
+        wait_for_main_process(join_group())
+    return read_pooled(RunDir(config.output_dir))
+
+
+def _note(record: RunRecord, config: RunConfig, report: FoldsReport) -> None:
+    if report.pooled:
+        note_scores(record, config, [report.pooled])

@@ -26,6 +26,7 @@ from finetune_cli.predictions.input import Input, open_rows, with_own_columns
 from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.runs.answering import prepare_to_answer
 from finetune_cli.runs.decisions import require_possible
+from finetune_cli.runs.long_texts import target_reading
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
 from finetune_cli.system.read_ahead import read_ahead
 from finetune_cli.training.precision import available_device
@@ -45,6 +46,7 @@ def predict(
     all_probabilities: bool = False,
     keep_columns: bool = False,
     on_bad_row: str = "error",
+    input_format: str | None = None,
     min_confidence: float | None = None,
     window_rows: int = WINDOW_ROWS,
     offline: bool = False,
@@ -54,11 +56,12 @@ def predict(
 
     target: CONFIG, RUN or MODEL; see open_target. rows: a file, a byte stream such as standard input, or a list of
     texts, each a tuple of two for a pair; of a pipe nothing may have been read before. keep_columns: the row's own
-    columns come first in each object; see with_own_columns. on_bad_row: "error" raises DataError at the first row that
-    cannot be used, "skip" leaves it out, "null" yields it with a null prediction and an "error"; each message also goes
-    to `report_bad_row`. min_confidence: an answer with a lower probability becomes null. The model's decision rule is
-    obeyed where it has one, its own bound on the confidence where `min_confidence` is None. While a window is labelled,
-    a second thread reads and tokenises the next; it ends with the iterator. The model is loaded before the first row.
+    columns come first in each object; see with_own_columns. on_bad_row: "error" raises DataError at the first row
+    that cannot be used, "skip" leaves it out, "null" yields it with a null prediction and an "error"; each message
+    also goes to `report_bad_row`. input_format: of a stream or a file; see read_stream. min_confidence: an answer
+    with a lower probability becomes null. The model's decision rule is obeyed where it has one, its own bound on
+    the confidence where `min_confidence` is None. While a window is labelled, a second thread reads and tokenises
+    the next; it ends with the iterator. The model is loaded before the first row.
     """
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
     predictor = _Predictor(
@@ -66,7 +69,7 @@ def predict(
     )
     id_column = found.config.data.id if found.config else None
     empty = _EmptyTexts(id_column)
-    with open_rows(found, rows) as (columns, source, wake):
+    with open_rows(found, rows, input_format=input_format) as (columns, source, wake):
         encoded = _windows(source, window_rows, predictor.encoder, columns, empty)
         with closing(read_ahead(encoded, wake=wake)) as windows:
             for window in windows:
@@ -153,14 +156,12 @@ class _Predictor:
         facts = text_facts(target.model_dir, trust_remote_code=target.trust_remote_code)
         tokenizer = load_tokenizer(target.model_dir)
         self.pad_token_id: int = tokenizer.pad_token_id
-        data = target.config.data if target.config else None
+        how = target_reading(target, facts.max_length, self.kind)
+        self.max_length = how.max_length
         self.encoder = TextEncoder(
-            tokenizer,
-            max_length=(data.max_length if data else None) or facts.max_length,
-            truncation=data.truncation if data else "longest_first",
-            token_types=facts.token_types,
-            vocabulary=facts.vocabulary,
+            tokenizer, token_types=facts.token_types, vocabulary=facts.vocabulary, **how._asdict()
         )
+        self.max_tokens = target.config.training.micro_batch_tokens if target.config else None
         self.autocast = prepare_to_answer(target.config, self.model.device)
 
     def label(self, ids: Sequence[Any], encoded: EncodedBatch | None) -> Iterator[dict[str, Any]]:
@@ -168,7 +169,13 @@ class _Predictor:
         if encoded is None:
             return iter(())
         logits = predict_logits(
-            self.model, encoded, pad_token_id=self.pad_token_id, device=self.model.device, autocast=self.autocast
+            self.model,
+            encoded,
+            pad_token_id=self.pad_token_id,
+            max_length=self.max_length,
+            device=self.model.device,
+            autocast=self.autocast,
+            max_tokens=self.max_tokens,
         )
         return predictions(
             ids,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from finetune_cli.errors import ConfigError, did_you_mean
 from finetune_cli.runs.listing import ListedRun, RunList, list_runs
 from finetune_cli.tasks import METRICS
+
+logger = logging.getLogger(__name__)
 
 ORDERS = ("newest", "path", "time", "size")
 
@@ -16,7 +19,7 @@ def runs(directory: Path, *, sort: str = "newest", failed: bool = False) -> RunL
     """The runs at or below `directory`.
 
     sort: "newest" first, by "path", the longest "time" or largest "size" first, or a metric's name: the best first, and
-    runs without that score last. failed: those that failed alone. Raises ConfigError.
+    runs without that score last. failed: those alone that failed or were killed. Raises ConfigError.
     """
     if sort not in (*ORDERS, "loss", *METRICS):
         raise ConfigError(
@@ -24,12 +27,16 @@ def runs(directory: Path, *, sort: str = "newest", failed: bool = False) -> RunL
             f"{did_you_mean(sort, [*ORDERS, *METRICS])}"
         )
     found = list_runs(directory)
-    kept = [run for run in found.runs if run.record.status == "failed" or not failed]
+    kept = [run for run in found.runs if run.status in ("failed", "killed") or not failed]
     kept.sort(key=lambda run: run.path)
     if sort in ORDERS:
         kept.sort(key=lambda run: _size(run, sort), reverse=sort != "path")
     else:
         kept.sort(key=lambda run: _badness(run, sort))
+        if kept and all(_badness(run, sort)[0] for run in kept):
+            there = dict.fromkeys(name for run in kept for name in run.record.scores or {})
+            hint = f" They have: {', '.join(there)}." if there else ""
+            logger.warning("--sort %s: none of these runs has that score, so they come by their paths.%s", sort, hint)
     return replace(found, runs=kept)
 
 

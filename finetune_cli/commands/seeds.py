@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 
-from finetune_cli.commands.members import TrainOne, member_config, members_record, open_members, train_members
+from finetune_cli.commands.members import Several, TrainOne, left_out, member_config, train_several
 from finetune_cli.commands.summary import means, scores_of, summarise_splits
 from finetune_cli.config.fields import BootstrapConfig, RunConfig
 from finetune_cli.config.load import load_config
-from finetune_cli.errors import ExitCode, MembersFailedError
 from finetune_cli.evaluation.comparison import SeedSummary, summarise_seeds
-from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
+from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
 from finetune_cli.records.run import RunRecord
-from finetune_cli.records.training import BestSeed, Listener, SeedsReport, TrainReport
+from finetune_cli.records.training import BestSeed, Listener, SeedsReport, SplitSummary, TrainReport
 from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.candidates import corrected_best
-from finetune_cli.runs.gates import check_gates, parse_gates, require_passed
+from finetune_cli.runs.gates import check_gates, parse_gates
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scored_runs import variances_over_rows
-from finetune_cli.runs.session import locked, model_name, note_values
-from finetune_cli.system.files import write_json
-from finetune_cli.system.launching import is_main_process, join_group, launched_processes
+from finetune_cli.runs.session import note_values
+from finetune_cli.system.launching import join_group, launched_processes
 from finetune_cli.tasks import KIND_SPECS, METRICS
 
 
@@ -33,42 +30,19 @@ def train_seeds(
     overwrite: bool = False,
     listen: Listener = lambda event: None,
 ) -> SeedsReport:
-    """Train once with each of `training.seeds`, into `seed-N` of the run directory; write and return the summary.
-
-    train_one: trains one config and returns its report, also when that run was finished before. A seed whose training
-    fails leaves the others alone: MembersFailedError comes after the last one; see `train_members`.
-    GateFailedError when the means miss a gate of the config. Both errors hold the report.
-    """
-    run, main = RunDir(config.output_dir), is_main_process()
+    """Train once with each of `training.seeds`, into `seed-N` of the run directory; see `train_several`."""
     seeds = list(config.training.seeds or ())
-    with locked(run) if main else nullcontext():
-        if main:
-            open_members(
-                run,
-                config,
-                ["seed"],
-                overwrite=overwrite,
-                may_change=("training.seeds",),
-                more_differences=[] if overwrite else _left_out(run, config),
-            )
-        started = RunRecord(seeds=seeds, task=config.task, model=model_name(config))
-        same = run.read_record().seeds == seeds
-        with members_record(run, started, same=same) if main else nullcontext(started) as record:
-            runs, failed = train_members("seed", {seed: seed_config(config, seed) for seed in seeds}, train_one, listen)
-            report = summarise(config, runs, failed)
-            if main:
-                write_json(run.summary, report.to_json())
-                _note(record, config, report)
-            if failed:
-                listing = "\n".join(f"  seed {seed}: {error}" for seed, error in failed.items())
-                raise MembersFailedError(
-                    f"{len(failed)} of {len(report.seeds)} seeds failed; the same command tries them again:\n{listing}",
-                    report,
-                )
-            if not all(outcome.passed for outcome in report.gates):
-                record.exit_code = ExitCode.GATE_FAILED
-    require_passed(report.gates, f"the means over {len(report.seeds)} seeds", report)
-    return report
+    several: Several[int, TrainReport, SeedsReport] = Several(
+        kind="seed",
+        configs={seed: seed_config(config, seed) for seed in seeds},
+        facts={"seeds": seeds},
+        summarise=lambda runs, failed: summarise(config, runs, failed),
+        note=lambda record, report: _note(record, config, report),
+        gated=f"the means over {len(seeds)} seeds",
+        may_change=("training.seeds",),
+        others=lambda run: left_out("training.seeds", _seeds_there(run), seeds, "seeds"),
+    )
+    return train_several(config, several, train_one, overwrite=overwrite, listen=listen)
 
 
 def seed_config(config: RunConfig, seed: int) -> RunConfig:
@@ -86,14 +60,17 @@ def summarise(config: RunConfig, runs: dict[int, TrainReport], failed: dict[int,
         return summarise_seeds(values, level=level, row_variance=variances[split][name])
 
     splits = summarise_splits(runs, over_seeds)
-    gates = []
-    if splits and not failed:
-        of_means = means(next(split for split in splits if split.split == "validation"))
-        corrected = _corrected_means(of_means, [scores_of(run, "validation") for run in runs.values()])
-        gates = check_gates(parse_gates(config.evaluation.gates), of_means, of_means["loss"].value, corrected)
+    gates = check_means(config, splits, runs) if splits and not failed else []
     seeds = list(config.training.seeds or ())
     best = _best_seed(config, runs) if len(runs) > 1 else None
     return SeedsReport(RunDir(config.output_dir).path, seeds, level, runs, failed, splits, gates, best)
+
+
+def check_means(config: RunConfig, splits: Sequence[SplitSummary], runs: dict[int, TrainReport]) -> list[GateOutcome]:
+    """The config's gates, held against the means over seeds on the split "validation"."""
+    of_means = means(next(split for split in splits if split.split == "validation"))
+    corrected = _corrected_means(of_means, [scores_of(run, "validation") for run in runs.values()])
+    return check_gates(parse_gates(config.evaluation.gates), of_means, of_means["loss"].value, corrected)
 
 
 def _corrected_means(means: dict[str, MetricValue], reports: Sequence[EvalReport]) -> dict[str, Corrected]:
@@ -130,19 +107,13 @@ def _decisive(metric: str, report: EvalReport) -> MetricValue:
 
 
 def _note(record: RunRecord, config: RunConfig, report: SeedsReport) -> None:
-    record.training_seconds = sum(run.seconds for run in report.runs.values())
     for split in report.splits:
         if split.split == "validation":
             note_values(record, config, means(split), rows=split.n)
 
 
-def _left_out(run: RunDir, config: RunConfig) -> list[str]:
-    """Which seeds of the runs that are there the config no longer has; more of them than last time are welcome."""
-    there = load_config(run.config).training.seeds or () if run.seed_runs() and run.config.is_file() else ()
-    left_out = [str(seed) for seed in there if seed not in (config.training.seeds or ())]
-    if not left_out:
-        return []
-    return [f"  training.seeds: {', '.join(left_out)} left out; finished seeds are not trained again"]
+def _seeds_there(run: RunDir) -> Sequence[int]:
+    return load_config(run.config).training.seeds or () if run.seed_runs() and run.config.is_file() else ()
 
 
 def _row_variances(config: RunConfig, runs: dict[int, TrainReport], split: str) -> dict[str, float]:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from accelerate.utils.memory import clear_device_cache
@@ -20,17 +21,19 @@ from finetune_cli.commands.train import train
 from finetune_cli.config.fields import RunConfig, SweepConfig
 from finetune_cli.config.load import leaves, load_config, to_yaml
 from finetune_cli.config.search import seconds
-from finetune_cli.errors import ConfigError, MembersFailedError
+from finetune_cli.errors import ConfigError, ExitCode, MembersFailedError
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.sweep import SweepReport
 from finetune_cli.records.training import Listener, MemberStarted
 from finetune_cli.runs.claims import Claim, held, require_nobody_works, try_claim, unfinished
-from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.gates import require_passed
+from finetune_cli.runs.run_dir import WORKING, RunDir
 from finetune_cli.runs.session import model_name, note_values, recorded
 from finetune_cli.runs.study import SECONDS, Search
 from finetune_cli.runs.trials import Train, TrialRunner
-from finetune_cli.system.files import remove_directory, require_writable
+from finetune_cli.system import locking
+from finetune_cli.system.files import directory_bytes, disk_errors_explained, remove_directory, require_writable
 from finetune_cli.tasks import METRICS
 
 logger = logging.getLogger(__name__)
@@ -51,19 +54,20 @@ def sweep(
 
     Several processes, on several machines, may call it for one directory at once: each takes the next trial, and a
     trial whose process has died is gone on with by whoever comes next. train_one: trains one config, in place of
-    `train`. Raises MembersFailedError, which holds the report, when no trial could be finished.
+    `train`. Raises MembersFailedError when no trial could be finished, GateFailedError when the best one misses a gate
+    of the config; both hold the report.
     """
     settings = _settings(config)
     run = RunDir(config.output_dir)
     require_writable(run.path)
     run.sweep.mkdir(exist_ok=True)
-    with held(run.sweep / "sweep.lock"):
+    with disk_errors_explained(run.path), held(run.sweep / "sweep.lock"):
         _open(run, config, settings, overwrite=overwrite)
         search = _search(run, config, settings)
         require_scores(run, search)
     prepare(config, offline=offline)  # mistakes in the data are those of all trials
     started = RunRecord(seed=config.seed, trials=settings.trials or 0, task=config.task, model=model_name(config))
-    with recorded(run, started) as record:
+    with locking.shared(run.sweep / WORKING), recorded(run, started) as record:
         train_one = train_one or (lambda one, heard: _train(one, offline=offline, listen=heard))
         runner = TrialRunner(
             search, config.evaluation.main_metric, lambda trial: _config(run, search, trial), train_one, listen
@@ -77,6 +81,9 @@ def sweep(
             raise MembersFailedError(f"None of the {len(report.trials)} trials could be finished.", report)
         best = report.trial(report.best)
         note_values(record, config, {report.metric: best.score or MetricValue(float("nan"))}, rows=best.n or 0)
+        if not all(outcome.passed for outcome in report.gates):
+            record.exit_code = ExitCode.GATE_FAILED
+    require_passed(report.gates, f"trial {report.best}, the best", report)
     return report
 
 
@@ -85,7 +92,8 @@ def _settings(config: RunConfig) -> SweepConfig:
         raise ConfigError(
             "The config has no section sweep, so there is nothing to search. Write, for example:\n"
             "  sweep:\n    parameters:\n      training.learning_rate: {low: 1e-5, high: 1e-4, log: true}\n"
-            "      training.batch_size: [8, 16, 32]\n    trials: 20"
+            "      training.batch_size: [8, 16, 32]\n    trials: 20\n"
+            "or name a file with this section: --search FILE."
         )
     return config.sweep
 
@@ -196,7 +204,11 @@ def _make_room(run: RunDir, search: Search) -> None:
         if not trial.state.is_finished() or (best is not None and trial.number == best.number):
             continue
         member = run.member("trial", trial.number)
-        for one in (member, *member.members()):
-            for folder in (one.checkpoints, one.model):
-                with suppress(OSError):
-                    remove_directory(folder)
+        folders = [folder for one in (member, *member.members()) for folder in (one.checkpoints, one.model)]
+        if not any(folder.is_dir() for folder in folders):
+            continue
+        with suppress(OSError):
+            for folder in folders:
+                remove_directory(folder)
+            for one in (*member.members(), member):  # what run.json says of the size was before
+                one.write_record(replace(one.read_record(), size_bytes=directory_bytes(one.path)))

@@ -8,6 +8,7 @@ import random
 import shutil
 import statistics
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -19,11 +20,14 @@ from finetune_cli.commands.compare import compare
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.errors import MissingError
-from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
+from finetune_cli.evaluation.candidates import deciding_metric
+from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
 from finetune_cli.records.sweep import ComparedTrials, Finalist, SearchedSetting, SweepReport, TrialResult
 from finetune_cli.records.sweep import TrialState as Ended
 from finetune_cli.records.training import SeedsReport
-from finetune_cli.runs.candidates import corrected_best
+from finetune_cli.report.sweep import write_sweep_page
+from finetune_cli.runs.candidates import corrected_best, read_candidates
+from finetune_cli.runs.gates import check_report, parse_gates
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.study import DEFAULTS, ERROR, SECONDS, Search
 from finetune_cli.runs.trials import TrialRunner
@@ -52,7 +56,7 @@ def require_scores(run: RunDir, search: Search) -> None:
 
 
 def close_sweep(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> SweepReport:
-    """Train the finalists, and write summary.json, best.yaml and the link best/."""
+    """Train the finalists, and write summary.json, report.html, best.yaml and the link best/."""
     complete, metric = search.complete, config.evaluation.main_metric
     finalists = _finalists(run, config, search, runner)
     sign = 1 if _maximises(search) else -1
@@ -66,15 +70,18 @@ def close_sweep(run: RunDir, config: RunConfig, search: Search, runner: TrialRun
         greater_is_better=_maximises(search),
         trials=[_result(run, config, search, trial) for trial in search.trials],
         best=best,
+        folds=config.data.folds.n if config.data.folds else None,
         candidates=candidates,
         corrected=corrected,
         comparisons=_comparisons(run, config, search, best),
         finalists=finalists,
         settings=_searched(search, best),
+        gates=[] if best is None else _gates(run, config, best, corrected),
     )
     write_json(run.summary, report.to_json())
+    write_sweep_page(run, config, search.settings, report)
     if best is not None:
-        _point_at_best(run, best)
+        _point_at_best(run, config, best)
     return report
 
 
@@ -86,10 +93,21 @@ def _scores_file(run: RunDir, number: int) -> Path:
     return run.member("trial", number).evaluation("validation") / "metrics.json"
 
 
+def _scores(run: RunDir, number: int) -> EvalReport:
+    return EvalReport.from_json(json.loads(_scores_file(run, number).read_text(encoding="utf-8")))
+
+
+def _gates(run: RunDir, config: RunConfig, best: int, corrected: Corrected | None) -> list[GateOutcome]:
+    """The config's gates on the best trial's scores; its own correction is not that of the choice among trials."""
+    decider = deciding_metric(config.evaluation.main_metric, config.spec.kind)
+    fair = {decider: corrected} if corrected else {}
+    return check_report(parse_gates(config.evaluation.gates), replace(_scores(run, best), corrected=fair))
+
+
 def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) -> TrialResult:
     state, score, rows = STATES[trial.state], None, None
     if state == "complete":
-        report = EvalReport.from_json(json.loads(_scores_file(run, trial.number).read_text(encoding="utf-8")))
+        report = _scores(run, trial.number)
         metric = config.evaluation.main_metric
         score, rows = MetricValue(report.loss) if metric == "loss" else report.metrics[metric], report.n
     elif trial.intermediate_values:
@@ -107,17 +125,21 @@ def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) 
 
 
 def _corrected(run: RunDir, config: RunConfig, search: Search, best: int | None) -> tuple[int, Corrected | None]:
-    """How many evaluations the best was chosen among, and its score less the price of that choice."""
-    if best is None or config.data.folds is not None:
+    """How many candidates the best was chosen among, and its score less the price of that choice.
+
+    They are the evaluations of all trials that were scored, of pruned ones too; with folds the trials themselves.
+    """
+    if best is None:
         return len(search.complete), None
     score = _result(run, config, search, search.trials[best]).score
     assert score is not None, "the best trial is complete"
-    runs = {trial.number: run.member("trial", trial.number) for trial in sorted(search.complete, key=_number)}
+    runs = {
+        trial.number: member
+        for trial, member in ((trial, run.member("trial", trial.number)) for trial in search.trials)
+        if trial.state == TrialState.COMPLETE
+        or (trial.state == TrialState.PRUNED and read_candidates(member) is not None)
+    }
     return corrected_best(score, config.evaluation.main_metric, runs, best, seed=config.seed)
-
-
-def _number(trial: FrozenTrial) -> int:
-    return trial.number
 
 
 def _finalists(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> list[Finalist]:
@@ -193,12 +215,16 @@ def _importance_of(search: Search, trials: list[FrozenTrial]) -> dict[str, float
     return {key: value if math.isfinite(value) else 0.0 for key, value in found.items()}
 
 
-def _point_at_best(run: RunDir, best: int) -> None:
-    """best/ leads to the best trial; best.yaml is its config, ready to train into a directory of its own."""
+def _point_at_best(run: RunDir, whole: RunConfig, best: int) -> None:
+    """best/ leads to the best trial; best.yaml is its config, ready to train into a directory of its own.
+
+    It has what the whole has and a trial has not: gates, and a repository.
+    """
     trial = run.member("trial", best)
     config = load_config(trial.config, [f"output_dir={json.dumps(f'{run.path}-best')}"])
+    evaluation = config.evaluation.model_copy(update={"gates": whole.evaluation.gates})
     with replacing(run.best_config) as file:
-        file.write(to_yaml(config))
+        file.write(to_yaml(config.model_copy(update={"evaluation": evaluation, "hub": whole.hub})))
     aside = run.path / ".writing-best"
     if aside.is_symlink():
         aside.unlink()

@@ -6,9 +6,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from finetune_cli.config.environment import escaped
+from finetune_cli.config.environment import SHORTEST_SECRET, escaped
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.yaml_source import is_plain_text
+from finetune_cli.config.yaml_core import is_plain_text
+from finetune_cli.system.places import in_home
 
 
 class _Dumper(yaml.SafeDumper):
@@ -57,6 +58,14 @@ def _with_references(data: dict[str, Any], config: RunConfig) -> dict[str, Any]:
         if holder[path[-1]] in (value, [value], (value,)):
             holder[path[-1]] = _Reference(reference)
     return data
+
+
+def with_references(text: str, config: RunConfig) -> str:
+    """A message with references in place of what secret variables hold."""
+    for value, reference in config.references.values():
+        for shown in (value, str(in_home(value))) if isinstance(value, str) and len(value) >= SHORTEST_SECRET else ():
+            text = text.replace(shown, reference)
+    return text
 
 
 def in_flow(value: Any) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 OPENING, ESCAPED = "${", "$${"
 REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
 NAME = re.compile(r"([A-Za-z_]\w*)(?::-(.*))?", re.ASCII | re.DOTALL)
+SHORTEST_SECRET = 4  # shorter texts occur in any message
 SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
 
 

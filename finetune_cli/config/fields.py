@@ -4,9 +4,9 @@ Values are strict: text is not turned into numbers, nor `true` into 1. `config.l
 knows before these models see the values, so a field without a default is never None here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
@@ -50,14 +50,31 @@ Share = Annotated[
 OpenShare = Annotated[
     float, Field(gt=0, lt=1, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number between 0 and 1")
 ]
+PartOfTrain = Annotated[
+    float,
+    Field(gt=0, le=1, allow_inf_nan=False),
+    AfterValidator(_as_float),
+    Allowed("a number above 0, up to 1"),
+]
 Seed = Annotated[int, Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 4294967295")]
 TextList = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Allowed("a list of texts")]
 
 
 class Section(BaseModel):
-    """A part of the config: typed strictly, unknown keys refused, not to be changed after loading."""
+    """A part of the config: typed strictly, unknown keys refused, not to be changed after loading.
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    What pydantic builds to check values is built at the first value: completion in a shell asks for the names alone.
+    So a default that is a section is made by a factory.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
+
+
+def section_classes(annotation: Any) -> Iterator[type[Section]]:
+    """The sections among what a field takes."""
+    for choice in (annotation, *get_args(annotation)):
+        if isinstance(choice, type) and issubclass(choice, Section):
+            yield choice
 
 
 class FromScratchConfig(Section):
@@ -144,6 +161,9 @@ def _as_folds(value: Any) -> Any:
     return {"n": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+Fold = int | Literal["final"] | None
+
+
 class FoldsConfig(Section):
     """Cross-validation: rows of train are dealt into parts, each of which is tested by a run that did not see it."""
 
@@ -153,7 +173,40 @@ class FoldsConfig(Section):
     repeats: Count = Field(1, description="Deal the rows out so many times, and train n runs each time.")
     group: Text | None = Field(None, description="A column; rows with the same value there stay in one part.")
     seed: Seed = Field(0, description="Decides which row is in which part, whatever the seed of the run.")
-    fold: Count | None = Field(None, description="Train this fold alone, from 1 to n x repeats; null: all, one by one.")
+    fold: Annotated[Count | Literal["final"], Allowed("a whole number from 1 or final")] | None = Field(
+        None,
+        description="Train this fold alone, from 1 to n x repeats; final: one model on all rows, beside the folds; "
+        "null: all folds, one by one.",
+    )
+
+
+HEAD_SHARE = 0.25  # Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?": 128 of 510 tokens
+
+
+def as_long_texts(value: Any) -> Any:
+    """`head_tail` and `windows` alone are short for a section with their defaults."""
+    shorthands: dict[Any, Any] = {"head_tail": {"head_tail": HEAD_SHARE}, "windows": {"windows": {}}}
+    return shorthands.get(value, value) if isinstance(value, str) else value
+
+
+class WindowsConfig(Section):
+    """Rows longer than max_length are cut into overlapping windows, each trained and answered by itself."""
+
+    stride: CountFromZero = Field(
+        64, description="Tokens that neighbouring windows share, as in tokenizers; fewer than a window has."
+    )
+    pool: Literal["mean", "max", "logits"] = Field(
+        "mean", description="The row's answer: mean or max of the windows' probabilities, or the mean of their logits."
+    )
+
+
+class LongTextsConfig(Section):
+    """What is kept of rows longer than max_length: one of the two."""
+
+    head_tail: OpenShare | None = Field(
+        None, description="Share of a long text's tokens kept from its beginning; the rest are kept from its end."
+    )
+    windows: WindowsConfig | None = Field(None, description="Read the whole text, in overlapping windows.")
 
 
 class DataConfig(Section):
@@ -230,12 +283,31 @@ class DataConfig(Section):
     truncation: Literal["longest_first", "only_first", "only_second", "error"] = Field(
         "longest_first", description="Which text of a pair gives way when a row is too long; error: refuse such rows."
     )
+    long_texts: Annotated[
+        Literal["truncate", "head_tail", "windows"] | LongTextsConfig,
+        BeforeValidator(as_long_texts),
+        Allowed("truncate, head_tail, windows, or a section with one of the last two"),
+    ] = Field(
+        "truncate",
+        description="Rows longer than max_length: cut, cut in the middle, or read in windows. Of a pair the second "
+        "text gives way.",
+    )
     split_seed: Seed | None = Field(None, description="Draws the fractions of data.splits; null: seed does.")
     folds: Annotated[
         FoldsConfig | None, BeforeValidator(_as_folds), Allowed("a whole number from 2, or a section with keys")
     ] = Field(None, description="Cross-validation in place of a validation split: a run for each part of train.")
+    share: PartOfTrain | None = Field(
+        None, description="Train on this share of train (stratified, seeded; the larger share has the smaller in it)."
+    )
     limit: Count | None = Field(None, description="Take the first N rows of each split: for trials.")
-    checks: ChecksConfig = Field(ChecksConfig(), description="What is looked for in the rows: error, warn or ignore.")
+    checks: ChecksConfig = Field(
+        default_factory=ChecksConfig, description="What is looked for in the rows: error, warn or ignore."
+    )
+
+    @property
+    def trains_on_all_rows(self) -> bool:
+        """Whether no row is held out to score the model on: the final one, beside the folds that score it."""
+        return self.folds is not None and self.folds.fold == "final"
 
 
 class EarlyStoppingConfig(Section):
@@ -255,7 +327,14 @@ class TrainingConfig(Section):
     max_steps: Count | None = Field(None, description="Updates in all, in place of num_epochs; null: num_epochs.")
     batch_size: Count = Field(8, description="Rows per optimizer update, over all devices together.")
     micro_batch_size: Literal["auto"] | Count = Field(
-        "auto", description="Rows that one device takes at once; accumulation makes up the rest of batch_size."
+        "auto",
+        description="Rows, or windows of rows, that one device takes at once; accumulation makes up the rest of "
+        "batch_size.",
+    )
+    micro_batch_tokens: Count | None = Field(
+        None,
+        description="Tokens, padding included, that one device takes at once, in place of micro_batch_size; also when "
+        "the model is scored.",
     )
     batching: Literal["length", "random"] = Field(
         "length", description="Put rows of similar length together (faster, seeded shuffling), or any rows."
@@ -301,6 +380,23 @@ class TrainingConfig(Section):
         ]
         | None
     ) = Field(None, description="Train once with each, into seed-N of the run directory; in place of seed.")
+    ddp_timeout: Count = Field(
+        1800, description="Seconds that a process waits for the others in an exchange before it gives up."
+    )
+    learning_curve: (
+        Annotated[
+            tuple[PartOfTrain, ...],
+            BeforeValidator(_as_tuple),
+            Field(min_length=2),
+            Allowed(
+                "a list of two or more rising shares of train, above 0 and up to 1, such as [0.1, 0.2, 0.4, 0.7, 1]"
+            ),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="Train once with each share of train, into share-S of the run directory: would more data help?",
+    )
     trainer_args: dict[str, Any] = Field(
         default_factory=dict, description="Further fields of TrainingArguments, for the Trainer loop alone."
     )
@@ -323,7 +419,9 @@ class EvaluationConfig(Section):
     metric_for_best: Text | None = Field(
         description="The metric that picks the best model, or loss; null: the last model is kept, whatever its score."
     )
-    bootstrap: BootstrapConfig = Field(BootstrapConfig(), description="Confidence intervals of the scores.")
+    bootstrap: BootstrapConfig = Field(
+        default_factory=BootstrapConfig, description="Confidence intervals of the scores."
+    )
     baseline: Annotated[Literal["auto", False], Allowed("auto or false")] = Field(
         "auto", description="Score TF-IDF with logistic regression beside the model, fitted on the same rows; or not."
     )
@@ -396,9 +494,11 @@ class RunConfig(Section):
     )
     model: ModelConfig = Field(description="The pretrained model.")
     data: DataConfig = Field(description="Where the rows are and how they become tokens.")
-    training: TrainingConfig = Field(TrainingConfig(), description="How the model is trained.")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="How the model is trained.")
     evaluation: EvaluationConfig = Field(description="How the model is scored.")
-    checkpointing: CheckpointingConfig = Field(CheckpointingConfig(), description="When the run's state is saved.")
+    checkpointing: CheckpointingConfig = Field(
+        default_factory=CheckpointingConfig, description="When the run's state is saved."
+    )
     tracking: Annotated[
         tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...],
         BeforeValidator(_as_tuple),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from finetune_cli.config.fields import Allowed, HubConfig, RunConfig, Section
+from finetune_cli.config.fields import Allowed, HubConfig, RunConfig, Section, section_classes
 from finetune_cli.config.text import shorten
 from finetune_cli.config.trainer_args import MANAGED, OURS, PASSED
 from finetune_cli.config.yaml_source import KeyPath
@@ -73,6 +73,9 @@ COMMON_NAMES: dict[str, str] = {
     **dict.fromkeys(("label_names", "class_names", "classes", "num_labels", "id2label", "label2id"), "data.labels"),
     **dict.fromkeys(("max_seq_length", "max_seq_len", "max_len", "model_max_length", "block_size"), "data.max_length"),
     "pad_to_max_length": "data.padding",
+    **dict.fromkeys(("doc_stride", "window_stride"), "data.long_texts.windows.stride"),
+    **dict.fromkeys(("sliding_window", "chunking", "long_text"), "data.long_texts"),
+    **dict.fromkeys(("max_tokens", "batch_tokens", "tokens_per_batch"), "training.micro_batch_tokens"),
     **dict.fromkeys(("max_train_samples", "max_eval_samples", "max_samples"), "data.limit"),
     **dict.fromkeys(("evaluation_strategy", "eval_every", "evaluate_every"), "evaluation.every"),
     **dict.fromkeys(("metric", "compute_metrics", "eval_metrics"), "evaluation.metrics"),
@@ -121,12 +124,6 @@ def _section_class(path: KeyPath) -> type[Section]:
     for part in path:
         section = next(section_classes(section.model_fields[str(part)].annotation))
     return section
-
-
-def section_classes(annotation: Any) -> Iterator[type[Section]]:
-    for choice in (annotation, *get_args(annotation)):
-        if isinstance(choice, type) and issubclass(choice, Section):
-            yield choice
 
 
 def all_keys(section: type[Section] = RunConfig, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

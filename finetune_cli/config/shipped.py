@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finetune_cli.config.text import single_problem
 from finetune_cli.system.places import in_home
 
 PREFIX = "builtin:"
@@ -27,6 +26,8 @@ def config_file(name: Path | str) -> Path:
         return in_home(name)
     found = shipped_configs().get(str(name))
     if found is None:
+        from finetune_cli.config.text import single_problem  # it takes PyYAML, and TAB asks for names alone
+
         raise single_problem(str(name), None, None, f"no such config. Allowed: {', '.join(shipped_configs())}")
     return found
 

@@ -6,20 +6,25 @@ its set. Memory grows with the number of different sets. S different sets, C cla
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from finetune_cli.data.checks.findings import Tally
-from finetune_cli.data.label_cells import FLAGS, listed_in
+from finetune_cli.data.label_lists import (
+    UNLABELLED,
+    FlagColumns,
+    Members,
+    NameLists,
+    Vector,
+    all_missing,
+    is_missing,
+    is_nan,
+)
 from finetune_cli.data.labels import ClassLabels, NumberLabels, is_minus_one
-from finetune_cli.errors import DataError
 from finetune_cli.records.preparation import row_list
 from finetune_cli.tasks import KIND_SPECS, Kind
-
-UNLABELLED = (-1, "-1")
 
 Column = str | tuple[str, ...]
 
@@ -42,9 +47,9 @@ def is_unlabelled(value: Any, *, kind: Kind, column: Column, names: Sequence[str
     """
     if KIND_SPECS[kind].several_labels:
         if isinstance(column, str):
-            return value is None or _is_nan(value) or (isinstance(value, list) and _all_missing(value))
-        return all(map(_is_missing, value))
-    if value is None or value == "" or _is_nan(value):
+            return value is None or is_nan(value) or (isinstance(value, list) and all_missing(value))
+        return all(map(is_missing, value))
+    if value is None or value == "" or is_nan(value):
         return True
     if not KIND_SPECS[kind].has_classes or isinstance(value, bool):
         return False
@@ -93,7 +98,7 @@ class LabelSets:
 
     def __init__(self, where: str, column: Column, declared: Sequence[str] | None = None) -> None:
         self.where = where
-        self.cells = _NameLists(where, column, declared) if isinstance(column, str) else _FlagColumns(where, column)
+        self.cells = NameLists(where, column, declared) if isinstance(column, str) else FlagColumns(where, column)
         self.sets: list[Members] = []
         self.counts_of_sets: list[int] = []
         self.first_rows: list[int] = []
@@ -154,140 +159,3 @@ class LabelSets:
         """How many rows have no label, one, two ...; keys are text, as JSON has them."""
         rows = np.bincount(numbers.sum(axis=1, dtype=np.int64), weights=self.counts_of_sets)
         return {str(size): int(count) for size, count in enumerate(rows) if count}
-
-
-class Vector(tuple[int, ...]):
-    """A list of 0 and 1 alone: a place for each class, or the classes 0 and 1, as the whole split shows."""
-
-
-Members = frozenset[int] | Vector
-
-
-class _NameLists:
-    """A column of lists of class names or numbers, or of vectors; in a table, texts such as `a|b` or `["a", "b"]`."""
-
-    def __init__(self, where: str, column: str, declared: Sequence[str] | None) -> None:
-        self.classes = ClassLabels(where, column, declared)
-        self.error = self.classes.error
-
-    def members(self, row: int, value: Any) -> Members | None:
-        """The codes of the classes, or a vector; None for a null."""
-        if value is None or _is_nan(value):
-            return None
-        listed = self._split(row, value) if isinstance(value, str) else value
-        if not isinstance(listed, list):
-            raise self.error(
-                f"expected a list of class names, found {type(value).__name__} {value!r} in row {row + 1}."
-            )
-        if _all_missing(listed):
-            return None
-        if len(listed) > 1 and all(str(item).lower() in FLAGS for item in listed):
-            return Vector(FLAGS[str(item).lower()] for item in listed)
-        return self._codes(row, listed)
-
-    def _codes(self, row: int, listed: list[Any]) -> frozenset[int]:
-        for name in listed:
-            if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
-                raise self.error(
-                    f"expected a list of class names, found {name!r} in the list of row {row + 1}. A list is one of "
-                    f"names or numbers, or has 0 or 1 for each class."
-                )
-        if len(set(listed)) < len(listed):
-            twice = next(name for place, name in enumerate(listed) if name in listed[:place])
-            raise self.error(
-                f"the list of row {row + 1} has {twice!r} twice. Name each class once; lists of 0 and 1 with a place "
-                f"for each class have to be of one length in all rows."
-            )
-        return frozenset([self.classes.add(row, name) for name in listed])
-
-    def _split(self, row: int, text: str) -> Any:
-        try:
-            return listed_in(text)
-        except ValueError as err:
-            raise self.error(
-                f'expected class names such as a|b or ["a", "b"], found {text[:40]!r} in row {row + 1}.'
-            ) from err
-
-    def resolved(self, sets: list[Members], rows: Sequence[int], names: Sequence[str] | None) -> list[Members]:
-        """The sets, once the whole split is known: all vectors are vectors, or else lists of the classes 0 and 1.
-
-        rows: where each set occurs first. names: the classes; None: not known, which vectors do not say.
-        """
-        lengths = {len(members) for members in sets if isinstance(members, Vector)}
-        only_vectors = all(isinstance(members, Vector) or not members for members in sets)
-        if lengths and only_vectors and len(lengths) == 1:
-            length = lengths.pop()
-            if names is None:
-                raise self.error(
-                    f"the lists have {length} values of 0 and 1 each, a place for each class. Name the classes in "
-                    f"their order: -s 'data.labels=[{', '.join(f'name_{place + 1}' for place in range(length))}]'."
-                )
-            if length == len(names):
-                return sets
-            if any(len(set(members)) < length for members in sets):
-                raise self.error(
-                    f"the lists have {length} values of 0 and 1 each, a place for each class, and there are "
-                    f"{len(names)} classes: {', '.join(names[:20])}. Name as many as the lists have places."
-                )
-        return [
-            self._codes(row, [int(flag) for flag in members]) if isinstance(members, Vector) else members
-            for members, row in zip(sets, rows, strict=True)
-        ]
-
-    def names(self) -> tuple[str, ...]:
-        if not self.classes.values:
-            raise self.error("no row has a label. Is data.label the right column?")
-        return self.classes.names()
-
-    def places(self, names: Sequence[str]) -> np.ndarray:
-        """The class number of each code, int64."""
-        numbers = self.classes.numbers(names, may_be_unlabelled=False)
-        assert numbers is not None, "only may_be_unlabelled gives None"
-        return numbers
-
-
-class _FlagColumns:
-    """A column for each class, with 1 in the rows that have it and 0 in the others."""
-
-    def __init__(self, where: str, columns: tuple[str, ...]) -> None:
-        self.where = where
-        self.columns = columns
-
-    def members(self, row: int, value: Sequence[Any]) -> frozenset[int] | None:
-        """The numbers of the columns with a 1; None when all are null, empty or -1."""
-        if all(_is_missing(cell) for cell in value):
-            return None
-        flags = [FLAGS.get(str(cell).lower()) for cell in value]
-        if None in flags:
-            place = flags.index(None)
-            found = f"expected 0 or 1, found {value[place]!r} in row {row + 1}."
-            raise DataError(f"{self.where}, column {self.columns[place]!r}: {found}")
-        return frozenset([number for number, flag in enumerate(flags) if flag])
-
-    def resolved(self, sets: list[Members], rows: Sequence[int], names: Sequence[str] | None) -> list[Members]:
-        return sets
-
-    def names(self) -> tuple[str, ...]:
-        return self.columns
-
-    def places(self, names: Sequence[str]) -> np.ndarray:
-        """The class number of each column, int64. Raises DataError for a column that is no class."""
-        if missing := [name for name in self.columns if name not in names]:
-            raise self.error(f"{missing[0]!r} is none of the classes {', '.join(names)}.")
-        return np.array([list(names).index(name) for name in self.columns], np.int64)
-
-    def error(self, problem: str) -> DataError:
-        return DataError(f"{self.where}, columns {', '.join(self.columns)}: {problem}")
-
-
-def _is_missing(cell: Any) -> bool:
-    return cell is None or cell == "" or cell in UNLABELLED or _is_nan(cell)
-
-
-def _is_nan(cell: Any) -> bool:
-    return isinstance(cell, float) and math.isnan(cell)
-
-
-def _all_missing(listed: Sequence[Any]) -> bool:
-    """A vector of -1, or of nulls: how several labels that are not public are marked."""
-    return len(listed) > 1 and all(cell is None or cell in UNLABELLED for cell in listed)

@@ -1,6 +1,6 @@
-"""The order of rows: which rows each update sees, and which of them each process runs at once.
+"""The order of rows: which rows each update sees, and which of their pieces each process runs at once.
 
-Letters: N rows, M rows of one micro-batch.
+A piece is a row or a window of one. Letters: N rows, M pieces of one micro-batch.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ LENGTH_POOL_BATCHES = 50  # updates whose rows are sorted together; the pool tra
 
 
 class MicroBatch(NamedTuple):
-    """What one process runs at once: `rows`, the first `num_valid` of which count, in an update of `update_rows`."""
+    """What one process runs at once: `pieces`, the first `num_valid` of which count, in an update of `update_rows`."""
 
-    rows: np.ndarray
+    pieces: np.ndarray
     num_valid: int
     update_rows: int
 
@@ -71,20 +71,29 @@ class RowOrder:
         return 1 - float(self.lengths.sum()) / float((longest * sizes).sum())
 
 
-def micro_batches_per_update(batch_size: int, micro_batch_size: int, num_processes: int) -> int:
-    """How many micro-batches each process accumulates for one full update."""
-    return -(-batch_size // (micro_batch_size * num_processes))
-
-
 def split_update(
-    rows: np.ndarray, *, micro_batch_size: int, num_processes: int, process_index: int
+    pieces: np.ndarray,
+    widths: np.ndarray,
+    *,
+    update_rows: int,
+    micro_batch_size: int,
+    num_processes: int = 1,
+    process_index: int = 0,
+    max_tokens: int | None = None,
 ) -> Iterator[MicroBatch]:
     """One process's micro-batches of an update; every process gets equally many, so that collectives stay in step.
 
-    The rows of a window of M x processes are dealt round, so that each process meets the same lengths. A process
-    that has no row left runs one row that does not count (num_valid 0).
+    The pieces of a window of M x processes are dealt round, so that each process meets the same lengths. A process
+    that has no piece left runs one that does not count (num_valid 0). widths: tokens of each piece once it is padded.
+    max_tokens: a micro-batch takes no more of them, unless one piece alone does; the widest pieces come first then.
     """
-    window = micro_batch_size * num_processes
-    for start in range(0, len(rows), window):
-        mine = rows[start + process_index : start + window : num_processes]
-        yield MicroBatch(mine if len(mine) else rows[:1], len(mine), len(rows))
+    if max_tokens is not None:
+        order = np.argsort(-widths, kind="stable")
+        pieces, widths = pieces[order], widths[order]
+    start = 0
+    while start < len(pieces):
+        fitting = micro_batch_size if max_tokens is None else max(1, max_tokens // int(widths[start]))
+        window = min(micro_batch_size, fitting) * num_processes
+        mine = pieces[start + process_index : start + window : num_processes]
+        yield MicroBatch(mine if len(mine) else pieces[:1], len(mine), update_rows)
+        start += window

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -21,6 +21,7 @@ from typing import Any, overload
 import numpy as np
 
 from finetune_cli.data.tokenization import EncodedBatch
+from finetune_cli.data.windows import WholeRows, WindowSettings, make_pieces
 from finetune_cli.errors import DataError, RunFailedError
 from finetune_cli.models.files import pad_token_id, padding_side
 from finetune_cli.records.preparation import PrepareReport
@@ -30,7 +31,7 @@ from finetune_cli.tasks import Kind
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 4  # to be raised when files or report change, and when the data checks find other things
+FORMAT = 5  # to be raised when files or report change, and when the data checks find other things
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
 NPY_HEADER_BYTES = 128
@@ -67,7 +68,8 @@ class PreparedSplit:
 
     input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
     labels: int64 class numbers or float32 values (N,), of several labels a row int8 0 and 1 (N, C); None for a split
-    without labels. ids: N ids, text or number. padding_side: where a batch of them is filled up.
+    without labels. ids: N ids, text or number. padding_side: where a batch of them is filled up. edges, windows: of
+    rows that are read in windows, see data.windows; None for rows that are not.
     """
 
     name: str
@@ -77,6 +79,8 @@ class PreparedSplit:
     labels: np.ndarray | None
     ids: Sequence[Any]
     padding_side: str = "right"
+    edges: np.ndarray | None = None
+    windows: WindowSettings | None = None
 
     @property
     def num_rows(self) -> int:
@@ -86,6 +90,18 @@ class PreparedSplit:
     def lengths(self) -> np.ndarray:
         """Tokens of each row, int32 (N,)."""
         return np.diff(self.offsets).astype(np.int32)
+
+    @cached_property
+    def pieces(self) -> WholeRows:
+        """What the model is given of the rows. Raises ConfigError; see Windows."""
+        return make_pieces(self.offsets, self.edges, self.windows)
+
+    def part(self, rows: slice) -> PreparedSplit:
+        """Some neighbouring rows alone, by a slice with both ends."""
+        labels = None if self.labels is None else self.labels[rows]
+        edges = None if self.edges is None else self.edges[rows]
+        offsets = self.offsets[rows.start : rows.stop + 1]
+        return replace(self, offsets=offsets, labels=labels, ids=self.ids[rows], edges=edges)
 
     def known_labels(self) -> np.ndarray:
         """The labels. Raises DataError for a split that has none."""
@@ -146,7 +162,7 @@ def open_prepared(directory: Path) -> PreparedData | None:
         report = PrepareReport.from_json(manifest["report"])
         side = padding_side(directory / TOKENIZER)
         splits = {name: _open_split(directory / "splits" / name, side) for name in report.splits}
-    except FileNotFoundError as err:
+    except (FileNotFoundError, NotADirectoryError) as err:
         if directory.exists():
             logger.warning("%s is incomplete (%s is missing); preparing again", directory, err.filename)
         return None
@@ -165,9 +181,9 @@ def _open_split(folder: Path, side: str) -> PreparedSplit:
         return array(name) if (folder / f"{name}.npy").exists() else None
 
     ids = RowIds(array("ids"), array("id_offsets"))
-    return PreparedSplit(
-        folder.name, array("input_ids"), array("offsets"), optional("token_type_ids"), optional("labels"), ids, side
-    )
+    types, labels, edges = map(optional, ("token_type_ids", "labels", "edges"))
+    edges = None if edges is None else edges.reshape(-1, 3)
+    return PreparedSplit(folder.name, array("input_ids"), array("offsets"), types, labels, ids, side, edges)
 
 
 class ArrayWriter:
@@ -196,14 +212,16 @@ class ArrayWriter:
 class SplitWriter:
     """Writes one split batch by batch, in constant memory; its files are complete when the `with` block ends.
 
-    label_dtype: of the label codes (also of sets of labels) or values, or None for a split without labels.
+    label_dtype: of the label codes (also of sets of labels) or values, or None for a split without labels. windows:
+    whether the rows are read in windows.
     """
 
-    def __init__(self, folder: Path, *, token_types: bool, label_dtype: Any) -> None:
+    def __init__(self, folder: Path, *, token_types: bool, label_dtype: Any, windows: bool = False) -> None:
         folder.mkdir(parents=True)
         dtypes = {"input_ids": np.int32, "offsets": np.int64, "ids": np.uint8, "id_offsets": np.int64}
         dtypes |= {"token_type_ids": np.int8} if token_types else {}
         dtypes |= {"labels": label_dtype} if label_dtype is not None else {}
+        dtypes |= {"edges": np.int32} if windows else {}
         self.folder = folder
         self._arrays = {name: ArrayWriter(folder / f"{name}.npy", dtype) for name, dtype in dtypes.items()}
         for name in ("offsets", "id_offsets"):
@@ -216,6 +234,8 @@ class SplitWriter:
         arrays["input_ids"].append(batch.input_ids)
         if batch.token_type_ids is not None:
             arrays["token_type_ids"].append(batch.token_type_ids)
+        if batch.edges is not None:
+            arrays["edges"].append(batch.edges.ravel())
         written = [_id_bytes(value) for value in ids]
         ends = np.cumsum([len(value) for value in written])
         arrays["id_offsets"].append(ends + arrays["ids"].length)

@@ -26,12 +26,14 @@ from finetune_cli.data.checks.repeats import TextHashes
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.checks.split import SplitChecks
 from finetune_cli.data.label_sets import Column, LabelSets, label_cell, label_reader, named_label, set_numbers
-from finetune_cli.data.labels import NumberLabels
+from finetune_cli.data.labels import NumberLabels, all_of
+from finetune_cli.data.long_texts import LongTexts, LostTokens, kept_as
 from finetune_cli.data.prepared import FORMAT, SplitWriter
 from finetune_cli.data.readers import BadRow, Values, good_rows
 from finetune_cli.data.row_ids import id_columns, row_id
 from finetune_cli.data.source_files import Source
 from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder
+from finetune_cli.data.windows import WindowSettings
 from finetune_cli.errors import DataError
 from finetune_cli.records.preparation import Finding, PrepareReport, SplitReport
 from finetune_cli.system.read_ahead import read_ahead
@@ -48,7 +50,8 @@ class TextSettings:
 
     text: one or two columns. label: the label column, or the columns of several labels a row. labels: class names, or
     None to take them from train. kind: "classification", "multilabel" or "regression". id: data.id; see `row_id`.
-    max_length: tokens, special ones included. limit: rows to take of each split, or None for all.
+    max_length: tokens, special ones included. truncation, long_texts: what is kept of longer rows; see TextEncoder.
+    limit: rows to take of each split, or None for all.
     """
 
     text: tuple[str, ...]
@@ -59,6 +62,7 @@ class TextSettings:
     max_length: int
     truncation: str
     limit: int | None
+    long_texts: LongTexts = None
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -71,7 +75,7 @@ def content_key(sources: Mapping[str, Source], settings: TextSettings, tokenizer
         "format": FORMAT,
         "splits": {split: source.fingerprint for split, source in sources.items()},
         "declared_labels": {split: source.label_names for split, source in sources.items()},
-        "settings": asdict(settings),
+        "settings": asdict(settings) | {"long_texts": kept_as(settings.long_texts)},
         "tokenizer": tokenizer,
         "tokenizers": version("tokenizers"),
     }
@@ -162,11 +166,17 @@ class _SplitPass:
         self.encoder = encoder
         self.may_be_unlabelled = split.startswith("test")
         self.labels = label_reader(settings.kind, source.where, settings.label, source.label_names)
-        self.writer = SplitWriter(folder, token_types=encoder.has_token_types, label_dtype=self.labels.dtype)
+        self.in_windows = isinstance(settings.long_texts, WindowSettings)
+        self.writer = SplitWriter(
+            folder, token_types=encoder.has_token_types, label_dtype=self.labels.dtype, windows=self.in_windows
+        )
         # How many rows have 0, 1 ... max_length tokens before truncation; the last place counts all longer ones.
         self.length_counts = np.zeros(settings.max_length + 2, np.int64)
         self.longest = 0
-        self.checks = SplitChecks(split, source.where, max_length=settings.max_length, folder=folder)
+        self.lost = LostTokens()
+        self.lost_by_class: dict[str, float] | None = None
+        lost = None if self.in_windows else self.lost
+        self.checks = SplitChecks(split, source.where, max_length=settings.max_length, folder=folder, lost=lost)
         self.labels_per_row: dict[str, int] | None = None
 
     def run(self, names: Sequence[str] | None) -> tuple[SplitReport, Sequence[str] | None]:
@@ -181,9 +191,8 @@ class _SplitPass:
         if not num_rows:
             raise DataError(f"{self.source.where} has no rows. Expected at least one.")
         if self.checks.scan.empty.count == num_rows:
-            raise DataError(
-                f"{self.source.where}: the text is empty in all {num_rows} rows. Is data.text the right column?"
-            )
+            rows_of_all = all_of(num_rows)
+            raise DataError(f"{self.source.where}: the text is empty in {rows_of_all}. Is data.text the right column?")
         label_counts, names = self._finish_labels(names)
         return self._report(num_rows, label_counts), names
 
@@ -207,6 +216,8 @@ class _SplitPass:
         capped = np.minimum(encoded.true_lengths, self.settings.max_length + 1)
         self.length_counts += np.bincount(capped, minlength=len(self.length_counts))
         self.longest = max(self.longest, int(encoded.true_lengths.max()))
+        codes = None if isinstance(self.labels, NumberLabels) else np.array(labels)
+        self.lost.add(encoded.true_lengths, np.diff(encoded.offsets), codes)
 
     def _finish_labels(self, names: Sequence[str] | None) -> tuple[dict[str, int] | None, Sequence[str] | None]:
         if isinstance(self.labels, NumberLabels):
@@ -219,6 +230,7 @@ class _SplitPass:
             self.writer.drop_labels()
             return None, names
         self.writer.map_labels(numbers)
+        self.lost_by_class = self.lost.by_class(numbers, names)
         if isinstance(self.labels, LabelSets):
             self.labels_per_row = self.labels.labels_per_row(numbers)
         return self.labels.counts(numbers, names), names
@@ -233,7 +245,6 @@ class _SplitPass:
             (low, min(low + width, last) - 1, int(self.length_counts[low : min(low + width, last)].sum()))
             for low in edges
         ]
-        num_truncated = int(self.length_counts[last])
         return SplitReport(
             where=self.source.where,
             fingerprint=self.source.fingerprint,
@@ -241,11 +252,13 @@ class _SplitPass:
             unlabelled=self.source.left_out() if self.source.left_out else 0,
             labels=label_counts,
             lengths=quantiles | {"max": self.longest},
-            histogram=[*histogram, (last, None, num_truncated)],
-            truncated=num_truncated,
-            truncated_share=num_truncated / num_rows,
+            histogram=[*histogram, (last, None, int(self.length_counts[last]))],
+            truncated=self.lost.rows,
+            truncated_share=self.lost.rows / num_rows,
             empty_texts=self.checks.scan.empty.count,
             labels_per_row=self.labels_per_row,
+            lost_share=self.lost.share,
+            lost_by_class=self.lost_by_class,
         )
 
     def findings(

@@ -16,13 +16,16 @@ from finetune_cli.data.formats.files import FORMATS, file_kind, plain_stem, requ
 from finetune_cli.data.formats.json_rows import LineStream, json_line_rows, json_list_rows, read_json
 from finetune_cli.data.formats.lines import decoded_lines
 from finetune_cli.data.formats.parquet_rows import declared_names, needed_columns, parquet_features, read_parquet
-from finetune_cli.data.formats.row import AS_USUAL, BadRow, GoodRow, Row, TableForm, Values, say_once
-from finetune_cli.data.formats.tables import read_csv, read_tsv
+from finetune_cli.data.formats.row import AS_USUAL, OF_OTHERS, BadRow, GoodRow, Row, TableForm, Values, say_once
+from finetune_cli.data.formats.separators import MARKS, may_be_header, table_mark
+from finetune_cli.data.formats.tables import read_csv, read_tsv, table_rows
 from finetune_cli.errors import DataError
 
 __all__ = [
     "AS_USUAL",
     "FORMATS",
+    "OF_OTHERS",
+    "STREAM_NAME",
     "TABLES",
     "BadRow",
     "GoodRow",
@@ -43,6 +46,8 @@ __all__ = [
 
 LIST_START = re.compile(r"\s*\[\s*(\{|$)")
 STREAM_NAME = "standard input"
+STREAM_FORMATS = ("jsonl", "csv", "tsv", "lines")
+SEPARATORS = {"csv": ",", "tsv": "\t"}
 TABLES = {".csv": read_csv, ".tsv": read_tsv}
 TYPED = {".jsonl": read_json, ".ndjson": read_json, ".json": read_json, ".parquet": read_parquet}
 
@@ -93,35 +98,71 @@ def good_rows(rows: Iterator[Row], *, at_most: int = 5) -> Iterator[GoodRow]:
         raise DataError("\n".join(map(str, bad)) + more)
 
 
-def read_stream(stream: BinaryIO, text_columns: Sequence[str], *, name: str = STREAM_NAME) -> Iterator[Row]:
+def read_stream(
+    stream: BinaryIO,
+    text_columns: Sequence[str],
+    *,
+    name: str = STREAM_NAME,
+    form: TableForm = AS_USUAL,
+    stream_format: str | None = None,
+) -> Iterator[Row]:
     """Rows of standard input, or of a file of texts called `name`, one as soon as its line is there.
 
-    JSON Lines when the first line that is not blank starts with `{`, one list of objects when it starts with `[{` or is
-    `[` alone; otherwise each line is a text, or two texts with a
-    tab between them when there are two text columns. There an empty line is an empty text: answers keep their lines.
+    stream_format: of STREAM_FORMATS; None: JSON Lines when the first line that is not blank starts with `{`, one list
+    of objects when it starts with `[{` or is `[` alone, a table, which is said, when it has the text columns among
+    other cells; else lines of text. form: of a table.
+    A line of text is one text, or two with a tab between them when there are two text columns. There an empty line is
+    an empty text: answers keep their lines.
     """
+    lines = decoded_lines(stream, name)
+    blank = 0
     try:
-        yield from _stream_rows(stream, text_columns, name)
+        for first in lines:
+            if isinstance(first, BadRow) or first.strip():
+                break
+            blank += 1
+        else:
+            raise DataError(f"{name} has no rows. Expected JSON Lines, a table with a header, or one text per line.")
+        start = "" if isinstance(first, BadRow) else first
+        found = stream_format or _stream_format(start, text_columns, name)
+        rest = chain([first], lines)
+        if found == "jsonl" and LIST_START.match(start):
+            yield from json_list_rows(LineStream(rest), name)
+        elif found == "jsonl":
+            yield from json_line_rows(rest, name, first_line=blank + 1)
+        elif found == "lines":
+            yield from _line_rows(chain(repeat("", blank), rest), text_columns, name)
+        else:
+            mark = SEPARATORS.get(found, found)
+            yield from table_rows(chain(repeat("\n", blank), rest), name, text_columns, form, separator=mark)
     except OSError as err:
         raise DataError(f"{name} cannot be read: {err.strerror or err}.") from err
 
 
-def _stream_rows(stream: BinaryIO, text_columns: Sequence[str], name: str) -> Iterator[Row]:
-    lines = decoded_lines(stream, name)
-    blank = 0
-    for first in lines:
-        if isinstance(first, BadRow) or first.strip():
-            break
-        blank += 1
-    else:
-        raise DataError(f"{name} has no rows. Expected JSON Lines or one text per line.")
-    if not isinstance(first, BadRow) and first.lstrip().startswith("{"):
-        yield from json_line_rows(chain([first], lines), name, first_line=blank + 1)
-        return
-    if not isinstance(first, BadRow) and LIST_START.match(first):
-        yield from json_list_rows(LineStream(chain([first], lines)), name)
-        return
-    for row, line in enumerate(chain(repeat("", blank), [first], lines)):
+def _stream_format(line: str, text_columns: Sequence[str], name: str) -> str:
+    """What a first line that is not blank shows: "jsonl", "lines", or the mark that separates the columns of a table.
+
+    A header that is not the one expected is read as a text, with a warning.
+    """
+    if line.lstrip().startswith("{") or LIST_START.match(line):
+        return "jsonl"
+    mark = table_mark(line, text_columns)
+    if mark is not None:
+        say_once(
+            f"{name} is read as a table with {MARKS[mark]}: its first line names the text column. Where each line is a "
+            f"text: --input-format lines."
+        )
+        return mark
+    if may_be_header(line, text_columns):
+        say_once(
+            f"{name} is read as one text per line, also its first line, {line.strip()[:80]!r}, which may be the header "
+            f"of a table. If it is: --input-format csv (or tsv), with the text in the column {text_columns[0]!r}."
+        )
+    return "lines"
+
+
+def _line_rows(lines: Iterator[str | BadRow], text_columns: Sequence[str], name: str) -> Iterator[Row]:
+    for row, line in enumerate(lines):
         if isinstance(line, BadRow):
             yield BadRow(name, row, row + 1, line.problem)
             continue

@@ -102,11 +102,11 @@ def find_files(pattern: str, base: Path) -> list[Path]:
     if path.exists() or not WILDCARDS.search(pattern):
         return [path] if path.is_file() or is_saved(path) else []
     found = [Path(name) for name in glob.glob(str(path), recursive=True)]
-    return sorted((file for file in found if file.is_file()), key=lambda file: _natural(str(file)))
+    return sorted((file for file in found if file.is_file()), key=lambda file: natural(str(file)))
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts part-2 before part-10."""
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts part-2 before part-10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 

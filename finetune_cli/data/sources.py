@@ -6,23 +6,29 @@ A source can be read again and again, and knows a fingerprint of its content wit
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from finetune_cli.data import hub
+from finetune_cli.data.folders import (
+    SPLIT_NAME,
+    nothing_found,
+    own_name,
+    require_one_form,
+    require_one_validation,
+    split_files,
+)
 from finetune_cli.data.folds import Folds, fold_sources
 from finetune_cli.data.fractions import carve
 from finetune_cli.data.label_sets import Column
-from finetune_cli.data.readers import AS_USUAL, FORMATS, TableForm, file_kind, plain_stem, refuse_form
+from finetune_cli.data.readers import AS_USUAL, TableForm, file_kind, refuse_form
 from finetune_cli.data.source_files import (
     WILDCARDS,
     Source,
     file_source,
     find_files,
     is_saved,
-    saved_splits,
     several,
 )
 from finetune_cli.data.unlabelled import labelled_only
@@ -33,19 +39,18 @@ from finetune_cli.tasks import SAMPLES, Kind
 logger = logging.getLogger(__name__)
 
 BUILTIN_PREFIX = "builtin:"
-SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
-OTHER_NAMES = re.compile(r"(dev|val|valid|eval)(_\w+)?")  # what others call validation
-SHARD = re.compile(r"(?P<split>\w+?)-\d+-of-\d+")  # how the Hub stores a split in several files
 
 Named = Mapping[str, Sequence[str]]
 
 
-def require_present(path: str) -> None:
-    """Raise DataError for a `data.path` that is neither here nor the name of shipped samples or of a Hub data set."""
+def require_present(path: str, *, key: str = "data.path: ") -> None:
+    """Raise DataError for a `data.path` that is neither here nor the name of shipped samples or of a Hub data set.
+
+    key: what comes first in the message; empty for a path that was typed as an argument."""
     place = in_home(path)
     is_known = place.exists() or path.startswith(BUILTIN_PREFIX) or _may_be_hub_id(path)
     if not is_known and not find_files(path, Path()):
-        raise DataError(f"data.path: {path} does not exist.{_similar(place)}")
+        raise DataError(f"{key}{path} does not exist.{_similar(place)}")
 
 
 def resolve_sources(
@@ -55,6 +60,7 @@ def resolve_sources(
     splits: Mapping[str, str | float | Sequence[str]] | None = None,
     split_names: Mapping[str, str] | None = None,
     label: Column = "label",
+    text: Sequence[str] = (),
     kind: Kind = "classification",
     seed: int = 42,
     form: TableForm = AS_USUAL,
@@ -65,10 +71,10 @@ def resolve_sources(
 ) -> dict[str, Source]:
     """The splits that `data.path` and `data.splits` name: train, validation, and any further ones.
 
-    splits: split -> file or pattern, several of these, Hub split, or the fraction of train to take. split_names: our
-    name of a split -> its name at the source, where they differ (MNLI). label, kind, seed: how fractions are taken; see
-    `carve`. unlabelled: says of a label cell that its row is to be left out. form: of the tables; see read_rows. folds,
-    limit: see `fold_sources`; they take the place of a validation split.
+    splits: split -> file or pattern, several of these, Hub split, or the fraction of train to take. split_names:
+    our name of a split -> its name at the source, where they differ (MNLI). label, text, kind, seed: how fractions
+    are taken; see `carve`. unlabelled: says of a label cell that its row is to be left out. form: of the tables;
+    see read_rows. folds, limit: see `fold_sources`; they take the place of a validation split.
     Raises DataError for local data that are not there or lack train or validation, MissingError for the Hub.
     """
     require_present(path)
@@ -103,10 +109,11 @@ def resolve_sources(
     if folds:
         if "validation" in sources and folds.fold is not None:
             logger.info("The folds are drawn from train; %s is left out.", sources["validation"].where)
+        sources.pop("validation", None)
         sources |= fold_sources(sources["train"], folds, label=label, kind=kind, limit=limit)
     if fractions:
-        sources |= carve(sources["train"], fractions, label=label, kind=kind, seed=seed)
-    if "validation" not in sources:
+        sources |= carve(sources["train"], fractions, label=label, kind=kind, seed=seed, text=text)
+    if "validation" not in sources and not (folds and folds.fold == "final"):
         raise DataError(
             f"data.path: {path} has no validation split, only: {', '.join(sources)}. Name one "
             f"(data.splits.validation: FILE), or take a tenth of train (stratified, seeded): "
@@ -119,13 +126,6 @@ def _split_order(split: str) -> tuple[int, str]:
     return next(
         place for place, start in enumerate(("train", "validation", "test", "")) if split.startswith(start)
     ), split
-
-
-def _own_name(split: str, present: Iterable[str]) -> str:
-    """Our name of a split: others call validation dev, val, valid or eval, which counts where none is called so."""
-    match = OTHER_NAMES.fullmatch(split)
-    ours = f"validation{match[2] or ''}" if match else split
-    return split if ours in present else ours
 
 
 def _say_renamed(split: str, theirs: str, where: str) -> None:
@@ -143,26 +143,22 @@ class _Files:
         self, place: Path, named: Named, split_names: Mapping[str, str], *, skip: set[str]
     ) -> dict[str, Source]:
         """The files that are called as splits, or the folders of save_to_disk, and those that are named."""
-        files = _split_files(place)
+        files = split_files(place)
         for split, at_source in split_names.items():
             if split not in files and at_source in files:
                 files[split] = files.pop(at_source)
-        _require_one_validation(place, files, {*named, *skip})
+        require_one_validation(place, files, {*named, *skip})
         for theirs in [split for split in files if not SPLIT_NAME.fullmatch(split)]:
-            split = _own_name(theirs, files)
+            split = own_name(theirs, files)
             found = files.pop(theirs)
             if SPLIT_NAME.fullmatch(split) and split not in skip and split not in named:
                 _say_renamed(split, ", ".join(file.name for file in found), str(place))
                 files[split] = found
         paths = {split: found for split, found in files.items() if split not in named and split not in skip}
         for split, found in paths.items():
-            if len(found) > 1 and not all(SHARD.fullmatch(plain_stem(file)) for file in found):
-                both = " and ".join(file.name for file in found)
-                raise DataError(
-                    f"{place}: two files for the split {split}: {both}. Remove one, or set data.splits.{split}."
-                )
+            require_one_form(place, split, found)
         if not paths and not named:
-            raise DataError(_nothing_found(place))
+            raise DataError(nothing_found(place))
         return {split: self._together(found, place) for split, found in paths.items()} | self.named(named, place)
 
     def named(self, named: Named, base: Path) -> dict[str, Source]:
@@ -186,50 +182,14 @@ class _Files:
         return several(sources, f"{where} ({len(paths)} files)")
 
 
-def _split_files(place: Path) -> dict[str, list[Path]]:
-    """The files in a directory whose names are those of splits, ours or others', in one piece or in several."""
-    if saved := saved_splits(place):
-        return {split: [folder] for split, folder in saved.items()}
-    files: dict[str, list[Path]] = {}
-    for file in sorted(place.iterdir()):
-        if not (file.is_file() and file_kind(file)[0]):
-            continue
-        stem = plain_stem(file)
-        shard = SHARD.fullmatch(stem)
-        split = shard["split"] if shard else stem
-        if SPLIT_NAME.fullmatch(split) or OTHER_NAMES.fullmatch(split):
-            files.setdefault(split, []).append(file)
-    return files
-
-
-def _require_one_validation(place: Path, files: Mapping[str, list[Path]], taken: Collection[str]) -> None:
-    """Raise DataError where two splits could be the one that we call validation. taken: those given otherwise."""
-    ours: dict[str, list[Path]] = {}
-    for split, found in files.items():
-        if OTHER_NAMES.fullmatch(split):
-            ours.setdefault(_own_name(split, ()), []).append(found[0])
-    for split, rivals in ours.items():
-        if len(rivals) > 1 and split not in files and split not in taken:
-            both = " and ".join(file.name for file in rivals)
-            raise DataError(f"{place}: {both} could both be the {split} split. Set data.splits.{split}.")
-
-
-def _nothing_found(place: Path) -> str:
-    entries = sorted(place.iterdir())
-    present = ", ".join(file.name for file in entries[:10]) or "nothing"
-    readable = next((file.name for file in entries if file_kind(file)[0] and file.is_file()), "FILE")
-    return (
-        f"{place}: expected train, validation and perhaps test files ending in {', '.join(FORMATS)}; found {present}. "
-        f"Name your files: data.splits.train: {readable}."
-    )
-
-
 def _not_there(path: Path) -> str:
     if WILDCARDS.search(str(path)):
         return f"no file fits {path}. Check the pattern."
     if path.is_dir():
         inside = f"{path / ('*' + _endings_inside(path))}"
         return f"{path} is not a file but a directory. For all files in it: {inside}"
+    if path.exists():
+        return f"{path} is a pipe or a device, and rows are read more than once. Write them to a file."
     return f"{path} is not a file.{_similar(path)}"
 
 
@@ -262,7 +222,7 @@ def _hub(
     dataset = hub.find_dataset(path, name, offline=offline)
     own: dict[str, str] = {}
     for theirs in dataset.splits:
-        split = _own_name(theirs, dataset.splits)
+        split = own_name(theirs, dataset.splits)
         if split in own and split not in named:
             raise DataError(
                 f"{path}: {own[split]} and {theirs} could both be the split {split}. Set data.splits.{split}."

@@ -9,16 +9,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetune_cli.data.checks.findings import ROWS_SHOWN
+from finetune_cli.data.long_texts import LongTexts, cut_row
+from finetune_cli.data.windows import WholeRows, WindowSettings, make_pieces
 from finetune_cli.errors import DataError, MissingError
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
 
 BATCH_ROWS = 2048  # rows handed to the Rust tokenizer at once: enough for its threads, little memory
 
@@ -28,7 +31,8 @@ class EncodedBatch:
     """Encoded rows laid end to end; row i is input_ids[offsets[i]:offsets[i + 1]].
 
     input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
-    true_lengths: int32 (N,), tokens before truncation. padding_side: where a batch of them is filled up.
+    true_lengths: int32 (N,), tokens before truncation. padding_side: where a batch of them is filled up. edges,
+    windows: of rows that are read in windows, see data.windows; None for rows that are not.
     """
 
     input_ids: np.ndarray
@@ -36,16 +40,24 @@ class EncodedBatch:
     token_type_ids: np.ndarray | None
     true_lengths: np.ndarray
     padding_side: str = "right"
+    edges: np.ndarray | None = None
+    windows: WindowSettings | None = None
 
     def __len__(self) -> int:
         return len(self.true_lengths)
+
+    @cached_property
+    def pieces(self) -> WholeRows:
+        """What the model is given of the rows. Raises ConfigError; see Windows."""
+        return make_pieces(self.offsets, self.edges, self.windows)
 
 
 class TextEncoder:
     """Encodes texts, or pairs of texts, with special tokens and at most `max_length` tokens.
 
     tokenizer: a fast transformers tokenizer; it is not changed. truncation: "longest_first", "only_first",
-    "only_second", or "error" to refuse longer rows. token_types: whether the model is given them; None: whenever the
+    "only_second", or "error" to refuse longer rows. long_texts: what is kept of long rows in place of truncation, of
+    those that are read in windows all. token_types: whether the model is given them; None: whenever the
     tokenizer does. vocabulary: tokens that the model knows. Raises MissingError for a tokenizer without a fast version.
     """
 
@@ -55,6 +67,7 @@ class TextEncoder:
         *,
         max_length: int,
         truncation: str = "longest_first",
+        long_texts: LongTexts = None,
         token_types: bool | None = None,
         vocabulary: int | None = None,
     ) -> None:
@@ -66,6 +79,8 @@ class TextEncoder:
             )
         self.max_length = max_length
         self.truncation = truncation
+        self.long_texts = long_texts
+        self.keep_end = tokenizer.truncation_side == "left"
         self.has_token_types = "token_type_ids" in tokenizer.model_input_names if token_types is None else token_types
         self.vocabulary = vocabulary
         self.padding_side: str = tokenizer.padding_side
@@ -88,7 +103,7 @@ class TextEncoder:
         """
         inputs: list[Any] = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         rows = range(len(inputs)) if rows is None else rows
-        encodings = self._whole.encode_batch_fast(inputs)
+        encodings: list[Any] = self._whole.encode_batch_fast(inputs)
         true_lengths = np.fromiter(map(len, encodings), np.int32, len(encodings))
         too_long = np.flatnonzero(true_lengths > self.max_length).tolist()
         if too_long:
@@ -106,7 +121,11 @@ class TextEncoder:
         types = None
         if self.has_token_types:
             types = np.fromiter(chain.from_iterable(encoding.type_ids for encoding in encodings), np.int8, total)
-        return EncodedBatch(ids, offsets, types, true_lengths, self.padding_side)
+        edges = windows = None
+        if isinstance(self.long_texts, WindowSettings):
+            windows, edges = self.long_texts, np.zeros((len(encodings), 3), np.int32)
+            edges[too_long] = [encodings[place].edges for place in too_long] or np.zeros((0, 3))
+        return EncodedBatch(ids, offsets, types, true_lengths, self.padding_side, edges, windows)
 
     def _refuse_unknown(self, ids: np.ndarray, offsets: np.ndarray, rows: Sequence[int]) -> None:
         """For special tokens beyond the model's table, which a text has by their name."""
@@ -120,13 +139,19 @@ class TextEncoder:
 
     def _truncate(
         self,
-        encodings: list[Encoding],
+        encodings: list[Any],
         inputs: Sequence[Any],
         places: Sequence[int],
         rows: Sequence[int],
         true_lengths: np.ndarray,
     ) -> None:
-        """Replace the encodings at `places` by ones of at most `max_length` tokens."""
+        """Replace the encodings at `places` by what is kept of them."""
+        if self.long_texts is not None:
+            for place in places:
+                encodings[place] = cut_row(
+                    encodings[place], self.long_texts, max_length=self.max_length, keep_end=self.keep_end
+                )
+            return
         listed = _listed([rows[place] for place in places])
         if self.truncation == "error":
             raise DataError(

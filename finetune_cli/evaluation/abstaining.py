@@ -9,20 +9,20 @@ Dimensions: N rows.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
 from finetune_cli.errors import DataError
-from finetune_cli.evaluation.confusion import FloatArray
+from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.kinds.base import BoolArray
 from finetune_cli.records.decision_rule import Abstention
 
-# Where to start, as shares of the rows, the surest first, with the share of the allowed risk that each start may take.
-# Of fewer rows a single mistake decides; the second start is for tasks of which few rows can be answered at all.
-STARTS = ((0.3, 0.9), (0.1, 0.1))
-STEP = 0.01  # of the rows, from one bound to the next: finer ones stop more often by chance
+# Of the rows, how many the safest bound answers. Of fewer a single mistake often ends it all; of more, tasks of which
+# few rows can be answered get no bound. Both shares were chosen with scripts/simulations/abstaining.py.
+START = 0.2
+WIDEST_STEP = 0.05  # from one bound to the next
 
 
 def fit_abstention(confidence: FloatArray, right: BoolArray, *, max_error: float, level: float) -> Abstention:
@@ -31,49 +31,53 @@ def fit_abstention(confidence: FloatArray, right: BoolArray, *, max_error: float
     "At most" holds in a share `level` of all draws of such rows. It is about rows like these, and about their answers
     as a whole, not each of them. Raises DataError with the numbers when these rows cannot give it.
     """
-    from scipy.special import bdtr
-
     order = np.argsort(-confidence, kind="stable")
-    ordered, wrong = confidence[order], np.cumsum(~right[order])
-    answered = 0
-    for start, share in STARTS:
-        for rows in _bounds(ordered, start):
-            if bdtr(int(wrong[rows - 1]), rows, max_error) > share * (1 - level):
-                break
-            answered = max(answered, rows)
-    if not answered:
-        raise DataError(_refusal(ordered, wrong, max_error, level))
+    ordered, wrong = confidence[order], np.cumsum(~right[order], dtype=np.int64)
+    corners = fewest_rows(len(ordered), max_error, 1 - level)
+    bounds = _bounds(corners, len(ordered))
+    bounds = np.unique(np.searchsorted(-ordered, -ordered[bounds - 1], side="right"))  # equals are answered together
+    allowed = np.searchsorted(corners, bounds, side="right") - 1
+    passed = np.logical_and.accumulate(wrong[bounds - 1] <= allowed)
+    if not passed[0]:
+        raise DataError(_refusal(int(bounds[0]), wrong, corners, max_error, level))
+    answered = int(bounds[passed][-1])
     return Abstention(float(ordered[answered - 1]), max_error, level, answered / len(ordered), int(wrong[answered - 1]))
 
 
-def _bounds(ordered: FloatArray, start: float) -> Iterator[int]:
-    """How many rows are answered at each bound; rows of equal confidence are answered together."""
-    rows, total = math.ceil(start * len(ordered)), len(ordered)
-    while True:
-        rows = int(np.searchsorted(-ordered, -ordered[rows - 1], side="right"))
-        yield rows
-        if rows == total:
-            return
-        rows = min(total, rows + max(1, round(STEP * total)))
-
-
-def _refusal(ordered: FloatArray, wrong: np.ndarray, max_error: float, level: float) -> str:
-    (start, share), *_ = STARTS
-    rows = next(_bounds(ordered, start))
-    allowed = most_errors(rows, max_error, share * (1 - level))
-    needed = math.ceil(math.log(share * (1 - level)) / math.log1p(-max_error))
-    asked = f"at most {max_error:.1%} wrong with {level:.0%} confidence"
-    said = f"without any mistake it takes {needed:,}" if rows < needed else f"at most {allowed} may be"
-    return (
-        f"--fit abstain: these {len(ordered):,} validation rows cannot give {asked}. Of the {rows:,} surest answers "
-        f"{int(wrong[rows - 1])} are wrong, and {said}. Allow a larger --max-error or a lower --confidence, or "
-        "validate on more rows."
-    )
-
-
-def most_errors(rows: int, max_error: float, risk: float) -> int:
-    """The most wrong answers of so many with which "more than `max_error` are wrong" is rejected; -1 for none."""
+def fewest_rows(num_rows: int, max_error: float, risk: float) -> IntArray:
+    """(K,), up to `num_rows`: how few rows reject "more than `max_error` are wrong" when none of them, one, two ... are
+    wrong, at an error of the first kind of `risk`."""
     from scipy.special import bdtr
 
-    counts = np.arange(rows + 1)
-    return int((bdtr(counts, rows, max_error) <= risk).sum()) - 1
+    most = num_rows * max_error + math.sqrt(-num_rows * math.log1p(-risk) / 2)  # Hoeffding: more never reject
+    wrong = np.arange(min(num_rows, int(most)) + 1)
+    low, high = wrong, np.full(len(wrong), num_rows + 1)
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        rejected = bdtr(wrong, middle, max_error) <= risk
+        low, high = np.where(rejected, low, middle), np.where(rejected, middle, high)
+    return np.asarray(high[high <= num_rows])
+
+
+def _bounds(corners: IntArray, num_rows: int) -> IntArray:
+    """How many rows are answered at each bound, from safe to bold.
+
+    The corners, because a test says most with the fewest rows for its number of mistakes. Where they are far apart,
+    bounds between them.
+    """
+    safe = corners[corners >= START * num_rows]
+    ends = np.unique([*(safe if len(safe) else corners[-1:]), num_rows])
+    width = max(1, round(WIDEST_STEP * num_rows))
+    between = [np.linspace(a, b, -(-(b - a) // width), endpoint=False) for a, b in itertools.pairwise(ends)]
+    return np.unique(np.concatenate([*between, ends]).astype(np.int64))
+
+
+def _refusal(rows: int, wrong: IntArray, corners: IntArray, max_error: float, level: float) -> str:
+    needed = math.ceil(math.log(1 - level) / math.log1p(-max_error))
+    allowed = int(np.searchsorted(corners, rows, side="right")) - 1
+    said = f"without any mistake it takes {needed:,}" if allowed < 0 else f"at most {allowed} may be"
+    return (
+        f"--fit abstain: these {len(wrong):,} validation rows cannot give at most {max_error:.1%} wrong with "
+        f"{level:.0%} confidence. Of the {rows:,} surest answers {int(wrong[rows - 1])} are wrong, and {said}. Allow a "
+        "larger --max-error or a lower --confidence, or validate on more rows."
+    )

@@ -28,6 +28,7 @@ TOKENIZER_PATTERNS = (
     "source.spm",
     "target.spm",
 )
+LONG_TEXTS_FILE = "long_texts.json"  # how rows longer than the model are read, where they are not just cut
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # Their parts. Not model*.safetensors: a repository may have model.fp16.safetensors and the like, too.
@@ -180,7 +181,7 @@ def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, we
         RevisionNotFoundError,
     )
 
-    patterns = ["config.json", "modules.json", ADAPTER_CONFIG, DECISION_FILE, *TOKENIZER_PATTERNS]
+    patterns = ["config.json", "modules.json", ADAPTER_CONFIG, DECISION_FILE, LONG_TEXTS_FILE, *TOKENIZER_PATTERNS]
     patterns += ["*.py"] if code else []
     safe = [*SAFE_WEIGHTS, SAFE_PARTS, ADAPTER_WEIGHTS[0]] if weights else []
     where = f"{key}: {repo_id!r}"

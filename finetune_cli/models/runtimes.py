@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import ConfigError, MissingError
-from finetune_cli.models.files import SAFE_WEIGHTS, TOKENIZER_PATTERNS
+from finetune_cli.models.files import LONG_TEXTS_FILE, SAFE_WEIGHTS, TOKENIZER_PATTERNS
 from finetune_cli.records.decision_rule import DECISION_FILE
 
 MANIFEST = "export.json"
 RUN_CONFIG = "finetune.yaml"  # not config.yaml, which would make the directory a run
-BESIDE_WEIGHTS = ("config.json", *TOKENIZER_PATTERNS, DECISION_FILE)
+BESIDE_WEIGHTS = ("config.json", *TOKENIZER_PATTERNS, DECISION_FILE, LONG_TEXTS_FILE)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def require_runtime(file_format: str, *, what: str, running_only: bool = False) 
 
 
 def companions(directory: Path) -> list[str]:
-    """The files that belong beside the weights: configuration, tokenizer and decision rule, those that are there."""
+    """The files that belong beside the weights, from configuration to decision rule, those that are there."""
     return sorted({path.name for pattern in BESIDE_WEIGHTS for path in directory.glob(pattern) if path.is_file()})
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from finetune_cli.data import readers
 from finetune_cli.data.checks.rows import checked_rows
-from finetune_cli.data.readers import BadRow, Row, Values, read_rows, read_stream
-from finetune_cli.errors import DataError
+from finetune_cli.data.readers import BadRow, Row, TableForm, Values, read_rows, read_stream
+from finetune_cli.errors import DataError, counted
 from finetune_cli.runs.rows import table_form
 from finetune_cli.runs.target import Target, text_columns
 from finetune_cli.system.places import in_home
@@ -28,31 +29,57 @@ def require_data_file(path: Path, *, plain_text: bool = False) -> None:
 
     plain_text: a file of texts, one a line, will do, too.
     """
-    if plain_text and path.suffix.lower() == PLAIN_TEXT and path.is_file():
+    if plain_text and (is_pipe(path) or (path.suffix.lower() == PLAIN_TEXT and path.is_file())):
         return
     if plain_text and not path.exists():
         raise DataError(f"{path} does not exist. Expected a data file. A text to label goes with --text.")
     readers.require_data_file(path, also=(PLAIN_TEXT,) if plain_text else ())
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether a path leads to a stream, as /dev/stdin and a shell's <(...) do."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 @contextmanager
-def open_rows(target: Target, rows: Input) -> Iterator[tuple[Sequence[str], Iterable[Row], Any]]:
-    """The text columns, the checked rows of an input, and a function that ends a wait for more of them."""
+def open_rows(
+    target: Target, rows: Input, *, input_format: str | None = None
+) -> Iterator[tuple[Sequence[str], Iterable[Row], Any]]:
+    """The text columns, the checked rows of an input, and a function that ends a wait for more of them.
+
+    input_format: of a stream, or of a file whose name does not say it; see read_stream.
+    """
     if isinstance(rows, str | Path):
         path = in_home(rows)
-        require_data_file(path, plain_text=True)
-        if path.suffix.lower() == PLAIN_TEXT:
-            with path.open("rb") as file:
-                yield *_stream_rows(target, file, str(path)), _nothing
-        else:
+        if input_format is None:
+            require_data_file(path, plain_text=True)
+        if input_format is None and path.suffix.lower() != PLAIN_TEXT and not is_pipe(path):
             yield *_file_rows(target, path), _nothing
+            return
+        with _opened(path) as file, _interruptible(file) as (stream, wake):
+            yield *_stream_rows(target, stream, input_format, str(path)), wake
     elif isinstance(rows, Sequence):
         yield *_given_texts(target, rows), _nothing
-    elif _can_block(rows):
-        with InterruptibleInput(rows) as raw, io.BufferedReader(raw) as stream:
-            yield *_stream_rows(target, stream), raw.interrupt
     else:
-        yield *_stream_rows(target, rows), _nothing
+        with _interruptible(rows) as (stream, wake):
+            yield *_stream_rows(target, stream, input_format), wake
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as err:
+        raise DataError(f"{path} cannot be read: {err.strerror or err}.") from err
+
+
+@contextmanager
+def _interruptible(source: BinaryIO) -> Iterator[tuple[BinaryIO, Any]]:
+    """A stream, and what ends a wait for more of it."""
+    if not _can_block(source):
+        yield source, _nothing
+        return
+    with InterruptibleInput(source) as raw, io.BufferedReader(raw) as stream:
+        yield stream, raw.interrupt
 
 
 def _nothing() -> None:
@@ -68,15 +95,23 @@ def _can_block(stream: BinaryIO) -> bool:
 
 
 def _file_rows(target: Target, path: Path) -> tuple[Sequence[str], Iterable[Row]]:
-    form = table_form(target.config.data, path, labelled=False) if target.config else readers.AS_USUAL
+    form = _form(target, path)
     first = next((row for row in read_rows(path, form=form) if not isinstance(row, BadRow)), None)
     columns = text_columns(target, list(first[1]) if first else [])
     return columns, _checked(target, read_rows(path, form=form), str(path), columns)
 
 
-def _stream_rows(target: Target, stream: BinaryIO, name: str = "standard input") -> tuple[Sequence[str], Iterable[Row]]:
+def _form(target: Target, path: Path) -> TableForm:
+    return table_form(target.config.data, path, labelled=False) if target.config else readers.OF_OTHERS
+
+
+def _stream_rows(
+    target: Target, stream: BinaryIO, input_format: str | None, name: str = readers.STREAM_NAME
+) -> tuple[Sequence[str], Iterable[Row]]:
     columns = target.config.data.text if target.config else TEXT_NAMES[:1]
-    return columns, _checked(target, read_stream(stream, columns, name=name), name, columns)
+    form = replace(_form(target, Path(f"{readers.STREAM_NAME}.csv")), any_separator=False)
+    rows = read_stream(stream, columns, name=name, form=form, stream_format=input_format)
+    return columns, _checked(target, rows, name, columns)
 
 
 def _checked(target: Target, rows: Iterator[Row], where: str, columns: Sequence[str]) -> Iterator[Row]:
@@ -96,17 +131,17 @@ def _given_texts(target: Target, rows: Sequence[str | tuple[str, ...]]) -> tuple
 
 
 def _texts(count: int) -> str:
-    return "one text" if count == 1 else f"{count} texts"
+    return "one text" if count == 1 else counted(count, "text")
 
 
 def with_own_columns(answer: Mapping[str, Any], values: Values) -> dict[str, Any]:
-    """The row's columns, then its answer. A column that is named like a part of the answer becomes NAME_input."""
+    """The row's columns in their order, then its answer. One that is named like a part of it becomes NAME_input."""
     kept: dict[str, Any] = {}
     for name, value in values.items():
-        if name not in ("id", "prediction", "probabilities", "error"):
+        if name not in ("id", "prediction", "probabilities", "error") or (name == "id" and value == answer["id"]):
             kept[name] = value
-        elif name != "id" or value != answer["id"]:
-            while name in values or name in kept:
-                name += "_input"
-            kept[name] = value
+            continue
+        while name in values or name in kept:
+            name += "_input"
+        kept[name] = value
     return kept | dict(answer)

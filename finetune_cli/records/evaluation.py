@@ -161,7 +161,7 @@ class Answered:
 
 
 # Of the file, where there are none.
-_LEFT_OUT = ("decision", "choice", "text_baseline", "answered", "gates", "confusion_cells")
+_LEFT_OUT = ("decision", "choice", "text_baseline", "answered", "gates", "confusion_cells", "folds")
 
 
 @dataclass(frozen=True)
@@ -223,6 +223,7 @@ class EvalReport:
     decision: what the decision rule changes, where the model has one; all the other scores are those with it.
     choice: whether the model was chosen on these rows; None where that is not known. corrected: by metric, the scores
     without what that choice added to them; in metrics.json they stand in `metrics`, beside the scores.
+    folds: how many models answered these rows, each those that it was not trained on; None where one model did.
     text_baseline: a simple model of the words, fitted on the same rows as this one; None where there is none.
     answered, gates: those asked for; metrics.json is about the scores alone and has neither.
     """
@@ -240,6 +241,7 @@ class EvalReport:
     choice: Choice | None = None
     corrected: dict[str, Corrected] = field(default_factory=dict)
     text_baseline: TextBaseline | None = None
+    folds: int | None = None
     answered: Answered | None = None
     gates: list[GateOutcome] = field(default_factory=list)
 
@@ -249,6 +251,16 @@ class EvalReport:
         if not self.per_class:
             return "the mean"
         return "the commonest class" if self.confusion or self.confusion_cells else "the commonest set of labels"
+
+    @property
+    def said_of_choice(self) -> str | None:
+        """Whose scores these are and whether a choice flatters them; None where there is nothing to say."""
+        if self.folds is not None:
+            return (
+                f"These rows were answered by {self.folds} models, each those that it was not trained on "
+                f"({self.folds}-fold cross-validation)."
+            )
+        return None if self.choice is None else str(self.choice)
 
     def cells(self) -> Iterator[tuple[int, int, int]]:
         """(label, answer, rows) of the confusion matrix where it is not 0, by class numbers; its largest part first of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.records.evaluation import EvalReport, GateOutcome
-from finetune_cli.records.training import SplitSummary, TrainReport, runs_to_json, splits_to_json
+from finetune_cli.records.training import SplitSummary, TrainReport, run_to_json, runs_to_json, splits_to_json
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class FoldsReport:
     n, repeats: of data.folds; folds are numbered from 1 to n x repeats. level: of the intervals. runs: of the folds
     that finished. failed: fold -> error. pooled: every row as the fold of the first repeat answered it that had not
     trained on it, with intervals over the rows; None while folds are missing. splits: each score over the folds, with
-    the corrected resampled t interval. gates: held against the pooled scores.
+    the corrected resampled t interval. gates: held against the pooled scores. final: the training on all rows, where
+    there was one.
     """
 
     run_dir: Path
@@ -30,6 +31,7 @@ class FoldsReport:
     pooled: EvalReport | None
     splits: list[SplitSummary]
     gates: list[GateOutcome] = field(default_factory=list)
+    final: TrainReport | None = None
 
     @property
     def num_folds(self) -> int:
@@ -54,4 +56,5 @@ class FoldsReport:
             "pooled": self.pooled.to_json() if self.pooled else None,
             "splits": splits_to_json(self.splits),
             "gates": [dataclasses.asdict(gate) for gate in self.gates],
+            **({"final": run_to_json(self.final)} if self.final else {}),
         }

@@ -6,7 +6,7 @@ Row numbers in messages count from 1, as a reader counts them; the header of a t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,8 @@ class SplitReport:
 
     labels: rows of each class; None in regression and without labels. lengths: quantiles of the tokens of a row, before
     truncation. histogram: [from, to, rows], the last one open-ended. labels_per_row: how many rows have how many
-    labels; None but for multilabel. unlabelled: rows that are left out because they have no label.
+    labels; None but for multilabel. unlabelled: rows that are left out because they have no label. lost_share: of all
+    tokens, those that were cut off; lost_by_class: the same of each class's rows, None where no class lost any.
     """
 
     where: str
@@ -75,6 +76,8 @@ class SplitReport:
     empty_texts: int
     labels_per_row: dict[str, int] | None = None
     unlabelled: int = 0
+    lost_share: float = 0.0
+    lost_by_class: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ class PrepareReport:
     """The rows of all splits. max_length, seconds, rows_per_second: of the tokenisation, whenever it was.
 
     findings: what the data checks found, those of level "ignore" left out once a config has asked. key, reused,
-    padding: known for the data of a config alone; reused: the rows were tokenised before.
+    padding: known for the data of a config alone; reused: the rows were tokenised before. windows: of each split, where
+    rows are read in windows, a row that fits counted as one.
     """
 
     max_length: int
@@ -102,11 +106,18 @@ class PrepareReport:
     key: str | None = None
     reused: bool | None = None
     padding: Padding | None = None
+    windows: dict[str, int] | None = None
+
+    def at(self, places: Mapping[str, str]) -> PrepareReport:
+        """The report on the same rows where they are now. places: of each split."""
+        splits = {name: dataclasses.replace(split, where=places[name]) for name, split in self.splits.items()}
+        findings = [dataclasses.replace(finding, where=places[finding.split]) for finding in self.findings]
+        return dataclasses.replace(self, splits=splits, findings=findings)
 
     def to_json(self) -> dict[str, Any]:
         fields = dataclasses.asdict(self)
         for part in (fields, *fields["splits"].values(), *fields["findings"]):
-            for name in ("key", "reused", "padding", "labels_per_row", "level"):
+            for name in ("key", "reused", "padding", "windows", "labels_per_row", "lost_by_class", "level"):
                 if part.get(name, ...) is None:
                     del part[name]
         return fields

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finetune_cli.records.comparison import Comparison
-from finetune_cli.records.evaluation import Corrected, MetricValue
+from finetune_cli.records.evaluation import Corrected, GateOutcome, MetricValue
 
 TrialState = Literal["complete", "pruned", "failed", "running"]
 
@@ -70,9 +70,11 @@ class SearchedSetting:
 class SweepReport:
     """The trials of a sweep and what is known of the best; `summary.json`.
 
-    best: its number; None when no trial is complete. corrected: the best trial's score, less what choosing it among the
-    `candidates` adds, which are all evaluations of all complete trials; None where that cannot be computed.
-    comparisons: the best against the runner-up and against the config's own values.
+    best: its number; None when no trial is complete. folds: of each trial, where they score it. corrected: the best
+    trial's score, less what choosing it among the `candidates` adds: all evaluations of all trials, of pruned ones too;
+    with folds the trials themselves. None where that cannot be computed.
+    comparisons: the best against the runner-up and against the config's own values, p values adjusted for both (Holm).
+    gates: held against the best trial's scores, `.corrected` against the score corrected for the sweep's choice.
     """
 
     run_dir: Path
@@ -80,17 +82,53 @@ class SweepReport:
     greater_is_better: bool
     trials: list[TrialResult]
     best: int | None
+    folds: int | None = None
     candidates: int = 0
     corrected: Corrected | None = None
     comparisons: list[ComparedTrials] = field(default_factory=list)
     finalists: list[Finalist] = field(default_factory=list)
     settings: list[SearchedSetting] = field(default_factory=list)
+    gates: list[GateOutcome] = field(default_factory=list)
 
     def trial(self, number: int) -> TrialResult:
         return next(one for one in self.trials if one.number == number)
 
+    def count(self, *states: TrialState) -> int:
+        return sum(trial.state in states for trial in self.trials)
+
+    def role(self, number: int) -> str:
+        """What a trial that the best is compared with stands for."""
+        return "the config's own values" if self.trial(number).defaults else "the runner-up"
+
+    @property
+    def said_of_choice(self) -> str:
+        """What the best was chosen among, and what its score is worth therefore."""
+        complete, tried = self.count("complete"), self.count("complete", "pruned")
+        among = f"The best of {_trials(complete)} by {self.metric}, on the rows that score it"
+        if self.candidates == 1:
+            return "It is the only evaluation, so its score needs no correction."
+        if self.corrected is None:
+            return f"{among}: its score is too good by an unknown amount. Score a split that took no part."
+        if self.folds is not None:
+            return (
+                f"{among}. Corrected for that choice: {self.metric} {self.corrected}. That each fold keeps the best of "
+                "its own evaluations is not taken off; with evaluation.metric_for_best: null it does not."
+            )
+        return (
+            f"{among}. Corrected for the choice among {self.candidates} evaluations of {_trials(tried)}: {self.metric} "
+            f"{self.corrected}."
+        )
+
+    @property
+    def said_of_comparisons(self) -> str:
+        return "The best was chosen on these rows, so that they flatter it: only a clear difference counts."
+
     def to_json(self) -> dict[str, Any]:
         return _plain({**dataclasses.asdict(self), "run_dir": str(self.run_dir)})
+
+
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
 
 
 def _plain(value: Any) -> Any:

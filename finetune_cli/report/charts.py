@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from finetune_cli.errors import counted
 from finetune_cli.report.curves import Point
 from finetune_cli.report.error_analysis import Calibration, Residuals
 
@@ -68,16 +69,16 @@ def line_chart(lines: Sequence[Line], *, label: str, marked: float | None = None
     values = [y for _, y in points]
     low, high = (0.0 if y_from_zero else min(values)), max(values)
     margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    frame, grid = _framed(
+    frame, grid = framed(
         (min(0.0, min(x for x, _ in points)), max(x for x, _ in points)),
         (low if y_from_zero else low - margin, high + margin),
         x_title="update",
     )
     drawn = [grid]
     if marked is not None:
-        drawn.append(_svg_line(frame.x(marked), TOP, frame.x(marked), frame.height - BOTTOM, "marked"))
+        drawn.append(svg_line(frame.x(marked), TOP, frame.x(marked), frame.height - BOTTOM, "marked"))
     drawn += [_curve(line, frame) for line in lines]
-    return _svg(drawn, label)
+    return svg(drawn, label)
 
 
 def _curve(line: Line, frame: Frame) -> str:
@@ -130,24 +131,24 @@ def reliability_chart(calibration: Calibration) -> Markup:
     """Accuracy over confidence, with Wilson intervals; below, how many answers each bin has."""
     strip = 46
     start = min(0.5, math.floor(calibration.bins[0].confidence * 10) / 10)
-    frame, grid = _framed(
+    frame, grid = framed(
         (start, 1.0), (0.0, 1.0), x_title="confidence", width=SQUARE + 60, height=SQUARE, y_title="right", foot=strip
     )
     most = max(one.n for one in calibration.bins)
     floor = frame.height - BOTTOM
-    drawn = [grid, _svg_line(frame.x(start), frame.y(start), frame.x(1), frame.y(1), "ideal")]
+    drawn = [grid, svg_line(frame.x(start), frame.y(start), frame.x(1), frame.y(1), "ideal")]
     for one in calibration.bins:
         left, right = frame.x(max(start, one.low)), frame.x(one.high)
         size = one.n / most * (strip - 8)
         x, y = frame.x(one.confidence), frame.y(one.accuracy)
-        said = f"{one.n} answers with confidence {one.low:.2f} to {one.high:.2f}: {one.accuracy:.3f} right"
+        said = f"{counted(one.n, 'answer')} with confidence {one.low:.2f} to {one.high:.2f}: {one.accuracy:.3f} right"
         drawn.append(
             f'<rect class="count" x="{left + 0.8:.1f}" y="{floor - size:.1f}" '
             f'width="{max(0.5, right - left - 1.6):.1f}" height="{size:.1f}"/>'
-            + _svg_line(x, frame.y(one.accuracy_low), x, frame.y(one.accuracy_high), "range")
+            + svg_line(x, frame.y(one.accuracy_low), x, frame.y(one.accuracy_high), "range")
             + f'<circle class="value" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{said}</title></circle>'
         )
-    return _svg(drawn, f"Reliability diagram, ECE {calibration.ece:.3f}", width=SQUARE + 60, height=SQUARE)
+    return svg(drawn, f"Reliability diagram, ECE {calibration.ece:.3f}", width=SQUARE + 60, height=SQUARE)
 
 
 def scatter_chart(residuals: Residuals) -> Markup:
@@ -155,30 +156,30 @@ def scatter_chart(residuals: Residuals) -> Markup:
     values = [value for point in residuals.points for value in point]
     margin = (max(values) - min(values)) * 0.04 or 1.0
     both = (min(values) - margin, max(values) + margin)
-    frame, grid = _framed(both, both, x_title="label", width=SQUARE + 60, height=SQUARE, y_title="prediction")
-    drawn = [grid, _svg_line(frame.x(both[0]), frame.y(both[0]), frame.x(both[1]), frame.y(both[1]), "ideal")]
+    frame, grid = framed(both, both, x_title="label", width=SQUARE + 60, height=SQUARE, y_title="prediction")
+    drawn = [grid, svg_line(frame.x(both[0]), frame.y(both[0]), frame.x(both[1]), frame.y(both[1]), "ideal")]
     drawn += [f'<circle class="point" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3"/>' for x, y in residuals.points]
-    return _svg(drawn, "Predictions over labels", width=SQUARE + 60, height=SQUARE)
+    return svg(drawn, "Predictions over labels", width=SQUARE + 60, height=SQUARE)
 
 
 def residual_chart(residuals: Residuals) -> Markup:
     """How many rows have which residual; the line is at 0."""
     edges = residuals.edges
-    frame, grid = _framed((edges[0], edges[-1]), (0.0, max(residuals.counts) * 1.05), x_title="prediction - label")
+    frame, grid = framed((edges[0], edges[-1]), (0.0, max(residuals.counts) * 1.05), x_title="prediction - label")
     floor = frame.height - BOTTOM
     drawn = [grid]
     for low, high, count in zip(edges, edges[1:], residuals.counts, strict=False):
         left, width = frame.x(low) + 0.7, frame.x(high) - frame.x(low) - 1.4
         drawn.append(
             f'<rect class="bar" x="{left:.1f}" y="{frame.y(count):.1f}" width="{max(0.5, width):.1f}" '
-            f'height="{floor - frame.y(count):.1f}"><title>{count} rows</title></rect>'
+            f'height="{floor - frame.y(count):.1f}"><title>{counted(count, "row")}</title></rect>'
         )
     if edges[0] < 0 < edges[-1]:
-        drawn.append(_svg_line(frame.x(0), TOP, frame.x(0), floor, "marked"))
-    return _svg(drawn, "Histogram of the residuals")
+        drawn.append(svg_line(frame.x(0), TOP, frame.x(0), floor, "marked"))
+    return svg(drawn, "Histogram of the residuals")
 
 
-def _framed(
+def framed(
     x_range: tuple[float, float],
     y_range: tuple[float, float],
     *,
@@ -187,8 +188,9 @@ def _framed(
     width: int = WIDTH,
     height: int = HEIGHT,
     foot: int = 0,
+    x_ticks: Sequence[tuple[float, str]] | None = None,
 ) -> tuple[Frame, str]:
-    """The scales, and grid and axis labels as SVG. foot: room left free above the x axis."""
+    """The scales, and grid and axis labels as SVG. foot: room left free above the x axis. x_ticks: (value, label)."""
 
     def x(value: float) -> float:
         return LEFT + (value - x_range[0]) / ((x_range[1] - x_range[0]) or 1.0) * (width - LEFT - RIGHT)
@@ -199,23 +201,23 @@ def _framed(
 
     drawn = []
     for tick in ticks(*y_range, count=4):
-        drawn.append(_svg_line(LEFT, y(tick), width - RIGHT, y(tick), "grid"))
+        drawn.append(svg_line(LEFT, y(tick), width - RIGHT, y(tick), "grid"))
         drawn.append(f'<text class="tick end" x="{LEFT - 6}" y="{y(tick) + 3.5:.1f}">{tick_label(tick)}</text>')
     floor = height - BOTTOM
-    for tick in ticks(*x_range):
-        drawn.append(f'<text class="tick mid" x="{x(tick):.1f}" y="{floor + 14}">{tick_label(tick)}</text>')
-    drawn.append(_svg_line(LEFT, floor, width - RIGHT, floor, "axis"))
+    for tick, label in x_ticks or [(tick, tick_label(tick)) for tick in ticks(*x_range)]:
+        drawn.append(f'<text class="tick mid" x="{x(tick):.1f}" y="{floor + 14}">{label}</text>')
+    drawn.append(svg_line(LEFT, floor, width - RIGHT, floor, "axis"))
     drawn.append(f'<text class="title end" x="{width - RIGHT}" y="{height - 4}">{x_title}</text>')
     if y_title:
         drawn.append(f'<text class="title" x="{LEFT + 6}" y="{TOP + 8}">{y_title}</text>')
     return Frame(x, y, height), "".join(drawn)
 
 
-def _svg_line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+def svg_line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
     return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _svg(drawn: Sequence[str], label: str, *, width: int = WIDTH, height: int = HEIGHT) -> Markup:
+def svg(drawn: Sequence[str], label: str, *, width: int = WIDTH, height: int = HEIGHT) -> Markup:
     said = Markup.escape(label)
     return Markup(
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{said}">{"".join(drawn)}</svg>'

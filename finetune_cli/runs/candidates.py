@@ -70,19 +70,35 @@ def to_keep(logits: Array, config: RunConfig) -> dict[str, Array]:
     return compact(logits, [*config.evaluation.metrics, deciding_metric(config.evaluation.main_metric, kind)], kind)
 
 
-def write_candidates(context: RunContext, kept: KeptPredictions, kept_step: int) -> None:
-    """Leave what the training kept in the run's directory, beside the scores."""
+def write_candidates(context: RunContext, kept: KeptPredictions, kept_step: int | None) -> None:
+    """Leave what the training kept in the run's directory, beside the scores.
+
+    kept_step: None for a training that was ended early, of which no model is kept: its last evaluation stands for it.
+    """
     if kept.by_step:
-        prepared = context.prepared
-        facts = {
-            "kept_step": kept_step,
-            "metric": context.config.evaluation.metric_for_best or "",
-            "kind": prepared.kind,
-            "num_classes": len(prepared.label_names or ()),
-            "labels": _small(prepared.splits[SPLIT].known_labels()),
-        }
-        arrays = {**kept.stacked(), **{name: np.asarray(value) for name, value in facts.items()}}
-        write_bytes(context.run.evaluation(SPLIT) / KEPT_FILE, packed(arrays))
+        step = max(kept.by_step) if kept_step is None else kept_step
+        metric = context.config.evaluation.metric_for_best
+        _write(context.run, context.prepared, kept.stacked(), kept_step=step, metric=metric)
+
+
+def write_only_candidate(run: RunDir, config: RunConfig, prepared: PreparedData, logits: Array) -> None:
+    """Leave what a cross-validation answered as a whole: logits (N, C) among which nothing is left to choose."""
+    arrays = {name: values[None] for name, values in to_keep(logits, config).items()}
+    _write(run, prepared, {"step": np.array([0]), **arrays}, kept_step=0, metric=None)
+
+
+def _write(
+    run: RunDir, prepared: PreparedData, stacked: Mapping[str, Array], *, kept_step: int, metric: str | None
+) -> None:
+    facts = {
+        "kept_step": kept_step,
+        "metric": metric or "",
+        "kind": prepared.kind,
+        "num_classes": len(prepared.label_names or ()),
+        "labels": _small(prepared.splits[SPLIT].known_labels()),
+    }
+    arrays = {**stacked, **{name: np.asarray(value) for name, value in facts.items()}}
+    write_bytes(run.evaluation(SPLIT) / KEPT_FILE, packed(arrays))
 
 
 def read_candidates(run: RunDir) -> Candidates | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,13 +10,14 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 
 from finetune_cli.errors import NotFinishedError
+from finetune_cli.system import locking
 
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
     """Hold a lock file, waiting for whoever has it."""
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        locking.hold(file)
         yield
 
 
@@ -61,10 +61,10 @@ def _lock_of(folder: Path, number: int) -> Path:
 
 def _try_lock(path: Path) -> ExitStack | None:
     stack = ExitStack()
-    file = stack.enter_context(path.open("a"))
+    file = stack.enter_context(path.open("a+"))
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        locking.take(file)
+    except locking.HeldError:
         stack.close()
         return None
     return stack

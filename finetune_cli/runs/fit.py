@@ -16,18 +16,21 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedModel
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.errors import RunFailedError
+from finetune_cli.errors import PrunedError, RunFailedError, counted
 from finetune_cli.records.training import TrainingStarted
+from finetune_cli.runs.candidates import write_candidates
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.parts import Parts, build_parts, rows_at_once
 from finetune_cli.system.signals import stop_error
 from finetune_cli.tasks import METRICS
 from finetune_cli.training import accelerate_loop
-from finetune_cli.training.checkpointing import Checkpoints, Progress, step_of
+from finetune_cli.training.best import BestRule
+from finetune_cli.training.checkpointing import Checkpoints, step_of
 from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.history import History
 from finetune_cli.training.kept import KeptPredictions
-from finetune_cli.training.monitor import BestRule, Monitor
+from finetune_cli.training.monitor import Monitor
+from finetune_cli.training.progress import Progress
 from finetune_cli.training.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
@@ -52,9 +55,9 @@ class Fit:
 def fit(context: RunContext, checkpoint: Path | None) -> Fit:
     """Train from the start or from `checkpoint` until the config's end; runs in every process of the group.
 
-    When the device runs out of memory and `micro_batch_size` is auto, it goes on with half the rows at once, from what
-    it saved last or from `checkpoint`: the update keeps its rows, so the curve stays the same but for the dropout
-    masks.
+    When the device runs out of memory and what it takes at once was left to us, it goes on with half the rows at once,
+    from what it saved last or from `checkpoint`: the update keeps its rows, so the curve stays the same but for the
+    dropout masks.
     """
     micro_batch_size, stop = rows_at_once(context.config), StopRequest()
     checkpoints = context.checkpoints()
@@ -67,6 +70,9 @@ def fit(context: RunContext, checkpoint: Path | None) -> Fit:
         try:
             with stop.listening():
                 progress = run_loop(parts, checkpoint, checkpoints, stop)
+        except PrunedError:
+            write_candidates(context, parts.kept, None)  # a sweep chose among them, too
+            raise
         except RuntimeError as err:
             if not should_reduce_batch_size(err):
                 raise
@@ -74,6 +80,8 @@ def fit(context: RunContext, checkpoint: Path | None) -> Fit:
             if checkpoints.current is not None:
                 checkpoint = checkpoints.undamaged(checkpoints.current)
         else:
+            # The loop's objects hold each other, so that the optimizer itself lives until the collector comes by.
+            parts.optimizer.state.clear()
             epochs, precision = parts.cadence.epoch(progress.step), parts.mixed_precision
             return Fit(progress, parts.kept, epochs, parts.model, parts.device, precision, micro_batch_size)
         del parts
@@ -82,19 +90,29 @@ def fit(context: RunContext, checkpoint: Path | None) -> Fit:
 
 def _smaller(micro_batch_size: int, config: RunConfig, err: BaseException) -> int:
     """Half the rows, said aloud; RunFailedError when that is not possible or was not left to us."""
+    if (tokens := config.training.micro_batch_tokens) is not None:
+        raise too_many_tokens(tokens) from err
     if config.training.micro_batch_size != "auto" or micro_batch_size == 1 or PartialState().num_processes > 1:
         raise RunFailedError(
-            f"Out of memory with {micro_batch_size} rows at once on each device. Set training.micro_batch_size lower "
-            f"(accumulation keeps batch_size as it is), or data.max_length."
+            f"Out of memory with {counted(micro_batch_size, 'row')} at once on each device. Set "
+            f"training.micro_batch_size lower (accumulation keeps batch_size as it is), or data.max_length."
         ) from err
     half = -(-micro_batch_size // 2)
     logger.warning(
-        "Out of memory with %d rows at once; going on with %d at once. An update keeps its %d rows.",
+        "Out of memory with %d rows at once; going on with %d. An update keeps its rows (%d).",
         micro_batch_size,
         half,
         config.training.batch_size,
     )
     return half
+
+
+def too_many_tokens(tokens: int) -> RunFailedError:
+    """The error for memory that ran out although `training.micro_batch_tokens` bounds it."""
+    return RunFailedError(
+        f"Out of memory with {tokens} tokens at once on each device. Set training.micro_batch_tokens lower "
+        f"(accumulation keeps batch_size as it is), or data.max_length."
+    )
 
 
 def run_loop(parts: Parts, checkpoint: Path | None, checkpoints: Checkpoints, stop: StopRequest) -> Progress:
@@ -107,7 +125,7 @@ def run_loop(parts: Parts, checkpoint: Path | None, checkpoints: Checkpoints, st
 
 
 def _run_accelerate(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
-    accelerator = new_accelerator(parts.mixed_precision, ddp_options(parts.micro_batches_per_update))
+    accelerator = new_accelerator(parts.mixed_precision, ddp_options(accumulates=parts.accumulates))
     with follow(accelerator) as monitor:
         accelerate_loop.train(
             accelerator,
@@ -117,7 +135,6 @@ def _run_accelerate(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
             parts.batches,
             parts.objective,
             monitor,
-            micro_batches_per_update=parts.micro_batches_per_update,
             max_grad_norm=parts.config.training.max_grad_norm,
             seed=parts.config.seed,
         )
@@ -132,6 +149,7 @@ def _run_trainer(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
         parts.objective,
         parts.optimizer,
         parts.schedule,
+        accumulates=parts.accumulates,
         skip_nonfinite=parts.skip_nonfinite,
         model=parts.model,
         args=parts.trainer_arguments(),

@@ -1,8 +1,9 @@
-"""The runs below a directory, as their run.json tells; no other file is read."""
+"""The runs below a directory, as their run.json tells; of those that run, the lock says whether it is true."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,20 +11,30 @@ from typing import Any
 
 from finetune_cli.errors import ConfigError, first_line
 from finetune_cli.records.run import RunRecord
-from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.run_dir import WORKING, RunDir
+from finetune_cli.system import locking
 
-OWN_FOLDERS = {"checkpoints", "model", "eval", "tracking"}  # of a run; no run is inside
+OWN_FOLDERS = {"checkpoints", "model", "eval", "metrics", "tracking"}  # of a run; no run is inside
+QUIET_SECONDS = 3600  # without a new line in run.log, after which a run on another machine counts as killed
 
 
 @dataclass(frozen=True)
 class ListedRun:
-    """A run: its path below the directory that was asked for, and its record."""
+    """A run: its path below the directory that was asked for, and its record.
+
+    is_killed: the record says that it runs, and nobody works at it.
+    """
 
     path: str
     record: RunRecord
+    is_killed: bool = False
+
+    @property
+    def status(self) -> str | None:
+        return "killed" if self.is_killed else self.record.status
 
     def to_json(self) -> dict[str, Any]:
-        return {"path": self.path, "kind": self.record.kind, **self.record.to_json()}
+        return {"path": self.path, "kind": self.record.kind, **self.record.to_json(), "status": self.status}
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,25 @@ def list_runs(directory: Path) -> RunList:
     for folder in _folders(directory, found.unreadable):
         run = RunDir(folder)
         try:
-            found.runs.append(ListedRun(os.path.relpath(folder, directory), run.read_whole_record()))
+            record = run.read_whole_record()
+            is_killed = record.status == "running" and not _is_worked_at(run)
+            found.runs.append(ListedRun(os.path.relpath(folder, directory), record, is_killed))
         except (OSError, ValueError) as err:
             found.unreadable[str(run.record)] = (isinstance(err, OSError) and err.strerror) or (
                 f"damaged: {first_line(err)}"
             )
     return found
+
+
+def _is_worked_at(run: RunDir) -> bool:
+    """Whether a process works at a run that says so: it holds its lock. Where that cannot be seen, by its last word."""
+    held = [locking.is_held(lock) for lock in (run.lock, run.sweep / WORKING) if lock.is_file()]
+    if None not in held:
+        return any(held)
+    try:
+        return time.time() - run.log.stat().st_mtime < QUIET_SECONDS
+    except OSError:
+        return False
 
 
 def _folders(directory: Path, unreadable: dict[str, str]) -> Iterator[str]:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from finetune_cli.config.dump import with_references
 from finetune_cli.config.fields import ModelConfig, RunConfig, TrainingConfig
 from finetune_cli.config.load import leaves
 from finetune_cli.data.hub import HUB_ID
+from finetune_cli.errors import counted
+from finetune_cli.models.files import LONG_TEXTS_FILE
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.places import in_home
@@ -44,10 +47,22 @@ def model_card(config: RunConfig, label_names: Sequence[str] | None, reports: Se
         + USE.format(
             example='{"text": "...", "text_pair": "..."}' if len(config.data.text) == 2 else '"..."',
             options=", top_k=None" if KIND_SPECS[config.spec.kind].several_labels else "",
-        ),
+        )
+        + _long_texts(config),
         "## Training\n\n" + _settings_table(config),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _long_texts(config: RunConfig) -> str:
+    """What plain transformers does otherwise than the training did."""
+    if isinstance(config.data.long_texts, str):
+        return ""
+    how = "in windows" if config.data.long_texts.windows else "from both ends"
+    return (
+        f"\n\nTexts longer than `max_length` were read {how}, as `{LONG_TEXTS_FILE}` says. `finetune predict` reads "
+        f"them so; plain transformers cuts them, and answers otherwise."
+    )
 
 
 def _base_name(config: RunConfig) -> str:
@@ -55,31 +70,35 @@ def _base_name(config: RunConfig) -> str:
     if name is None:
         return "a small BERT trained from scratch"
     run = in_home(name).resolve().parent
-    return run.name if Path(name).name == "model" and RunDir(run).config.is_file() else _shown(name)
+    return run.name if Path(name).name == "model" and RunDir(run).config.is_file() else _shown(name, config)
 
 
-def _is_hub_id(place: str) -> bool:
-    """Whether a model or data set is one of the Hub; the name of a directory here may look the same."""
-    return bool(HUB_ID.fullmatch(place)) and not Path(place).exists()
+def _is_hub_id(place: str, config: RunConfig) -> bool:
+    """Whether a model or data set is one of the Hub; the name of a directory here may look the same, or be a secret."""
+    return bool(HUB_ID.fullmatch(place)) and not Path(place).exists() and with_references(place, config) == place
 
 
-def _shown(place: str) -> str:
-    """A place as the card names it: of a path on this machine the last part, since the card may be published."""
-    is_path = in_home(place).exists() and not _is_hub_id(place)
+def _shown(place: str, config: RunConfig) -> str:
+    """A place as the card names it: of a path on this machine the last part, since the card may be published; with the
+    config's references in place of secrets."""
+    if (told := with_references(place, config)) != place:
+        return Path(told).name
+    is_path = in_home(place).exists() and not _is_hub_id(place, config)
     return in_home(place).resolve().name if is_path else place
 
 
 def _purpose(config: RunConfig, label_names: Sequence[str] | None) -> str:
     text = " and ".join(f"`{column}`" for column in config.data.text)
+    source = f"Trained on `{_shown(config.data.path, config)}`."
     if label_names is None:
-        return f"Predicts the number `{config.data.label}` from {text}. Trained on `{_shown(config.data.path)}`."
+        return f"Predicts the number `{config.data.label}` from {text}. {source}"
     names = ", ".join(f"`{name}`" for name in label_names)
     if KIND_SPECS[config.spec.kind].several_labels:
         return (
             f"Tells from {text} which of these classes a row has, any number of them: {names}. A class is given from a "
-            f"probability of 0.5 on. Trained on `{_shown(config.data.path)}`."
+            f"probability of 0.5 on. {source}"
         )
-    return f"Tells from {text} which of these classes a row has: {names}. Trained on `{_shown(config.data.path)}`."
+    return f"Tells from {text} which of these classes a row has: {names}. {source}"
 
 
 def _metadata(config: RunConfig, name: str, reports: Sequence[EvalReport]) -> ModelCardData:
@@ -88,7 +107,7 @@ def _metadata(config: RunConfig, name: str, reports: Sequence[EvalReport]) -> Mo
     results = [
         EvalResult(
             task_type="text-classification",
-            dataset_type=_shown(data),
+            dataset_type=_shown(data, config),
             dataset_name=config.task,
             dataset_split=report.split,
             metric_type=metric,
@@ -101,8 +120,8 @@ def _metadata(config: RunConfig, name: str, reports: Sequence[EvalReport]) -> Mo
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="text-classification",
-        base_model=base if base and _is_hub_id(base) else None,
-        datasets=[data] if _is_hub_id(data) else None,
+        base_model=base if base and _is_hub_id(base, config) else None,
+        datasets=[data] if _is_hub_id(data, config) else None,
         tags=["text-classification", "finetune-cli"],
         model_name=name,
         eval_results=results,
@@ -124,13 +143,20 @@ def _score_table(reports: Sequence[EvalReport]) -> str:
             baseline = f"{report.baseline[metric]:.3f}" if metric in report.baseline else ""
             beside = [str(report.corrected.get(metric, ""))] if corrected else []
             rows.append([report.split, str(report.n), metric, f"{value.value:.3f}", interval, *beside, baseline])
-    said = [f"{report.split}: {report.choice}" for report in reports if report.choice is not None]
+    said = [f"{report.split}: {report.said_of_choice}" for report in reports if report.said_of_choice]
+    if any(report.folds for report in reports):
+        said.append(
+            "This model was trained on all of these rows in the same way, so that none is left to score it on: the "
+            "scores are those of the other models."
+        )
     return "\n\n".join(["\n".join(f"| {' | '.join(row)} |" for row in rows), *said])
 
 
 def _settings_table(config: RunConfig) -> str:
     training = config.training
-    length = f"{training.num_epochs:g} epochs" if training.max_steps is None else f"{training.max_steps} updates"
+    length = counted(
+        *((training.num_epochs, "epoch") if training.max_steps is None else (training.max_steps, "update"))
+    )
     settings = {
         "base model": _base_name(config),
         "loop": training.loop,
@@ -152,8 +178,9 @@ def _further_settings(config: RunConfig) -> dict[str, str]:
     """What else of `model` and `training` differs from its default, by its key in the config."""
     now = [*leaves(config.model, "model"), *leaves(config.training, "training")]
     default = dict([*leaves(ModelConfig(), "model"), *leaves(TrainingConfig(), "training")])
-    return {
-        f"`{key}`": _shown(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        for key, value in now
-        if key not in NAMED and (key not in default or value != default[key])
-    }
+    changed = {key: value for key, value in now if key not in NAMED and (key not in default or value != default[key])}
+    return {f"`{key}`": _setting(value, config) for key, value in changed.items()}
+
+
+def _setting(value: object, config: RunConfig) -> str:
+    return _shown(value, config) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -5,6 +5,9 @@ Dimensions: N rows, C classes.
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 
 from finetune_cli.config.fields import RunConfig
@@ -14,6 +17,7 @@ from finetune_cli.errors import MissingError
 from finetune_cli.evaluation.scoring import predictions, score_split, write_evaluation
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.runs.answers import read_answers
+from finetune_cli.runs.candidates import write_only_candidate
 from finetune_cli.runs.rows import data_sources
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
@@ -30,10 +34,17 @@ def pool_folds(config: RunConfig, prepared: PreparedData, *, offline: bool) -> E
     """
     run, rules, rows = RunDir(config.output_dir), scoring_rules(config, prepared), prepared.splits[SPLIT]
     logits, labels = _pooled_logits(config, prepared, run, offline=offline), rows.known_labels()
-    report = score_split(SPLIT, logits, labels, rules, train_labels=labels)
+    assert config.data.folds is not None, "there are folds to pool"
+    report = replace(score_split(SPLIT, logits, labels, rules, train_labels=labels), folds=config.data.folds.n)
     answers = predictions(rows.ids, logits, kind=rules.kind, label_names=rules.label_names, labels=labels)
     write_evaluation(run.evaluation(SPLIT), report, answers)
+    write_only_candidate(run, config, prepared, logits)
     return report
+
+
+def read_pooled(run: RunDir) -> EvalReport:
+    """The scores that `pool_folds` has written."""
+    return EvalReport.from_json(json.loads((run.evaluation(SPLIT) / "metrics.json").read_text(encoding="utf-8")))
 
 
 def _pooled_logits(config: RunConfig, prepared: PreparedData, run: RunDir, *, offline: bool) -> np.ndarray:

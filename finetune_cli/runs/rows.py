@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.config.fields import ChecksConfig
-from finetune_cli.errors import ConfigError, DataError
+from finetune_cli.errors import ConfigError, DataError, counted
 from finetune_cli.records.preparation import Padding, SplitReport
+from finetune_cli.runs.concealing import concealed
+from finetune_cli.runs.long_texts import in_windows, reading, target_reading
+from finetune_cli.runs.shares import with_share
 from finetune_cli.system.cache import cache_dir
+from finetune_cli.system.logs import FILE_ONLY
 from finetune_cli.system.places import in_home
 from finetune_cli.tasks import TASKS, Kind
 
@@ -31,13 +35,18 @@ PADDING_SAMPLE_ROWS = 2**17  # of train: enough to know the share, quick at any 
 
 
 def prepare_rows(
-    config: RunConfig, *, offline: bool = False, quiet: bool = False, about: Collection[str] | None = None
+    config: RunConfig,
+    *,
+    offline: bool = False,
+    quiet: bool = False,
+    about: Collection[str] | None = None,
+    once: bool = False,
 ) -> PreparedData:
     """The tokenised splits of a config: found in the cache by their content, or made now.
 
     `report.reused` says which.
     quiet: leave out the line that says where the rows are, and one for each finding. about: the splits whose findings
-    are worth a line; None: all.
+    are worth a line; None: all. once: of rows that were prepared before, one line says how many findings there are.
     Raises DataError, also for a finding of level error; ConfigError or MissingError.
     """
     from finetune_cli.data.prepared import open_prepared
@@ -60,11 +69,16 @@ def prepare_rows(
     reused = prepared is not None
     if prepared is None:
         prepared = _build(sources, settings, directory, model_dir=model_dir, facts=facts, scratch=scratch)
+    places = {split: source.where for split, source in sources.items()}
+    prepared = replace(prepared, report=prepared.report.at(places))  # the same rows may have lain elsewhere
     if not quiet:
         rows = sum(split.num_rows for split in prepared.splits.values())
         logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
         _say_left_out(prepared.report.splits)
-    prepared = _judged(prepared, config.data.checks, quiet=quiet, about=about)
+    prepared = _judged(prepared, config.data.checks, quiet=quiet, about=about, in_short=once and reused)
+    prepared = with_share(prepared, config, sources, quiet=quiet)
+    prepared = in_windows(prepared, settings.long_texts)
+    _require_fitting_tokens(prepared, config)
     padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
     return replace(prepared, report=replace(prepared.report, key=prepared.key, reused=reused, padding=padding))
 
@@ -73,7 +87,8 @@ def _say_left_out(splits: Mapping[str, SplitReport]) -> None:
     for split in splits.values():
         if split.unlabelled:
             total = split.rows + split.unlabelled
-            logger.warning("%s: %d of %d rows have no label and are left out", split.where, split.unlabelled, total)
+            have = "has no label and is" if split.unlabelled == 1 else "have no label and are"
+            logger.warning("%s: %d of %d rows %s left out", split.where, split.unlabelled, total, have)
 
 
 def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Source]:
@@ -81,12 +96,14 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
     from finetune_cli.data.folds import Folds
     from finetune_cli.data.sources import resolve_sources
 
-    return resolve_sources(
+    find = partial(
+        resolve_sources,
         config.data.path,
         name=config.data.name,
         splits=config.data.splits,
         split_names=TASKS[config.task].splits,
         label=config.data.label,
+        text=config.data.text,
         kind=config.spec.kind,
         seed=config.seed if config.data.split_seed is None else config.data.split_seed,
         form=table_form(config.data),
@@ -95,19 +112,21 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
         limit=config.data.limit,
         offline=offline,
     )
+    return concealed(find, config)
 
 
 def table_form(data: DataConfig, other: Path | None = None, *, labelled: bool = True) -> TableForm:
     """How the config says that its tables are to be read; `other`: a file that is none of these, which may have a
     header although they have none, or be no table. labelled: whether its rows have labels."""
-    from finetune_cli.data.readers import AS_USUAL, TABLES, TableForm, file_kind
+    from finetune_cli.data.readers import OF_OTHERS, TABLES, TableForm, file_kind
 
     if other is None:
         return TableForm(data.columns, data.quoting)
     if file_kind(other)[0] not in TABLES:
-        return AS_USUAL
+        return OF_OTHERS
     label = (data.label,) if isinstance(data.label, str) else data.label
-    return TableForm(data.columns, data.quoting, header_with=data.text, may_lack=() if labelled else label)
+    lacking = () if labelled else label
+    return TableForm(data.columns, data.quoting, header_with=data.text, may_lack=lacking, any_separator=True)
 
 
 def unlabelled_test(data: DataConfig, kind: Kind) -> Callable[[Any], bool] | None:
@@ -128,12 +147,13 @@ def require_slices(source: Source, config: RunConfig) -> None:
 
 def labelled_file(path: Path, config: RunConfig | None, kind: Kind) -> Source:
     """The rows of one labelled file, read as the config of the run says."""
+    from finetune_cli.data.readers import OF_OTHERS
     from finetune_cli.data.source_files import file_source
     from finetune_cli.data.unlabelled import labelled_only
 
     path = in_home(path)
     if config is None:
-        return file_source(path, label="label")
+        return file_source(path, OF_OTHERS, label="label")
     label = config.data.label
     source = file_source(path, table_form(config.data, path), label=label if isinstance(label, str) else None)
     unlabelled = unlabelled_test(config.data, kind)
@@ -163,16 +183,17 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
         labels=label_names,
         kind=kind,
         id=data.id if data else None,
-        max_length=(data.max_length if data else None) or facts.max_length,
-        truncation=data.truncation if data else "longest_first",
         limit=None,
+        **target_reading(target, facts.max_length, kind)._asdict(),
     )
     sources = {f"file-{path.stem}": source}
     directory = cache_dir() / "prepared" / content_key(sources, settings, facts.fingerprint)
     prepared = open_prepared(directory) or _build(
         sources, settings, directory, model_dir=target.model_dir, facts=facts, scratch=None
     )
-    return _judged(prepared, data.checks if data else ChecksConfig(), quiet=False)
+    prepared = replace(prepared, report=prepared.report.at({split: one.where for split, one in sources.items()}))
+    prepared = _judged(prepared, data.checks if data else ChecksConfig(), quiet=False)
+    return in_windows(prepared, settings.long_texts)
 
 
 def _model_facts(config: RunConfig, *, offline: bool) -> tuple[Path | None, TextFacts | None]:
@@ -206,9 +227,8 @@ def _text_settings(config: RunConfig, limit: int) -> TextSettings:
         labels=data.labels,
         kind=config.spec.kind,
         id=data.id,
-        max_length=data.max_length or limit,
-        truncation=data.truncation,
         limit=data.limit,
+        **reading(data, limit, config.spec.kind)._asdict(),
     )
 
 
@@ -241,6 +261,7 @@ def _build(
             tokenizer,
             max_length=settings.max_length,
             truncation=settings.truncation,
+            long_texts=settings.long_texts,
             token_types=facts.token_types if facts else None,
             vocabulary=facts.vocabulary if facts else None,
         )
@@ -250,18 +271,29 @@ def _build(
 
 
 def _judged(
-    prepared: PreparedData, checks: ChecksConfig, *, quiet: bool, about: Collection[str] | None = None
+    prepared: PreparedData,
+    checks: ChecksConfig,
+    *,
+    quiet: bool,
+    about: Collection[str] | None = None,
+    in_short: bool = False,
 ) -> PreparedData:
-    """With the findings that the config does not ignore; new rows and those of the cache are judged alike."""
+    """With the findings that the config does not ignore; new rows and those of the cache are judged alike.
+
+    in_short: the warnings go to run.log, and one line to the terminal.
+    """
     levels = checks.model_dump()
     findings = [replace(finding, level=levels[finding.check]) for finding in prepared.report.findings]
     errors = [finding for finding in findings if finding.level == "error"]
     if errors or not quiet:
-        for finding in findings:
-            if finding.level == "warn" and (about is None or finding.split in about):
-                logger.warning("%s", finding.line)
+        told = [one for one in findings if one.level == "warn" and (about is None or one.split in about)]
+        short = in_short and not errors and len(told) > 1
+        for finding in told:
+            logger.warning("%s", finding.line, extra={FILE_ONLY: short})
+        if short:
+            logger.warning("%d findings of the data checks, as before; `finetune prepare` shows them", len(told))
     if errors:
-        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        count = counted(len(errors), "error")
         paragraphs = [line for finding in errors for line in finding.paragraph]
         hint = f"To go on all the same: -s data.checks.{errors[0].check}=warn"
         raise DataError("\n".join([f"the data checks found {count}", *paragraphs, hint]))
@@ -269,11 +301,25 @@ def _judged(
     return replace(prepared, report=replace(prepared.report, findings=kept))
 
 
-def _padding(prepared: PreparedData, *, batch_size: int, seed: int) -> Padding:
+def _require_fitting_tokens(prepared: PreparedData, config: RunConfig) -> None:
+    """Refuse, before anything is trained, a bound of tokens that one row exceeds. Raises ConfigError."""
+    tokens, report = config.training.micro_batch_tokens, prepared.report
+    longest = min(report.max_length, max(split.lengths["max"] for split in report.splits.values()))
+    if tokens is not None and tokens < longest:
+        raise ConfigError(
+            f"training.micro_batch_tokens: {tokens} is less than one row has: the longest has {longest} tokens. Set it "
+            f"to {longest} or more, or set data.max_length."
+        )
+
+
+def _padding(prepared: PreparedData, *, batch_size: int, seed: int) -> Padding | None:
+    """None for rows that are read in windows, of which the long ones have no padding."""
     import numpy as np
 
     from finetune_cli.data.order import RowOrder
 
+    if prepared.report.windows is not None:
+        return None
     lengths = np.diff(prepared.splits["train"].offsets[: PADDING_SAMPLE_ROWS + 1])
     random, length = (
         RowOrder(lengths, batch_size=batch_size, seed=seed, batching=batching).padding_share()

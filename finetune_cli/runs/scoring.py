@@ -57,9 +57,9 @@ def warn_of_undefined(context: RunContext) -> None:
     """Say before the training when metric_for_best can have no value on the validation rows, whatever is answered:
     AUROC where they lack a class, a correlation with labels that are all the same."""
     name, rules = context.config.evaluation.metric_for_best, context.rules
-    labels = context.prepared.splits["validation"].known_labels()
     if name is None or name not in KINDS[rules.kind].score_metrics:
         return
+    labels = context.prepared.splits["validation"].known_labels()
     shape = labels.shape if rules.label_names is None or labels.ndim == 2 else (len(labels), len(rules.label_names))
     scores = np.random.default_rng(0).random(shape)
     if math.isnan(compute_metrics([name], labels=labels, scores=scores, kind=rules.kind)[name]):
@@ -102,16 +102,17 @@ def split_logits(
         model,
         prepared.splits[split],
         pad_token_id=prepared.pad_token_id,
+        max_length=prepared.report.max_length,
         device=model.device,
         accelerator=Accelerator() if share_work else None,
         autocast=prepare_to_answer(config, model.device),
+        max_tokens=config.training.micro_batch_tokens if config else None,
     )
 
 
 def require_fitting(model: PreTrainedModel, prepared: PreparedData, config: RunConfig | None, split: str) -> None:
     """Raise DataError when a split has no labels or the model other classes, ConfigError for a metric that is none."""
-    if split not in prepared.splits:
-        raise DataError(f"There is no split {split!r}, only: {', '.join(prepared.splits)}.")
+    require_split(prepared, config, split)
     prepared.splits[split].known_labels()
     _require_same_classes(class_names(model), prepared.label_names)
     if task_kind(model) != prepared.kind:
@@ -120,6 +121,19 @@ def require_fitting(model: PreTrainedModel, prepared: PreparedData, config: RunC
             f"kind that it was trained for."
         )
     scoring_rules(config, prepared)  # a metric that does not fit shows before the rows are run
+
+
+def require_split(prepared: PreparedData, config: RunConfig | None, split: str) -> None:
+    """Raise DataError when there is no such split to score."""
+    if split in prepared.splits:
+        return
+    there = f"There is no split {split!r}, only: {', '.join(prepared.splits)}."
+    if config is not None and config.data.trains_on_all_rows:
+        there += (
+            f" This model was trained on all rows: its scores are those of the folds, in {config.output_dir}/eval. "
+            "Score it on others with --split or --data FILE."
+        )
+    raise DataError(there)
 
 
 def score_logits(

@@ -7,7 +7,6 @@ and not on how often the sweep was started.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import warnings
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from finetune_cli.config.fields import SweepConfig
 from finetune_cli.config.search import is_whole
 from finetune_cli.errors import ConfigError, MissingError, first_line
+from finetune_cli.system import locking
 
 NAME = "sweep"
 DEFAULTS = "defaults"  # marks the trial that has the config's own values
@@ -34,15 +34,17 @@ FINGERPRINT = "fingerprint"
 
 
 class _FileLock(BaseJournalFileLock):
-    """A lock that the system releases when its holder dies; Optuna's own ones stay until somebody loses patience."""
+    """A lock that the system releases when its holder dies, on NFS too.
+
+    Optuna's own ones, a link and a file opened for the first time, stay there until somebody loses patience.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._held = ExitStack()
 
     def acquire(self) -> bool:
-        file = self._held.enter_context(self._path.open("a"))
-        fcntl.flock(file, fcntl.LOCK_EX)
+        locking.hold(self._held.enter_context(self._path.open("a")))
         return True
 
     def release(self) -> None:

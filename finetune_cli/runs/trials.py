@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,7 @@ class TrialRunner:
             report = self.train(config, self._listener(number, config))
             self._close(number, report)
         except PrunedError:
+            self._note_seconds(trial)
             self.search.finish(number, None, pruned=True)
         except (NotFinishedError, InterruptedRunError):
             raise
@@ -56,7 +58,15 @@ class TrialRunner:
             message = str(err) if known else f"{type(err).__name__}: {err}"
             logger.error("Trial %d failed: %s", number, message, exc_info=not known)
             self.search.note(number, ERROR, message)
+            self._note_seconds(trial)
             self.search.finish(number, None)
+
+    def _note_seconds(self, trial: FrozenTrial) -> None:
+        """How long a trial has trained that did not come to its end; it counts against sweep.time as the others do."""
+        with suppress(FinetuneError):  # settings that clash have trained nothing
+            run = RunDir(self.config_of(trial).output_dir)
+            seconds = sum(_trained_seconds(one) for one in (run, *run.members()))
+            self.search.note(trial.number, SECONDS, seconds)
 
     def _close(self, number: int, report: TrainReport | FoldsReport | SeedsReport) -> None:
         assert not isinstance(report, SeedsReport), "a trial is trained with one seed"
@@ -95,22 +105,26 @@ class TrialRunner:
 
 def _evaluations(run: RunDir, metric: str) -> Iterator[tuple[int, float]]:
     """(update, score) of each evaluation in the history of a run that was begun before."""
-    if not run.history.is_file():
-        return
-    for line in run.history.read_text(encoding="utf-8", errors="replace").splitlines():
-        record = _parsed(line)
+    for record in _records(run):
         if record.get("type") == "eval" and record.get("split") == "validation":
             value = record.get(metric)
             yield record["step"], math.nan if value is None else value
 
 
-def _parsed(line: str) -> dict[str, Any]:
-    """The last line may be half written."""
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+def _trained_seconds(run: RunDir) -> float:
+    """Up to the last update in the history of a run."""
+    return max((record["seconds"] for record in _records(run) if record.get("type") == "train"), default=0.0)
+
+
+def _records(run: RunDir) -> Iterator[dict[str, Any]]:
+    """The lines of a run's history; the last one may be half written."""
+    if not run.history.is_file():
+        return
+    for line in run.history.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                yield value
 
 
 def _is_of_the_disk(err: BaseException) -> bool:

@@ -11,6 +11,8 @@ import fcntl
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -50,11 +52,63 @@ def take(file: IO[str], *, wait: bool = False) -> bool:
         _warn(str(Path(file.name).parent), err.strerror or str(err))
         if not wait and (holder := _living_holder(file)):
             raise HeldError(holder) from err
+    _note_holder(file)
+    return at_once
+
+
+def hold(file: IO[str]) -> None:
+    """Lock an open file for this process alone, waiting for whoever has it; for moments, so nobody's name is noted.
+
+    Where there are no such locks, a warning is given once and nobody is waited for.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as err:
+        if err.errno not in NOT_SUPPORTED:
+            raise
+        _warn(str(Path(file.name).parent), err.strerror or str(err))
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold a lock file together with others, so that `is_held` says of it that somebody works here."""
+    with path.open("a+") as file:
+        with suppress(OSError):  # without locks the note tells
+            fcntl.flock(file, fcntl.LOCK_SH)
+        _note_holder(file)
+        yield
+
+
+def is_held(path: Path) -> bool | None:
+    """Whether a living process has a lock file; None when that cannot be known.
+
+    That is so where there are no locks, or those of another machine may not be seen, and the file names a process of
+    another one.
+    """
+    try:
+        with path.open("r+") as file:
+            if _living_holder(file):
+                return True
+            match _noted(file):
+                case [_, host, _]:
+                    is_ours = host == socket.gethostname()
+                case _:
+                    is_ours = True
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False if is_ours else None
+
+
+def _note_holder(file: IO[str]) -> None:
     file.seek(0)
     file.truncate(0)
     file.write(f"{os.getpid()} {socket.gethostname()} {_started(os.getpid())}\n")
     file.flush()
-    return at_once
 
 
 @cache

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 # The minor versions that the tests ran with (constraints.txt has the exact ones).
 TESTED_VERSIONS = {"torch": {"2.13"}, "transformers": {"5.23"}}
@@ -47,6 +46,8 @@ def _launched() -> str | None:
 
 
 def _untested_version() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # not when only --help is asked for
+
     for package, tested in TESTED_VERSIONS.items():
         try:
             installed = version(package)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from itertools import islice
 
 import torch
 from accelerate import Accelerator, skip_first_batches
-from accelerate.utils import send_to_device, set_seed
 from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from finetune_cli.training.checkpointing import use_bare_weight_names
+from finetune_cli.system import xla
+from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
+from finetune_cli.training.placing import to_device
+from finetune_cli.training.state import use_bare_weight_names
 
 
 def train(
@@ -27,34 +28,34 @@ def train(
     objective: Objective,
     monitor: Monitor,
     *,
-    micro_batches_per_update: int,
     max_grad_norm: float | None,
     seed: int,
 ) -> None:
     """Train until the monitor says that it is over.
 
-    An update's micro-batches are taken as one window: each share of the loss is already divided by the rows of the
-    whole update, and gradients are exchanged between processes once, at the window's end. (Accelerate's `accumulate()`
+    Each share of the loss is already divided by the rows of the whole update, and gradients are exchanged between
+    processes once, with the update's last micro-batch. (Accelerate's `accumulate()`
     divides by the configured count, which is wrong for a short last window.) The schedule is not prepared: it moves
     once per update, not once per process, and also when a gradient overflowed in fp16 and the step was left out.
     """
     model, optimizer = accelerator.prepare(model, optimizer)
     use_bare_weight_names(accelerator)
-    set_seed(seed, device_specific=True)
+    seed_generators(seed, accelerator.device, device_specific=True)
     over = monitor.start()
     while not over:
         epoch, updates_done = divmod(monitor.progress.step, monitor.cadence.updates_per_epoch)
         batches.set_epoch(epoch)
-        remaining = iter(skip_first_batches(batches, updates_done * micro_batches_per_update))
-        while not over and (window := list(islice(remaining, micro_batches_per_update))):
+        for micro_batches in skip_first_batches(batches, updates_done):
             model.train()
             loss = torch.zeros((), device=accelerator.device)
-            for index, batch in enumerate(window):
-                exchange = nullcontext() if index == len(window) - 1 else accelerator.no_sync(model)
-                with exchange:
-                    share = objective(model, send_to_device(batch, accelerator.device, non_blocking=True))
+            for index, batch in enumerate(micro_batches):
+                is_last = index == len(micro_batches) - 1
+                with nullcontext() if is_last else accelerator.no_sync(model):
+                    share = objective(model, to_device(batch, accelerator.device))
                     accelerator.backward(share)
                 loss += share.detach()
+                if not is_last:
+                    xla.run_collected(accelerator.device)
             grad_norm = clip_gradients(
                 accelerator, model, optimizer, max_norm=max_grad_norm, skip_nonfinite=monitor.skip_nonfinite
             )
@@ -63,3 +64,5 @@ def train(
             schedule.step()
             optimizer.zero_grad()
             over = monitor.after_update(loss=loss, grad_norm=grad_norm, learning_rate=learning_rate)
+            if over:
+                break

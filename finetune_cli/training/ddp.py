@@ -5,8 +5,10 @@ from __future__ import annotations
 from accelerate.utils import DistributedDataParallelKwargs
 
 
-def ddp_options(micro_batches_per_update: int) -> DistributedDataParallelKwargs:
+def ddp_options(*, accumulates: bool) -> DistributedDataParallelKwargs:
     """Options for a model without buffers that change, and whose parameters all take part in each update.
+
+    accumulates: an update may have several micro-batches.
 
     gradient_as_bucket_view: gradients lie in the buffers of the exchange, without a second copy. broadcast_buffers:
     encoders only have constant ones, positions for example. static_graph: the same parameters get a gradient each time,
@@ -15,5 +17,5 @@ def ddp_options(micro_batches_per_update: int) -> DistributedDataParallelKwargs:
     return DistributedDataParallelKwargs(
         gradient_as_bucket_view=True,
         broadcast_buffers=False,
-        static_graph=micro_batches_per_update == 1,
+        static_graph=not accumulates,
     )

@@ -19,9 +19,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from finetune_cli.errors import RunFailedError
 from finetune_cli.records.training import EvalRecord, Listener, StepRecord
 from finetune_cli.system.signals import stop_error
-from finetune_cli.training.checkpointing import Checkpoints, Progress
-from finetune_cli.training.history import History, or_null
+from finetune_cli.training.best import BestRule
+from finetune_cli.training.checkpointing import Checkpoints
+from finetune_cli.training.history import History
 from finetune_cli.training.kept import KeptPredictions
+from finetune_cli.training.progress import Cadence, Progress
 from finetune_cli.training.readings import NOTHING_READ, Reading, send_reading
 from finetune_cli.training.stopping import StopRequest
 
@@ -29,42 +31,6 @@ logger = logging.getLogger(__name__)
 
 Scores = tuple[float, dict[str, float]]  # loss and metrics
 Evaluate = Callable[[Accelerator, Callable[[], None]], Mapping[str, Scores]]
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """When things happen, in updates; `evaluate_every` and `save_every` None stand for the end of each epoch."""
-
-    num_updates: int
-    updates_per_epoch: int
-    evaluate_every: int | None
-    save_every: int | None
-    save_every_seconds: float | None
-
-    def due(self, step: int, every: int | None) -> bool:
-        return step == self.num_updates or step % (every or self.updates_per_epoch) == 0
-
-    def epoch(self, step: int) -> float:
-        return step / self.updates_per_epoch
-
-
-@dataclass(frozen=True)
-class BestRule:
-    """Which evaluation is the best: a metric of the split "validation", its direction, and when to give up.
-
-    metric: None for the last one, whatever the scores are.
-    """
-
-    metric: str | None
-    greater_is_better: bool = True
-    patience: int | None = None
-    min_delta: float = 0.0
-
-    def improves(self, score: float, best: float | None, *, by: float = 0.0) -> bool:
-        """Strictly better, so that the earliest of equals stays; NaN never is."""
-        if math.isnan(score):
-            return False
-        return best is None or (score - best if self.greater_is_better else best - score) > by
 
 
 @dataclass(frozen=True)
@@ -92,7 +58,7 @@ class Monitor:
     accelerator: the loop's. schedule: not prepared. resume_from: the checkpoint to go on from.
     rows_of(step): the row numbers and the token count of an update, for the record and for messages.
     evaluate(accelerator, check): the scores by validation split, "validation" first, on all processes alike; calls
-    `check` between batches.
+    `check` between batches. None, with a best_rule without metric, when there is nothing to score on.
     kept: given what each evaluation found of the rows; it goes into every checkpoint.
     add_files: writes what the loop needs besides into the folder of a checkpoint, in the main process.
     lag: how many updates an accelerator may run ahead of what is read of them, so that the host never waits for the
@@ -225,8 +191,10 @@ class Monitor:
             self._save()
             self._raise_stopped(self.stop.signal_number)
         self.kept.keep(progress.step)
-        deciding = next(iter(scores))
-        is_best = self._update_best(*scores[deciding])
+        deciding = next(iter(scores), None)  # none for a model of all rows: its last update is kept
+        is_last = progress.step == self.cadence.num_updates
+        loss, metrics = scores[deciding] if deciding else (math.nan, {})
+        is_best = self.best_rule.update(progress, loss, metrics, is_last=is_last)
         epoch = self.cadence.epoch(progress.step)
         for split, (loss, metrics) in scores.items():
             self._note(EvalRecord(progress.step, epoch, split, loss, metrics, best=is_best and split == deciding))
@@ -234,40 +202,8 @@ class Monitor:
         if is_best or self._save_is_due():
             self._save()
 
-    def _update_best(self, loss: float, metrics: dict[str, float]) -> bool:
-        """Whether these are the best scores so far; the one place that decides it."""
-        rule, progress = self.best_rule, self.progress
-        if rule.metric is None:
-            progress.best_step = progress.step if progress.step == self.cadence.num_updates else 0
-            return False
-        score = loss if rule.metric == "loss" else metrics[rule.metric]
-        if math.isnan(score):
-            return self._lowest_loss_is_best(loss)
-        gained = rule.improves(score, progress.best_score, by=rule.min_delta)
-        progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
-        if not rule.improves(score, progress.best_score):
-            return False
-        progress.best_score, progress.best_step = or_null(score), progress.step
-        return True
-
-    def _lowest_loss_is_best(self, loss: float) -> bool:
-        """Where the score is not defined: patience is kept for scores that are, and the loss decides until there is
-        one, since a finished run has a model."""
-        progress = self.progress
-        logger.warning(
-            "Update %d: %s is not defined for these answers, so that it cannot choose the best model. Until it is, the "
-            "lowest loss does.",
-            progress.step,
-            self.best_rule.metric,
-        )
-        is_lower = not math.isnan(loss) and (progress.best_loss is None or loss < progress.best_loss)
-        if progress.best_score is not None or (progress.best_step and not is_lower):
-            return False
-        progress.best_loss, progress.best_step = or_null(loss), progress.step
-        return True
-
     def _save_is_due(self) -> bool:
-        if self.cadence.due(self.progress.step, self.cadence.save_every) or self._gave_up():
+        if self.cadence.due(self.progress.step, self.cadence.save_every) or self.best_rule.gave_up(self.progress):
             return True
         limit = self.cadence.save_every_seconds
         return limit is not None and self._seconds_since_save() >= limit
@@ -300,12 +236,8 @@ class Monitor:
             f"after update {self.progress.step} of {self.cadence.num_updates}, with a complete checkpoint",
         )
 
-    def _gave_up(self) -> bool:
-        patience = self.best_rule.patience
-        return patience is not None and self.progress.evaluations_without_gain >= patience
-
     def _finished(self) -> bool:
-        return self.progress.step >= self.cadence.num_updates or self._gave_up()
+        return self.progress.step >= self.cadence.num_updates or self.best_rule.gave_up(self.progress)
 
     def _note(self, record: StepRecord | EvalRecord) -> None:
         self.history.append(record)

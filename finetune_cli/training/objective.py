@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -16,13 +16,13 @@ RowLosses = Callable[[Tensor, Tensor], Tensor]
 
 
 class EpochBatches(Protocol):
-    """What a loop is given to train on: one process's micro-batches of the epoch that was set."""
+    """What a loop is given to train on: the updates of the epoch that was set, each as one process's micro-batches."""
 
     def set_epoch(self, epoch: int) -> None: ...
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
+    def __iter__(self) -> Iterator[Sequence[Mapping[str, Any]]]: ...
 
 
 def row_losses(
@@ -80,14 +80,19 @@ class Objective:
     def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
         """A scalar with its graph; summed over an update's micro-batches, its mean over processes is the update's loss.
 
-        batch: what TrainingRows yields. Rows from `num_valid` on do not count; with none left the loss is 0, with a
-        graph, so that this process still takes part in the gradient exchange.
+        batch: a micro-batch of TrainingRows. Rows, or windows, from `num_valid` on do not count; with none left the
+        loss is 0, with a graph, so that this process still takes part in the gradient exchange. `weights`: the share
+        of its row's weight that each window has; 0 of rows that fill up.
         """
         inputs = dict(batch)
         labels, num_valid, update_rows = (inputs.pop(key) for key in ("labels", "num_valid", "update_rows"))
+        weights = inputs.pop("weights", None)
         with known_tokens(inputs.pop("num_tokens", None)):
             logits = model(**inputs).logits.float()
-        return self.losses(logits[:num_valid], labels[:num_valid]).sum() * (self.num_processes / update_rows)
+        losses = self.losses(logits[:num_valid], labels[:num_valid])
+        if weights is not None:
+            losses = losses * weights[:num_valid]
+        return losses.sum() * (self.num_processes / update_rows)
 
 
 def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedDataParallelKwargs, send_to_device, set_seed
+from accelerate import PartialState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from finetune_cli.training.checkpointing import use_bare_weight_names
+from finetune_cli.system import xla
 from finetune_cli.training.ddp import ddp_options
+from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
+from finetune_cli.training.placing import to_device
+from finetune_cli.training.state import use_bare_weight_names
 
 TRAINER_STATE = "trainer_state.json"  # the name under which Trainer looks for its state in a checkpoint
 
@@ -29,7 +34,6 @@ def training_arguments(
     output_dir: Path,
     num_updates: int,
     micro_batch_size: int,
-    micro_batches_per_update: int,
     learning_rate: float,
     max_grad_norm: float | None,
     mixed_precision: str,
@@ -42,10 +46,9 @@ def training_arguments(
         output_dir=str(output_dir),
         max_steps=num_updates,
         per_device_train_batch_size=micro_batch_size,
-        gradient_accumulation_steps=micro_batches_per_update,
         learning_rate=learning_rate,
         max_grad_norm=max_grad_norm or 0.0,  # Trainer's way to say: do not clip
-        use_cpu=not torch.accelerator.is_available(),  # bf16 on a CPU is refused without it
+        use_cpu=PartialState().device.type == "cpu",  # bf16 on a CPU is refused without it
         bf16=mixed_precision == "bf16",
         fp16=mixed_precision == "fp16",
         seed=seed,
@@ -73,6 +76,7 @@ class SharedPartsTrainer(Trainer):
         optimizer: Optimizer,
         schedule: LRScheduler,
         *,
+        accumulates: bool,
         skip_nonfinite: bool,
         **options: Any,
     ) -> None:
@@ -80,14 +84,14 @@ class SharedPartsTrainer(Trainer):
         self.own_optimizer, self.own_schedule = optimizer, schedule
         self.batches = batches
         self.objective = objective
+        self.accumulates = accumulates
         self.skip_nonfinite = skip_nonfinite
-        self.loss_is_scaled_for_ga = True  # the objective divides by the rows of the whole update
         self.update_loss = torch.zeros((), device=self.args.device)
         self.accelerator.ddp_handler = self._ddp_options()
 
     def _ddp_options(self) -> DistributedDataParallelKwargs:
         """As in the Accelerate loop, unless `training.trainer_args` says otherwise."""
-        options, arguments = ddp_options(self.args.gradient_accumulation_steps), self.args
+        options, arguments = ddp_options(accumulates=self.accumulates), self.args
         if arguments.ddp_find_unused_parameters:
             options = replace(options, find_unused_parameters=True, static_graph=False)
         if arguments.ddp_broadcast_buffers is not None:
@@ -108,6 +112,17 @@ class SharedPartsTrainer(Trainer):
     def create_scheduler(self, *args: Any, **kwargs: Any) -> LRScheduler:
         self.lr_scheduler = self.own_schedule
         return self.lr_scheduler
+
+    def training_step(self, model: Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Trainer's own step for each micro-batch of an update, of which it knows nothing: their number may vary."""
+        loss = torch.zeros((), device=self.args.device)
+        for index, micro_batch in enumerate(inputs):
+            is_last = index == len(inputs) - 1
+            with nullcontext() if is_last else self.accelerator.no_sync(model):
+                loss += super().training_step(model, micro_batch)
+            if not is_last:
+                xla.run_collected(self.args.device)
+        return loss
 
     def compute_loss(
         self, model: Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -130,7 +145,7 @@ class SharedPartsTrainer(Trainer):
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """As in the Accelerate loop; Trainer itself waits for each tensor."""
-        return send_to_device(inputs, self.args.device, non_blocking=True)
+        return to_device(inputs, self.args.device)
 
     def _get_num_items_in_batch(self, *args: Any) -> None:
         """Not counted: the batch says how many rows the update has, and Trainer would exchange its count each time."""
@@ -168,7 +183,7 @@ class MonitorCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         use_bare_weight_names(self.trainer.accelerator)
-        set_seed(self.seed, device_specific=True)
+        seed_generators(self.seed, self.trainer.args.device, device_specific=True)
         if self.monitor.start():
             raise _NothingLeft
 

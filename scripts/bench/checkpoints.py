@@ -36,8 +36,10 @@ from transformers import (
 )
 
 from finetune_cli.models.files import resolve_model
-from finetune_cli.training.checkpointing import Checkpoints, Progress, use_bare_weight_names
+from finetune_cli.training.checkpointing import Checkpoints
 from finetune_cli.training.optimization import build_optimizer, build_schedule
+from finetune_cli.training.progress import Progress
+from finetune_cli.training.state import use_bare_weight_names
 
 SAMPLES = Path(__file__).parents[2] / "finetune_cli" / "samples" / "mrpc-mini"
 ROWS = 64

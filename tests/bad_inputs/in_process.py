@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from finetune_cli.cli.app import main
-from finetune_cli.display.terminal import NO_PROGRESS_BARS, QUIET_LIBRARIES
+from finetune_cli.display.logs import NO_PROGRESS_BARS, QUIET_LIBRARIES
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,8 @@ from finetune_cli.cli import app
 from finetune_cli.tasks import METRICS
 from tests.conftest import ROOT
 
-Complete = Callable[[Sequence[str]], list[str]]
-HEAVY = ("numpy", "pandas", "pyarrow", "rich", "tokenizers", "torch", "transformers")
+HEAVY = ("numpy", "pandas", "pyarrow", "pydantic", "rich", "tokenizers", "torch", "transformers", "yaml")
+KEYS_NEED = ["pydantic"]  # the fields of the config are its classes
 PROGRAM = """
 import atexit, json, sys
 heavy = {heavy!r}
@@ -111,46 +111,75 @@ def test_the_other_shells_get_whole_words(shell: str, place: Path) -> None:
     output, heavy = answer(place, **variables_of(shell, words))
     assert "training.loop=accelerate" in output
     assert "training.loop=trainer" not in output
+    assert heavy == KEYS_NEED
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "expected", "said"),
+    [
+        ("zsh", ["ev"], "evaluate", "Score a split or a file"),
+        ("fish", ["train", "mine.yaml", "--ov"], "--overwrite", "Delete"),
+        ("bash", ["evaluate", "runs/s"], "runs/sst2", ""),
+        ("zsh", ["evaluate", "runs/sst2", "--split", "test_"], "test_news", ""),
+        ("fish", ["evaluate", "runs/sst2", "--for", "pea"], "pearson", ""),
+    ],
+)
+def test_an_answer_loads_nothing_that_takes_longer_than_itself(
+    shell: str, words: list[str], expected: str, said: str, place: Path
+) -> None:
+    output, heavy = answer(place, **variables_of(shell, words))
+    assert expected in output
+    assert said in output
     assert heavy == []
 
 
 def test_every_metric_is_offered_as_the_best(place: Path) -> None:
     words = ["train", "mine.yaml", "-s", "evaluation.metric_for_best="]
     output, heavy = answer(place, **variables_of("fish", words))
-    assert heavy == []
+    assert heavy == KEYS_NEED
     assert output.split() == [f"evaluation.metric_for_best={name}" for name in METRICS]
 
 
 @pytest.fixture
-def in_bash(place: Path) -> Complete:
-    """complete(words) -> COMPREPLY of a real bash that has read what `--show-completion bash` prints."""
-    if shutil.which("bash") is None:
-        pytest.skip("bash is not installed")
+def with_program(place: Path) -> dict[str, str]:
+    """The environment of a shell that finds `finetune`."""
     program = place / "bin" / "finetune"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m finetune_cli "$@"\n', encoding="utf-8")
     program.chmod(0o755)
-    variables = environment(_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
-    variables["PATH"] = f"{program.parent}:{variables['PATH']}"
-    script = subprocess.run(
-        ["finetune", "--show-completion", "bash"], env=variables, capture_output=True, text=True, check=True
-    ).stdout
+    variables = environment(_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1", HOME=str(place))
+    return {**variables, "PATH": f"{program.parent}:{variables['PATH']}"}
 
+
+def in_shell(shell: Sequence[str], commands: str, place: Path, variables: dict[str, str]) -> list[str]:
+    """The words that the commands print, once the shell has read what `--show-completion` prints for it."""
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"{shell[0]} is not installed")
+    script = subprocess.run(
+        ["finetune", "--show-completion", shell[0]], env=variables, capture_output=True, text=True, check=True
+    ).stdout
+    done = subprocess.run(
+        [*shell, "-c", f"{script}\n{commands}"], env=variables, cwd=place, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def test_bash_breaks_words_at_equal_signs_and_colons(place: Path, with_program: dict[str, str]) -> None:
     def complete(words: Sequence[str]) -> list[str]:
         listed = " ".join(f"'{word}'" for word in words)
         asks = f"COMP_WORDS=({listed}); COMP_CWORD={len(words) - 1}; _finetune_completion finetune\n"
-        shell = f'{script}\n{asks}printf "%s\\n" "${{COMPREPLY[@]}}"\n'
-        done = subprocess.run(
-            ["bash", "--norc", "-c", shell], env=variables, cwd=place, capture_output=True, text=True, check=True
-        )
-        return done.stdout.split()
+        return in_shell(["bash", "--norc"], f'{asks}printf "%s\\n" "${{COMPREPLY[@]}}"', place, with_program)
 
-    return complete
+    assert complete(["finetune", "train", "mine.yaml", "-s", "training.loop", "=", "acc"]) == ["accelerate"]
+    assert complete(["finetune", "train", "mine.yaml", "-s", "training.loop", "="]) == ["trainer", "accelerate"]
+    assert complete(["finetune", "train", "builtin", ":", "q"]) == ["quickstart"]
+    assert complete(["finetune", "train", "mine.yaml", "-s", "seed", "=", "1", "--ov"]) == ["--overwrite"]
+    assert complete(["finetune", "va"]) == ["validate"]
 
 
-def test_bash_breaks_words_at_equal_signs_and_colons(in_bash: Complete) -> None:
-    assert in_bash(["finetune", "train", "mine.yaml", "-s", "training.loop", "=", "acc"]) == ["accelerate"]
-    assert in_bash(["finetune", "train", "mine.yaml", "-s", "training.loop", "="]) == ["trainer", "accelerate"]
-    assert in_bash(["finetune", "train", "builtin", ":", "q"]) == ["quickstart"]
-    assert in_bash(["finetune", "train", "mine.yaml", "-s", "seed", "=", "1", "--ov"]) == ["--overwrite"]
-    assert in_bash(["finetune", "va"]) == ["validate"]
+def test_fish_asks_for_itself(place: Path, with_program: dict[str, str]) -> None:
+    def complete(line: str) -> list[str]:
+        return in_shell(["fish", "--no-config"], f"complete -C {line!r}", place, with_program)
+
+    assert complete("finetune va")[0] == "validate"
+    assert complete("finetune train mine.yaml -s training.loop=a") == ["training.loop=accelerate"]

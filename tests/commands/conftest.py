@@ -18,9 +18,10 @@ from huggingface_hub import constants
 from finetune_cli.cli import app
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
+from finetune_cli.records.sweep import SweepReport
 from finetune_cli.runs.run_dir import RunDir
 from tests.commands.hub_server import WRITE_TOKEN, Hub, serving
-from tests.commands.run_files import Answer, Trained
+from tests.commands.run_files import SEARCH, SMALL, Answer, Trained
 
 
 def train_from(file: Path, *overrides: str, **options: Any) -> Trained:
@@ -71,6 +72,30 @@ def learned(
         return runs[task, loop]
 
     return learn
+
+
+@pytest.fixture(scope="session")
+def swept(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, make_dataset: Callable[..., Path]
+) -> tuple[Path, SweepReport]:
+    """A finished sweep of 3 trials, once for all tests: its config file and its report. Work on a `copy_of` it."""
+    folder = tmp_path_factory.mktemp("swept")
+    config = {
+        "task": "sst2",
+        "model": {"name_or_path": str(tiny_bert)},
+        "data": {"path": str(make_dataset(folder / "data"))},
+        "output_dir": str(folder / "run"),
+        "sweep": SEARCH,
+        **SMALL,
+    }
+    config["training"] = {"batch_size": 8, "learning_rate": 1e-3, "precision": "fp32", **SMALL["training"]}
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNE_CACHE", str(folder / "cache"))
+        from finetune_cli.commands.sweep import sweep  # brings optuna, which few tests need
+
+        return file, sweep(load_config(file))
 
 
 @pytest.fixture

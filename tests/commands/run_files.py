@@ -57,3 +57,18 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 def same_weights(first: Path, second: Path) -> bool:
     left, right = weights(first), weights(second)
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+SEARCH: dict[str, Any] = {
+    "parameters": {
+        "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "training.batch_size": [8, 16],
+    },
+    "trials": 3,
+}
+# Sections of a config whose trials take a moment.
+SMALL: dict[str, Any] = {
+    "training": {"max_steps": 4},
+    "evaluation": {"every": 2, "bootstrap": {"samples": 50}},
+    "checkpointing": {"every": 1},
+}

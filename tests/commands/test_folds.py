@@ -16,10 +16,18 @@ import scipy.stats
 
 from finetune_cli.commands.compare import compare
 from finetune_cli.commands.evaluate import evaluate
+from finetune_cli.commands.export import export
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import config_diff, load_config
-from finetune_cli.errors import ConfigError, GateFailedError, MembersFailedError, NotFinishedError
+from finetune_cli.errors import (
+    ConfigError,
+    DataError,
+    GateFailedError,
+    MembersFailedError,
+    MissingError,
+    NotFinishedError,
+)
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.training import MemberStarted, StepRecord
 from finetune_cli.runs.run_dir import RunDir
@@ -182,6 +190,11 @@ def test_prepare_and_the_dry_run_look_at_the_first_fold(
         (["data.folds={n: 3, group: sentence}"], "data.folds.group: sentence is data.text too"),
         (["data.folds={n: 3, group: label}"], "data.folds.group: label is data.label too"),
         (["data.folds=3", "data.splits.validation=0.1"], "data.splits.validation: data.folds takes the validation"),
+        (
+            ["data.folds={n: 3, fold: last}"],
+            "data.folds.fold: 'last' is not known. Allowed: a whole number from 1 or final",
+        ),
+        (["data.folds={n: 3, fold: final}"], "evaluation.metric_for_best: a model of all rows has no rows left to"),
         (["data.folds=3", "data.limit=2"], "data.limit: 2 is below data.folds (3)"),
         (["data.folds=3", "training.seeds=[1, 2]"], "training.seeds: data.folds makes several runs already"),
         (["data.folds=3", "hub.repo_id=a/b"], "hub: data.folds makes several models"),
@@ -193,3 +206,56 @@ def test_folds_that_cannot_be_are_refused_before_anything_starts(
     with pytest.raises(ConfigError) as caught:
         load_config(write_config(tmp_path), sets)
     assert message in str(caught.value)
+
+
+def test_the_final_model_has_all_rows_and_the_scores_of_the_folds(
+    tmp_path: Path, write_config: Callable[..., Path], command: Callable[..., Answer]
+) -> None:
+    file = write_config(tmp_path, data={"id": "idx"}, evaluation={"every": 2, "metric_for_best": "loss"})
+    sets = ["data.folds=3", "training.num_epochs=2", "evaluation.bootstrap.samples=50", "evaluation.gates=[loss>=0]"]
+
+    def stop_in_the_last(event: Any) -> None:
+        if isinstance(event, StepRecord) and event.epoch > 0.5 and (tmp_path / "run" / "final").is_dir():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(NotFinishedError):
+        train(load_config(file, sets), final=True, listen=stop_in_the_last)
+    report = train(load_config(file, sets), final=True)
+    assert isinstance(report, FoldsReport)
+    assert report.final is not None
+    assert report.final.resumed_from > 0
+    assert all(one.already_finished for one in report.runs.values())
+    final = RunDir(tmp_path / "run").final
+    config = load_config(final.config)
+    assert config.training.num_epochs == np.median([one.best_step / 4 for one in report.runs.values()])  # 32 rows of 8
+    assert report.final.steps == math.ceil(config.training.num_epochs * 6)  # 48 rows of 8
+    assert list(prepare(config).splits) == ["train"]
+    assert saved_scores(final.path) == saved_scores(tmp_path / "run")
+    assert predictions(final.path) == predictions(tmp_path / "run")
+    card = (final.model / "README.md").read_text()
+    assert "answered by 3 models, each those that it was not trained on" in card
+    assert "trained on all of these rows" in card
+    with pytest.raises(DataError, match="trained on all rows: its scores are those of the folds"):
+        evaluate(final.path)
+    assert evaluate(final.path, data=tmp_path / "data" / "validation.jsonl").n == 12
+    export(final.path, tmp_path / "exported", file_format="safetensors")
+    assert command(["predict", tmp_path / "exported", "--text", "good film"]).code == 0
+    summary = json.loads(RunDir(tmp_path / "run").summary.read_text())
+    assert summary["final"]["steps"] == report.final.steps
+    alone = train(load_config(file, [*sets, "training.num_epochs=1"]), overwrite=True)
+    assert isinstance(alone, FoldsReport)
+    assert not final.model.exists()
+
+
+def test_no_final_model_without_folds_or_with_a_failed_gate(tmp_path: Path, write_config: Callable[..., Path]) -> None:
+    file = write_config(tmp_path)
+    with pytest.raises(ConfigError, match="--final trains one model on all rows after the folds"):
+        train(load_config(file), final=True)
+    with pytest.raises(ConfigError, match=r"data\.folds\.fold is 2"):
+        train(load_config(file, ["data.folds={n: 3, fold: 2}"]), final=True)
+    final = ["data.folds={n: 3, fold: final}", "evaluation.metric_for_best=null"]
+    with pytest.raises(MissingError, match="finetune train CONFIG --final"):
+        train(load_config(file, final))
+    with pytest.raises(GateFailedError):
+        train(load_config(file, ["data.folds=2", "training.max_steps=1", "evaluation.gates=[loss<0.001]"]), final=True)
+    assert not (tmp_path / "run" / "final").exists()

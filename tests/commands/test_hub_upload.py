@@ -141,6 +141,17 @@ def test_an_upload_that_the_hub_would_refuse_is_refused_before_training(
     assert not any("commit" in one for one in hub.asked)
 
 
+def test_a_token_that_cannot_be_read_is_said_before_training(
+    tmp_path: Path, write_config: Callable[..., Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path))  # cannot be read by root either
+    with pytest.raises(MissingError, match=r"the token for the Hub cannot be read .*Set HF_TOKEN"):
+        train(load_config(write_config(tmp_path), [f"hub.repo_id={REPO}"]))
+
+
 def test_a_hub_that_cannot_be_asked_is_said_before_training(
     tmp_path: Path, write_config: Callable[..., Path], hub: Hub
 ) -> None:

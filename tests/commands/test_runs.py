@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.display.tables.runs import size
 from finetune_cli.errors import ConfigError
+from finetune_cli.runs.run_dir import WORKING
+from finetune_cli.system import locking
 from tests.commands.run_files import Answer, saved_scores
 
 
@@ -77,6 +80,47 @@ def test_runs_are_sorted_as_asked_and_runs_without_the_score_come_last(tmp_path:
     assert names(tmp_path, sort="time")[0] == "new"
     assert names(tmp_path, sort="path") == ["loss", "new", "none", "old", "worse"]
     assert names(tmp_path, failed=True) == ["none"]
+
+
+def test_a_score_that_no_run_has_is_said(tmp_path: Path, command: Callable[..., Answer]) -> None:
+    write_record(tmp_path / "b", **scored(0.9, "accuracy"))
+    write_record(tmp_path / "a")
+    answer = command(["runs", tmp_path, "--sort", "f1"])
+    assert answer.code == 0
+    assert "--sort f1: none of these runs has that score, so they come by their paths. They have: accuracy." in (
+        answer.stderr
+    )
+    assert answer.stdout.splitlines()[1].split()[0] == "a"
+    assert "none of these runs" not in command(["runs", tmp_path, "--sort", "accuracy"]).stderr
+
+
+def test_a_killed_run_is_not_said_to_run(tmp_path: Path, command: Callable[..., Answer]) -> None:
+    """A run that says it runs has a process that holds it, or, as far as another machine's locks go, a young log."""
+    for name in ("alive", "killed", "without-lock", "far-young", "far-old", "sweep"):
+        write_record(tmp_path / name, status="running", exit_code=None)
+    for name in ("far-young", "far-old"):
+        (tmp_path / name / "run.lock").write_text("1 another-machine 7\n", encoding="utf-8")
+        (tmp_path / name / "run.log").write_text("x", encoding="utf-8")
+    os.utime(tmp_path / "far-old" / "run.log", (0, 0))
+    (tmp_path / "killed" / "run.lock").write_text(f"{os.getpid()} {socket.gethostname()} 7\n", encoding="utf-8")
+    (tmp_path / "sweep" / "sweep").mkdir()
+    with (
+        (tmp_path / "alive" / "run.lock").open("a+") as lock,
+        locking.shared(tmp_path / "sweep" / "sweep" / WORKING),
+        locking.shared(tmp_path / "sweep" / "sweep" / WORKING),
+    ):
+        locking.take(lock)
+        found = {run.path: run.status for run in runs(tmp_path).runs}
+    assert found == {
+        "alive": "running",
+        "killed": "killed",
+        "without-lock": "killed",
+        "far-young": "running",
+        "far-old": "killed",
+        "sweep": "running",
+    }
+    document = json.loads(command(["runs", tmp_path, "--json", "--failed"]).stdout)
+    assert {run["path"]: run["status"] for run in document["runs"]}["killed"] == "killed"
 
 
 def test_only_the_folders_of_a_run_are_left_out(tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,7 @@ from finetune_cli.errors import ConfigError, MembersFailedError, MissingError, N
 from finetune_cli.records.sweep import SweepReport
 from finetune_cli.records.training import MemberStarted, StepRecord
 from finetune_cli.runs.run_dir import RunDir
-from tests.commands.run_files import Answer, same_weights, saved_scores
-
-RATES = {"low": 1e-4, "high": 1e-2, "log": True}
-SEARCH: dict[str, Any] = {
-    "parameters": {"training.learning_rate": RATES, "training.batch_size": [8, 16]},
-    "trials": 3,
-}
-SMALL: dict[str, Any] = {
-    "training": {"max_steps": 4},
-    "evaluation": {"every": 2, "bootstrap": {"samples": 50}},
-    "checkpointing": {"every": 1},
-}
+from tests.commands.run_files import SEARCH, SMALL, Answer, same_weights, saved_scores
 
 
 @pytest.fixture
@@ -41,6 +30,12 @@ def sweep_file(write_config: Callable[..., Path]) -> Callable[..., Path]:
         return write_config(directory, **{**SMALL, **sections}, sweep=search or SEARCH)
 
     return write
+
+
+def copy_of(swept: tuple[Path, SweepReport], directory: Path) -> str:
+    """`--set` that names a copy of the finished sweep as the run directory."""
+    shutil.copytree(swept[1].run_dir, directory, symlinks=True)
+    return f"output_dir={directory}"
 
 
 def run_sweep(file: Path, *overrides: str, **options: Any) -> SweepReport:
@@ -52,53 +47,59 @@ def table(report: SweepReport) -> list[tuple[Any, ...]]:
     return [(one.number, one.state, one.values, one.score, one.n, one.error) for one in report.trials]
 
 
-def test_each_trial_is_the_run_that_its_config_repeats(tmp_path: Path, sweep_file: Callable[..., Path]) -> None:
-    file = sweep_file(tmp_path)
-    report = run_sweep(file)
+def test_each_trial_is_the_run_that_its_config_repeats(tmp_path: Path, swept: tuple[Path, SweepReport]) -> None:
+    _, report = swept
+    run = RunDir(report.run_dir)
     assert [(one.number, one.state) for one in report.trials] == [(0, "complete"), (1, "complete"), (2, "complete")]
     own = report.trials[0]
     assert own.defaults
     assert own.values == {"training.learning_rate": 1e-3, "training.batch_size": 8}  # the config's own come first
     assert report.best is not None
-    trial = RunDir(tmp_path / "run" / f"trial-{report.best}")
+    trial = run.member("trial", report.best)
     alone = train(load_config(trial.config, [f"output_dir={tmp_path / 'alone'}"]))
     assert same_weights(alone.run_dir, trial.path)
     for one in report.trials:
-        config = load_config(tmp_path / "run" / f"trial-{one.number}" / "config.yaml")
+        member = run.member("trial", one.number)
+        config = load_config(member.config)
         assert config.training.learning_rate == one.values["training.learning_rate"]
         assert config.training.batch_size == one.values["training.batch_size"]
         assert config.sweep is None
         assert one.score
-        assert one.score.value == saved_scores(tmp_path / "run" / f"trial-{one.number}")["metrics"]["accuracy"]["value"]
-        kept = [(tmp_path / "run" / f"trial-{one.number}" / name).exists() for name in ("model", "checkpoints", "eval")]
+        assert one.score.value == saved_scores(member.path)["metrics"]["accuracy"]["value"]
+        kept = [(member.path / name).exists() for name in ("model", "checkpoints", "eval")]
         assert kept == ([True, True, True] if one.number == report.best else [False, False, True])
-    best = load_config(tmp_path / "run" / "best.yaml")
+        files = [path for path in member.path.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files)  # without the checkpoints that went
+        assert member.read_record().size_bytes == pytest.approx(size, rel=0.05)
+    best = load_config(run.best_config)
     assert {key for key, *_ in config_diff(best, load_config(trial.config))} == {"output_dir"}
-    assert (tmp_path / "run" / "best").resolve() == trial.path.resolve()
-    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == json.loads(json.dumps(report.to_json()))
-    record = RunDir(tmp_path / "run").read_record()
+    assert run.best.resolve() == trial.path.resolve()
+    again = train(load_config(run.best_config, [f"output_dir={tmp_path / 'again'}"]))  # as it stands, but for the place
+    assert same_weights(again.run_dir, run.best)
+    assert json.loads(run.summary.read_text()) == json.loads(json.dumps(report.to_json()))
+    record = run.read_record()
     assert (record.status, record.kind, record.trials) == ("finished", "sweep", 3)
 
 
 def test_the_same_command_again_trains_nothing_and_more_trials_go_on(
-    tmp_path: Path, sweep_file: Callable[..., Path]
+    tmp_path: Path, swept: tuple[Path, SweepReport]
 ) -> None:
-    file, seen = sweep_file(tmp_path), []
-    first = run_sweep(file)
-    again = run_sweep(file, listen=seen.append)
+    (file, first), seen = swept, []
+    place = copy_of(swept, tmp_path / "run")
+    (tmp_path / "run" / "best").unlink()
+    again = run_sweep(file, place, listen=seen.append)
     assert (table(again), seen) == (table(first), [])
-    more = run_sweep(file, "sweep.trials=4", listen=seen.append)
+    assert (tmp_path / "run" / "best" / "model").is_dir()
+    more = run_sweep(file, place, "sweep.trials=4", listen=seen.append)
     assert table(more)[:3] == table(first)
     assert [event.key for event in seen if isinstance(event, MemberStarted)] == [3]
 
 
 def test_a_stopped_sweep_goes_on_and_equals_the_undisturbed_one(
-    tmp_path: Path, sweep_file: Callable[..., Path]
+    tmp_path: Path, swept: tuple[Path, SweepReport]
 ) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-    undisturbed = run_sweep(sweep_file(tmp_path / "a"))
-    file, now = sweep_file(tmp_path / "b", data={"path": str(tmp_path / "a" / "data")}), [0]
+    file, undisturbed = swept
+    place, now = f"output_dir={tmp_path / 'run'}", [0]
 
     def stop_in_the_second(event: Any) -> None:
         if isinstance(event, MemberStarted):
@@ -107,10 +108,10 @@ def test_a_stopped_sweep_goes_on_and_equals_the_undisturbed_one(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(NotFinishedError):
-        run_sweep(file, listen=stop_in_the_second)
-    assert RunDir(tmp_path / "b" / "run").read_record().status == "stopped"
-    assert table(run_sweep(file)) == table(undisturbed)
-    assert RunDir(tmp_path / "b" / "run" / "trial-1").read_record().resumed_from == 3
+        run_sweep(file, place, listen=stop_in_the_second)
+    assert RunDir(tmp_path / "run").read_record().status == "stopped"
+    assert table(run_sweep(file, place)) == table(undisturbed)
+    assert RunDir(tmp_path / "run" / "trial-1").read_record().resumed_from == 3
 
 
 def test_a_trial_whose_settings_clash_fails_alone_and_is_named(
@@ -158,15 +159,23 @@ def test_lists_and_null_are_tried_as_they_are_written(tmp_path: Path, sweep_file
     assert (steps[True].steps, steps[False].steps) == (6, 4)
 
 
-@pytest.mark.slow
-def test_pruned_trials_end_early(tmp_path: Path, sweep_file: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.slow)])
+def test_pruned_trials_end_early_and_count_as_candidates(
+    tmp_path: Path, sweep_file: Callable[..., Path], pruner: str
+) -> None:
     search = {
         "parameters": {"training.learning_rate": [1e-3, 1e-9]},
-        "trials": 9,
+        "trials": 8,
         "sampler": "random",
-        "pruner": "median",
+        "pruner": pruner,
     }
-    file = sweep_file(tmp_path, search, training={"max_steps": 6}, evaluation={"metric_for_best": "loss", "every": 1})
+    file = sweep_file(
+        tmp_path,
+        search,
+        training={"max_steps": 3},
+        evaluation={"metric_for_best": "loss", "every": 1, "baseline": False},
+        checkpointing={"every": "epoch"},
+    )
     report = run_sweep(file)
     pruned = [one for one in report.trials if one.state == "pruned"]
     assert pruned
@@ -174,6 +183,12 @@ def test_pruned_trials_end_early(tmp_path: Path, sweep_file: Callable[..., Path]
         record = RunDir(tmp_path / "run" / f"trial-{one.number}").read_record()
         assert (record.status, "Pruned after update" in (record.error or "")) == ("stopped", True)
         assert not (tmp_path / "run" / f"trial-{one.number}" / "checkpoints").exists()
+    assert all(one.seconds > 0 for one in report.trials)  # they count against sweep.time, too
+    complete = report.count("complete")
+    evaluations = [(tmp_path / "run" / f"trial-{one.number}" / "history.jsonl").read_text() for one in report.trials]
+    assert report.candidates == sum(text.count('"type": "eval"') for text in evaluations) > 3 * complete
+    assert report.corrected
+    assert f"among {report.candidates} evaluations of 8 trials" in report.said_of_choice
     assert table(run_sweep(file)) == table(report)
 
 
@@ -181,6 +196,13 @@ def test_folds_can_be_what_is_searched_by(tmp_path: Path, sweep_file: Callable[.
     search = {"parameters": {"training.learning_rate": [1e-3, 1e-4]}, "sampler": "grid"}
     report = run_sweep(sweep_file(tmp_path, search, data={"folds": 2}))
     assert [one.n for one in report.trials] == [48, 48]
+    assert (report.folds, report.candidates) == (2, 2)
+    assert report.corrected
+    assert report.best is not None
+    best = report.trial(report.best).score
+    assert best
+    assert report.corrected.value <= best.value
+    assert "That each fold keeps the best of its own evaluations is not taken off" in report.said_of_choice
     assert (tmp_path / "run" / "trial-0" / "fold-2" / "eval").is_dir()
 
 
@@ -193,53 +215,72 @@ def test_the_best_settings_are_trained_again_with_seeds(tmp_path: Path, sweep_fi
     assert run_sweep(file).finalists == report.finalists
 
 
-@pytest.mark.slow
-def test_two_commands_share_the_trials(tmp_path: Path, sweep_file: Callable[..., Path], cache_dir: Path) -> None:
-    file = sweep_file(tmp_path, {**SEARCH, "trials": 4, "sampler": "random"})
-    command = [sys.executable, "-m", "finetune_cli", "sweep", str(file), "--json"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    tables = [json.loads(output)["trials"] for output in outputs]
-    assert tables[0] == tables[1]
-    assert [(one["number"], one["state"]) for one in tables[0]] == [(n, "complete") for n in range(4)]
-    for number in range(4):  # none was begun twice
-        assert (tmp_path / "run" / f"trial-{number}" / "run.log").read_text().count("Loop trainer on") == 1
-
-
-def test_a_sweep_that_is_not_this_one_is_refused(tmp_path: Path, sweep_file: Callable[..., Path]) -> None:
-    file = sweep_file(tmp_path, {**SEARCH, "trials": 1})
-    run_sweep(file)
+def test_a_sweep_that_is_not_this_one_is_refused(tmp_path: Path, swept: tuple[Path, SweepReport]) -> None:
+    file, _ = swept
+    place = copy_of(swept, tmp_path / "run")
     with pytest.raises(ConfigError, match=r"sweep\.sampler: 'tpe' there, 'random' now"):
-        run_sweep(file, "sweep.sampler=random")
+        run_sweep(file, place, "sweep.sampler=random")
     with pytest.raises(ConfigError, match=r"training\.weight_decay: 0\.0 there, 0\.1 now"):
-        run_sweep(file, "training.weight_decay=0.1")
+        run_sweep(file, place, "training.weight_decay=0.1")
     with pytest.raises(ConfigError, match="holds several runs, such as trial-0"):
-        train(load_config(file))
-    journal = tmp_path / "run" / "sweep" / "journal.log"
-    other = tmp_path / "other"
-    run_sweep(file, "sweep.sampler=random", f"output_dir={other}")
-    (other / "sweep" / "journal.log").write_bytes(journal.read_bytes())
+        train(load_config(file, [place]))
+    other = [f"output_dir={tmp_path / 'other'}", "sweep.trials=1", "sweep.sampler=random"]
+    run_sweep(file, *other)
+    journal = (tmp_path / "run" / "sweep" / "journal.log").read_bytes()
+    (tmp_path / "other" / "sweep" / "journal.log").write_bytes(journal)
     with pytest.raises(ConfigError, match="is the journal of another sweep"):
-        run_sweep(file, "sweep.sampler=random", f"output_dir={other}")
-    assert run_sweep(file, "sweep.sampler=random", f"output_dir={other}", overwrite=True).trials
+        run_sweep(file, *other)
+    assert run_sweep(file, *other, overwrite=True).trials
 
 
-def test_damage_is_named(tmp_path: Path, sweep_file: Callable[..., Path]) -> None:
-    file = sweep_file(tmp_path, {**SEARCH, "trials": 1})
-    first = run_sweep(file)
+def test_damage_is_named(tmp_path: Path, swept: tuple[Path, SweepReport]) -> None:
+    file, first = swept
+    place = copy_of(swept, tmp_path / "run")
     journal = tmp_path / "run" / "sweep" / "journal.log"
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code": 4, "half')  # a power cut
-    assert table(run_sweep(file)) == table(first)
+    assert table(run_sweep(file, place)) == table(first)
     journal.write_bytes(b"not a journal\n" + whole)
     with pytest.raises(MissingError, match=r"journal\.log is damaged.*--overwrite"):
-        run_sweep(file)
+        run_sweep(file, place)
     journal.write_bytes(whole)
-    (tmp_path / "run" / "trial-0" / "eval").rename(tmp_path / "gone")
-    with pytest.raises(MissingError, match=r"The scores of finished trials are gone: .*trial-0"):
-        run_sweep(file)
+    shutil.rmtree(tmp_path / "run" / "trial-1")
+    with pytest.raises(MissingError, match=r"The scores of finished trials are gone: .*trial-1\. Put them back"):
+        run_sweep(file, place)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_worked_on_by_one_process(
+    tmp_path: Path,
+    swept: tuple[Path, SweepReport],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    def no_locks(*_: Any) -> None:
+        raise OSError(number, "No locks available")
+
+    place = copy_of(swept, tmp_path / f"run-{number}")
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    assert table(run_sweep(swept[0], place)) == table(swept[1])
+    assert "this file system has no locks" in caplog.text
+
+
+def test_a_full_disk_under_the_journal_is_said_and_loses_nothing(
+    tmp_path: Path, swept: tuple[Path, SweepReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = copy_of(swept, tmp_path / "run")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optuna.storages.journal.JournalFileBackend.append_logs", full)
+        with pytest.raises(RunFailedError, match="the disk is full"):
+            run_sweep(swept[0], place, "sweep.trials=4")
+        with pytest.raises(RunFailedError, match="the disk is full"):
+            run_sweep(swept[0], f"output_dir={tmp_path / 'new'}")
+    assert table(run_sweep(swept[0], place)) == table(swept[1])
 
 
 def test_a_full_disk_ends_the_sweep_and_fails_no_trial(
@@ -377,6 +418,8 @@ def test_a_search_that_cannot_be_is_refused_with_its_line(
     ("sets", "message"),
     [
         (["training.seeds=[1, 2]"], "training.seeds: a sweep trains each setting once"),
+        (["data.folds=3", "sweep.seeds=[1, 2]"], "sweep.seeds: does not go with data.folds"),
+        (["data.folds={n: 3, fold: final}", "evaluation.metric_for_best=null"], "data.folds.fold: a final model has"),
         (["data.folds=3", "sweep.pruner=median"], "sweep.pruner: trials with data.folds are judged when all folds"),
         (["training.num_epochs=1", "sweep.pruner=median"], "sweep.pruner: needs evaluations to compare"),
     ],

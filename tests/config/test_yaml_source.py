@@ -7,7 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_cli.config.yaml_source import is_plain_text, parse_value, parse_yaml
+from finetune_cli.config.yaml_core import is_plain_text
+from finetune_cli.config.yaml_source import parse_value, parse_yaml
 from finetune_cli.errors import ConfigError
 
 

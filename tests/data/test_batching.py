@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler, pad_rows
-from finetune_cli.data.order import RowOrder, micro_batches_per_update, split_update
+from finetune_cli.data.order import RowOrder, split_update
 
 
 @dataclass
@@ -73,15 +73,33 @@ def test_batching_by_length_pads_less_and_favours_no_length() -> None:
 @pytest.mark.parametrize("num_rows", [8, 5, 1])
 def test_an_update_is_dealt_out_whole_and_in_step(num_rows: int, micro_batch_size: int, num_processes: int) -> None:
     rows = np.arange(num_rows) + 10
+    shared = {"update_rows": num_rows, "micro_batch_size": micro_batch_size, "num_processes": num_processes}
+    dealt = [list(split_update(rows, rows, **shared, process_index=index)) for index in range(num_processes)]
+    assert {len(batches) for batches in dealt} == {-(-num_rows // (micro_batch_size * num_processes))}
+    counted = [batch.pieces[: batch.num_valid] for batches in dealt for batch in batches]
+    assert sorted(np.concatenate(counted)) == rows.tolist()
+    assert all(
+        batch.update_rows == num_rows and 0 < len(batch.pieces) <= micro_batch_size for b in dealt for batch in b
+    )
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 4), st.integers(1, 60), st.integers(1, 12))
+@settings(max_examples=100, deadline=None)
+def test_micro_batches_by_tokens_hold_no_more_than_that(
+    lengths: list[int], num_processes: int, max_tokens: int, micro_batch_size: int
+) -> None:
+    pieces, widths = np.arange(len(lengths)) + 10, np.array(lengths)
+    shared = {"update_rows": 3, "micro_batch_size": micro_batch_size, "max_tokens": max_tokens}
     dealt = [
-        list(split_update(rows, micro_batch_size=micro_batch_size, num_processes=num_processes, process_index=index))
+        list(split_update(pieces, widths, num_processes=num_processes, process_index=index, **shared))
         for index in range(num_processes)
     ]
-    expected = micro_batches_per_update(num_rows, micro_batch_size, num_processes)
-    assert {len(batches) for batches in dealt} == {expected}
-    counted = [batch.rows[: batch.num_valid] for batches in dealt for batch in batches]
-    assert sorted(np.concatenate(counted)) == rows.tolist()
-    assert all(batch.update_rows == num_rows and 0 < len(batch.rows) <= micro_batch_size for b in dealt for batch in b)
+    assert len({len(batches) for batches in dealt}) == 1
+    batches = [batch for of_process in dealt for batch in of_process]
+    assert sorted(np.concatenate([batch.pieces[: batch.num_valid] for batch in batches])) == pieces.tolist()
+    padded = [len(batch.pieces) * widths[batch.pieces - 10].max() for batch in batches]
+    assert all(size <= max_tokens or len(batch.pieces) == 1 for size, batch in zip(padded, batches, strict=True))
+    assert all(len(batch.pieces) <= micro_batch_size for batch in batches)
 
 
 def test_padding_puts_tokens_left_and_marks_them() -> None:
@@ -100,14 +118,15 @@ def test_the_width_can_be_rounded_up_or_fixed() -> None:
     assert "token_type_ids" not in fixed
 
 
-def test_a_loader_yields_micro_batches_with_their_labels_and_counts() -> None:
+def test_a_loader_yields_updates_in_micro_batches_with_their_labels_and_counts() -> None:
     rows = Rows([3] * 10)
     order = RowOrder(np.array(rows.lengths), batch_size=4, seed=0)
-    loader = EpochLoader(TrainingRows(rows, np.arange(10), pad_token_id=0), UpdateSampler(order, micro_batch_size=2))
-    assert len(loader) == 5
+    loader = EpochLoader(UpdateSampler(order, TrainingRows(rows, np.arange(10), pad_token_id=0), micro_batch_size=2))
+    assert len(loader) == 3
     for epoch in (0, 1):
         loader.set_epoch(epoch)
-        batches = list(loader)
+        assert [len(update) for update in loader] == [2, 2, 1]
+        batches = [batch for update in loader for batch in update]
         assert [batch["update_rows"] for batch in batches] == [4, 4, 4, 4, 2]
         labels = [int(label) for batch in batches for label in batch["labels"]]
         assert labels == np.concatenate(order.epoch(epoch)).tolist()

@@ -61,6 +61,38 @@ def test_groups_stay_whole_and_no_fold_is_empty(data: st.DataObject, n: int, see
     assert filled.max() - filled.min() <= max(sizes)  # the smallest fold would have taken the last group
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.integers(2, 4), st.integers(0, 99))
+def test_groups_of_several_classes_stay_whole_and_each_class_is_in_two_folds(
+    data: st.DataObject, n: int, seed: int
+) -> None:
+    """So that every model has rows of every class to learn from; else the rows are refused."""
+    sizes = data.draw(st.lists(st.integers(1, 5), min_size=n, max_size=12))
+    groups = [group for group, size in enumerate(sizes) for _ in range(size)]
+    codes = [0, 1] + [data.draw(st.integers(0, 1)) for _ in groups[2:]] if len(groups) > 1 else [0]
+    try:
+        found = draw_folds(strata(codes, groups), n, seed=seed, repeat=0, where="rows")
+    except DataError:  # a class whose rows are all in one group, or in groups of one fold
+        return
+    assert len(found) == len(groups)
+    assert set(found) <= set(range(n))
+    assert all(len(set(found[np.array(groups) == group])) == 1 for group in set(groups))
+    assert all(len(set(found[np.array(codes) == code])) > 1 for code in set(codes))
+
+
+def test_rows_are_dealt_as_cards_are() -> None:
+    """By hand: rows in the drawn order, one class after the other, each to the next fold."""
+    codes = [0, 1, 1, 0, 1, 1, 0]
+    drawn = np.random.default_rng([5, 1]).permutation(7).tolist()
+    expected, turn = [0] * 7, 0
+    for code in (0, 1):
+        for row in drawn:
+            if codes[row] == code:
+                expected[row] = turn % 3
+                turn += 1
+    assert draw_folds(strata(codes), 3, seed=5, repeat=1, where="rows").tolist() == expected
+
+
 def test_groups_give_each_class_to_all_folds_where_they_can() -> None:
     groups = [group for group in range(12) for _ in range(4)]
     codes = [group % 3 for group in groups]

@@ -1,6 +1,7 @@
 """What people's files look like, rebuilt small: a config over given files, checked by the real command line."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,25 @@ def prepared(config: Callable[..., Path]) -> Callable[..., Said]:
         return finetune("prepare", config(task, **data), "--json", *arguments)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, make_dataset: Callable[..., Path]) -> Path:
+    """A directory with config.yaml, data/, model/ and run/, a finished run."""
+    directory = tmp_path_factory.mktemp("field")
+    shutil.copytree(tiny_bert, directory / "model")
+    settings = {
+        "task": "sst2",
+        "model": {"name_or_path": str(directory / "model")},
+        "data": {"path": str(make_dataset(directory / "data"))},
+        "training": {"num_epochs": 1, "batch_size": 16, "learning_rate": 1e-3},
+        "evaluation": {"bootstrap": {"samples": 50}},
+        "output_dir": str(directory / "run"),
+    }
+    (directory / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    said = finetune("train", directory / "config.yaml", env={"FINETUNE_CACHE": str(directory / "cache")})
+    assert said.code == 0, said.stderr
+    return directory
 
 
 def labels_of(said: Said, split: str = "train") -> dict[str, int]:

@@ -91,6 +91,11 @@ BAD_FILES = {
     "no format": ("a.gz", gzip.compress(b"x"), "cannot tell its format"),
     "spreadsheet": ("a.xlsx", b"PK\3\4", "Save the sheet as CSV"),
     "zip": ("a.csv", b"PK\3\4rest", "is a zip archive. Unpack it"),
+    "a workbook called .csv": ("a.csv", b"PK\3\4\0[Content_Types].xml", "is a spreadsheet. Save the sheet as CSV"),
+    "an old workbook": ("a.csv", b"\xd0\xcf\x11\xe0\0", "is a spreadsheet. Save the sheet as CSV"),
+    "Parquet called .csv": ("a.csv", b"PAR1\x15\x04", "is Parquet. Name the file, with .parquet at the end"),
+    "Parquet called .jsonl": ("a.jsonl", b"PAR1\x15\x04", "is Parquet. Name the file, with .parquet at the end"),
+    "UTF-16 of Excel": ("a.tsv", "text\tlabel\n".encode("utf-16"), "Or make a copy that can be read: finetune init "),
     "list cut short": (
         "a.json",
         json.dumps(ROWS)[:-9].encode(),
@@ -106,6 +111,7 @@ BAD_FILES = {
     "half a pair": ("a.json", b'[{"a": "\\ud800"}]', "half of a surrogate pair"),
     "empty list": ("a.json", b"[ ]", "has no rows"),
     "pandas' columns": ("a.json", b'{"text": {"0": "a"}, "label": {"0": "b"}}', 'to_json(..., orient="records"'),
+    "pandas' split form": ("a.json", b'{"columns": ["a"], "index": [0], "data": [["x"]]}', "found one object of lists"),
     "one object over lines": ("a.json", b'{\n"text": "a"\n}\n', "can only be read in a list"),
 }
 
@@ -257,3 +263,99 @@ def test_a_zip_archive_is_named(here: Path, prepared: Prepared) -> None:
     with zipfile.ZipFile(here / "a.zip", "w") as archive:
         archive.writestr("train.csv", CSV)
     refused(prepared(path="a.zip", splits={"validation": 0.2}), 3, "Unpack it, and name the file inside")
+
+
+# ---- folders as other programs leave them
+
+
+def test_a_folder_for_each_split_is_read(here: Path, prepared: Prepared) -> None:
+    """As Spark and `datasets` write them, with marks and parts of downloads beside."""
+    for split in ("train", "dev"):
+        folder = here / "data" / split
+        put(folder / "_SUCCESS", "")
+        put(folder / "._part-1.jsonl", b"\0\5\26\7")
+        put_lines(folder / "part-10.jsonl", ROWS[4:])
+        put(folder / "part-9.csv", "text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in ROWS[:4]))
+        parquet.write_table(pa.Table.from_pylist(ROWS), folder / "part-0-c000.snappy.parquet")
+    said = prepared()
+    assert labels_of(said) == labels_of(said, "validation") == {"bad": 6, "good": 6}
+    source = resolve_sources("data")["train"]
+    assert [values["text"] for _, values in good_rows(source.open(None))] == [row["text"] for row in [*ROWS, *ROWS]]
+
+
+def test_the_same_rows_twice_in_a_folder_are_a_question(here: Path, prepared: Prepared) -> None:
+    put(here / "data" / "validation.csv", CSV)
+    put(here / "data" / "train" / "a.csv", CSV)
+    put_lines(here / "data" / "train" / "a.jsonl", ROWS)
+    refused(prepared(), 3, "two files for the split train: train/a.csv and train/a.jsonl")
+
+
+def test_a_copy_of_a_data_set_of_the_hub_is_read(here: Path, prepared: Prepared) -> None:
+    """README.md beside data/train-00000-of-00001.parquet, as `hf download` leaves it."""
+    put(here / "data" / "README.md", "about it")
+    for split in ("train", "validation"):
+        (here / "data" / "data").mkdir(exist_ok=True)
+        parquet.write_table(pa.Table.from_pylist(ROWS), here / "data" / "data" / f"{split}-00000-of-00001.parquet")
+    assert labels_of(prepared()) == COUNTS
+
+
+@pytest.mark.parametrize(
+    ("name", "packing"),
+    [
+        ("{}.snappy.parquet", ""),
+        ("{}.gz.parquet", ""),
+        ("{}.jsonlines", ""),
+        ("{}.CSV", ""),
+        ("{}.csv.gzip", ".gz"),
+        ("{}.JSONL.GZ", ".gz"),
+        ("{}.json.zstd", ".zst"),
+        ("{}.pq", ""),
+        ("{}.tab", ""),
+    ],
+)
+def test_names_that_other_programs_give(here: Path, prepared: Prepared, name: str, packing: str) -> None:
+    ending = name.lower().removesuffix(".gzip").removesuffix(".gz").removesuffix(".zstd").rpartition(".")[2]
+    for split in ("train", "validation"):
+        file = put(here / "data" / name.format(split), "")
+        if ending in ("parquet", "pq"):
+            parquet.write_table(pa.Table.from_pylist(ROWS), file)
+        else:
+            content = {"csv": CSV, "tab": CSV.replace(",", "\t")}.get(ending, LINES)
+            file.write_bytes(PACKED.get(packing, bytes)(content.encode()))
+    assert labels_of(prepared()) == COUNTS
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("data/train.txt", "To have other files looked at, and a copy made: finetune init data"),
+        ("data/train.arrow", "Write it as Parquet, or name the folder that save_to_disk wrote."),
+        ("data/sst2/train.csv", "Name the folder inside: -s data.path=data/sst2"),
+        ("data/.hidden.csv", "found nothing. Name your files: data.splits.train: FILE."),
+    ],
+)
+def test_a_folder_without_splits_says_what_to_type(here: Path, prepared: Prepared, name: str, advice: str) -> None:
+    put(here / name, CSV)
+    refused(prepared(), 3, advice)
+
+
+def test_folders_of_texts_by_class_are_what_init_is_for(here: Path, prepared: Prepared) -> None:
+    for name in ("spam/1.txt", "spam/2.txt", "ham/1.txt", "ham/2.txt"):
+        put(here / "data" / name, "a text")
+    refused(prepared(), 3, "To make rows of its folders of texts, one for each class: finetune init data")
+
+
+def test_rows_inside_an_object_are_named(here: Path, prepared: Prepared) -> None:
+    for split in ("train", "validation"):
+        put(here / "data" / f"{split}.json", json.dumps({"version": 1, "data": ROWS}))
+    said = prepared()
+    refused(said, 3, "one object whose 'data' holds a list of objects. Write that list alone: jq .data data/train.json")
+    put(here / "data" / "train.json", json.dumps({"columns": ["text"], "index": [0], "data": [["a"]], "n": 1}))
+    refused(prepared(), 3, "found the columns and the data apart. Write rows instead")
+
+
+def test_a_column_name_that_occurs_twice_in_parquet_is_refused(tmp_path: Path) -> None:
+    table = pa.table([["a"], ["b"], ["c"]], names=["text", "label", "text"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="the column name 'text' occurs twice"):
+        rows_of(tmp_path / "a.parquet")

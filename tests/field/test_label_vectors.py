@@ -76,6 +76,28 @@ def test_lists_that_python_wrote_into_a_table_are_names(here: Path, prepared: Pr
     assert labels_of(prepared("multilabel", labels=NAMES)) == {"toxic": 2, "obscene": 1, "insult": 2}
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.int8(), 3), pa.large_list(pa.float32()), pa.list_(pa.uint8())])
+def test_every_kind_of_list_in_parquet_is_a_vector(here: Path, prepared: Prepared, kind: pa.DataType) -> None:
+    (here / "data").mkdir()
+    for split in ("train", "validation"):
+        table = pa.table({"text": TEXTS, "label": pa.array(VECTORS, kind)})
+        parquet.write_table(table, here / "data" / f"{split}.parquet")
+    assert labels_of(prepared("multilabel", labels=NAMES)) == COUNTS
+
+
+@pytest.mark.parametrize("form", [json.dumps, lambda vector: ";".join(map(str, vector))])
+def test_a_vector_as_a_text_of_json_is_read(here: Path, prepared: Prepared, form: Callable[[list[int]], str]) -> None:
+    for split in ("train", "validation"):
+        put_lines(here / "data" / f"{split}.jsonl", rows([form(vector) for vector in VECTORS]))
+    assert labels_of(prepared("multilabel", labels=NAMES)) == COUNTS
+
+
+def test_classes_that_are_called_by_digits_stay_classes(here: Path, prepared: Prepared) -> None:
+    for split in ("train", "validation"):
+        put_lines(here / "data" / f"{split}.jsonl", rows([["10"], ["11"], ["10", "11"], ["11"], [], ["10"]]))
+    assert labels_of(prepared("multilabel")) == {"10": 3, "11": 3}
+
+
 def test_two_classes_make_vectors_of_two(here: Path, prepared: Prepared) -> None:
     cells = [[1, 0], [0, 1], [1, 0], [0, 1], [1, 0], [1, 0]]
     for split in ("train", "validation"):
@@ -104,6 +126,19 @@ REFUSED = {
     ),
     "a number that is no flag": ([*VECTORS[:5], [1, 2, 2]], {"labels": NAMES}, "the list of row 6 has 2 twice"),
     "a name twice": ([["toxic"], ["toxic", "toxic"], [], [], [], []], {"labels": NAMES}, "row 2 has 'toxic' twice"),
+    "flags by name": (
+        [dict(zip(NAMES, vector, strict=True)) for vector in VECTORS],
+        {"labels": NAMES},
+        "[] for none. Or give each class a column: -s 'data.label=[toxic, obscene, insult]'.",
+    ),
+    "nothing between": (
+        ["".join(map(str, vector)) for vector in VECTORS],
+        {"labels": NAMES},
+        "found '100', as if it were a vector of 0 and 1. Divide its places, 1 0 0, and name",
+    ),
+    "nothing between, no names": (["".join(map(str, vector)) for vector in VECTORS], {}, "Divide its places, 1 0 0"),
+    "some of each": ([["toxic"], *VECTORS[1:]], {"labels": NAMES}, "has 0 twice"),
+    "a null in a vector": ([[1, None, 0], *VECTORS[1:]], {"labels": NAMES}, "found None in the list of row 1"),
     "probabilities": ([[0.9, 0.1, 0.0], *VECTORS[1:]], {"labels": NAMES}, "found 0.9 in the list of row 1"),
 }
 

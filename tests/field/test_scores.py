@@ -38,7 +38,7 @@ def test_auroc_of_one_class_is_said_before_training_and_spends_no_patience(
     assert said.code == 0, said.stderr
     before, after = said.stderr.split("Update 1:", 1)
     assert "warning: evaluation.metric_for_best: auroc is not defined on the validation rows" in before
-    assert "Until it is, the lowest loss does." in after
+    assert after.count("Until it is, the lowest loss does.") == 1  # five evaluations, said once
     assert len(history(here, "train")) == 5
     evaluations = history(here, "eval")
     record = json.loads((here / "run" / "run.json").read_text(encoding="utf-8"))
@@ -198,3 +198,31 @@ def test_predict_reads_rows_without_a_header_as_the_run_does(here: Path, config:
     texts = {file: [json.loads(line)["text"] for line in said.stdout.splitlines()] for file, said in answers.items()}
     assert texts["data/train.csv"] == texts["bare.csv"] == texts["named.csv"] == [row["text"] for row in sentiment()]
     assert finetune("evaluate", "run", "--data", "data/train.csv").code == 0
+
+
+def test_a_second_training_on_the_same_rows_tells_the_warnings_in_one_line(
+    here: Path, config: Callable[..., Path]
+) -> None:
+    put_lines(here / "data" / "train.jsonl", [*sentiment(), *sentiment()])
+    put_lines(here / "data" / "validation.jsonl", [{"text": "&amp;", "label": "good"}, {"text": "b", "label": "bad"}])
+    found = ("6 of 12 rows repeat the text and label", "1 of 2 rows has HTML tags")
+    for name, in_full in (("first", True), ("second", False)):
+        said = finetune("train", config(), "-s", f"output_dir={name}", "-s", "training.max_steps=1", "-q")
+        assert said.code == 0, said.stderr
+        log = (here / name / "run.log").read_text(encoding="utf-8")
+        for line in found:
+            assert (line in said.stderr) is in_full
+            assert log.count(line) == 1
+    assert said.stderr.count("findings of the data checks, as before; `finetune prepare` shows them") == 1
+    assert all(line in finetune("prepare", config()).stdout for line in found)
+    assert finetune("train", config(), "-s", "output_dir=third", "-s", "data.checks.duplicates=error").code == 3
+
+
+def test_rows_that_were_prepared_elsewhere_are_told_with_their_own_place(
+    here: Path, config: Callable[..., Path]
+) -> None:
+    for place in ("data", "copy"):
+        for split in ("train", "validation"):
+            put_lines(here / place / f"{split}.jsonl", sentiment())
+        said = finetune("prepare", config(), "-s", f"data.path={place}")
+        assert f"overlap, {place}/validation.jsonl: 6 of 6 rows" in said.stdout

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from finetune_cli.data.formats.row import say_once
-from finetune_cli.data.readers import good_rows, read_rows
+from finetune_cli.data.readers import TableForm, good_rows, read_rows
 from finetune_cli.errors import DataError
 from tests.bad_inputs.in_process import Said, refused
 from tests.field.conftest import TEXTS, WORDS, labels_of, put
@@ -239,3 +239,52 @@ def test_any_line_end_will_do(tmp_path: Path, end: str, ending: str, separator: 
 def test_json_lines_with_carriage_returns(tmp_path: Path) -> None:
     content = "\r".join(json.dumps({"n": n}) for n in range(5_000))
     assert [row["n"] for row in rows_of(put(tmp_path / "a.jsonl", content))] == list(range(5_000))
+
+
+# ---- lines that are no rows
+
+
+@pytest.mark.parametrize(("ending", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_a_header_in_the_middle_is_a_bad_row_and_no_class(tmp_path: Path, ending: str, separator: str) -> None:
+    """`cat a.csv b.csv > all.csv` made a class called label."""
+    lines = [["text", "label"], ["a", "x"], ["text", "label"], ["b", "y"]]
+    path = put(tmp_path / f"a.{ending}", "".join(f"{separator.join(cells)}\n" for cells in lines))
+    with pytest.raises(DataError, match=r"line 3: this row is the header again\. Are several files in one\?"):
+        rows_of(path)
+    assert rows_of(put(tmp_path / "b.csv", "text\na\ntext\n")) == [{"text": "a"}, {"text": "text"}]
+
+
+@pytest.mark.parametrize("content", ["sep=;\ntext;label\na;x\n", "sep=,\ntext,label\na,x\n", "SEP=\t\ntext\tlabel\n"])
+def test_the_line_that_excel_puts_first_is_named(tmp_path: Path, content: str) -> None:
+    with pytest.raises(DataError, match=r"line 1: found Excel's line about the separator, not a header\. Take it out"):
+        rows_of(put(tmp_path / "a.csv", content))
+
+
+# ---- TSV that shows late whose its quotation marks are
+
+PLAIN = "".join(f"a plain text, number {n}, of some length\tx\n" for n in range(30_000))  # more than is looked at
+
+
+def test_quotes_of_a_program_far_below_are_an_error_not_text(tmp_path: Path) -> None:
+    """`"I went."` could be either; a doubled mark a megabyte below shows that it was a program's."""
+    path = put(tmp_path / "a.tsv", 'text\tlabel\n"I went."\tx\n' + PLAIN + '"say ""hi"""\ty\n')
+    with pytest.raises(DataError, match=r"line 30003: quotation marks as a program puts them .* data\.quoting: csv"):
+        rows_of(path)
+    assert rows_of(path, form=TableForm(quoting="csv"))[-1]["text"] == 'say "hi"'
+    assert rows_of(path, form=TableForm(quoting="none"))[-1]["text"] == '"say ""hi"""'
+
+
+@pytest.mark.parametrize("proof", ['a 15" screen', '"open', '"Yes," he said'])
+def test_marks_that_no_program_writes_settle_it(tmp_path: Path, proof: str) -> None:
+    """Wherever they come, what is below is text, as in GLUE's files."""
+    last = '"say ""hi"""\ty\n'
+    early = put(tmp_path / "a.tsv", f"text\tlabel\n{proof}\tx\n{PLAIN}{last}")
+    assert rows_of(early)[-1]["text"] == '"say ""hi"""'
+    late = put(tmp_path / "b.tsv", f'text\tlabel\n"I went."\tx\n{PLAIN}{proof}\tx\n{last}')
+    assert [row["text"] for row in rows_of(late)[-2:]] == [proof, '"say ""hi"""']
+
+
+def test_marks_of_a_text_far_below_in_a_quoted_file_name_the_setting(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.tsv", 'text\tlabel\n"say ""hi"""\tx\n' + PLAIN + '"Yes," he said\ty\n')
+    with pytest.raises(DataError, match=r"line 30003: text after a closing .* data\.quoting: none"):
+        rows_of(path)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from finetune_cli.errors import MissingError, RunFailedError
 from finetune_cli.models import building, files
-from finetune_cli.training.checkpointing import WEIGHTS, _require_every_weight
+from finetune_cli.training.state import WEIGHTS, require_every_weight
 
 
 def classifier(directory: Path) -> Any:
@@ -94,7 +94,7 @@ def test_a_checkpoint_that_lacks_a_weight_fails_when_it_is_written(tmp_path: Pat
         with pytest.raises(
             RunFailedError, match=r"a checkpoint would lack 1 weights of the model, first '[01]\.weight'"
         ):
-            _require_every_weight(tmp_path, accelerator)
+            require_every_weight(tmp_path, accelerator)
     finally:
         accelerator._models.clear()
 
@@ -104,7 +104,7 @@ def test_tied_weights_are_not_missing(family: Callable[[str], Path], tmp_path: P
     accelerator = Accelerator(cpu=True)
     accelerator.prepare_model(model)
     accelerator.save_state(str(tmp_path))
-    _require_every_weight(tmp_path, accelerator)
+    require_every_weight(tmp_path, accelerator)
     accelerator._models.clear()
 
 

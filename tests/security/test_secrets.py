@@ -59,3 +59,26 @@ def test_a_refused_secret_leaves_no_file(tmp_path: Path, run_cli: Run, write_con
     assert done.returncode == 2
     assert "s3cretPassword" not in done.stdout + done.stderr
     assert files_with("s3cretPassword", tmp_path) == []
+
+
+def test_a_secret_part_of_the_place_of_the_rows_is_in_no_file_and_on_no_stream(
+    tmp_path: Path, run_cli: Run, write_config: Callable[..., Path], make_dataset: Callable[..., Path]
+) -> None:
+    """Findings, reports, cards and the cache name the rows' place with the reference in it."""
+    rows = make_dataset(tmp_path / "s3cretPlace")
+    validation = rows / "validation.jsonl"
+    validation.write_text((rows / "train.jsonl").read_text())  # every row of validation is a finding
+    config = write_config(tmp_path, data={"path": f"{tmp_path}/${{MY_SECRET}}"}, training={"max_steps": 1})
+    environment = {"MY_SECRET": "s3cretPlace", "FINETUNE_CACHE": str(tmp_path / "cache")}
+    done = run_cli(["train", config], env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "${MY_SECRET}/validation.jsonl: " in done.stderr
+    (rows / "train.jsonl").write_text('{"sentence": "a", "label": 1}\n{oops\n')
+    refused = run_cli(["prepare", config], env=environment)
+    assert (refused.returncode, "${MY_SECRET}/train.jsonl, line 2: " in refused.stderr) == (3, True)
+    validation.unlink()
+    nothing = run_cli(["prepare", config], env=environment)
+    assert (nothing.returncode, "${MY_SECRET} has no validation split" in nothing.stderr) == (3, True)
+    for said in (done, refused, nothing):
+        assert "s3cretPlace" not in said.stdout + said.stderr
+    assert files_with("s3cretPlace", tmp_path) == []

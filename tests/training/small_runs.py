@@ -85,7 +85,9 @@ class Run:
     directory: Path
     rows: PreparedSplit
     batch_size: int = 8
-    micro_batch_size: int = 8
+    micro_batch_size: int | str = 8
+    micro_batch_tokens: int | None = None
+    packing: bool = False
     dropout: float = 0.0
     num_epochs: float = 2
     batching: str = "length"
@@ -177,6 +179,8 @@ class Run:
                 "num_epochs": self.num_epochs,
                 "batch_size": self.batch_size,
                 "micro_batch_size": self.micro_batch_size,
+                "micro_batch_tokens": self.micro_batch_tokens,
+                "packing": self.packing,
                 "batching": self.batching,
                 "learning_rate": self.learning_rate,
                 "warmup_steps": 3,

@@ -15,8 +15,10 @@ import torch
 from finetune_cli.errors import NotFinishedError, RunFailedError
 from finetune_cli.records.training import StepRecord
 from finetune_cli.runs.parts import Parts
+from finetune_cli.training.best import BestRule
 from finetune_cli.training.history import History
-from finetune_cli.training.monitor import BestRule, Cadence, Monitor
+from finetune_cli.training.monitor import Monitor
+from finetune_cli.training.progress import Cadence
 from finetune_cli.training.readings import send_reading
 from finetune_cli.training.stopping import StopRequest
 from tests.training.small_runs import Run, make_rows

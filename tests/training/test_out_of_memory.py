@@ -14,8 +14,9 @@ import torch
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import RunFailedError
-from finetune_cli.training.checkpointing import Checkpoints, Progress
+from finetune_cli.training.checkpointing import Checkpoints
 from finetune_cli.training.objective import Objective
+from finetune_cli.training.progress import Progress
 
 SETTINGS = {"model": {"dropout": 0.0, "attention_dropout": 0.0}, "checkpointing": {"every": 2}}
 

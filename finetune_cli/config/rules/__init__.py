@@ -4,10 +4,11 @@ The rules run on plain values, also when other fields are wrong. When a rule ask
 wrong already, `get` ends the rule.
 """
 
-from finetune_cli.config.rules import data, evaluation, folds, model, sweep, training
+from finetune_cli.config.rules import data, evaluation, folds, learning_curve, model, sweep, training
 
 RULES = (
     training.micro_batch_fits,
+    training.micro_batch_tokens_fit,
     training.packing_has_effect,
     training.warmup_is_used,
     training.early_stopping_has_effect,
@@ -28,6 +29,8 @@ RULES = (
     data.columns_are_named,
     data.homes_are_known,
     data.truncation_fits_columns,
+    data.long_texts_are_kept_in_one_way,
+    data.windows_move_on,
     evaluation.slices_are_columns_with_groups,
     data.splits_are_right,
     model.model_is_named_once,
@@ -38,9 +41,12 @@ RULES = (
     data.builtin_data_exists,
     folds.folds_take_the_place_of_validation,
     folds.fold_is_one_of_them,
+    folds.final_model_makes_no_choice,
     folds.group_is_another_column,
     folds.limit_leaves_rows_for_folds,
     folds.folds_go_without,
+    learning_curve.shares_rise,
+    learning_curve.learning_curve_goes_without,
     sweep.searched_settings_can_be,
     sweep.searched_settings_act,
     sweep.sweep_ends,

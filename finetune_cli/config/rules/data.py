@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from finetune_cli.config.fields import WindowsConfig, as_long_texts
 from finetune_cli.config.rules.mistake import Get, Mistake, column_list, with_choice
 from finetune_cli.tasks import KIND_SPECS, SAMPLES, TASKS
 
@@ -50,6 +51,30 @@ def truncation_fits_columns(get: Get) -> Iterator[Mistake]:
     if get("data.truncation") == "only_second" and len(column_list(get("data.text"))) == 1:
         message = "only_second needs two text columns, and data.text has one. Allowed: longest_first, error"
         yield Mistake(("data", "truncation"), message)
+
+
+def long_texts_are_kept_in_one_way(get: Get) -> Iterator[Mistake]:
+    chosen, path = as_long_texts(get("data.long_texts")), ("data", "long_texts")
+    if not isinstance(chosen, dict):
+        return
+    named = [name for name in ("head_tail", "windows") if chosen.get(name) is not None]
+    if len(named) != 1:
+        found = "has head_tail and windows" if named else "has neither head_tail nor windows"
+        yield Mistake(path, f"{found}. Name one of the two, such as {{windows: {{stride: 64}}}}")
+    if (truncation := get("data.truncation")) != "longest_first":
+        message = f"{truncation} is about rows that are cut, and data.long_texts says otherwise. Keep one of the two"
+        yield Mistake(("data", "truncation"), message)
+
+
+def windows_move_on(get: Get) -> Iterator[Mistake]:
+    chosen, max_length = as_long_texts(get("data.long_texts")), get("data.max_length")
+    if not isinstance(chosen, dict) or chosen.get("windows") is None or max_length is None:
+        return
+    stride = chosen["windows"].get("stride", WindowsConfig().stride)
+    room = max_length - 1 - len(column_list(get("data.text")))  # most tokenizers add one token, and one for each text
+    if stride >= room:
+        found = f"{stride} is all that a window of {max_length} tokens has, or more: none would move on"
+        yield Mistake(("data", "long_texts", "windows", "stride"), f"{found}. Allowed: 0 to {room - 1}")
 
 
 def splits_are_right(get: Get) -> Iterator[Mistake]:

@@ -20,11 +20,23 @@ def folds_take_the_place_of_validation(get: Get) -> Iterator[Mistake]:
 
 def fold_is_one_of_them(get: Get) -> Iterator[Mistake]:
     folds = _folds(get)
-    if folds is None or folds.get("fold") is None:
+    if folds is None or not isinstance(folds.get("fold"), int):
         return
     last = folds["n"] * folds.get("repeats", 1)
     if folds["fold"] > last:
         yield Mistake(("data", "folds", "fold"), f"{folds['fold']} is out of range. Allowed: 1 to {last}")
+
+
+def final_model_makes_no_choice(get: Get) -> Iterator[Mistake]:
+    if (_folds(get) or {}).get("fold") != "final":
+        return
+    for key in ("evaluation.metric_for_best", "training.early_stopping"):
+        if get(key) is not None:
+            message = "a model of all rows has no rows left to choose by (data.folds.fold: final). Write null"
+            yield Mistake(tuple(key.split(".")), message)
+    if get("evaluation.gates"):
+        message = "gates are about the folds' scores, in their own config (data.folds.fold: final). Take them out"
+        yield Mistake(("evaluation", "gates"), message, at_key=True)
 
 
 def group_is_another_column(get: Get) -> Iterator[Mistake]:
@@ -49,5 +61,7 @@ def folds_go_without(get: Get) -> Iterator[Mistake]:
         message = "data.folds makes several runs already. To see the luck of the draw, set data.folds.repeats instead"
         yield Mistake(("training", "seeds"), message)
     if get("hub") is not None:
-        message = "data.folds makes several models, and a repository holds one. Take it out"
+        message = (
+            "data.folds makes several models, and a repository holds one. Take it out; final/config.yaml may have it"
+        )
         yield Mistake(("hub",), message, at_key=True)

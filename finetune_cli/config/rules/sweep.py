@@ -1,15 +1,20 @@
 """Rules about the sweep: what can be searched, and how."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from finetune_cli.config.rules.mistake import Get, Mistake
 from finetune_cli.config.search import choice_problems, seconds, setting_problem
 
 
-def searched_settings_can_be(get: Get) -> Iterator[Mistake]:
-    if get("sweep") is None:
-        return
+def _parameters(get: Get) -> dict[str, Any]:
+    """What is searched, also where other keys of the section are wrong; empty without a search."""
     parameters = get("sweep.parameters")
+    return parameters if isinstance(parameters, dict) else {}
+
+
+def searched_settings_can_be(get: Get) -> Iterator[Mistake]:
+    parameters = _parameters(get)
     for key, choice in parameters.items():
         path = ("sweep", "parameters", key)
         if problem := setting_problem(key):
@@ -22,9 +27,7 @@ def searched_settings_can_be(get: Get) -> Iterator[Mistake]:
 
 
 def searched_settings_act(get: Get) -> Iterator[Mistake]:
-    if get("sweep") is None:
-        return
-    parameters = get("sweep.parameters")
+    parameters = _parameters(get)
     if "training.num_epochs" in parameters and (
         "training.max_steps" in parameters or get("training.max_steps") is not None
     ):
@@ -53,9 +56,10 @@ def sweep_ends(get: Get) -> Iterator[Mistake]:
 
 
 def grid_is_finite(get: Get) -> Iterator[Mistake]:
-    if get("sweep") is None or get("sweep.sampler") != "grid":
+    parameters = _parameters(get)
+    if not parameters or get("sweep.sampler") != "grid":
         return
-    for key, choice in get("sweep.parameters").items():
+    for key, choice in parameters.items():
         if isinstance(choice, dict) and choice.get("step") is None:
             message = "a grid takes a list of values, or a range with a step"
             yield Mistake(("sweep", "parameters", key), message)
@@ -75,6 +79,14 @@ def pruner_can_act(get: Get) -> Iterator[Mistake]:
 
 
 def sweep_goes_without(get: Get) -> Iterator[Mistake]:
-    if get("sweep") is not None and get("training.seeds"):
+    if get("sweep") is None:
+        return
+    if get("training.seeds"):
         message = "a sweep trains each setting once, and the best of them with sweep.seeds. Take it out"
         yield Mistake(("training", "seeds"), message)
+    folds = get("data.folds")
+    if folds is not None and get("sweep.seeds"):
+        message = "does not go with data.folds, which trains each setting several times. Set data.folds.repeats instead"
+        yield Mistake(("sweep", "seeds"), message)
+    if isinstance(folds, dict) and folds.get("fold") == "final":
+        yield Mistake(("data", "folds", "fold"), "a final model has no scores of its own to search by. Take it out")

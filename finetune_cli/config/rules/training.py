@@ -14,6 +14,23 @@ def micro_batch_fits(get: Get) -> Iterator[Mistake]:
         yield Mistake(("training", "micro_batch_size"), message)
 
 
+def micro_batch_tokens_fit(get: Get) -> Iterator[Mistake]:
+    tokens, path = get("training.micro_batch_tokens"), ("training", "micro_batch_tokens")
+    if tokens is None:
+        return
+    if get("training.micro_batch_size") != "auto":
+        yield Mistake(path, "training.micro_batch_size says by rows what one device takes at once. Keep one of the two")
+    if get("training.compile"):
+        yield Mistake(
+            path, "does not go with training.compile: micro-batches have ever new shapes. Keep one of the two"
+        )
+    longest = get("data.max_length")
+    if longest is not None and tokens < longest:
+        yield Mistake(
+            path, f"{tokens} is less than one row may have (data.max_length: {longest}). Allowed: from {longest}"
+        )
+
+
 def packing_has_effect(get: Get) -> Iterator[Mistake]:
     if not get("training.packing"):
         return
@@ -49,7 +66,8 @@ def early_stopping_has_effect(get: Get) -> Iterator[Mistake]:
     one_round = every != "epoch" and max_steps is not None and every >= max_steps
     if one_epoch or one_round:
         message = (
-            "needs evaluations to compare, and this run has one, at its end. Set evaluation.every to fewer updates"
+            "needs evaluations to compare, and this run has one, at its end. Set evaluation.every to fewer updates, or "
+            "take it out: training.early_stopping=null"
         )
         yield Mistake(("training", "early_stopping"), message)
 

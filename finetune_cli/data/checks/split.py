@@ -14,10 +14,12 @@ from finetune_cli.data.checks.findings import ROWS_SHOWN, Tally, excerpt, rows_o
 from finetune_cli.data.checks.repeats import TextHashes, repeated_hashes
 from finetune_cli.data.checks.spilled import SpilledArray
 from finetune_cli.data.checks.texts import TextScan
+from finetune_cli.data.long_texts import LostTokens
 from finetune_cli.records.preparation import Finding
 
 BLOCK_ROWS = 256  # looked at together: enough to be fast, little memory when texts are long
 TRUNCATED_SHARE = 0.01  # of rows that are cut; a few long ones are in most data
+MUCH_LOST = 0.05  # of a split's tokens: enough to look for another way
 USUAL_SHARE = 0.95  # of the rows are of usual length
 LONG_TIMES = 10  # the length that these do not exceed
 
@@ -28,13 +30,16 @@ class SplitChecks:
     """The texts and lengths of one split.
 
     where: file or source, for messages. max_length: tokens kept of a row. folder: where what has to be compared over
-    all rows is kept meanwhile.
+    all rows is kept meanwhile. lost: what was cut off, counted beside; None for rows that are kept whole.
     """
 
-    def __init__(self, split: str, where: str, *, max_length: int, folder: Path) -> None:
+    def __init__(
+        self, split: str, where: str, *, max_length: int, folder: Path, lost: LostTokens | None = None
+    ) -> None:
         self.split = split
         self.where = where
         self.max_length = max_length
+        self.lost = lost
         self.scan = TextScan()
         self.hashes = TextHashes(split, folder)
         self._lengths = SpilledArray(folder, np.int32)
@@ -93,15 +98,9 @@ class SplitChecks:
             )
 
     def _lengthy(self) -> Iterator[Finding]:
-        cut, total = self._longer_than(self.max_length), len(self._lengths)
-        if cut.count > TRUNCATED_SHARE * total:
-            yield self._finding(
-                "truncated",
-                cut,
-                f"{rows_of(cut.count, total, 'is', 'are')} longer than {self.max_length} tokens and cut "
-                f"({cut.count / total:.1%})",
-                "Raise data.max_length where the model takes more, or choose what is cut with data.truncation.",
-            )
+        total = len(self._lengths)
+        if self.lost is not None:
+            yield from self._cut(self._longer_than(self.max_length), total, self.lost.share)
         usual, most = self._usual_length(), max(self._rows_of_length)
         if most > LONG_TIMES * usual:
             long = self._longer_than(LONG_TIMES * usual)
@@ -112,6 +111,22 @@ class SplitChecks:
                 f"{rows_of(long.count, total, 'is', 'are')} more than {LONG_TIMES} times as long as 95 % of the "
                 f"rows ({usual} tokens)",
                 "Look whether several rows were run together, by a missing quotation mark, say.",
+            )
+
+    def _cut(self, cut: Tally, total: int, lost_share: float) -> Iterator[Finding]:
+        if cut.count > TRUNCATED_SHARE * total:
+            advice = "Raise data.max_length where the model takes more, or choose what is cut with data.truncation."
+            if lost_share >= MUCH_LOST:
+                advice = (
+                    "Raise data.max_length where the model takes more; else data.long_texts: windows reads all of each "
+                    "text, and head_tail the beginning and the end."
+                )
+            yield self._finding(
+                "truncated",
+                cut,
+                f"{rows_of(cut.count, total, 'is', 'are')} longer than {self.max_length} tokens and cut "
+                f"({cut.count / total:.1%}), which loses {lost_share:.1%} of all tokens",
+                advice,
             )
 
     def _repeated_ids(self) -> Iterator[Finding]:

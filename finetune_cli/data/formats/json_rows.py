@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from finetune_cli.data.formats.files import opened
+from finetune_cli.data.formats.json_shapes import not_an_object, refuse_other_shapes
 from finetune_cli.data.formats.lines import BOM, READ_BYTES, file_lines, not_utf8
 from finetune_cli.data.formats.row import BadRow, Row, Values
-from finetune_cli.errors import DataError
 
 BLANKS = re.compile("[ \t\r\n]*")
 LONGEST_WORD = len("-Infinity")
@@ -27,11 +27,13 @@ def read_json(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
         if head.startswith(b"["):
             yield from json_list_rows(stream, str(path))
         else:
-            yield from json_line_rows(file_lines(stream, str(path)), str(path))
+            yield from json_line_rows(file_lines(stream, str(path)), str(path), needed=columns)
 
 
-def json_line_rows(lines: Iterator[str | BadRow], name: str, *, first_line: int = 1) -> Iterator[Row]:
-    """A row from each line that is not blank."""
+def json_line_rows(
+    lines: Iterator[str | BadRow], name: str, *, first_line: int = 1, needed: Sequence[str] | None = None
+) -> Iterator[Row]:
+    """A row from each line that is not blank. needed: the columns that are looked for, where they are known."""
     decode = _decoder().decode
     row = -1
     for number, line in enumerate(lines, start=first_line):
@@ -52,11 +54,12 @@ def json_line_rows(lines: Iterator[str | BadRow], name: str, *, first_line: int 
         except (ValueError, RecursionError) as err:
             yield BadRow(name, row, number, _undecodable(err))
         else:
-            yield (
-                (row, value) if isinstance(value, dict) and value else BadRow(name, row, number, _not_an_object(value))
-            )
+            if not isinstance(value, dict) or not value:
+                yield BadRow(name, row, number, not_an_object(value))
+                continue
             if row == 0:
-                _refuse_columns(value, name)
+                refuse_other_shapes(value, name, needed or ())
+            yield row, value
 
 
 def _decoder() -> json.JSONDecoder:
@@ -90,7 +93,7 @@ def json_list_rows(stream: BinaryIO | LineStream, name: str) -> Iterator[Row]:
             line = text.line
             value = text.take(decode)
             if not isinstance(value, dict) or not value:
-                yield BadRow(name, row, line, _not_an_object([] if row == 0 and not isinstance(value, dict) else value))
+                yield BadRow(name, row, line, not_an_object([] if row == 0 and not isinstance(value, dict) else value))
                 if row == 0 and not isinstance(value, dict):
                     return
                 continue
@@ -204,23 +207,3 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> Values:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON and not a value. Write null, or leave the row out.")
-
-
-def _not_an_object(value: object) -> str:
-    if isinstance(value, list):
-        return "expected one JSON object per line, found a list. Write each of its objects on a line of its own."
-    return f"expected one JSON object with at least one key, found {json.dumps(value, ensure_ascii=False)[:40]}."
-
-
-def _refuse_columns(value: object, name: str) -> None:
-    """The first row of a file that holds columns, as pandas' to_json writes unless told otherwise."""
-    if not isinstance(value, dict) or not value:
-        return
-    kind = next((kind for kind in (list, dict) if all(isinstance(item, kind) for item in value.values())), None)
-    if kind is not None:
-        found = "one object of lists (a column each)" if kind is list else "one object of objects (a column each)"
-        raise DataError(
-            f"{name}: expected one JSON object per line and row, found {found}. "
-            f'Write rows instead: {{"{next(iter(value))}": ...}} on each line; in pandas '
-            f'to_json(..., orient="records", lines=True).'
-        )

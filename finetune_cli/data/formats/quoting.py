@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"')
 PLAIN = re.compile(r'[^"\t\r\n]*')
@@ -29,20 +30,24 @@ class Evidence:
     header_quoted: bool = False
 
 
-def quotes_are_syntax(lines: Sequence[str], *, num_columns: int | None, is_whole: bool, has_header: bool) -> bool:
-    """Whether some lines, from the first one with a quotation mark on, are written as CSV with tabs.
+Reading = Literal["csv", "text", "either"]
+
+
+def reading_of(lines: Sequence[str], *, num_columns: int | None, is_whole: bool, has_header: bool) -> Reading:
+    """What the quotation marks of some lines, from the first one that has any on, are: a program's as in CSV, or text;
+    "either" when nothing speaks against CSV and nothing for it.
 
     num_columns: fields of each row; None: the first of these lines is the header. is_whole: nothing comes after them.
     has_header: the first of them is the header.
     """
     found = _read_with_quotes("".join(lines), num_columns, is_whole=is_whole, has_header=has_header)
     if not found.is_consistent or not found.quoted:
-        return False
+        return "text"
     expected = num_columns or lines[0].count("\t") + 1
     ragged = any(line.strip("\r\n") and line.count("\t") + 1 != expected for line in lines)
     as_excel = found.quoted == found.quoted_with_comma >= SEVERAL and not found.plain_with_comma
     alone = expected == 1 and found.spans_fields
-    return found.doubled or found.header_quoted or ragged or as_excel or alone
+    return "csv" if found.doubled or found.header_quoted or ragged or as_excel or alone else "either"
 
 
 def wraps_texts(lines: Sequence[str]) -> bool:

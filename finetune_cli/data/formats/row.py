@@ -42,13 +42,14 @@ class TableForm:
     columns: the names of the columns of a file without a header; None: its first line has them. quoting: "csv" reads
     quotation marks as CSV does, "none" takes them as text, "auto" does the first in CSV and looks at the file in TSV.
     header_with: a first line that has all of these is a header, although columns are named. may_lack: of `columns`,
-    those that a file of rows to label does not have.
+    those that a file of rows to label does not have. any_separator: a header may show another separator than the name.
     """
 
     columns: tuple[str, ...] | None = None
     quoting: str = "auto"
     header_with: tuple[str, ...] = ()
     may_lack: tuple[str, ...] = ()
+    any_separator: bool = False
 
     def names_for(self, first: Sequence[str]) -> tuple[str, ...] | None:
         """The names of a file's columns, given its first line; None where that line has them."""
@@ -65,6 +66,7 @@ class TableForm:
 
 
 AS_USUAL = TableForm()
+OF_OTHERS = TableForm(any_separator=True)  # a file that no config describes
 
 
 @cache

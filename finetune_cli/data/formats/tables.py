@@ -5,24 +5,23 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from finetune_cli.data.formats.files import opened
+from finetune_cli.data.formats.header import is_a_row, no_header
 from finetune_cli.data.formats.lines import file_lines
-from finetune_cli.data.formats.quoting import quotes_are_syntax, wraps_texts
 from finetune_cli.data.formats.row import AS_USUAL, BadRow, Row, TableForm, say_once
+from finetune_cli.data.formats.separators import MARKS, other_mark, other_separator
+from finetune_cli.data.formats.tabs import Records, plain_records, tab_records
 from finetune_cli.errors import DataError
 
 MAX_CELL_CHARACTERS = 64 * 2**20  # the csv module refuses cells above 128 KiB unless told otherwise
-LOOKED_AT_CHARACTERS = 2**20  # of a TSV file from its first quotation mark on
+EXCEL_LINE = re.compile("sep=.?$", re.IGNORECASE)
 LOOKED_AT_ROWS = 100  # below a first line that may be no header
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
-SENTENCE_WORDS, SENTENCE_CHARACTERS = 6, 60
-
-Records = Iterator[tuple[int, "list[str] | str"]]  # (line where it starts, fields), or (line, problem)
 
 
 def read_csv(path: Path, columns: Sequence[str] | None, form: TableForm = AS_USUAL) -> Iterator[Row]:
@@ -37,69 +36,40 @@ def read_tsv(path: Path, columns: Sequence[str] | None, form: TableForm = AS_USU
 
 def _read_table(path: Path, columns: Sequence[str] | None, form: TableForm, *, separator: str) -> Iterator[Row]:
     with opened(path) as file:
-        lines = file_lines(file, str(path))
-        if form.quoting == "none":
-            records: Records = _plain_records(lines, separator)
-        elif separator == "\t" and form.quoting == "auto":
-            records = _tab_records(lines, path, form)
-        else:
-            records = _csv_records(lines, separator)
-        yield from _Table(path, separator, form, columns).rows(records)
+        yield from table_rows(file_lines(file, str(path)), str(path), columns, form, separator=separator)
 
 
-def _plain_records(lines: Iterator[str | BadRow], separator: str, *, first_line: int = 1) -> Records:
-    for number, line in enumerate(lines, start=first_line):
-        yield number, line.problem if isinstance(line, BadRow) else _split(line, separator)
+def table_rows(
+    lines: Iterator[str | BadRow], name: str, columns: Sequence[str] | None, form: TableForm, *, separator: str
+) -> Iterator[Row]:
+    """The rows of a table's lines, of which none is read before it is needed. name: of the file, for messages."""
+    if form.any_separator:
+        separator, lines = _own_separator(lines, name, form, separator)
+    if form.quoting == "none":
+        records: Records = plain_records(lines, separator)
+    elif separator == "\t" and form.quoting == "auto":
+        num_columns = None if form.columns is None else len(form.columns)
+        records = tab_records(lines, name, num_columns, partial(_csv_records, name=name, separator="\t", guessed=True))
+    else:
+        records = _csv_records(lines, 1, name=name, separator=separator)
+    yield from _Table(name, separator, form, columns).rows(records)
 
 
-def _split(line: str, separator: str) -> list[str]:
-    line = line.rstrip("\r\n")
-    return line.split(separator) if line else []
+def _own_separator(
+    lines: Iterator[str | BadRow], name: str, form: TableForm, separator: str
+) -> tuple[str, Iterator[str | BadRow]]:
+    """The separator that a header has in place of the usual one, which is said, and the lines again."""
+    first = next(lines, "")
+    mark = other_mark(first, separator, form.header_with) if isinstance(first, str) else None
+    if mark is not None:
+        say_once(f"{name}: the columns are separated by {MARKS[mark]}, and are read so.")
+    return mark or separator, chain([first] if first else [], lines)
 
 
-def _tab_records(lines: Iterator[str | BadRow], path: Path, form: TableForm) -> Records:
-    """Split at tabs up to the first quotation mark, where both readings are the same; then as the file shows."""
-    num_columns = None if form.columns is None else len(form.columns)
-    has_header = num_columns is None
-    for number, line in enumerate(lines, start=1):
-        if isinstance(line, BadRow):
-            yield number, line.problem
-        elif '"' not in line:
-            fields = _split(line, "\t")
-            num_columns = num_columns or len(fields) or None
-            yield number, fields
-        else:
-            ahead = _look_ahead(line, lines)
-            texts = [text for text in ahead if isinstance(text, str)]
-            is_first = has_header and num_columns is None
-            whole = sum(map(len, texts)) < LOOKED_AT_CHARACTERS
-            rest = chain(ahead, lines)
-            if quotes_are_syntax(texts, num_columns=num_columns, is_whole=whole, has_header=is_first):
-                say_once(
-                    f"{path}: the quotation marks around texts are read as in CSV. Where they belong to the texts, set "
-                    f"data.quoting: none."
-                )
-                yield from _csv_records(rest, "\t", first_line=number)
-            else:
-                if wraps_texts(texts):
-                    say_once(
-                        f"{path}: quotation marks are taken as part of the texts. If a program put them around the "
-                        f"texts, set data.quoting: csv."
-                    )
-                yield from _plain_records(rest, "\t", first_line=number)
-            return
-
-
-def _look_ahead(first: str, lines: Iterator[str | BadRow]) -> list[str | BadRow]:
-    found: list[str | BadRow] = [first]
-    size = len(first)
-    while size < LOOKED_AT_CHARACTERS and (line := next(lines, None)) is not None:
-        found.append(line)
-        size += len(line) if isinstance(line, str) else 0
-    return found
-
-
-def _csv_records(lines: Iterator[str | BadRow], separator: str, *, first_line: int = 1) -> Records:
+def _csv_records(
+    lines: Iterator[str | BadRow], first_line: int, *, name: str, separator: str, guessed: bool = False
+) -> Records:
+    """guessed: that quotation marks are a program's was seen in the file; nobody said it."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARACTERS))
     bad: list[BadRow] = []
     header = next(lines, "")
@@ -112,8 +82,8 @@ def _csv_records(lines: Iterator[str | BadRow], separator: str, *, first_line: i
         except StopIteration:
             return
         except csv.Error as err:
-            fields = _csv_problem(str(err))
-            if start == first_line and isinstance(header, str) and (other := _other_separator(header, separator)):
+            fields = _csv_problem(str(err), guessed=guessed)
+            if start == first_line and isinstance(header, str) and (other := other_separator(header, separator, name)):
                 fields = other
         if bad:
             start, fields = bad[0].line or start, bad[0].problem
@@ -130,42 +100,23 @@ def _set_bad_lines_aside(lines: Iterator[str | BadRow], bad: list[BadRow]) -> It
             yield line
 
 
-def _csv_problem(error: str) -> str:
+def _csv_problem(error: str, *, guessed: bool) -> str:
+    literal = " Where the marks belong to the texts: data.quoting: none." if guessed else ""
     if "unexpected end of data" in error:
         return (
             'a quotation mark opens here and is never closed. Double it inside a text ("") and put the text in quotes.'
+            + literal
         )
     if "expected after" in error:
-        return 'text after a closing quotation mark. Inside a quoted text, double each quotation mark ("").'
+        return f'text after a closing quotation mark. Inside a quoted text, double each quotation mark ("").{literal}'
     return f"this is not a CSV row: {error}."
-
-
-def _other_separator(line: str, separator: str) -> str | None:
-    """What to say of a header whose columns are separated by another mark; None when they are not."""
-    names = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "vertical bars"}
-    hints = {
-        "\t": "Name it .tsv.",
-        ";": "Save it with commas.",
-        ",": "Name it .csv.",
-        "|": "Save it with commas.",
-    }
-    for mark in names:
-        if mark == separator or mark not in line:
-            continue
-        try:
-            fields = next(csv.reader([line], delimiter=mark, strict=True), [])
-        except csv.Error:
-            continue
-        if len(fields) > 1 and not any(separator in field for field in fields):
-            return f"the columns seem to be separated by {names[mark]}, not {names[separator]}. {hints[mark]}"
-    return None
 
 
 class _Table:
     """The rows below a header, or below none where the columns are named."""
 
-    def __init__(self, path: Path, separator: str, form: TableForm, needed: Sequence[str] | None) -> None:
-        self.path = path
+    def __init__(self, name: str, separator: str, form: TableForm, needed: Sequence[str] | None) -> None:
+        self.name = name
         self.separator = separator
         self.form = form
         self.needed = needed
@@ -173,11 +124,11 @@ class _Table:
     def rows(self, records: Records) -> Iterator[Row]:
         first = next((record for record in records if record[1]), None)
         if first is None:
-            raise DataError(f"{self.path} is empty. Expected a line of column names and at least one row.")
+            raise DataError(f"{self.name} is empty. Expected a line of column names and at least one row.")
         line, fields = first
         names = self.form.columns if isinstance(fields, str) else self.form.names_for(fields)
         if names is None:
-            below = list(islice(records, LOOKED_AT_ROWS))
+            below = [] if self._has_needed(fields) else list(islice(records, LOOKED_AT_ROWS))
             header = self._checked_header(line, fields, below)
             rest = chain(below, records)
         else:
@@ -189,25 +140,30 @@ class _Table:
             if not fields:  # a blank line
                 continue
             row += 1
+            if fields == header and width > 1:
+                fields = "this row is the header again. Are several files in one? Take such lines out."
             if isinstance(fields, str):
-                yield BadRow(str(self.path), row, line, fields)
+                yield BadRow(self.name, row, line, fields)
             elif len(fields) != width:
-                yield BadRow(str(self.path), row, line, self._ragged(fields, header))
+                yield BadRow(self.name, row, line, self._ragged(fields, header))
             elif is_whole:
                 yield row, dict(zip(header, fields, strict=True))
             else:
                 yield row, {header[place]: fields[place] for place in kept}
         if row < 0:
-            raise DataError(f"{self.path} has column names ({', '.join(header)}) but no rows. Expected at least one.")
+            raise DataError(f"{self.name} has column names ({', '.join(header)}) but no rows. Expected at least one.")
 
     def _checked_header(self, line: int, fields: list[str] | str, below: Sequence[tuple[int, Any]]) -> list[str]:
-        where = f"{self.path}, line {line}"
+        where = f"{self.name}, line {line}"
         if isinstance(fields, str):
             raise DataError(f"{where}: {fields}")
-        if len(fields) == 1 and (other := _other_separator(fields[0], self.separator)):
+        if EXCEL_LINE.match(self.separator.join(fields)):
+            raise DataError(f"{where}: found Excel's line about the separator, not a header. Take it out.")
+        if len(fields) == 1 and (other := other_separator(fields[0], self.separator, self.name)):
             raise DataError(f"{where}: {other}")
-        if self._has_no_header(fields, [cells for _, cells in below if len(cells) == len(fields)]):
-            raise DataError(f"{where}: {_no_header(fields, self.needed)}")
+        alike = [cells for _, cells in below if len(cells) == len(fields)]
+        if not self._has_needed(fields) and is_a_row(fields, alike, is_needed=self.needed is not None):
+            raise DataError(f"{where}: {no_header(fields, self.needed)}")
         if stray := [name for name in fields if name.strip() and name != name.strip()]:
             raise DataError(f"{where}: the column name {stray[0]!r} has blanks around it. Remove them.")
         named = [name for name in fields if name.strip()]
@@ -219,21 +175,11 @@ class _Table:
             places = [str(place) for place, name in enumerate(fields, start=1) if not name.strip()]
             columns = f"column {places[0]}" if len(places) == 1 else f"columns {', '.join(places)}"
             verb, left = ("has", "is") if len(places) == 1 else ("have", "are")
-            say_once(f"{self.path}: {columns} of {len(fields)} {verb} no name and {left} left out.")
+            say_once(f"{self.name}: {columns} of {len(fields)} {verb} no name and {left} left out.")
         return fields
 
-    def _has_no_header(self, fields: Sequence[str], below: Sequence[list[str]]) -> bool:
-        """Whether the first line is a row: none of its cells is a column that is needed, and it looks like one."""
-        if self.needed is not None and any(name in fields for name in self.needed):
-            return False
-        if list(fields) == [str(place) for place in range(len(fields))]:
-            return False  # pandas' names for columns that have none
-        repeated = any(cell and cell == cells[place] for cells in below for place, cell in enumerate(fields))
-        has_number = any(NUMBER.fullmatch(cell) for cell in fields)
-        has_sentence = any(len(cell.split()) >= SENTENCE_WORDS or len(cell) >= SENTENCE_CHARACTERS for cell in fields)
-        if self.needed is None:
-            return (repeated or has_number) and has_sentence
-        return repeated or has_number or has_sentence
+    def _has_needed(self, fields: list[str] | str) -> bool:
+        return isinstance(fields, list) and any(name in fields for name in self.needed or ())
 
     def _ragged(self, fields: list[str], header: Sequence[str]) -> str:
         named = "data.columns: " if self.form.columns else ""
@@ -245,23 +191,3 @@ class _Table:
         if self.separator == "\t" and any('"' in field for field in fields):
             return f"{problem} If texts are in quotation marks as in CSV: data.quoting: csv."
         return problem
-
-
-def _no_header(fields: Sequence[str], needed: Collection[str] | None) -> str:
-    """needed: the columns that were looked for; the last ones are the label's and the id's."""
-    shown = ", ".join(repr(cell if len(cell) <= 40 else f"{cell[:40]}...") for cell in fields)
-    wanted = f"expected the columns {', '.join(map(repr, needed))}; " if needed else ""
-    return (
-        f"{wanted}found {shown}, which is a row: the file seems to have no header. Name its {len(fields)} columns in "
-        f"their order, -s 'data.columns=[{', '.join(_suggested(fields))}]', or write the names in a first line."
-    )
-
-
-def _suggested(fields: Sequence[str]) -> list[str]:
-    """Names to start from: the longest cell is likely the text, a number or the shortest one the label."""
-    longest = max(range(len(fields)), key=lambda place: len(fields[place]))
-    others = [place for place in range(len(fields)) if place != longest]
-    numbers = [place for place in others if NUMBER.fullmatch(fields[place])]
-    label = min(numbers or others, key=lambda place: len(fields[place]) or SENTENCE_CHARACTERS, default=None)
-    names = {longest: "text", label: "label"}
-    return [names.get(place, f"column_{place + 1}") for place in range(len(fields))]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune_cli.errors import counted
+
 if TYPE_CHECKING:
     from finetune_cli.display.terminal import Output
     from finetune_cli.records.preparation import Finding, PrepareReport, SplitReport
@@ -34,10 +36,14 @@ def prepare_result(
         total = split.rows if split.labels_per_row else sum((split.labels or {}).values())
         out.line(f"labels of {name}: {_label_counts(split.labels, max(total, 1))}")
         if split.unlabelled:
-            out.line(f"left out of {name}: {split.unlabelled} rows without a label")
+            out.line(f"left out of {name}: {counted(split.unlabelled, 'row')} without a label")
         if split.labels_per_row:
             sizes = ", ".join(f"{size} in {count}" for size, count in split.labels_per_row.items())
-            out.line(f"labels of a row in {name}: {sizes} of {split.rows} rows")
+            out.line(f"labels of a row in {name}: {sizes} of {counted(split.rows, 'row')}")
+        if split.lost_share:
+            out.line(f"cut off of {name}: {_lost(split)}")
+        if report.windows:
+            out.line(f"windows of {name}: {report.windows[name]}, {report.windows[name] / split.rows:.1f} a row")
     if baseline := _majority_baseline(splits):
         out.line(baseline)
     out.line()
@@ -59,7 +65,7 @@ def prepare_result(
         if isinstance(example.label, list):
             label = f", labels {', '.join(example.label)}" if example.label else ", no label"
         out.line()
-        out.heading(f"{example.split}, id {example.id}{label}, {len(example.tokens)} tokens")
+        out.heading(f"{example.split}, id {example.id}{label}, {counted(len(example.tokens), 'token')}")
         out.line(f"  {example.text}")
 
 
@@ -78,7 +84,7 @@ def _findings(out: Output, findings: Sequence[Finding]) -> None:
     if not findings:
         out.line("Data checks: nothing found.")
         return
-    out.heading(f"Data checks: {len(findings)} {'warning' if len(findings) == 1 else 'warnings'}")
+    out.heading(f"Data checks: {counted(len(findings), 'warning')}")
     for finding in findings:
         for line in finding.paragraph:
             out.line(f"  {line}")
@@ -89,6 +95,13 @@ def _length_row(name: str, split: SplitReport) -> list[str]:
     truncated = f"{split.truncated} ({split.truncated_share:.1%})" if split.truncated else "0"
     numbers = [split.rows, lengths["median"], lengths["q95"], lengths["max"], truncated, split.empty_texts]
     return [name, *map(str, numbers)]
+
+
+def _lost(split: SplitReport) -> str:
+    """The share of tokens that was cut off, and of the classes that lost the most."""
+    ordered = sorted((split.lost_by_class or {}).items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name} {share:.1%}" for name, share in ordered[:SHOWN_LABEL_COUNTS])
+    return f"{split.lost_share:.1%} of all tokens{f' ({shown})' if shown else ''}"
 
 
 def _label_counts(counts: Mapping[str, int] | None, total: int) -> str:

@@ -37,7 +37,7 @@ def _row(run: ListedRun, sort: str) -> list[str]:
     return [
         run.path,
         record.kind,
-        _status(record),
+        _status(run),
         record.task or "-",
         _short(record.model or "-"),
         _score(record, sort),
@@ -48,10 +48,11 @@ def _row(run: ListedRun, sort: str) -> list[str]:
     ]
 
 
-def _status(record: RunRecord) -> str:
+def _status(run: ListedRun) -> str:
     """The status, with the exit code where that says more."""
-    says_more = record.exit_code and record.status != "running"
-    return f"{record.status or 'unknown'}{f' ({record.exit_code})' if says_more else ''}"
+    code = run.record.exit_code
+    says_more = code and run.record.status != "running"
+    return f"{run.status or 'unknown'}{f' ({code})' if says_more else ''}"
 
 
 def _score(record: RunRecord, sort: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from finetune_cli.display.progress import duration
 from finetune_cli.display.tables.scores import gate_lines
-from finetune_cli.records.training import SeedScore, SeedsReport, SplitSummary
+from finetune_cli.display.tables.several import checkpoints_line, collapsed_lines, mean, run_lines
+from finetune_cli.errors import counted
+from finetune_cli.records.training import SeedsReport, SplitSummary
 from finetune_cli.runs.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -29,31 +30,22 @@ def seeds_result(out: Output, report: SeedsReport) -> None:
         out.line(str(report.best))
         out.line()
     gate_lines(out, report.gates)
-    for seed, error in report.failed.items():
-        out.line(f"Seed {seed} failed: {error}")
+    run_lines(out, "seed", report.runs, report.failed, count=len(report.seeds))
     if report.runs:
-        seconds = sum(run.seconds for run in report.runs.values())
-        out.line(f"{len(report.runs)} of {len(report.seeds)} seeds trained, {duration(seconds)} of training in all.")
-        if finished := [str(seed) for seed, run in report.runs.items() if run.already_finished]:
-            out.line(f"Finished before, and not trained again: seed {', '.join(finished)}.")
-        out.line()
         _next(out, report)
 
 
 def _scores(out: Output, report: SeedsReport, split: SplitSummary) -> None:
     seeds = list(report.runs)
     shown = seeds if len(seeds) <= SHOWN_SEEDS else []
-    out.heading(f"{split.split}: {split.n} rows, {len(seeds)} seeds")
+    out.heading(f"{split.split}: {counted(split.n, 'row')}, {counted(len(seeds), 'seed')}")
     header = ["score", "mean", "sd", *(f"seed {seed}" for seed in shown), *([] if shown else ["lowest", "highest"])]
     rows = []
     for name, score in split.metrics.items():
         values = [score.values[seed] for seed in shown] or [min(score.values.values()), max(score.values.values())]
-        rows.append([name, _mean(score), f"{score.sd:.3f}", *(f"{value:.3f}" for value in values)])
+        rows.append([name, mean(score), f"{score.sd:.3f}", *(f"{value:.3f}" for value in values)])
     out.table(header, rows)
-    for seed, name in split.collapsed.items():
-        out.line(
-            f"  Collapsed: seed {seed} gives every row the class {name!r}, as a model does that has learned nothing."
-        )
+    collapsed_lines(out, "seed", split)
     for seed, run in report.runs.items():
         decision = next(scored.decision for scored in run.evaluations if scored.split == split.split)
         if decision is not None:
@@ -66,16 +58,14 @@ def _optimistic(decision: DecisionEffect, split: SplitSummary) -> str:
     return ", fitted on these rows: too good" if decision.rule.was_fitted_on(split.split, split.n) else ""
 
 
-def _mean(score: SeedScore) -> str:
-    return f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]"
-
-
 def _next(out: Output, report: SeedsReport) -> None:
     run = RunDir(report.run_dir)
     width = max(len("summary"), *(len(f"seed {seed}") for seed in report.runs))
     out.line(f"  {'summary':{width}}  {run.summary}")
     for seed, run_of_seed in report.runs.items():
         out.line(f"  {f'seed {seed}':{width}}  {run_of_seed.run_dir}")
+    if not report.failed:
+        checkpoints_line(out, run.path)
     out.line()
     out.heading("Next")
     name = shlex.quote(str(run.path))

@@ -6,6 +6,9 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.display.progress import duration
+from finetune_cli.display.tables.scores import gate_lines
+from finetune_cli.display.tables.several import checkpoints_line
+from finetune_cli.errors import counted
 from finetune_cli.records.sweep import SweepReport, TrialResult
 from finetune_cli.runs.run_dir import RunDir
 
@@ -28,6 +31,7 @@ def sweep_result(out: Output, report: SweepReport) -> None:
     _best(out, report, report.trial(report.best))
     _finalists(out, report)
     _settings(out, report)
+    gate_lines(out, report.gates)
     _next(out, report)
 
 
@@ -43,7 +47,7 @@ def _trials(out: Output, report: SweepReport) -> None:
         ]
         for trial in report.trials
     ]
-    out.heading(f"{len(report.trials)} trials by {report.metric}")
+    out.heading(f"{counted(len(report.trials), 'trial')} by {report.metric}")
     out.table(["trial", "state", report.metric, *(key.rpartition(".")[2] for key in keys), "time"], rows, left=3)
     out.line()
 
@@ -54,18 +58,13 @@ def _name(trial: TrialResult, best: int | None) -> str:
 
 
 def _best(out: Output, report: SweepReport, best: TrialResult) -> None:
-    complete = sum(trial.state == "complete" for trial in report.trials)
-    out.line(
-        f"Best: trial {best.number}, {report.metric} {best.score} n={best.n}, chosen among {complete} on these rows."
-    )
-    if report.corrected is not None:
-        among = f"among {report.candidates} evaluations of {complete} trials"
-        out.line(f"  Corrected for the choice {among}: {report.metric} {report.corrected}")
-    elif complete > 1:
-        out.line("  A score that was chosen is too good: score a split that took no part, with finetune evaluate.")
+    out.line(f"Best: trial {best.number}, {report.metric} {best.score} n={best.n}.")
+    out.line(f"  {report.said_of_choice}")
     for one in report.comparisons:
-        what = "the config's own values" if report.trial(one.number).defaults else "the runner-up"
-        out.line(f"  A: trial {best.number}, {one.comparison.b}: trial {one.number}, {what}. {one.comparison.sentence}")
+        role = report.role(one.number)
+        out.line(f"  A: trial {best.number}, {one.comparison.b}: trial {one.number}, {role}. {one.comparison.sentence}")
+    if report.comparisons:
+        out.line(f"  {report.said_of_comparisons}")
     out.line()
 
 
@@ -101,9 +100,15 @@ def _next(out: Output, report: SweepReport) -> None:
     run = RunDir(report.run_dir)
     out.line(f"  config     {run.best_config}")
     out.line(f"  best run   {run.best}")
+    out.line(f"  report     {run.report}")
     out.line(f"  summary    {run.summary}")
+    if report.count("running") == 0:
+        checkpoints_line(out, run.path)
     out.line()
     out.heading("Next")
+    if report.folds:
+        out.line(f"  finetune train {shlex.quote(str(run.best_config))} --final   (the best settings on all rows)")
+        return
     out.line(f"  finetune evaluate {shlex.quote(str(run.best))}")
     out.line(f"  finetune train {shlex.quote(str(run.best_config))}")
 

@@ -1,0 +1,47 @@
+"""What the summaries of several runs, such as those of several seeds, have in common."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetune_cli.display.progress import duration
+from finetune_cli.records.training import SeedScore, SplitSummary, TrainReport
+from finetune_cli.runs.run_dir import MEMBERS
+
+if TYPE_CHECKING:
+    from finetune_cli.display.terminal import Output
+
+
+def mean(score: SeedScore) -> str:
+    return f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]"
+
+
+def collapsed_lines(out: Output, kind: str, split: SplitSummary) -> None:
+    for number, name in split.collapsed.items():
+        out.line(
+            f"  Collapsed: {kind} {number} gives every row the class {name!r}, as a model does that has learned "
+            "nothing."
+        )
+
+
+def run_lines(
+    out: Output, kind: str, runs: Mapping[int, TrainReport], failed: Mapping[int, str], *, count: int
+) -> None:
+    """Which of `count` runs failed, how long the others took, and which were there before."""
+    for number, error in failed.items():
+        out.line(f"{kind.capitalize()} {number} failed: {error}")
+    if not runs:
+        return
+    seconds = sum(run.seconds for run in runs.values())
+    out.line(f"{len(runs)} of {count} {MEMBERS[kind]} trained, {duration(seconds)} of training in all.")
+    if before := [str(number) for number, run in runs.items() if run.already_finished]:
+        out.line(f"Finished before, and not trained again: {kind} {', '.join(before)}.")
+    out.line()
+
+
+def checkpoints_line(out: Output, path: Path) -> None:
+    """Checkpoints are for going on, and nothing is left to go on with."""
+    out.line(f"All is trained, so the checkpoints can go: rm -r {shlex.quote(str(path))}/*/checkpoints")
