@@ -80,14 +80,20 @@ def resolve_model(
 
 
 def require_present(name_or_path: str, *, key: str = "model.name_or_path") -> None:
-    """Raise MissingError for a model that is here, or should be, and lacks a file; one of the Hub is not looked for."""
+    """Raise MissingError for a model that is here, or should be, and lacks a file; one of the Hub is not looked for.
+
+    An export has weights of another form, and is not looked into either.
+    """
+    from finetune_cli.models.runtimes import runtime_of
+
     directory = _directory_here(name_or_path, key)
-    if directory is None:
+    if directory is None or runtime_of(directory) is not None:
         return
     directory = _inner_model(directory)
     _written[directory] = name_or_path
     if not (directory / ADAPTER_CONFIG).is_file():
         _require_files(directory, key, weights=True)
+        require_tokenizer(directory)
 
 
 def looks_like_model(directory: Path) -> bool:
@@ -151,8 +157,10 @@ def _package_folder(name: str, key: str) -> Path:
 
 
 def require_weights(directory: Path) -> None:
-    """Raise MissingError when the weights are not there."""
-    if weight_format(directory) is not None:
+    """Raise MissingError when the weights, or one of their parts, are not there."""
+    found = weight_format(directory)
+    if found is not None:
+        _require_parts(directory, *(SAFE_WEIGHTS if found == "safetensors" else PICKLED_WEIGHTS))
         return
     others = [path.name for pattern in ("*.h5", "*.msgpack", "*.gguf", "*.onnx") for path in directory.glob(pattern)]
     found = f"; found {others[0]}, which is for another library" if others else ""
@@ -160,6 +168,18 @@ def require_weights(directory: Path) -> None:
         f"{as_written(directory)} has no weights: expected {' or '.join((*SAFE_WEIGHTS, PICKLED_WEIGHTS[0]))}{found}. "
         f"Copy them there too, or save the model again with save_pretrained."
     )
+
+
+def _require_parts(directory: Path, whole: str, index: str) -> None:
+    if (directory / whole).is_file():
+        return
+    places = read_json(directory / index).get("weight_map")
+    names = set(places.values()) if isinstance(places, dict) else set()
+    if missing := sorted(str(name) for name in names if not (directory / str(name)).is_file()):
+        raise MissingError(
+            f"{as_written(directory)} lacks {len(missing)} of the {len(names)} files of its weights, first "
+            f"{missing[0]}, which {index} names. Copy or download it again."
+        )
 
 
 def weight_format(directory: Path) -> str | None:
@@ -221,6 +241,17 @@ def tokenizer_files(directory: Path) -> list[Path]:
     """The files of a tokenizer that are there."""
     found = {path for pattern in TOKENIZER_PATTERNS for path in directory.glob(pattern) if path.is_file()}
     return sorted(found)
+
+
+def require_tokenizer(directory: Path) -> list[str]:
+    """The names of the tokenizer's files. Raises MissingError when there is none."""
+    names = [path.name for path in tokenizer_files(directory) if path.name != "tokenizer_config.json"]
+    if not names:
+        raise MissingError(
+            f"{as_written(directory)} has no tokenizer: expected tokenizer.json (or vocab.txt, spm.model, or another "
+            f"tokenizer file). Save it beside the model with tokenizer.save_pretrained({str(directory)!r})."
+        )
+    return names
 
 
 def weights_fingerprint(directory: Path) -> str:
