@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import ConfigError, MissingError, first_line
-from finetune_cli.records.decision_rule import DECISION_FILE
 from finetune_cli.system.places import in_home
 
 if TYPE_CHECKING:
@@ -62,14 +61,16 @@ def resolve_model(
     saves it) is merged into its base model once, and the result's directory in the cache is given back.
     Raises MissingError when something is not there, with what to type next.
     """
+    from finetune_cli.models.download import download
+
     directory = _directory_here(name_or_path, key)
     if directory is not None and revision is not None:
         raise ConfigError(f"model.revision: {name_or_path} is a directory, which has no revisions. Take it out.")
     if directory is None:
-        directory = _download(name_or_path, key, revision=revision, offline=offline, weights=weights, code=code)
+        directory = download(name_or_path, key, revision=revision, offline=offline, weights=weights, code=code)
         if not weights and (directory / ADAPTER_CONFIG).is_file():  # its own weights are needed to merge it
-            directory = _download(name_or_path, key, revision=revision, offline=offline, weights=True, code=code)
-    directory = _inner_model(directory)
+            directory = download(name_or_path, key, revision=revision, offline=offline, weights=True, code=code)
+    directory = inner_model(directory)
     if (directory / ADAPTER_CONFIG).is_file():
         from finetune_cli.models.adapters import merged_adapter
 
@@ -89,7 +90,7 @@ def require_present(name_or_path: str, *, key: str = "model.name_or_path") -> No
     directory = _directory_here(name_or_path, key)
     if directory is None or runtime_of(directory) is not None:
         return
-    directory = _inner_model(directory)
+    directory = inner_model(directory)
     _written[directory] = name_or_path
     if not (directory / ADAPTER_CONFIG).is_file():
         _require_files(directory, key, weights=True)
@@ -121,7 +122,7 @@ def _require_files(directory: Path, key: str, *, weights: bool) -> None:
         require_weights(directory)
 
 
-def _inner_model(directory: Path) -> Path:
+def inner_model(directory: Path) -> Path:
     """Where the model itself is: old folders of sentence-transformers keep it in one of their own."""
     if (directory / "config.json").is_file() or not (directory / "modules.json").is_file():
         return directory
@@ -187,54 +188,6 @@ def weight_format(directory: Path) -> str | None:
     if any((directory / name).is_file() for name in SAFE_WEIGHTS):
         return "safetensors"
     return "bin" if any((directory / name).is_file() for name in PICKLED_WEIGHTS) else None
-
-
-def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, weights: bool, code: bool) -> Path:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    patterns = ["config.json", "modules.json", ADAPTER_CONFIG, DECISION_FILE, LONG_TEXTS_FILE, *TOKENIZER_PATTERNS]
-    patterns += ["*.py"] if code else []
-    safe = [*SAFE_WEIGHTS, SAFE_PARTS, ADAPTER_WEIGHTS[0]] if weights else []
-    where = f"{key}: {repo_id!r}"
-
-    def fetch(names: list[str]) -> Path:
-        patterns = [pattern for name in names for pattern in (name, f"0_Transformer/{name}")]
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, local_files_only=offline))
-
-    try:
-        directory = fetch([*patterns, *safe])
-        if weights and not _has_safetensors(directory):
-            directory = fetch([*patterns, *PICKLED_WEIGHTS, PICKLED_PARTS, ADAPTER_WEIGHTS[1]])
-        return directory
-    except HFValidationError as err:
-        raise MissingError(f"{where} is neither a directory here nor a valid Hub id.") from err
-    except GatedRepoError as err:
-        raise MissingError(f"{where} is gated on the Hub. Accept its terms there, then run `hf auth login`.") from err
-    except RevisionNotFoundError as err:
-        raise MissingError(f"{where} has no revision {revision!r} on the Hub. Check model.revision.") from err
-    except RepositoryNotFoundError as err:
-        raise MissingError(
-            f"{where} is not a directory here, and the Hub has no such model (or it is private)."
-        ) from err
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as err:
-        reason = "offline mode is on" if offline or constants.HF_HUB_OFFLINE else "the Hub was not reached"
-        raise MissingError(
-            f"{where} is not a directory here, its files are not in the local cache, and {reason}. Run once with "
-            f"network access, or name a local directory{': -s model.name_or_path=PATH' if '.' in key else ''}."
-        ) from err
-
-
-def _has_safetensors(directory: Path) -> bool:
-    return weight_format(_inner_model(directory)) == "safetensors" or (directory / ADAPTER_WEIGHTS[0]).is_file()
 
 
 def tokenizer_files(directory: Path) -> list[Path]:
