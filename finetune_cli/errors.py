@@ -72,11 +72,13 @@ class DataError(FinetuneError):
 
 
 class _WithReport(FinetuneError):
-    """Comes when the work is done and its report made."""
+    """Comes when the work is done and its report made. brief: the message for people who have the report before them;
+    empty: the same."""
 
-    def __init__(self, message: str, report: Any):
+    def __init__(self, message: str, report: Any, brief: str = ""):
         super().__init__(message)
         self.report = report
+        self.brief = brief
 
 
 class GateFailedError(_WithReport):

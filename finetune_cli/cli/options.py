@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,22 @@ def argument(metavar: str, text: str, **more: Any) -> Any:
 def option(names: str, text: str, *, group: str | None = None, metavar: str | None = None, **more: Any) -> Any:
     words = names.split()
     more.setdefault("autocompletion", completer_for(*words))
+    if metavar and len(words[-1]) == 2:
+        more["callback"] = _without_equals(words[0], words[-1], more.get("callback"))
     return typer.Option(*words, metavar=metavar, help=text, rich_help_panel=group, **more)
+
+
+def _without_equals(long: str, short: str, callback: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    """Refuses `-o=FILE`, which is read as a file called =FILE. callback: what the value goes through afterwards."""
+
+    def checked(value: Any) -> Any:
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if str(text).startswith("="):
+                meant = shlex.quote(str(text)[1:]) if "~" not in str(text) else str(text)[1:]
+                raise ConfigError(f"{short}{text}: a short option takes no =. Write {short} {meant} or {long}={meant}.")
+        return callback(value) if callback is not None else value
+
+    return checked
 
 
 def repeatable(names: str, text: str, **more: Any) -> Any:
@@ -87,6 +103,9 @@ OutputDir = Annotated[
     str | None, run_option("--output-dir", "The run directory, in place of the config's output_dir.", metavar="DIR")
 ]
 Offline = Annotated[bool, run_option("--offline", "Use only what is on this machine.")]
+AllProbabilities = Annotated[
+    bool, output_option(ALL_PROBABILITIES, "The probability of every class, also of more than 100.", hidden=True)
+]
 Json = Annotated[bool, output_option("--json", "Print the result as one JSON document.")]
 Quiet = Annotated[bool, option("--quiet -q", "Only the result, warnings and errors.")]
 Verbose = Annotated[bool, option("--verbose -v", "Say more, and show the libraries' own warnings.")]

@@ -245,8 +245,6 @@ class _SplitPass:
             (low, min(low + width, last) - 1, int(self.length_counts[low : min(low + width, last)].sum()))
             for low in edges
         ]
-        num_longer = int(self.length_counts[last])
-        num_truncated = 0 if self.in_windows and not self.lost.lost else num_longer
         return SplitReport(
             where=self.source.where,
             fingerprint=self.source.fingerprint,
@@ -254,9 +252,9 @@ class _SplitPass:
             unlabelled=self.source.left_out() if self.source.left_out else 0,
             labels=label_counts,
             lengths=quantiles | {"max": self.longest},
-            histogram=[*histogram, (last, None, num_longer)],
-            truncated=num_truncated,
-            truncated_share=num_truncated / num_rows,
+            histogram=[*histogram, (last, None, int(self.length_counts[last]))],
+            truncated=self.lost.rows,
+            truncated_share=self.lost.rows / num_rows,
             empty_texts=self.checks.scan.empty.count,
             labels_per_row=self.labels_per_row,
             lost_share=self.lost.share,

@@ -43,12 +43,14 @@ BUILTIN_PREFIX = "builtin:"
 Named = Mapping[str, Sequence[str]]
 
 
-def require_present(path: str) -> None:
-    """Raise DataError for a `data.path` that is neither here nor the name of shipped samples or of a Hub data set."""
+def require_present(path: str, *, key: str = "data.path: ") -> None:
+    """Raise DataError for a `data.path` that is neither here nor the name of shipped samples or of a Hub data set.
+
+    key: what comes first in the message; empty for a path that was typed as an argument."""
     place = in_home(path)
     is_known = place.exists() or path.startswith(BUILTIN_PREFIX) or _may_be_hub_id(path)
     if not is_known and not find_files(path, Path()):
-        raise DataError(f"data.path: {path} does not exist.{_similar(place)}")
+        raise DataError(f"{key}{path} does not exist.{_similar(place)}")
 
 
 def resolve_sources(

@@ -41,7 +41,8 @@ def write_report(
     answers = read_answers(folder / "predictions.jsonl")
     rows = prepared.splits[report.split]
     split = prepared.report.splits[report.split]
-    lengths = Lengths(rows.lengths, prepared.report.max_length, split.truncated)
+    # Of rows that are read in windows, the length does not tell which were cut.
+    lengths = Lengths(rows.lengths, prepared.report.max_length, 0 if rows.windows else split.truncated)
     selection = select_rows(answers, lengths)
     raw = read_raw(
         lambda: (

@@ -80,6 +80,8 @@ def fit(context: RunContext, checkpoint: Path | None) -> Fit:
             if checkpoints.current is not None:
                 checkpoint = checkpoints.undamaged(checkpoints.current)
         else:
+            # The loop's objects hold each other, so that the optimizer itself lives until the collector comes by.
+            parts.optimizer.state.clear()
             epochs, precision = parts.cadence.epoch(progress.step), parts.mixed_precision
             return Fit(progress, parts.kept, epochs, parts.model, parts.device, precision, micro_batch_size)
         del parts

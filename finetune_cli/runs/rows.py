@@ -14,6 +14,7 @@ from finetune_cli.errors import ConfigError, DataError, counted
 from finetune_cli.records.preparation import Padding, SplitReport
 from finetune_cli.runs.concealing import concealed
 from finetune_cli.runs.long_texts import in_windows, reading, target_reading
+from finetune_cli.runs.shares import with_share
 from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.logs import FILE_ONLY
 from finetune_cli.system.places import in_home
@@ -75,7 +76,9 @@ def prepare_rows(
         logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
         _say_left_out(prepared.report.splits)
     prepared = _judged(prepared, config.data.checks, quiet=quiet, about=about, in_short=once and reused)
+    prepared = with_share(prepared, config, sources, quiet=quiet)
     prepared = in_windows(prepared, settings.long_texts)
+    _require_fitting_tokens(prepared, config)
     padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
     return replace(prepared, report=replace(prepared.report, key=prepared.key, reused=reused, padding=padding))
 
@@ -298,13 +301,26 @@ def _judged(
     return replace(prepared, report=replace(prepared.report, findings=kept))
 
 
+def _require_fitting_tokens(prepared: PreparedData, config: RunConfig) -> None:
+    """Refuse, before anything is trained, a bound of tokens that one row exceeds. Raises ConfigError."""
+    tokens, report = config.training.micro_batch_tokens, prepared.report
+    longest = min(report.max_length, max(split.lengths["max"] for split in report.splits.values()))
+    if tokens is not None and tokens < longest:
+        raise ConfigError(
+            f"training.micro_batch_tokens: {tokens} is less than one row has: the longest has {longest} tokens. Set it "
+            f"to {longest} or more, or set data.max_length."
+        )
+
+
 def _padding(prepared: PreparedData, *, batch_size: int, seed: int) -> Padding | None:
     """None for rows that are read in windows, of which the long ones have no padding."""
+    import numpy as np
+
     from finetune_cli.data.order import RowOrder
 
     if prepared.report.windows is not None:
         return None
-    lengths = prepared.splits["train"].pieces.row_tokens[:PADDING_SAMPLE_ROWS]
+    lengths = np.diff(prepared.splits["train"].offsets[: PADDING_SAMPLE_ROWS + 1])
     random, length = (
         RowOrder(lengths, batch_size=batch_size, seed=seed, batching=batching).padding_share()
         for batching in ("random", "length")

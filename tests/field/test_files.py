@@ -339,6 +339,12 @@ def test_a_folder_without_splits_says_what_to_type(here: Path, prepared: Prepare
     refused(prepared(), 3, advice)
 
 
+def test_folders_of_texts_by_class_are_what_init_is_for(here: Path, prepared: Prepared) -> None:
+    for name in ("spam/1.txt", "spam/2.txt", "ham/1.txt", "ham/2.txt"):
+        put(here / "data" / name, "a text")
+    refused(prepared(), 3, "To make rows of its folders of texts, one for each class: finetune init data")
+
+
 def test_rows_inside_an_object_are_named(here: Path, prepared: Prepared) -> None:
     for split in ("train", "validation"):
         put(here / "data" / f"{split}.json", json.dumps({"version": 1, "data": ROWS}))

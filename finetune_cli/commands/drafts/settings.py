@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from finetune_cli.commands.drafts.found import Found
 from finetune_cli.commands.drafts.lengths import Lengths
 from finetune_cli.config.draft import Draft
+from finetune_cli.data.checks.labels import as_seen
 from finetune_cli.data.survey.proof import Proof
 from finetune_cli.data.survey.roles import Roles
 from finetune_cli.errors import DataError, counted
@@ -55,7 +56,8 @@ def data_section(draft: Draft, found: Found, roles: Roles, proof: Proof, lengths
     text: Any = roles.text[0] if len(roles.text) == 1 else list(roles.text)
     draft.put("text", text, roles.why["text"], ask=roles.questions.get("text", ""))
     label: Any = roles.label if isinstance(roles.label, str) else list(roles.label)
-    draft.put("label", label, roles.why["label"] + _class_counts(proof.classes), ask=roles.questions.get("label", ""))
+    ask = "; ".join(filter(None, (roles.questions.get("label"), _same_twice(proof.classes))))
+    draft.put("label", label, roles.why["label"] + _class_counts(proof.classes), ask=ask)
     if roles.labels:
         draft.put("labels", list(roles.labels), "in the order of their numbers", ask=roles.questions.get("labels", ""))
     if roles.unlabelled:
@@ -83,6 +85,15 @@ def _class_counts(classes: Mapping[str, int]) -> str:
     shown = ", ".join(f"{name} {count:,}" for name, count in list(classes.items())[:CLASSES_SHOWN])
     more = f" ... ({len(classes)} classes)" if len(classes) > CLASSES_SHOWN else ""
     return f"; rows of each class: {shown}{more}"
+
+
+def _same_twice(classes: Iterable[str]) -> str:
+    """A question about class names that look alike: case, blanks and other ways to write one letter aside."""
+    spellings: dict[str, list[str]] = {}
+    for name in classes:
+        spellings.setdefault(as_seen(name), []).append(name)
+    alike = [" and ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]
+    return f"are {', '.join(alike)} one class? They are several now: write each in one way" if alike else ""
 
 
 CLEAN = {"empty_text": "a text in every row", "encoding": "no garbled letters"}

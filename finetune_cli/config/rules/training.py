@@ -66,7 +66,8 @@ def early_stopping_has_effect(get: Get) -> Iterator[Mistake]:
     one_round = every != "epoch" and max_steps is not None and every >= max_steps
     if one_epoch or one_round:
         message = (
-            "needs evaluations to compare, and this run has one, at its end. Set evaluation.every to fewer updates"
+            "needs evaluations to compare, and this run has one, at its end. Set evaluation.every to fewer updates, or "
+            "take it out: training.early_stopping=null"
         )
         yield Mistake(("training", "early_stopping"), message)
 

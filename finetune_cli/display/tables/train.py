@@ -39,6 +39,8 @@ def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
     out.line(f"  scores     {run.path / 'eval'}")
     out.line(f"  history    {run.history}")
     out.line(f"  log        {run.log}")
+    if run.checkpoints.is_dir():
+        out.line(f"  checkpoints {run.checkpoints}: not needed any more, may be deleted")
     if report.uploaded_to:
         out.line(f"  uploaded   {report.uploaded_to}")
     out.line()
