@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -60,6 +61,22 @@ def with_flags_alone(arguments: Sequence[str]) -> list[str]:
     return re.sub(r"(?:^|(?<=\0))--probabilities[\0=]all(?=\0|$)", ALL_PROBABILITIES, text).split("\0") if text else []
 
 
+def as_text(argument: str) -> str:
+    """An argument as text, also where the locale's encoding could not show it. Raises ConfigError when it is none."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(argument).decode()
+        except UnicodeDecodeError as err:
+            raise ConfigError(f"{argument!r} is not UTF-8 text. Type it as UTF-8, or rename what it names.") from err
+    return argument
+
+
+def all_as_text(arguments: list[str]) -> list[str]:
+    return [as_text(argument) for argument in arguments]
+
+
 def in_home_or_none(path: str | Path | None) -> Path | None:
     """A path from the command line; the shell leaves the ~ of --option=~/file to us."""
     return None if path is None else in_home(path)
@@ -76,7 +93,10 @@ Target = Annotated[
 Overrides = Annotated[
     list[str],
     run_list(
-        "--set -s", "Change a value of the config, such as training.batch_size=16. Repeatable.", metavar="KEY=VALUE"
+        "--set -s",
+        "Change a value of the config, such as training.batch_size=16. Repeatable.",
+        metavar="KEY=VALUE",
+        callback=all_as_text,
     ),
 ]
 OutputDir = Annotated[

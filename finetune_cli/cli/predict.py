@@ -63,10 +63,19 @@ MinConfidence = Annotated[
     ),
 ]
 
-Texts = Annotated[list[str], options.input_list("--text", "Label this text. Repeatable.", metavar="TEXT")]
+Texts = Annotated[
+    list[str],
+    options.input_list("--text", "Label this text. Repeatable.", metavar="TEXT", callback=options.all_as_text),
+]
 
 TextPairs = Annotated[
-    list[str], options.input_list("--text-pair", "The second text of a pair, one for each --text.", metavar="TEXT")
+    list[str],
+    options.input_list(
+        "--text-pair",
+        "The second text of a pair, one for each --text.",
+        metavar="TEXT",
+        callback=options.all_as_text,
+    ),
 ]
 
 InputForm = Annotated[

@@ -24,7 +24,11 @@ from finetune_cli.system.signals import end_if_stopped
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
     from finetune_cli.records.folds import FoldsReport
+    from finetune_cli.records.learning_curve import CurveReport
     from finetune_cli.records.training import SeedsReport, TrainReport
+
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?")
 
 
 @dataclass
@@ -80,17 +84,21 @@ def shown_when_failed(show: Callable[[Any], None]) -> Iterator[None]:
         raise type(err)(err.brief, err.report) from err
 
 
-def show_training(out: Output, report: TrainReport | SeedsReport | FoldsReport, *, pair: bool) -> None:
+def show_training(out: Output, report: TrainReport | SeedsReport | FoldsReport | CurveReport, *, pair: bool) -> None:
     from finetune_cli.display.tables.folds import folds_result
+    from finetune_cli.display.tables.learning_curve import curve_result
     from finetune_cli.display.tables.seeds import seeds_result
     from finetune_cli.display.tables.train import train_result
     from finetune_cli.records.folds import FoldsReport
+    from finetune_cli.records.learning_curve import CurveReport
     from finetune_cli.records.training import TrainReport
 
     if isinstance(report, TrainReport):
         train_result(out, report, pair=pair)
     elif isinstance(report, FoldsReport):
         folds_result(out, report)
+    elif isinstance(report, CurveReport):
+        curve_result(out, report)
     else:
         seeds_result(out, report)
 
@@ -102,6 +110,19 @@ def with_seeds(overrides: list[str], seeds: str | None) -> list[str]:
     if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", seeds):
         raise ConfigError(f"--seeds {seeds!r}: expected whole numbers with commas between them, such as 1,2,3.")
     return [*overrides, f"training.seeds=[{', '.join(str(int(seed)) for seed in seeds.split(','))}]"]
+
+
+def with_shares(overrides: list[str], shares: str | None) -> list[str]:
+    """`--learning-curve 0.1,0.4,1` as a `--set`. Raises ConfigError for anything but numbers and commas."""
+    if shares is None:
+        return overrides
+    words = [word.strip() for word in shares.split(",")]
+    if not all(NUMBER.fullmatch(word) for word in words):
+        raise ConfigError(
+            f"--learning-curve {shares!r}: expected rising shares of train with commas between them, such as "
+            "0.1,0.2,0.4,0.7,1."
+        )
+    return [*overrides, f"training.learning_curve=[{', '.join(str(float(word)) for word in words)}]"]
 
 
 def refuse_with_dry_run(*, resume: str, overwrite: bool, push: bool, final: bool, num_processes: int) -> None:

@@ -20,8 +20,9 @@ from finetune_cli.cli.start import (
     start,
     with_output_dir,
     with_seeds,
+    with_shares,
 )
-from finetune_cli.errors import ExitCode
+from finetune_cli.errors import ConfigError, ExitCode
 from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports, without_garbage_collection
 
@@ -32,6 +33,7 @@ EXAMPLES = """\
 finetune train configs/quickstart.yaml
 finetune train configs/mrpc.yaml -s seed=1 --output-dir runs/mrpc-seed1
 finetune train configs/mrpc.yaml --seeds 1,2,3,4,5
+finetune train configs/mrpc.yaml --learning-curve 0.1,0.2,0.4,0.7,1
 finetune train configs/mrpc.yaml -s data.folds=5 --final
 finetune train configs/mrpc.yaml --num-processes 2
 finetune train configs/mrpc.yaml --dry-run
@@ -72,6 +74,16 @@ Seeds = Annotated[
     ),
 ]
 
+LearningCurve = Annotated[
+    str | None,
+    options.run_option(
+        "--learning-curve",
+        "Train once with each of these shares of train, such as 0.1,0.2,0.4,0.7,1, and say what more data would bring.",
+        metavar="S,S,...",
+        show_default=False,
+    ),
+]
+
 Final = Annotated[
     bool,
     options.run_option(
@@ -95,6 +107,7 @@ def train(
     overwrite: Overwrite = False,
     num_processes: NumProcesses = 1,
     seeds: Seeds = None,
+    learning_curve: LearningCurve = None,
     final: Final = False,
     dry_run: DryRun = False,
     push: Push = False,
@@ -108,10 +121,14 @@ def train(
 
     The same command again goes on where an unfinished run stopped. With --seeds (or training.seeds) the run directory
     gets a run for each, seed-1 and so on, and a summary of their scores; with data.folds one for each fold, fold-1 and
-    so on, and the scores of all rows; --final adds a model of all rows.
+    so on, and the scores of all rows (--final adds a model of all rows); with --learning-curve (or
+    training.learning_curve) one for each share of train, share-0.1 and so on, and what twice the rows would bring.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json, every_process=True)
-    run_config = read_config(config, with_seeds(with_output_dir(overrides, output_dir), seeds))
+    changes = with_shares(with_seeds(with_output_dir(overrides, output_dir), seeds), learning_curve)
+    run_config = read_config(config, changes)
+    if run_config.training.learning_curve and num_processes > 1:
+        raise ConfigError("A learning curve trains in one process. Leave out --num-processes.")
     if dry_run:
         refuse_with_dry_run(resume=resume, overwrite=overwrite, push=push, final=final, num_processes=num_processes)
     from finetune_cli.runs.requirements import require_tools

@@ -36,7 +36,7 @@ from finetune_cli.runs.scoring import keep_scores, score_logits, split_logits
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
 from finetune_cli.system.files import disk_error, disk_errors_explained, is_full_or_read_only
 from finetune_cli.system.group import wait_for_main_process
-from finetune_cli.system.launching import is_main_process, join_group
+from finetune_cli.system.launching import GROUP_TIMEOUT_SECONDS, is_main_process, join_group
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def evaluate(
         raise ConfigError(
             f"{target} is a model without a config: name the labelled file to score it on with --data FILE."
         )
-    state = join_group()
+    state = join_group(timeout_seconds=found.config.training.ddp_timeout if found.config else GROUP_TIMEOUT_SECONDS)
     model = load_answering(found.model_dir, state.device, trust_remote_code=found.trust_remote_code, dtype=found.dtype)
     require_possible(request, min_confidence, class_names(model), task_kind(model))
     rule = read_rule(found.model_dir, class_names(model), task_kind(model)) if request is None else None

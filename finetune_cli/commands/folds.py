@@ -40,7 +40,7 @@ def train_folds(
     fails; see `final_config`. The rest is that of `train_several`.
     """
     folds, count = _folds(config), num_folds(config)
-    several = Several(
+    several: Several[int, TrainReport, FoldsReport] = Several(
         kind="fold",
         configs={fold: fold_config(config, fold) for fold in range(1, count + 1)},
         facts={"seed": config.seed, "folds": count},

@@ -20,7 +20,7 @@ from finetune_cli.records.evaluation import GateOutcome
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, MemberStarted, TrainReport
 from finetune_cli.runs.gates import require_passed
-from finetune_cli.runs.run_dir import MEMBERS, RunDir
+from finetune_cli.runs.run_dir import MEMBERS, RunDir, member_number
 from finetune_cli.runs.session import locked, model_name, recorded, run_differences
 from finetune_cli.system.files import replacing, write_json
 from finetune_cli.system.launching import is_main_process, launched_processes
@@ -39,11 +39,20 @@ class Summary(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
+class Trained(Protocol):
+    """The report of one of the runs, which may be several themselves."""
+
+    @property
+    def seconds(self) -> float: ...
+
+
 S = TypeVar("S", bound=Summary)
+R = TypeVar("R", bound=Trained)
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True)
-class Several(Generic[S]):
+class Several(Generic[N, R, S]):
     """One kind of several runs.
 
     kind: what each is called, such as "seed". configs: of each, by its number. facts: of run.json, what makes these
@@ -54,9 +63,9 @@ class Several(Generic[S]):
     """
 
     kind: str
-    configs: Mapping[int, RunConfig]
+    configs: Mapping[N, RunConfig]
     facts: Mapping[str, Any]
-    summarise: Callable[[dict[int, TrainReport], dict[int, str]], S]
+    summarise: Callable[[dict[N, R], dict[N, str]], S]
     note: Callable[[RunRecord, S], None]
     gated: str
     may_change: Sequence[str] = ()
@@ -64,7 +73,12 @@ class Several(Generic[S]):
 
 
 def train_several(
-    config: RunConfig, several: Several[S], train_one: TrainOne, *, overwrite: bool, listen: Listener
+    config: RunConfig,
+    several: Several[N, R, S],
+    train_one: Callable[[RunConfig], R],
+    *,
+    overwrite: bool,
+    listen: Listener,
 ) -> S:
     """Train each of several runs inside the run directory; write and return their summary.
 
@@ -91,7 +105,7 @@ def train_several(
                 record.training_seconds = sum(one.seconds for one in runs.values())
                 several.note(record, report)
             if failed:
-                listing = "\n".join(f"  {kind} {key}: {error}" for key, error in failed.items())
+                listing = "\n".join(f"  {kind} {member_number(key)}: {error}" for key, error in failed.items())
                 message = f"{len(failed)} of {count} {MEMBERS[kind]} failed; the same command tries them again"
                 raise MembersFailedError(f"{message}:\n{listing}", report)
             if not all(outcome.passed for outcome in report.gates):
@@ -101,17 +115,17 @@ def train_several(
 
 
 def train_members(
-    kind: str, configs: Mapping[int, RunConfig], train_one: TrainOne, listen: Listener
-) -> tuple[dict[int, TrainReport], dict[int, str]]:
+    kind: str, configs: Mapping[N, RunConfig], train_one: Callable[[RunConfig], R], listen: Listener
+) -> tuple[dict[N, R], dict[N, str]]:
     """Train each config; the reports of the runs that finished, and the errors of those that failed.
 
     A run that fails leaves the others alone (in a launched group not: its processes cannot agree that one of them
     failed). A stop, or a mistake that all share, ends the whole.
     """
-    runs: dict[int, TrainReport] = {}
-    failed: dict[int, str] = {}
+    runs: dict[N, R] = {}
+    failed: dict[N, str] = {}
     for number, (key, one) in enumerate(configs.items(), start=1):
-        logger.info("%s %d (%d of %d): %s", kind.capitalize(), key, number, len(configs), one.output_dir)
+        logger.info("%s %s (%d of %d): %s", kind.capitalize(), member_number(key), number, len(configs), one.output_dir)
         listen(MemberStarted(kind, key, number, len(configs)))
         try:
             runs[key] = train_one(one)
@@ -120,11 +134,11 @@ def train_members(
             if (known and not isinstance(err, RunFailedError)) or launched_processes() > 1:
                 raise
             failed[key] = str(err) if known else f"{type(err).__name__}: {err}"
-            logger.error("%s %d failed: %s", kind.capitalize(), key, failed[key], exc_info=not known)
+            logger.error("%s %s failed: %s", kind.capitalize(), member_number(key), failed[key], exc_info=not known)
     return runs, failed
 
 
-def member_config(config: RunConfig, kind: str, number: int) -> RunConfig:
+def member_config(config: RunConfig, kind: str, number: float) -> RunConfig:
     """The config of one of the runs: where it is, and without gates, which are about all of them together.
 
     Rows that `data.splits` draws from train stay those of the whole, whatever seed the run has.
@@ -138,6 +152,12 @@ def member_config(config: RunConfig, kind: str, number: int) -> RunConfig:
             "output_dir": str(RunDir(config.output_dir).member(kind, number).path),
         }
     )
+
+
+def left_out(key: str, there: Sequence[float], now: Sequence[float], several: str) -> list[str]:
+    """Which runs that are there the config no longer has; more of them than last time are welcome."""
+    missing = [member_number(number) for number in there if number not in now]
+    return [f"  {key}: {', '.join(missing)} left out; finished {several} are not trained again"] if missing else []
 
 
 def open_members(
@@ -166,7 +186,7 @@ def open_members(
         differences += [
             f"  it holds {other.path.name}, which is no {kinds[0]}"
             for other in run.members()
-            if other.path.name.rpartition("-")[0] not in kinds
+            if other.path.name.partition("-")[0] not in kinds
         ]
         if differences:
             raise ConfigError(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from finetune_cli.commands.members import Several, TrainOne, member_config, train_several
+from finetune_cli.commands.members import Several, TrainOne, left_out, member_config, train_several
 from finetune_cli.commands.summary import means, scores_of, summarise_splits
 from finetune_cli.config.fields import BootstrapConfig, RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.evaluation.comparison import SeedSummary, summarise_seeds
-from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
+from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
 from finetune_cli.records.run import RunRecord
-from finetune_cli.records.training import BestSeed, Listener, SeedsReport, TrainReport
+from finetune_cli.records.training import BestSeed, Listener, SeedsReport, SplitSummary, TrainReport
 from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.candidates import corrected_best
 from finetune_cli.runs.gates import check_gates, parse_gates
@@ -32,7 +32,7 @@ def train_seeds(
 ) -> SeedsReport:
     """Train once with each of `training.seeds`, into `seed-N` of the run directory; see `train_several`."""
     seeds = list(config.training.seeds or ())
-    several = Several(
+    several: Several[int, TrainReport, SeedsReport] = Several(
         kind="seed",
         configs={seed: seed_config(config, seed) for seed in seeds},
         facts={"seeds": seeds},
@@ -40,7 +40,7 @@ def train_seeds(
         note=lambda record, report: _note(record, config, report),
         gated=f"the means over {len(seeds)} seeds",
         may_change=("training.seeds",),
-        others=lambda run: _left_out(run, config),
+        others=lambda run: left_out("training.seeds", _seeds_there(run), seeds, "seeds"),
     )
     return train_several(config, several, train_one, overwrite=overwrite, listen=listen)
 
@@ -60,14 +60,17 @@ def summarise(config: RunConfig, runs: dict[int, TrainReport], failed: dict[int,
         return summarise_seeds(values, level=level, row_variance=variances[split][name])
 
     splits = summarise_splits(runs, over_seeds)
-    gates = []
-    if splits and not failed:
-        of_means = means(next(split for split in splits if split.split == "validation"))
-        corrected = _corrected_means(of_means, [scores_of(run, "validation") for run in runs.values()])
-        gates = check_gates(parse_gates(config.evaluation.gates), of_means, of_means["loss"].value, corrected)
+    gates = check_means(config, splits, runs) if splits and not failed else []
     seeds = list(config.training.seeds or ())
     best = _best_seed(config, runs) if len(runs) > 1 else None
     return SeedsReport(RunDir(config.output_dir).path, seeds, level, runs, failed, splits, gates, best)
+
+
+def check_means(config: RunConfig, splits: Sequence[SplitSummary], runs: dict[int, TrainReport]) -> list[GateOutcome]:
+    """The config's gates, held against the means over seeds on the split "validation"."""
+    of_means = means(next(split for split in splits if split.split == "validation"))
+    corrected = _corrected_means(of_means, [scores_of(run, "validation") for run in runs.values()])
+    return check_gates(parse_gates(config.evaluation.gates), of_means, of_means["loss"].value, corrected)
 
 
 def _corrected_means(means: dict[str, MetricValue], reports: Sequence[EvalReport]) -> dict[str, Corrected]:
@@ -109,13 +112,8 @@ def _note(record: RunRecord, config: RunConfig, report: SeedsReport) -> None:
             note_values(record, config, means(split), rows=split.n)
 
 
-def _left_out(run: RunDir, config: RunConfig) -> list[str]:
-    """Which seeds of the runs that are there the config no longer has; more of them than last time are welcome."""
-    there = load_config(run.config).training.seeds or () if run.seed_runs() and run.config.is_file() else ()
-    left_out = [str(seed) for seed in there if seed not in (config.training.seeds or ())]
-    if not left_out:
-        return []
-    return [f"  training.seeds: {', '.join(left_out)} left out; finished seeds are not trained again"]
+def _seeds_there(run: RunDir) -> Sequence[int]:
+    return load_config(run.config).training.seeds or () if run.seed_runs() and run.config.is_file() else ()
 
 
 def _row_variances(config: RunConfig, runs: dict[int, TrainReport], split: str) -> dict[str, float]:

@@ -16,6 +16,7 @@ from accelerate.utils.memory import clear_device_cache
 from safetensors.torch import load_file
 
 from finetune_cli.commands.folds import train_folds
+from finetune_cli.commands.learning_curve import train_shares
 from finetune_cli.commands.seeds import train_seeds
 from finetune_cli.config.fields import HubConfig, RunConfig
 from finetune_cli.config.load import load_config, to_yaml
@@ -24,6 +25,7 @@ from finetune_cli.errors import ConfigError, ExitCode
 from finetune_cli.models import building, files, four_bit, lora
 from finetune_cli.records.evaluation import EvalReport, GateOutcome
 from finetune_cli.records.folds import FoldsReport
+from finetune_cli.records.learning_curve import CurveReport
 from finetune_cli.records.run import Fingerprints, RunRecord
 from finetune_cli.records.training import Listener, SeedsReport, TrainReport
 from finetune_cli.report.write import write_report
@@ -48,9 +50,10 @@ from finetune_cli.system.allocator import give_back_freed_memory
 from finetune_cli.system.devices import mention_idle_gpus
 from finetune_cli.system.files import publish_directory, replacing
 from finetune_cli.system.group import wait_for_main_process
-from finetune_cli.system.launching import GROUP_TIMEOUT_SECONDS, is_main_process, join_group, launched_processes
+from finetune_cli.system.launching import is_main_process, join_group, launched_processes
 from finetune_cli.system.places import in_home
 from finetune_cli.training.checkpointing import step_of
+from finetune_cli.training.placing import device_name
 
 logger = logging.getLogger(__name__)
 
@@ -65,23 +68,23 @@ def train(
     listen: Listener = lambda event: None,
     final: bool = False,
     data_known: bool = False,
-) -> TrainReport | SeedsReport | FoldsReport:
+) -> TrainReport | SeedsReport | FoldsReport | CurveReport:
     """Fine-tune as the config says, going on where an earlier run with the same config and data stopped.
 
     resume: "auto" (the newest complete checkpoint), "never" (from the start), or a checkpoint's path. overwrite: clear
     the run directory first. push: upload the model to `hub` although that was done before. listen: is given
     TrainingStarted, then each StepRecord and EvalRecord. final: after the folds of data.folds, train one model on all
     rows. data_known: what the data checks find was said before.
-    With `training.seeds`, or `data.folds`, each seed or fold is such a run, before which `listen` gets MemberStarted,
-    and the result is a summary.
+    With `training.seeds`, `data.folds` or `training.learning_curve` each seed, fold or share is such a run, before
+    which `listen` gets MemberStarted, and the result is a summary.
     Call it in every process of a launched group; each gets the report. Raises FinetuneError's subclasses;
     GateFailedError and MembersFailedError, which come when everything is written, hold the report.
     """
     require_tools(config, push=push)
-    folds, seeds = config.data.folds, config.training.seeds
+    folds, seeds, shares = config.data.folds, config.training.seeds, config.training.learning_curve
     if final:
         require_folds_to_come(config)
-    if seeds is None and (folds is None or folds.fold is not None):
+    if seeds is None and shares is None and (folds is None or folds.fold is not None):
         if config.sweep is not None:
             logger.info("The section sweep is for finetune sweep; this trains the config's own values.")
         return _train_one(
@@ -95,12 +98,12 @@ def train(
         )
     if resume not in ("auto", "never"):
         raise ConfigError(
-            "--resume PATH goes on with one run. With several seeds or folds, name that one's own config."
+            "--resume PATH goes on with one run. With several seeds, folds or shares, name that one's own config."
         )
 
     def train_member(one: RunConfig) -> TrainReport:
         nonlocal data_known
-        known, data_known = data_known, True  # seeds have the same rows, and folds nearly so
+        known, data_known = data_known or bool(shares), True  # the same rows, nearly the same, or said by now
         try:
             return _train_one(
                 one, resume=resume, overwrite=False, push=False, offline=offline, listen=listen, data_known=known
@@ -108,6 +111,11 @@ def train(
         finally:
             clear_device_cache(garbage_collection=True)
 
+    def train_share(one: RunConfig) -> TrainReport | SeedsReport:
+        return train_seeds(one, train_member, listen=listen) if seeds else train_member(one)
+
+    if shares is not None:
+        return train_shares(config, train_share, overwrite=overwrite, offline=offline, listen=listen)
     if seeds is not None:
         return train_seeds(config, train_member, overwrite=overwrite, listen=listen)
     return train_folds(config, train_member, final=final, overwrite=overwrite, offline=offline, listen=listen)
@@ -136,7 +144,7 @@ def _train_one(
         context = RunContext(run, config, prepared, scoring_rules(config, prepared), offline, listen)
         opened = _open_run(context, resume=resume, overwrite=overwrite) if is_main_process() else None
         require_supported_launch(config)
-        state = join_group(timeout_seconds=config.training.trainer_args.get("ddp_timeout") or GROUP_TIMEOUT_SECONDS)
+        state = join_group(timeout_seconds=config.training.ddp_timeout)
         if launched_processes() == 1:
             mention_idle_gpus()
         finished, checkpoint = _same_everywhere(opened)
@@ -237,13 +245,9 @@ def _facts_at_start(context: RunContext, checkpoint: Path | None) -> RunRecord:
         task=context.config.task,
         model=model_name(context.config),
         processes=state.num_processes,
-        devices=gather_object([_device_name(state.device)]),
+        devices=gather_object([device_name(state.device)]),
         fingerprints=Fingerprints(context.prepared.key, known or _model_fingerprint(context)),
     )
-
-
-def _device_name(device: torch.device) -> str:
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def _model_fingerprint(context: RunContext) -> str | None:

@@ -50,6 +50,12 @@ Share = Annotated[
 OpenShare = Annotated[
     float, Field(gt=0, lt=1, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number between 0 and 1")
 ]
+PartOfTrain = Annotated[
+    float,
+    Field(gt=0, le=1, allow_inf_nan=False),
+    AfterValidator(_as_float),
+    Allowed("a number above 0, up to 1"),
+]
 Seed = Annotated[int, Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 4294967295")]
 TextList = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Allowed("a list of texts")]
 
@@ -278,7 +284,7 @@ class DataConfig(Section):
         "longest_first", description="Which text of a pair gives way when a row is too long; error: refuse such rows."
     )
     long_texts: Annotated[
-        Literal["truncate"] | LongTextsConfig,
+        Literal["truncate", "head_tail", "windows"] | LongTextsConfig,
         BeforeValidator(as_long_texts),
         Allowed("truncate, head_tail, windows, or a section with one of the last two"),
     ] = Field(
@@ -290,6 +296,9 @@ class DataConfig(Section):
     folds: Annotated[
         FoldsConfig | None, BeforeValidator(_as_folds), Allowed("a whole number from 2, or a section with keys")
     ] = Field(None, description="Cross-validation in place of a validation split: a run for each part of train.")
+    share: PartOfTrain | None = Field(
+        None, description="Train on this share of train (stratified, seeded; the larger share has the smaller in it)."
+    )
     limit: Count | None = Field(None, description="Take the first N rows of each split: for trials.")
     checks: ChecksConfig = Field(
         default_factory=ChecksConfig, description="What is looked for in the rows: error, warn or ignore."
@@ -371,6 +380,23 @@ class TrainingConfig(Section):
         ]
         | None
     ) = Field(None, description="Train once with each, into seed-N of the run directory; in place of seed.")
+    ddp_timeout: Count = Field(
+        1800, description="Seconds that a process waits for the others in an exchange before it gives up."
+    )
+    learning_curve: (
+        Annotated[
+            tuple[PartOfTrain, ...],
+            BeforeValidator(_as_tuple),
+            Field(min_length=2),
+            Allowed(
+                "a list of two or more rising shares of train, above 0 and up to 1, such as [0.1, 0.2, 0.4, 0.7, 1]"
+            ),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="Train once with each share of train, into share-S of the run directory: would more data help?",
+    )
     trainer_args: dict[str, Any] = Field(
         default_factory=dict, description="Further fields of TrainingArguments, for the Trainer loop alone."
     )

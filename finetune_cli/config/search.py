@@ -23,7 +23,7 @@ FIXED: dict[str, str] = {
     **dict.fromkeys(
         ("data.path", "data.name", "data.splits", "data.label", "data.labels", "data.id", "data.limit"), ROWS
     ),
-    **dict.fromkeys(("data.folds", "data.split_seed", "data.checks"), ROWS),
+    **dict.fromkeys(("data.folds", "data.split_seed", "data.share", "data.checks"), ROWS),
     "task": "trials answer one question",
     **dict.fromkeys(
         ("evaluation.metrics", "evaluation.metric_for_best", "evaluation.bootstrap", "evaluation.slices"),
@@ -35,6 +35,7 @@ FIXED: dict[str, str] = {
         ("seed", "training.seeds"),
         "the best seed is the luckiest one. To train the best settings again, set sweep.seeds",
     ),
+    "training.learning_curve": "a sweep trains each setting on all rows",
     "sweep": "it is the search itself",
 }
 

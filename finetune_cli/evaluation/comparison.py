@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune_cli.errors import counted
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.base import Array
 from finetune_cli.evaluation.metrics import compute_metrics
@@ -222,11 +223,12 @@ def describe(
     d = difference
     p_value = d.p_value if p_adjusted is None else p_adjusted
     if math.isnan(p_value):
-        return f"{d.metric} is not defined on these {d.num_rows:,} rows."
+        rows = f"these {counted(d.num_rows, 'row', form=',')}" if d.num_rows > 1 else "this row"
+        return f"{d.metric} is not defined on {rows}."
     p_text = _p_text(d, p_value, family)
     if p_value >= 1 - level or d.difference == 0:
         return (
-            f"No difference on {d.metric} that {d.num_rows:,} rows can show: {b} - {a} = "
+            f"No difference on {d.metric} that {counted(d.num_rows, 'row', form=',')} can show: {b} - {a} = "
             f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}], {p_text}."
         )
     b_wins = (d.difference > 0) == greater_is_better

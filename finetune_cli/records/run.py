@@ -46,11 +46,12 @@ class RunRecord:
     """The entries of run.json, in its order. None: not known, as in a file of an older version or a damaged one.
 
     status is None, too, where there is no file. seed, or seeds: of one run, or of several. folds: how many runs a
-    cross-validation has. trials: of a sweep. task, model: as the config names them. resumed_from: the update it went on
-    from, 0 for a fresh start. skipped_updates: those that were not finite and left the weights as they were.
-    training_seconds: in training, over all resumes; seconds: of the last process. rows_per_second: over the whole run,
-    resumes and scoring included. scores: of the best model on the scored_rows of the split "validation"; of several
-    runs, their means. size_bytes: of all files, when the run ended. further: entries of another version, kept.
+    cross-validation has. shares: of train, of a learning curve. trials: of a sweep. task, model: as the config names
+    them. resumed_from: the update it went on from, 0 for a fresh start. skipped_updates: those that were not finite and
+    left the weights as they were. training_seconds: in training, over all resumes; seconds: of the last process.
+    rows_per_second: over the whole run, resumes and scoring included. scores: of the best model on the scored_rows of
+    the split "validation"; of several runs, their means. size_bytes: of all files, when the run ended. further: entries
+    of another version, kept.
     """
 
     command: str | None = None
@@ -61,6 +62,7 @@ class RunRecord:
     seed: int | None = None
     seeds: list[int] | None = None
     folds: int | None = None
+    shares: list[float] | None = None
     trials: int | None = None
     task: str | None = None
     model: str | None = None
@@ -95,6 +97,8 @@ class RunRecord:
             return "sweep"
         if self.folds is not None:
             return "folds"
+        if self.shares is not None:
+            return "curve"
         return "run" if self.seeds is None else "seeds"
 
     @property

@@ -17,7 +17,7 @@ class MemberStarted:
     """One of several runs begins, such as that of a seed: its kind and number, and its place among `count` from 1."""
 
     kind: str
-    key: int
+    key: float
     place: int
     count: int
 
@@ -162,6 +162,10 @@ class SeedsReport:
     gates: list[GateOutcome] = field(default_factory=list)
     best: BestSeed | None = None
 
+    @property
+    def seconds(self) -> float:
+        return sum(run.seconds for run in self.runs.values())
+
     def to_json(self) -> dict[str, Any]:
         runs = runs_to_json(self.runs)
         rest = {"run_dir": str(self.run_dir), "seeds": self.seeds, "level": self.level, "runs": runs}
@@ -211,10 +215,11 @@ class MemoryEstimate:
 class DryRunReport:
     """What training would take, from a few updates on one process.
 
-    trained_parameters: without frozen ones, and without the embeddings of words that no training row has.
-    runs: as many as there are seeds. updates, evaluations: of one run, its final scoring included. seconds_per_update:
-    the median over all lengths of rows; the mean is what the estimate multiplies. peak_memory_bytes: of this process.
-    device_memory_bytes: reserved on a CUDA device, of device_memory_total_bytes; both None elsewhere.
+    micro_batch_tokens: as configured. trained_parameters: without frozen ones, and without the embeddings of words that
+    no training row has. runs: as many as there are seeds. updates, evaluations: of one run, its final scoring
+    included. seconds_per_update: the median over all lengths of rows; the mean is what the estimate multiplies.
+    peak_memory_bytes: of this process. device_memory_bytes: reserved on a CUDA device, of device_memory_total_bytes;
+    both None elsewhere.
     """
 
     device: str
@@ -236,6 +241,7 @@ class DryRunReport:
     device_memory_bytes: int | None
     device_memory_total_bytes: int | None
     estimated_memory: MemoryEstimate
+    micro_batch_tokens: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         content = dataclasses.asdict(self)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from finetune_cli.config.gate import Gate, read_gate, remedy
-from finetune_cli.errors import ConfigError, GateFailedError
+from finetune_cli.errors import ConfigError, GateFailedError, counted
 from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
 from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows
 from finetune_cli.tasks import METRICS
@@ -142,7 +142,7 @@ def check_drops(drops: Sequence[MaxDrop], new: ScoredRun, baseline: ScoredRun) -
 def with_gates(report: EvalReport, outcomes: Sequence[GateOutcome]) -> EvalReport:
     """The report with its gates. Raises GateFailedError, which holds that report, naming every gate that fails."""
     report = replace(report, gates=list(outcomes))
-    require_passed(outcomes, f"{report.split} ({report.n} rows)", report)
+    require_passed(outcomes, f"{report.split} ({counted(report.n, 'row')})", report)
     return report
 
 

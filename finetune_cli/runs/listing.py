@@ -14,7 +14,7 @@ from finetune_cli.records.run import RunRecord
 from finetune_cli.runs.run_dir import WORKING, RunDir
 from finetune_cli.system import locking
 
-OWN_FOLDERS = {"checkpoints", "model", "eval", "tracking"}  # of a run; no run is inside
+OWN_FOLDERS = {"checkpoints", "model", "eval", "metrics", "tracking"}  # of a run; no run is inside
 QUIET_SECONDS = 3600  # without a new line in run.log, after which a run on another machine counts as killed
 
 

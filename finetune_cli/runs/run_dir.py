@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from itertools import product
 from pathlib import Path
@@ -16,7 +17,13 @@ UNFINISHED = (".writing-*", ".deleting-*", ".probe-*", ".*.[0-9]*.tmp")  # what 
 WORKING = "working.lock"  # in the folder of a sweep: held by every process that works at it
 
 # What runs inside a run directory are called, seed-1 and so on, and several of them.
-MEMBERS = {"seed": "seeds", "fold": "folds", "trial": "trials", "finalist": "finalists"}
+MEMBERS = {"seed": "seeds", "fold": "folds", "share": "shares", "trial": "trials", "finalist": "finalists"}
+NUMBER = re.compile(r"\d+(\.\d+)?(e-\d+)?")  # a share of train is written as Python writes it
+
+
+def member_number(number: float) -> str:
+    """As it stands in the name of a run's directory: 1, and 1.0 likewise, or 0.25."""
+    return str(number).removesuffix(".0")
 
 
 class RunDir:
@@ -32,6 +39,7 @@ class RunDir:
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
         self.summary = self.path / "summary.json"
+        self.metrics = self.path / "metrics"
         self.report = self.path / "report.html"
         self.tracking = self.path / "tracking"
         self.sweep = self.path / "sweep"
@@ -41,15 +49,19 @@ class RunDir:
     def evaluation(self, split: str) -> Path:
         return self.path / "eval" / split
 
-    def member(self, kind: str, number: int) -> RunDir:
+    def member(self, kind: str, number: float) -> RunDir:
         """One of several runs inside this directory, such as that of a seed."""
-        return RunDir(self.path / f"{kind}-{number}")
+        return RunDir(self.path / f"{kind}-{member_number(number)}")
 
     def members(self, kind: str | None = None) -> list[RunDir]:
         """The runs inside this directory, of one kind or of all, by number; empty for an ordinary run."""
         configs = self.path.glob(f"{kind or '*'}-*/config.yaml")
-        numbered = ((*path.parent.name.rpartition("-")[::2], path.parent) for path in configs)
-        found = [(name, int(number), path) for name, number, path in numbered if number.isdecimal() and name in MEMBERS]
+        numbered = ((*path.parent.name.partition("-")[::2], path.parent) for path in configs)
+        found = [
+            (name, float(number), path)
+            for name, number, path in numbered
+            if NUMBER.fullmatch(number) and name in MEMBERS
+        ]
         return [RunDir(path) for _, _, path in sorted(found)]
 
     @property
@@ -66,7 +78,7 @@ class RunDir:
     def require_one_run(self) -> None:
         """Raise ConfigError that names the runs when this directory holds several models."""
         if runs := self.members():
-            several = MEMBERS[runs[0].path.name.rpartition("-")[0]]
+            several = MEMBERS[runs[0].path.name.partition("-")[0]]
             named = [self.final, *runs] if self.final.model.is_dir() else runs
             names = ", ".join(str(run.path) for run in named)
             raise ConfigError(f"{self.path} holds a run for each of several {several}. Name one of them: {names}")
@@ -100,7 +112,7 @@ class RunDir:
         self.record.unlink(missing_ok=True)
         for member in self.members() + ([self.final] if self.final.config.is_file() else []):
             member.clear()
-        for path in (self.checkpoints, self.model, self.path / "eval", self.tracking, self.sweep):
+        for path in (self.checkpoints, self.model, self.path / "eval", self.metrics, self.tracking, self.sweep):
             remove_directory(path)
         for file in (self.history, self.log, self.summary, self.report, self.best, self.best_config, self.config):
             file.unlink(missing_ok=True)

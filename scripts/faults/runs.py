@@ -39,7 +39,7 @@ model:
                  max_position_embeddings: 32}}
 data: {{path: data}}
 training: {{loop: {loop}, num_epochs: {epochs}, batch_size: 8, micro_batch_size: 3, learning_rate: 2e-3}}
-evaluation: {{every: {evaluate}, metric_for_best: loss, bootstrap: {{samples: 50}}, baseline: false}}
+evaluation: {{every: {evaluate}, metric_for_best: loss, bootstrap: {{samples: 50}}, baseline: {baseline}}}
 checkpointing: {{every: {save}, keep: 2}}
 output_dir: run
 seed: 42
@@ -81,6 +81,7 @@ class SmallRun:
     loop: str = "trainer"
     processes: int = 1
     epochs: int = 4
+    baseline: str = "false"  # "auto": scikit-learn at the end of each run, a second or more
     cache: Path | None = None
     complaints: list[str] = field(default_factory=list)
     unreadable: int = 0
@@ -92,7 +93,13 @@ class SmallRun:
         self.mark = f"{os.getpid()}-{id(self)}"
         if not (self.folder / "config.yaml").exists():
             write_data(self.folder / "data")
-            text = CONFIG.format(loop=self.loop, epochs=self.epochs, evaluate=EVALUATE_EVERY, save=SAVE_EVERY)
+            text = CONFIG.format(
+                loop=self.loop,
+                epochs=self.epochs,
+                baseline=self.baseline,
+                evaluate=EVALUATE_EVERY,
+                save=SAVE_EVERY,
+            )
             (self.folder / "config.yaml").write_text(text, encoding="utf-8")
 
     def start(

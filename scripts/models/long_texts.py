@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FILLERS = "the a this was is very and it with some really quite then we film meal book song room game talk trip".split()
+FILLERS = ("the", "a", "this", "was", "is", "very", "and", "it", "with", "some", "then", "we", "film", "room", "talk")
 TELLING = {"positive": ("good", "great", "lovely", "superb"), "negative": ("bad", "poor", "awful", "dreadful")}
 EVIDENCE = {"tokens 600 to 2,000": (0.2, 0.667), "the last 80 tokens": (0.975, 1.0)}
 WAYS: dict[str, Any] = {

@@ -107,7 +107,7 @@ def test_max_length_and_checks_come_from_the_data(tmp_path: Path, tiny_bert: Pat
     assert config.data.max_length == 16  # 12 words and two special tokens, in steps of 16
     assert (config.data.checks.empty_text, config.data.checks.encoding) == ("warn", "error")
     text = report.config.read_text(encoding="utf-8")
-    assert "empty_text: warn # 1 rows without a text" in text
+    assert "empty_text: warn # 1 row without a text" in text
     assert "contradictions: warn # " in text
     assert "markup: warn # 2 rows" in text
 

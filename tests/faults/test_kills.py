@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 from collections.abc import Callable
@@ -66,6 +67,25 @@ def test_a_signal_that_arrives_while_the_processes_agree_is_not_lost(monkeypatch
     group = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
     assert stop.agreed(group) == 0
     assert stop.agreed(group) == signal.SIGTERM
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["trainer", "accelerate"])
+def test_kept_predictions_and_the_baseline_are_the_same_after_kills(
+    tmp_path: Path, undisturbed: tuple[dict[str, Any], Path], loop: str
+) -> None:
+    whole, run = (
+        SmallRun(tmp_path / name, loop=loop, epochs=1, baseline="auto", cache=undisturbed[1]) for name in ("a", "b")
+    )
+    assert whole.complete().code == 0
+    scores = json.loads((whole.run / "eval" / "validation" / "metrics.json").read_text(encoding="utf-8"))
+    assert scores["text_baseline"]["rows"] == 117
+    for moment_of_the_kill in ("evaluation", "checkpoint", "export"):
+        hurt(run, "KILL", moment_of_the_kill)
+    ended = run.complete()
+    assert ended.code == 0, ended.output
+    assert differences(outcome(whole.run), outcome(run.run)) == []  # the candidates and the baseline's scores, too
+    assert leftovers(run.run) == []
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ The rules run on plain values, also when other fields are wrong. When a rule ask
 wrong already, `get` ends the rule.
 """
 
-from finetune_cli.config.rules import data, evaluation, folds, model, sweep, training
+from finetune_cli.config.rules import data, evaluation, folds, learning_curve, model, sweep, training
 
 RULES = (
     training.micro_batch_fits,
@@ -45,6 +45,8 @@ RULES = (
     folds.group_is_another_column,
     folds.limit_leaves_rows_for_folds,
     folds.folds_go_without,
+    learning_curve.shares_rise,
+    learning_curve.learning_curve_goes_without,
     sweep.searched_settings_can_be,
     sweep.searched_settings_act,
     sweep.sweep_ends,

@@ -1,0 +1,69 @@
+"""A learning curve as people read it; with --json, the same as one document."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from finetune_cli.display.progress import duration
+from finetune_cli.display.tables.scores import gate_lines
+from finetune_cli.records.learning_curve import FORECAST_LEVEL, CurveReport
+from finetune_cli.runs.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from finetune_cli.display.terminal import Output
+
+
+def curve_result(out: Output, report: CurveReport) -> None:
+    """The scores with each share, what more rows would bring, and what to type next."""
+    if out.as_json:
+        out.json(report.to_json())
+        return
+    out.line()
+    if report.points:
+        _scores(out, report)
+    for sentence in report.answer:
+        out.line(sentence)
+    if report.forecast:
+        out.line(
+            f"  {100 * FORECAST_LEVEL:g} % intervals of a power law: the luck of the validation rows and of the runs."
+        )
+    out.line()
+    gate_lines(out, report.gates)
+    for share, error in report.failed.items():
+        out.line(f"Share {share:g} failed: {error}")
+    if not report.runs:
+        return
+    out.line(
+        f"{len(report.runs)} of {len(report.shares)} shares trained, {duration(report.seconds)} of training in all."
+    )
+    out.line()
+    _next(out, report)
+
+
+def _scores(out: Output, report: CurveReport) -> None:
+    """The deciding metric with its interval, the others without, so that it fits 80 columns."""
+    out.heading(f"validation: {report.n} rows, {len(report.points)} shares of train")
+    others = [name for name in report.points[0].metrics if name != report.metric]
+    rows = []
+    for point in report.points:
+        plain = [f"{point.metrics[name].value:.3f}" for name in others]
+        rows.append([f"{point.share:g}", f"{point.rows:,}", str(point.metrics[report.metric]), *plain])
+    out.table(["share", "rows", report.metric, *others], rows)
+    out.line(
+        f"  {100 * report.level:g} % intervals of single scores, which are all a little too good, and all alike: each"
+    )
+    out.line("  training keeps the best of its evaluations on these rows.")
+    out.line()
+
+
+def _next(out: Output, report: CurveReport) -> None:
+    run = RunDir(report.run_dir)
+    out.line(f"  picture    {run.report}")
+    out.line(f"  numbers    {run.metrics / 'learning_curve.json'}")
+    out.line(f"  runs       {run.path / 'share-S'}")
+    out.line()
+    out.heading("Next")
+    largest = run.member("share", report.shares[-1])
+    seeds = largest.seed_runs()
+    out.line(f"  finetune evaluate {shlex.quote(str((seeds[0] if seeds else largest).path))}")
