@@ -10,12 +10,12 @@ from finetune_cli.evaluation.comparison import (
     Difference,
     compare_predictions,
     compare_seeds,
-    describe,
     mcnemar,
-    summarise_seeds,
 )
 from finetune_cli.evaluation.kinds.classification import softmax
+from finetune_cli.evaluation.seed_summary import summarise_seeds
 from finetune_cli.evaluation.student_t import t_quantile, t_two_sided_p
+from finetune_cli.evaluation.verdicts import describe
 
 
 def correct_rows(both, only_a, only_b, neither=0):
