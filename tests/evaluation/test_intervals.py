@@ -92,7 +92,7 @@ def test_every_interval_is_around_its_value_and_has_a_width(kind: Kind, n: int):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_higher_level_gives_a_wider_interval(kind: Kind):
-    labels, scores = world_of(kind).draw(200, np.random.default_rng(0))
+    labels, scores = world_of(kind).draw(400, np.random.default_rng(0))
     narrow = intervals(names_of(kind), labels, scores, kind=kind, level=0.5)
     wide = intervals(names_of(kind), labels, scores, kind=kind, level=0.99)
     assert all(wide[name][0] < narrow[name][0] < narrow[name][1] < wide[name][1] for name in wide if name != "ece")
@@ -188,7 +188,7 @@ COVERAGE = [
     ("classification", 20, 0.9, {"accuracy", "f1", "f1_macro", "matthews", "auroc", "ece"}),
     ("classification", 50, 0.98, {"accuracy", "f1", "f1_macro", "matthews", "precision", "recall", "auroc", "ece"}),
     ("classification", 100, 0.6, {"accuracy", "f1", "f1_macro", "matthews", "auroc", "log_loss", "brier", "ece"}),
-    ("multilabel", 50, 0.9, {"accuracy", "hamming_loss", "f1_micro", "f1_macro", "auroc", "log_loss", "brier"}),
+    ("multilabel", 60, 0.9, {"accuracy", "hamming_loss", "f1_micro", "f1_macro", "auroc", "log_loss", "brier"}),
     ("multilabel", 100, 0.98, {"accuracy", "hamming_loss", "f1_micro", "f1_macro", "precision_macro"}),
     ("regression", 20, 0.9, {"pearson", "spearman", "mse"}),
 ]
