@@ -31,6 +31,7 @@ OPTIONAL = {
     "torch_xla": "TPUs",
 }
 PROBE_SECONDS = 180
+NO_ANSWER = f"it did not answer within {PROBE_SECONDS} s"
 MIN_FREE_BYTES = 3 * 10**8  # MiniLM, its optimizer and one checkpoint
 ENOUGH_FREE_BYTES = 4 * 10**9  # BERT base with three checkpoints: weights and two moments each
 XLA_PROBE = "import torch_xla; print(torch_xla.device())"
@@ -77,7 +78,7 @@ def probe_torch(**variables: str) -> Torch:
     try:
         done = _python("-m", "finetune_cli.training.device_probe", **variables)
     except subprocess.TimeoutExpired:
-        return Torch(error=f"it did not answer within {PROBE_SECONDS} s")
+        return Torch(error=NO_ANSWER)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         return Torch(error=lines[-1] if lines else f"its process ended with code {done.returncode}")
@@ -105,6 +106,9 @@ def _directories() -> list[tuple[str, Path]]:
 
 
 def _torch_faults(torch: Torch, gpus: int) -> list[Advice]:
+    if torch.error == NO_ANSWER:
+        remedy = "Type: uptime, and nvidia-smi: the machine is too busy, or the driver hangs. Then try again"
+        return [Advice(f"torch cannot be judged: {torch.error}.", remedy)]
     if torch.error is not None:
         return [Advice(f"torch cannot be used: {torch.error}.", "Type: pip install --force-reinstall torch")]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -90,7 +90,7 @@ def predict_logits(
     max_tokens: of a batch, padding included, where that is fewer than usual.
     """
     pieces = pieces_of(encoded)
-    lengths = pieces.lengths(np.arange(len(pieces)))
+    lengths = pieces.piece_tokens
     settings = choose_device_settings(device.type, precision="auto", mixed_precision="no", compile_model=False)
     usual = CPU_TOKENS_PER_BATCH if device.type == "cpu" else DEVICE_TOKENS_PER_BATCH
     at_once = min(usual, max_tokens or usual)

@@ -31,7 +31,10 @@ TOKENIZER_PATTERNS = (
 LONG_TEXTS_FILE = "long_texts.json"  # how rows longer than the model are read, where they are not just cut
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+# Their parts. Not model*.safetensors: a repository may have model.fp16.safetensors and the like, too.
+SAFE_PARTS, PICKLED_PARTS = "model-*-of-*.safetensors", "pytorch_model-*-of-*.bin"
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")  # the first that is there counts
 READ_BYTES = 2**20
 
 _written: dict[Path, str] = {}  # what the user called a directory that is somewhere in a cache or a package
@@ -180,7 +183,7 @@ def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, we
 
     patterns = ["config.json", "modules.json", ADAPTER_CONFIG, DECISION_FILE, LONG_TEXTS_FILE, *TOKENIZER_PATTERNS]
     patterns += ["*.py"] if code else []
-    safe = ["model*.safetensors", SAFE_WEIGHTS[1], "adapter_model.safetensors"] if weights else []
+    safe = [*SAFE_WEIGHTS, SAFE_PARTS, ADAPTER_WEIGHTS[0]] if weights else []
     where = f"{key}: {repo_id!r}"
 
     def fetch(names: list[str]) -> Path:
@@ -189,8 +192,8 @@ def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, we
 
     try:
         directory = fetch([*patterns, *safe])
-        if weights and not any(directory.rglob("*.safetensors")):
-            directory = fetch([*patterns, "pytorch_model*.bin", PICKLED_WEIGHTS[1], "adapter_model.bin"])
+        if weights and not _has_safetensors(directory):
+            directory = fetch([*patterns, *PICKLED_WEIGHTS, PICKLED_PARTS, ADAPTER_WEIGHTS[1]])
         return directory
     except HFValidationError as err:
         raise MissingError(f"{where} is neither a directory here nor a valid Hub id.") from err
@@ -210,6 +213,10 @@ def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, we
         ) from err
 
 
+def _has_safetensors(directory: Path) -> bool:
+    return weight_format(_inner_model(directory)) == "safetensors" or (directory / ADAPTER_WEIGHTS[0]).is_file()
+
+
 def tokenizer_files(directory: Path) -> list[Path]:
     """The files of a tokenizer that are there."""
     found = {path for pattern in TOKENIZER_PATTERNS for path in directory.glob(pattern) if path.is_file()}
@@ -219,8 +226,9 @@ def tokenizer_files(directory: Path) -> list[Path]:
 def weights_fingerprint(directory: Path) -> str:
     """SHA-256 over the model's configuration and weights, which decide where training starts."""
     digest = hashlib.sha256()
-    weights = "model*.safetensors" if weight_format(directory) == "safetensors" else "pytorch_model*.bin"
-    for path in (directory / "config.json", *sorted(directory.glob(weights))):
+    safe = weight_format(directory) == "safetensors"
+    single, parts = (SAFE_WEIGHTS[0], SAFE_PARTS) if safe else (PICKLED_WEIGHTS[0], PICKLED_PARTS)
+    for path in (directory / "config.json", *sorted([*directory.glob(single), *directory.glob(parts)])):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
             while block := file.read(READ_BYTES):
