@@ -266,6 +266,7 @@ ELSEWHERE = {
     "model.from_scratch": ONE_BY_ONE,
     "model.lora.lora_alpha": ONE_BY_ONE,
     "model.lora.lora_dropout": ONE_BY_ONE,
+    "model.dtype": "tests/models/test_storage.py",
     "model.trust_remote_code": "tests/security/test_foreign_code.py",
     "data.path": ONE_BY_ONE,
     "data.name": "tests/data/test_sources.py",

@@ -30,15 +30,15 @@ SCRATCH = {"from_scratch": {"vocab_size": 200, **SIZES}, "dropout": 0.0, "attent
 HEAD_TAIL = "data.long_texts={head_tail: 0.25}"
 
 
-def documents(folder: Path, rows: int, *, part: tuple[int, int], words: int = 80, seed: int = 0) -> Path:
-    """Files whose texts say in some of their words, those between the numbers of `part`, which class they are of."""
-    generator = random.Random(seed)
+def documents(folder: Path, rows: int, *, part: tuple[int, int], words: int = 80, telling: int = 6) -> Path:
+    """Files whose texts say in `telling` words, between the numbers of `part`, which class they are of."""
+    generator = random.Random(0)
     folder.mkdir()
     for split, count in (("train", rows), ("validation", rows // 2)):
         made = []
         for number in range(count):
             text, label = generator.choices(FILLERS, k=words), number % 2
-            for place in generator.sample(range(*part), 6):
+            for place in generator.sample(range(*part), telling):
                 text[place] = generator.choice((NEGATIVE, POSITIVE)[label])
             made.append({"sentence": " ".join(text), "label": label, "idx": f"{split}-{number}"})
         write_rows(folder / f"{split}.jsonl", made)
@@ -66,6 +66,32 @@ def found(tmp_path: Path, train_run: TrainRun) -> Callable[..., float]:
         return accuracy(train_run(tmp_path / f"{part[0]} {len(setting)}", setting, **settings))
 
     return train
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "telling", "setting", "finds"),
+    [
+        ((600, 2000), 120, "truncate", False),
+        ((600, 2000), 120, "{windows: {stride: 64}}", True),
+        ((2920, 3000), 12, "truncate", False),
+        ((2920, 3000), 12, "{head_tail: 0.25}", True),
+    ],
+)
+def test_documents_of_3000_words(
+    tmp_path: Path, train_run: TrainRun, part: tuple[int, int], telling: int, setting: str, finds: bool
+) -> None:
+    """Read by a model of 128 tokens; 48 documents to score."""
+    sizes = {**SIZES, "max_position_embeddings": 128}
+    trained = train_run(
+        tmp_path,
+        f"data.long_texts={setting}",
+        model={**SCRATCH, "from_scratch": {"vocab_size": 200, **sizes}},
+        data={"path": str(documents(tmp_path / "documents", 96, part=part, words=3000, telling=telling))},
+        training={"num_epochs": 3, "batch_size": 4, "learning_rate": 5e-3},
+        evaluation={"baseline": False},
+    )
+    assert accuracy(trained) >= 0.95 if finds else accuracy(trained) <= 0.65
 
 
 def test_windows_find_what_truncation_cuts_off(found: Callable[..., float]) -> None:
