@@ -115,6 +115,8 @@ def _facts(run: RunDir, config: RunConfig, where: str, report: EvalReport) -> It
     yield "task", config.task
     yield "model", config.model.name_or_path or "new (model.from_scratch)"
     yield "rows", where
+    if config.data.share is not None:
+        yield "share of train", f"{config.data.share:g}"
     length = f"{training.max_steps} updates" if training.max_steps else f"{training.num_epochs:g} epochs"
     yield "training", f"{length} of {training.batch_size} rows, learning rate {training.learning_rate:g}"
     yield "loop", training.loop
