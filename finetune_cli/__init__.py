@@ -28,6 +28,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent in proce
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_module("finetune_cli.system.xla").settle()  # before Accelerate is imported
     return getattr(import_module(_HOMES[name]), name)
 
 

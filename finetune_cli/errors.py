@@ -1,4 +1,4 @@
-"""The errors a user can meet, one exit code per class, and two pieces that many messages share.
+"""The errors a user can meet, one exit code per class, and the pieces that many messages share.
 
 `str(error)` is the whole message: where, what was expected, what was found, what to type next.
 """
@@ -72,11 +72,13 @@ class DataError(FinetuneError):
 
 
 class _WithReport(FinetuneError):
-    """Comes when the work is done and its report made."""
+    """Comes when the work is done and its report made. brief: the message for people who have the report before them;
+    empty: the same."""
 
-    def __init__(self, message: str, report: Any):
+    def __init__(self, message: str, report: Any, brief: str = ""):
         super().__init__(message)
         self.report = report
+        self.brief = brief
 
 
 class GateFailedError(_WithReport):
@@ -125,6 +127,11 @@ def did_you_mean(
 
     close = difflib.get_close_matches(name, list(choices), n=1)
     return f"{before}Did you mean {shown(close[0])}?" if close else ""
+
+
+def counted(count: float, noun: str, *, form: str = "") -> str:
+    """`1 row`, `3 rows`: a number and what it counts. noun: for one; that of several ends in s. form: of the number."""
+    return f"{count:{form or ('g' if isinstance(count, float) else 'd')}} {noun}{'' if count == 1 else 's'}"
 
 
 def first_line(err: BaseException) -> str:

@@ -20,9 +20,22 @@ uv=$place/uv/bin/uv
 [[ -x $place/env/bin/python ]] || "$uv" venv --quiet --python "$python" "$place/env"
 echo "== the lowest versions of the direct dependencies" >&2
 "$uv" pip install --python "$place/env/bin/python" --resolution lowest-direct --editable '.[test]'
-"$uv" pip list --python "$place/env/bin/python" | grep -iE \
-    '^(accelerate|datasets|evaluate|huggingface-hub|jinja2|markupsafe|numpy|peft|pyarrow|pydantic|pyyaml|rich|safetensors|tensorboard|tokenizers|torch|transformers|typer) '
+names=$("$python" - <<'EOF'
+import re
+import tomllib
+
+with open("pyproject.toml", "rb") as file:
+    project = tomllib.load(file)["project"]
+listed = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+names = {re.match(r"[\w.-]+", one)[0] for one in listed} - {project["name"]}
+print("|".join(sorted(re.sub(r"[-_.]+", "-", name) for name in names)))
+EOF
+)
+"$uv" pip list --python "$place/env/bin/python" | grep -iE "^($names) "
 echo "== tests" >&2
-tests=(tests/config tests/data tests/evaluation tests/models tests/training/test_loops_agree.py tests/commands/test_main_job.py)
+tests=(
+    tests/config tests/cli tests/data tests/evaluation tests/models tests/training/test_loops_agree.py
+    tests/commands/test_main_job.py tests/commands/test_export.py tests/commands/test_sweep.py
+)
 OMP_NUM_THREADS=1 "$place/env/bin/python" -m pytest -q "${@:-${tests[@]}}"
 echo "== passed in $SECONDS s" >&2

@@ -38,9 +38,10 @@ def answering(environ: MutableMapping[str, str]) -> Iterator[None]:
     # Nothing will run, so words need not become values, which takes pydantic; and our help has no markup for rich to
     # take out. Either takes longer to load than the answer to find.
     lighter: list[tuple[Any, str, Callable[..., Any]]] = [
-        (core._TyperParameter, "process_value", lambda self, ctx, value: value),
+        (getattr(core, "_TyperParameter", None), "process_value", lambda self, ctx, value: value),
         (_completion_classes, "_sanitize_help_text", str),
     ]
+    lighter = [one for one in lighter if hasattr(one[0], one[1])]  # names of Typer's own, which it may change
     usual = [(holder, name, getattr(holder, name)) for holder, name, _ in lighter]
     try:
         for holder, name, function in lighter:

@@ -10,6 +10,7 @@ from finetune_cli.cli import options
 from finetune_cli.cli.start import start
 from finetune_cli.errors import ExitCode
 from finetune_cli.system.signals import end_if_stopped
+from finetune_cli.system.xla import settle
 
 EXAMPLES = """\
 finetune doctor
@@ -47,6 +48,7 @@ def doctor(
     from finetune_cli.display.tables.doctor import doctor_result
 
     end_if_stopped()
+    settle()  # the processes that doctor starts find what was decided
     report = run_doctor(processes=processes, offline=offline)
     doctor_result(out, report, OPTIONAL)
     return ExitCode.DONE if report.fit else ExitCode.MISSING

@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from finetune_cli.cli import options
-from finetune_cli.cli.start import check_data_file, check_target, shown_when_failed, start
-from finetune_cli.display.logs import silence_model_loading
-from finetune_cli.system.allocator import keep_freed_memory
+from finetune_cli.cli.start import before_computing, check_data_file, check_target, shown_when_failed, start
 from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports
-from finetune_cli.system.signals import end_if_stopped
 
 if TYPE_CHECKING:
     from finetune_cli.records.evaluation import EvalReport
@@ -153,13 +150,6 @@ Kept = Annotated[
     ),
 ]
 
-AllProbabilities = Annotated[
-    bool,
-    options.output_option(
-        options.ALL_PROBABILITIES, "The probability of every class, also of more than 100.", hidden=True
-    ),
-]
-
 
 def evaluate(
     ctx: typer.Context,
@@ -179,7 +169,7 @@ def evaluate(
     confidence: Confidence = None,
     min_confidence: ScoredConfidence = None,
     probabilities: Kept = None,
-    all_probabilities: AllProbabilities = False,
+    all_probabilities: options.AllProbabilities = False,
     junit: JUnit = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -200,9 +190,7 @@ def evaluate(
         if junit is not None and out.enabled:
             write_junit(junit, report, target)
 
-    end_if_stopped()
-    silence_model_loading()
-    keep_freed_memory()
+    before_computing()
     with leaving_group(), shown_when_failed(show):
         show(
             run_evaluate(

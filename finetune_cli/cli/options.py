@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +14,7 @@ import typer
 
 from finetune_cli import __version__
 from finetune_cli.cli.completion import completer_for
+from finetune_cli.errors import ConfigError
 from finetune_cli.system.places import in_home
 
 
@@ -22,7 +25,22 @@ def argument(metavar: str, text: str, **more: Any) -> Any:
 def option(names: str, text: str, *, group: str | None = None, metavar: str | None = None, **more: Any) -> Any:
     words = names.split()
     more.setdefault("autocompletion", completer_for(*words))
+    if metavar and len(words[-1]) == 2:
+        more["callback"] = _without_equals(words[0], words[-1], more.get("callback"))
     return typer.Option(*words, metavar=metavar, help=text, rich_help_panel=group, **more)
+
+
+def _without_equals(long: str, short: str, callback: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    """Refuses `-o=FILE`, which is read as a file called =FILE. callback: what the value goes through afterwards."""
+
+    def checked(value: Any) -> Any:
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if str(text).startswith("="):
+                meant = shlex.quote(str(text)[1:]) if "~" not in str(text) else str(text)[1:]
+                raise ConfigError(f"{short}{text}: a short option takes no =. Write {short} {meant} or {long}={meant}.")
+        return callback(value) if callback is not None else value
+
+    return checked
 
 
 def repeatable(names: str, text: str, **more: Any) -> Any:
@@ -43,6 +61,22 @@ def with_flags_alone(arguments: Sequence[str]) -> list[str]:
     return re.sub(r"(?:^|(?<=\0))--probabilities[\0=]all(?=\0|$)", ALL_PROBABILITIES, text).split("\0") if text else []
 
 
+def as_text(argument: str) -> str:
+    """An argument as text, also where the locale's encoding could not show it. Raises ConfigError when it is none."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(argument).decode()
+        except UnicodeDecodeError as err:
+            raise ConfigError(f"{argument!r} is not UTF-8 text. Type it as UTF-8, or rename what it names.") from err
+    return argument
+
+
+def all_as_text(arguments: list[str]) -> list[str]:
+    return [as_text(argument) for argument in arguments]
+
+
 def in_home_or_none(path: str | Path | None) -> Path | None:
     """A path from the command line; the shell leaves the ~ of --option=~/file to us."""
     return None if path is None else in_home(path)
@@ -59,13 +93,19 @@ Target = Annotated[
 Overrides = Annotated[
     list[str],
     run_list(
-        "--set -s", "Change a value of the config, such as training.batch_size=16. Repeatable.", metavar="KEY=VALUE"
+        "--set -s",
+        "Change a value of the config, such as training.batch_size=16. Repeatable.",
+        metavar="KEY=VALUE",
+        callback=all_as_text,
     ),
 ]
 OutputDir = Annotated[
     str | None, run_option("--output-dir", "The run directory, in place of the config's output_dir.", metavar="DIR")
 ]
 Offline = Annotated[bool, run_option("--offline", "Use only what is on this machine.")]
+AllProbabilities = Annotated[
+    bool, output_option(ALL_PROBABILITIES, "The probability of every class, also of more than 100.", hidden=True)
+]
 Json = Annotated[bool, output_option("--json", "Print the result as one JSON document.")]
 Quiet = Annotated[bool, option("--quiet -q", "Only the result, warnings and errors.")]
 Verbose = Annotated[bool, option("--verbose -v", "Say more, and show the libraries' own warnings.")]

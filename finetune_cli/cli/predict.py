@@ -11,13 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from finetune_cli.cli import options
-from finetune_cli.cli.start import check_target, start
-from finetune_cli.display.logs import silence_model_loading
+from finetune_cli.cli.start import before_computing, check_target, start
 from finetune_cli.errors import ConfigError
-from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.lean_imports import lean_imports
 from finetune_cli.system.places import in_home
-from finetune_cli.system.signals import end_if_stopped
 
 EXAMPLES = """\
 finetune predict runs/sst2 --text "I am super delighted."
@@ -66,10 +63,19 @@ MinConfidence = Annotated[
     ),
 ]
 
-Texts = Annotated[list[str], options.input_list("--text", "Label this text. Repeatable.", metavar="TEXT")]
+Texts = Annotated[
+    list[str],
+    options.input_list("--text", "Label this text. Repeatable.", metavar="TEXT", callback=options.all_as_text),
+]
 
 TextPairs = Annotated[
-    list[str], options.input_list("--text-pair", "The second text of a pair, one for each --text.", metavar="TEXT")
+    list[str],
+    options.input_list(
+        "--text-pair",
+        "The second text of a pair, one for each --text.",
+        metavar="TEXT",
+        callback=options.all_as_text,
+    ),
 ]
 
 InputForm = Annotated[
@@ -114,13 +120,6 @@ Probabilities = Annotated[
     ),
 ]
 
-AllProbabilities = Annotated[
-    bool,
-    options.output_option(
-        options.ALL_PROBABILITIES, "The probability of every class, also of more than 100.", hidden=True
-    ),
-]
-
 KeepColumns = Annotated[
     bool,
     options.output_option(
@@ -144,7 +143,7 @@ def predict(
     output: OutputFile = None,
     file_format: Format = None,
     probabilities: Probabilities = False,
-    all_probabilities: AllProbabilities = False,
+    all_probabilities: options.AllProbabilities = False,
     keep_columns: KeepColumns = False,
     min_confidence: MinConfidence = None,
     quiet: options.Quiet = False,
@@ -165,9 +164,7 @@ def predict(
         from finetune_cli.commands.predict import predict as run_predict
     from finetune_cli.predictions.files import write_predictions
 
-    end_if_stopped()
-    silence_model_loading()
-    keep_freed_memory()
+    before_computing()
     answers = run_predict(
         target,
         rows,

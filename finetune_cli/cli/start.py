@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from finetune_cli.display.logs import start_logging
+from finetune_cli.display.logs import silence_model_loading, start_logging
 from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ConfigError, GateFailedError, MembersFailedError
+from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.cpus import limit_threads
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.system.places import in_home
+from finetune_cli.system.signals import end_if_stopped
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
@@ -51,6 +53,13 @@ def start(
     return Output(as_json=as_json, enabled=is_main_process())
 
 
+def before_computing() -> None:
+    """After the heavy imports: end when a signal came meanwhile, hush the libraries, keep what they free."""
+    end_if_stopped()
+    silence_model_loading()
+    keep_freed_memory()
+
+
 def read_config(path: Path, overrides: list[str], *, search: Path | None = None) -> RunConfig:
     from finetune_cli.config.load import load_config
 
@@ -70,7 +79,9 @@ def shown_when_failed(show: Callable[[Any], None]) -> Iterator[None]:
         yield
     except (GateFailedError, MembersFailedError) as err:
         show(err.report)
-        raise
+        if not err.brief:
+            raise
+        raise type(err)(err.brief, err.report) from err
 
 
 def show_training(out: Output, report: TrainReport | SeedsReport | FoldsReport | CurveReport, *, pair: bool) -> None:

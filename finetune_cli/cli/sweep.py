@@ -10,11 +10,16 @@ import typer
 
 from finetune_cli.cli import options
 from finetune_cli.cli.several import sweep_on_several, sweep_with_workers
-from finetune_cli.cli.start import check_places, read_config, shown_when_failed, start, with_output_dir
+from finetune_cli.cli.start import (
+    before_computing,
+    check_places,
+    read_config,
+    shown_when_failed,
+    start,
+    with_output_dir,
+)
 from finetune_cli.cli.train import NumProcesses
-from finetune_cli.display.logs import silence_model_loading
 from finetune_cli.errors import ConfigError, ExitCode
-from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.launching import launched_processes
 from finetune_cli.system.lean_imports import without_garbage_collection
 from finetune_cli.system.signals import end_if_stopped
@@ -95,9 +100,7 @@ def _search(
     from finetune_cli.display.progress import training_display
     from finetune_cli.display.tables.sweep import sweep_result
 
-    end_if_stopped()
-    silence_model_loading()
-    keep_freed_memory()
+    before_computing()
     with shown_when_failed(partial(sweep_result, out)):
         with training_display(shown=out.enabled and shown) as listen:
             report = run_sweep(config, overwrite=overwrite, offline=offline, listen=listen, train_one=train_one)

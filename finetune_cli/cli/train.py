@@ -11,6 +11,7 @@ import typer
 from finetune_cli.cli import options
 from finetune_cli.cli.several import holds_several_runs, train_each_on_several, train_on_several
 from finetune_cli.cli.start import (
+    before_computing,
     check_places,
     read_config,
     refuse_with_dry_run,
@@ -21,12 +22,9 @@ from finetune_cli.cli.start import (
     with_seeds,
     with_shares,
 )
-from finetune_cli.display.logs import silence_model_loading
 from finetune_cli.errors import ConfigError, ExitCode
-from finetune_cli.system.allocator import keep_freed_memory
 from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports, without_garbage_collection
-from finetune_cli.system.signals import end_if_stopped
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
@@ -141,9 +139,7 @@ def train(
             from finetune_cli.commands.dry_run import dry_run as run_dry
         from finetune_cli.display.tables.dry_run import dry_run_result
 
-        end_if_stopped()
-        silence_model_loading()
-        keep_freed_memory()
+        before_computing()
         dry_run_result(out, run_dry(run_config, offline=offline))
         return ExitCode.DONE
     show = partial(show_training, out, pair=len(run_config.data.text) == 2)
@@ -167,9 +163,7 @@ def train(
             from finetune_cli.training import trainer_loop  # noqa: F401 - here, where imports are quick
     from finetune_cli.display.progress import training_display
 
-    end_if_stopped()
-    silence_model_loading()
-    keep_freed_memory()
+    before_computing()
     display = training_display(shown=out.enabled and not quiet)
     with leaving_group(), shown_when_failed(show):
         with display as listen:

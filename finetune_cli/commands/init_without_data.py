@@ -11,7 +11,7 @@ from finetune_cli.commands.drafts.found import require_new
 from finetune_cli.commands.drafts.writing import write_draft
 from finetune_cli.config.draft import Draft
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.errors import ConfigError
+from finetune_cli.errors import ConfigError, counted
 from finetune_cli.records.init import InitReport
 from finetune_cli.tasks import TASKS
 
@@ -57,7 +57,7 @@ def init_from_arguments(path: Path, *, output: Path, model: str | None = None) -
     _put_in_order(draft, found)
     run = str(found.values["output_dir"][0])
     pair = len(TASKS[found.values["task"][0]].text) == 2
-    return write_draft(draft, output, source=f"{path}, {len(found.values)} settings", run=run, pair=pair)
+    return write_draft(draft, output, source=f"{path}, {counted(len(found.values), 'setting')}", run=run, pair=pair)
 
 
 def _ask_for_what_is_missing(found: Translation) -> None:

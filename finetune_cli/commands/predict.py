@@ -157,6 +157,7 @@ class _Predictor:
         tokenizer = load_tokenizer(target.model_dir)
         self.pad_token_id: int = tokenizer.pad_token_id
         how = target_reading(target, facts.max_length, self.kind)
+        self.max_length = how.max_length
         self.encoder = TextEncoder(
             tokenizer, token_types=facts.token_types, vocabulary=facts.vocabulary, **how._asdict()
         )
@@ -171,6 +172,7 @@ class _Predictor:
             self.model,
             encoded,
             pad_token_id=self.pad_token_id,
+            max_length=self.max_length,
             device=self.model.device,
             autocast=self.autocast,
             max_tokens=self.max_tokens,

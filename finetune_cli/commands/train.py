@@ -50,9 +50,10 @@ from finetune_cli.system.allocator import give_back_freed_memory
 from finetune_cli.system.devices import mention_idle_gpus
 from finetune_cli.system.files import publish_directory, replacing
 from finetune_cli.system.group import wait_for_main_process
-from finetune_cli.system.launching import GROUP_TIMEOUT_SECONDS, is_main_process, join_group, launched_processes
+from finetune_cli.system.launching import is_main_process, join_group, launched_processes
 from finetune_cli.system.places import in_home
 from finetune_cli.training.checkpointing import step_of
+from finetune_cli.training.placing import device_name
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ def _train_one(
         context = RunContext(run, config, prepared, scoring_rules(config, prepared), offline, listen)
         opened = _open_run(context, resume=resume, overwrite=overwrite) if is_main_process() else None
         require_supported_launch(config)
-        state = join_group(timeout_seconds=config.training.trainer_args.get("ddp_timeout") or GROUP_TIMEOUT_SECONDS)
+        state = join_group(timeout_seconds=config.training.ddp_timeout)
         if launched_processes() == 1:
             mention_idle_gpus()
         finished, checkpoint = _same_everywhere(opened)
@@ -244,13 +245,9 @@ def _facts_at_start(context: RunContext, checkpoint: Path | None) -> RunRecord:
         task=context.config.task,
         model=model_name(context.config),
         processes=state.num_processes,
-        devices=gather_object([_device_name(state.device)]),
+        devices=gather_object([device_name(state.device)]),
         fingerprints=Fingerprints(context.prepared.key, known or _model_fingerprint(context)),
     )
-
-
-def _device_name(device: torch.device) -> str:
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def _model_fingerprint(context: RunContext) -> str | None:

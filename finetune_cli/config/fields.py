@@ -284,7 +284,7 @@ class DataConfig(Section):
         "longest_first", description="Which text of a pair gives way when a row is too long; error: refuse such rows."
     )
     long_texts: Annotated[
-        Literal["truncate"] | LongTextsConfig,
+        Literal["truncate", "head_tail", "windows"] | LongTextsConfig,
         BeforeValidator(as_long_texts),
         Allowed("truncate, head_tail, windows, or a section with one of the last two"),
     ] = Field(
@@ -380,6 +380,9 @@ class TrainingConfig(Section):
         ]
         | None
     ) = Field(None, description="Train once with each, into seed-N of the run directory; in place of seed.")
+    ddp_timeout: Count = Field(
+        1800, description="Seconds that a process waits for the others in an exchange before it gives up."
+    )
     learning_curve: (
         Annotated[
             tuple[PartOfTrain, ...],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from finetune_cli.tasks import EVALUATE_PREFIX, METRICS
@@ -45,6 +45,17 @@ class Gate:
     def is_computed(self, metrics: Collection[str]) -> bool:
         """Whether its score is among these metrics, or is the loss, which has no interval."""
         return self.metric in metrics or (self.metric == "loss" and self.end is None)
+
+
+def remedy(name: str, text: str, metrics: Sequence[str]) -> str:
+    """What to do about the test `text` on a metric that is not among these. f1, for one, is for two classes."""
+    if name not in METRICS:
+        return ""
+    add = f"-s 'evaluation.metrics=[{', '.join([*metrics, name])}]'"
+    if not METRICS[name].binary_only:
+        return f". Add it: {add}"
+    averaged = [metric for metric in (*metrics, *METRICS) if metric.startswith(f"{name}_")]
+    return f". With two classes add it: {add}; with more, write {text.replace(name, averaged[0], 1)!r}"
 
 
 def read_gate(text: str) -> Gate:

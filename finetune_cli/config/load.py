@@ -16,7 +16,7 @@ from finetune_cli.config.shipped import config_file
 from finetune_cli.config.text import read_text, shorten
 from finetune_cli.config.validation import validate
 from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, parse_value
-from finetune_cli.errors import ConfigError, Problem
+from finetune_cli.errors import ConfigError, Problem, counted
 from finetune_cli.tasks import TASKS, TaskSpec
 
 __all__ = ["RunConfig", "config_diff", "leaves", "load_config", "to_yaml"]
@@ -54,7 +54,7 @@ def check_text(
     problems += document.problems
     if problems or config is None:
         ordered = _in_order(problems, [*document.sources, *map(_set_source, overrides)])
-        count = "1 mistake" if len(ordered) == 1 else f"{len(ordered)} mistakes"
+        count = counted(len(ordered), "mistake")
         raise ConfigError("\n".join([f"{source}: {count}", *map(str, ordered)]), ordered)
     return config
 

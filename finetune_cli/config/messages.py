@@ -55,6 +55,10 @@ COMMON_NAMES: dict[str, str] = {
         ("freeze_layers", "frozen_layers", "num_frozen_layers", "freeze_embeddings", "freeze_encoder", "freeze_body"),
         "model.freeze",
     ),
+    **dict.fromkeys(
+        ("torch_dtype", "load_in_4bit", "quantize", "quantization", "quantization_config", "bnb_config", "qlora"),
+        "model.dtype",
+    ),
     **dict.fromkeys(("packed", "pack", "padding_free", "sequence_packing", "sample_packing"), "training.packing"),
     **dict.fromkeys(
         ("gradient_checkpoint", "grad_checkpointing", "checkpoint_activations"), "training.gradient_checkpointing"

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from finetune_cli.config.fields import RunConfig, Section, section_classes
+from finetune_cli.config.fields import Allowed, RunConfig, Section, section_classes
 from finetune_cli.config.messages import allowed
 from finetune_cli.tasks import METRICS, TASKS
 
@@ -70,7 +70,8 @@ def _takes(key: str, info: FieldInfo) -> str:
             return f"a list of {listed}, `evaluate:NAME`"
         return f"{listed}, or null" if type(None) in get_args(info.annotation) else listed
     if _section(info):
-        return "a section, or null"
+        said = any(isinstance(note, Allowed) for note in info.metadata)
+        return allowed(info) if said else "a section, or null"
     choice: Any = info.annotation
     if get_origin(choice) is Literal:
         return ", ".join(f"`{_shown(name)}`" for name in get_args(choice))

@@ -81,17 +81,15 @@ def is_plain_text(text: str) -> bool:
 
 def compose(text: str, source: str) -> Node | None:
     """The root node; None for a file with only comments. ConfigError, with one problem, for broken syntax."""
-    loader = _CoreLoader(text)
     try:
-        return loader.get_single_node()
+        return _CoreLoader(text).get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise single_problem(source, line, column, _explain(error, text)) from error
-    except yaml.YAMLError as error:  # the reader's own: a character that YAML does not know
-        raise single_problem(source, 1, 1, f"not YAML: {shorten(str(error))}") from error
-    finally:
-        loader.dispose()
+    except yaml.reader.ReaderError as error:
+        what = f"the character {chr(error.character)!r}" if isinstance(error.character, int) else "a character"
+        raise single_problem(source, 1, 1, f"{what} is in it, which YAML does not take. Take it out") from error
 
 
 _HINTS = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -35,7 +35,8 @@ class EncodedRows(Protocol):
 class UpdateSampler(Sampler[list[MicroBatch]]):
     """The updates of an epoch, each as the micro-batches of one process; `set_epoch` before each pass.
 
-    rows: the ones that `order` is of. max_tokens: of a micro-batch, padding included.
+    rows: the ones that `order` is of. max_tokens: of a micro-batch, padding included. at_least: a short update is
+    filled up to so many micro-batches, with such that do not count.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class UpdateSampler(Sampler[list[MicroBatch]]):
         *,
         micro_batch_size: int,
         max_tokens: int | None = None,
+        at_least: int = 0,
         num_processes: int = 1,
         process_index: int = 0,
     ) -> None:
         self.order = order
         self.rows = rows
+        self.at_least = at_least
         self.split = partial(
             split_update,
             micro_batch_size=micro_batch_size,
@@ -71,7 +74,9 @@ class UpdateSampler(Sampler[list[MicroBatch]]):
     def micro_batches(self, rows: np.ndarray) -> list[MicroBatch]:
         """This process's part of an update on these rows."""
         pieces = self.rows.pieces.of_rows(rows)
-        return list(self.split(pieces, self.rows.widths(pieces), update_rows=len(rows)))
+        found = list(self.split(pieces, self.rows.widths(pieces), update_rows=len(rows)))
+        idle = MicroBatch(pieces[:1], num_valid=0, update_rows=len(rows))
+        return found + [idle] * (self.at_least - len(found))
 
 
 def pad_rows(
@@ -81,13 +86,14 @@ def pad_rows(
     pad_token_id: int,
     multiple_of: int = 1,
     length: int | None = None,
-    ready_mask: bool = False,
+    ready_mask: bool | Literal["always"] = False,
 ) -> dict[str, np.ndarray]:
     """Model inputs for some pieces, padded on their side: int64 (M, T) `input_ids`, `attention_mask`, `token_type_ids`.
 
     T is the longest of them rounded up to `multiple_of`, or `length` when given (static shapes). ready_mask: the
     mask as attention takes it, bool (M, 1, 1, T), and none when nothing is padded: transformers asks the device for
-    that otherwise, and waits for the answer. For models that `models.ready_mask` accepts.
+    that otherwise, and waits for the answer. For models that `models.ready_mask` accepts. "always": also when nothing
+    is padded, for devices to which that would be another graph.
     """
     pieces, cut = np.asarray(pieces), pieces_of(encoded)
     lengths = cut.lengths(pieces)
@@ -101,7 +107,7 @@ def pad_rows(
     inputs = {"input_ids": np.full(is_token.shape, pad_token_id, np.int64)}
     if not ready_mask:
         inputs["attention_mask"] = is_token.astype(np.int64)
-    elif not is_token.all():
+    elif ready_mask == "always" or not is_token.all():
         inputs["attention_mask"] = is_token[:, None, None, :]
     inputs["input_ids"][is_token] = encoded.input_ids[source]
     if encoded.token_type_ids is not None:
@@ -146,7 +152,7 @@ class TrainingRows(Dataset[list[dict[str, Any]]]):
         length: int | None = None,
         static_limit: int | None = None,
         num_rows: int | None = None,
-        ready_mask: bool = False,
+        ready_mask: bool | Literal["always"] = False,
     ) -> None:
         self.pieces = pieces_of(encoded)
         self.multiple_of = multiple_of
@@ -160,27 +166,36 @@ class TrainingRows(Dataset[list[dict[str, Any]]]):
         return len(self.labels)
 
     def __getitems__(self, update: Sequence[MicroBatch]) -> list[dict[str, Any]]:
-        return [self.micro_batch(micro_batch) for micro_batch in update]
+        """With `static_limit` all micro-batches of the update have the width of the widest."""
+        longest = max(int(self.pieces.lengths(one.pieces).max()) for one in update) if self.static_limit else 0
+        return [self.micro_batch(one, longest=longest) for one in update]
 
-    def micro_batch(self, micro_batch: MicroBatch) -> dict[str, Any]:
+    def micro_batch(self, micro_batch: MicroBatch, *, longest: int = 0) -> dict[str, Any]:
         """Inputs (M, T), `labels` (M,), of windows their `weights` (M,), how many pieces count here and rows in the
-        whole update, and the tokens here."""
+        whole update, and the tokens here. longest: tokens for which there is to be room, too.
+
+        With `static_limit` all pieces count, those that fill up with weight 0: their number would be another shape.
+        """
         pieces = micro_batch.pieces
         if self.num_rows is not None and len(pieces) < self.num_rows:
             pieces = np.pad(pieces, (0, self.num_rows - len(pieces)), mode="edge")  # the last again: no wider
         lengths = self.pieces.lengths(pieces)
-        inputs = self.pad(pieces, length=self._width(lengths))
+        inputs = self.pad(pieces, length=self._width(max(longest, int(lengths.max()))))
         batch: dict[str, Any] = {name: torch.from_numpy(values) for name, values in inputs.items()}
         batch["labels"] = torch.from_numpy(np.asarray(self.labels[self.pieces.rows(pieces)]))
-        if (weights := self.pieces.weights(pieces)) is not None:
+        weights, num_valid = self.pieces.weights(pieces), micro_batch.num_valid
+        if self.static_limit is not None:
+            counts = (np.arange(len(pieces)) < num_valid).astype(np.float32)
+            weights, num_valid = counts if weights is None else counts * weights, len(pieces)
+        if weights is not None:
             batch["weights"] = torch.from_numpy(weights)
-        counts = {"num_valid": micro_batch.num_valid, "update_rows": micro_batch.update_rows}
-        return batch | counts | {"num_tokens": int(lengths.sum())}
+        sizes = {"num_valid": num_valid, "update_rows": micro_batch.update_rows}
+        return batch | sizes | {"num_tokens": int(lengths.sum())}
 
-    def _width(self, lengths: np.ndarray) -> int | None:
+    def _width(self, longest: int) -> int | None:
         if self.length is not None or self.static_limit is None:
             return self.length
-        return few_widths(int(lengths.max()), self.static_limit)
+        return few_widths(longest, self.static_limit)
 
     def widths(self, pieces: np.ndarray) -> np.ndarray:
         """The tokens of each piece when it is the longest of its micro-batch, padding included."""

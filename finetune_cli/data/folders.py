@@ -9,6 +9,7 @@ from pathlib import Path
 from finetune_cli.data.formats.files import ADVICE
 from finetune_cli.data.readers import FORMATS, file_kind, plain_stem
 from finetune_cli.data.source_files import is_saved, natural, saved_splits
+from finetune_cli.data.survey.class_folders import class_folders
 from finetune_cli.errors import DataError
 
 SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
@@ -89,6 +90,8 @@ def nothing_found(place: Path) -> str:
 
 
 def _what_to_do(place: Path, entries: Sequence[Path]) -> str:
+    if class_folders(place):
+        return f"To make rows of its folders of texts, one for each class: finetune init {place}"
     if readable := [entry.name for entry in entries if _is_data(entry)]:
         return f"Name your files: data.splits.train: {readable[0]}."
     if inside := next((entry for entry in entries if entry.is_dir() and split_files(entry)), None):

@@ -16,7 +16,7 @@ from finetune_cli.data.label_sets import Column
 from finetune_cli.data.parts import part_of
 from finetune_cli.data.source_files import Source
 from finetune_cli.data.strata import Strata, read_strata
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, counted
 from finetune_cli.tasks import KIND_SPECS, Kind
 
 
@@ -123,18 +123,18 @@ def _deal_groups(codes: np.ndarray, groups: np.ndarray, n: int, generator: np.ra
 
 def _require_enough(strata: Strata, n: int, where: str) -> None:
     if len(strata.rows) < n:
-        raise DataError(f"{where} has {len(strata.rows)} rows, too few for {n} folds. Lower data.folds.")
+        raise DataError(f"{where} has {counted(len(strata.rows), 'row')}, too few for {n} folds. Lower data.folds.")
     if strata.groups is not None:
         there = int(strata.groups.max()) + 1
         if there < n:
-            raise DataError(f"{where} has {there} groups, too few for {n} folds. Lower data.folds.n.")
+            raise DataError(f"{where} has {counted(there, 'group')}, too few for {n} folds. Lower data.folds.n.")
         return
     counts = np.bincount(strata.codes)
     if strata.names is not None and counts.min() < n:
         code = int(counts.argmin())
         raise DataError(
-            f"{where}: class {strata.names[code]!r} has {_rows(int(counts[code]))}, too few for {n} folds: each fold "
-            f"needs one. Lower data.folds to {max(2, int(counts[code]))} or less, or leave that class out."
+            f"{where}: class {strata.names[code]!r} has {counted(int(counts[code]), 'row')}, too few for {n} folds: "
+            f"each fold needs one. Lower data.folds to {max(2, int(counts[code]))} or less, or leave that class out."
         )
 
 
@@ -149,7 +149,3 @@ def _require_classes_in_train(strata: Strata, folds: np.ndarray, n: int, where: 
                 f"{where}: all rows of class {name!r} are in fold {found[0] + 1} of {n}, because of their groups "
                 "(data.folds.group), so that no model could learn it. Leave that class out, or group otherwise."
             )
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"

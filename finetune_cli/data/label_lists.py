@@ -57,9 +57,10 @@ class NameLists:
                 )
         if len(set(listed)) < len(listed):
             twice = next(name for place, name in enumerate(listed) if name in listed[:place])
+            vectors = "; lists of 0 and 1 with a place for each class have to be of one length in all rows"
+            is_name = isinstance(twice, str) and twice not in FLAGS
             raise self.error(
-                f"the list of row {row + 1} has {twice!r} twice. Name each class once; lists of 0 and 1 with a place "
-                f"for each class have to be of one length in all rows."
+                f"the list of row {row + 1} has {twice!r} twice. Name each class once{'' if is_name else vectors}."
             )
         return frozenset([self.classes.add(row, name) for name in listed])
 

@@ -188,7 +188,7 @@ class ClassLabels:
         found = "-1, which marks a row without a label," if missing[0].name == UNLABELLED else "no label"
         if len(missing) == len(self.values):
             raise self.error(
-                f"expected a label in each row, found {found} in all {sum(e.count for e in missing)} rows."
+                f"expected a label in each row, found {found} in {all_of(sum(entry.count for entry in missing))}."
             )
         raise self.error(f"expected a label in each row, found {found} in {_rows(missing)}. {UNLABELLED_ADVICE}")
 
@@ -246,6 +246,10 @@ def _natural(name: str) -> tuple[list[str | int], str]:
     """Sorts "2" before "10"."""
     parts: list[str | int] = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
     return parts, name
+
+
+def all_of(count: int) -> str:
+    return "the only row" if count == 1 else f"all {count} rows"
 
 
 def _rows(entries: Sequence[_Value]) -> str:

@@ -33,16 +33,17 @@ def kept_as(how: LongTexts) -> str | float:
 
 
 class LostTokens:
-    """How many tokens of a split's rows were cut off, and by which label codes."""
+    """How many tokens of a split's rows were cut off, from how many rows, and by which label codes."""
 
     def __init__(self) -> None:
-        self.all = self.lost = 0
+        self.all = self.lost = self.rows = 0
         self.of_codes = np.zeros((0, 2), np.int64)  # all and lost tokens of the rows with each code
 
     def add(self, true_lengths: np.ndarray, kept_lengths: np.ndarray, codes: np.ndarray | None) -> None:
         """Some more rows. codes: whole numbers from 0, one for each label or set of labels; None: no classes."""
         counted = np.stack([true_lengths, true_lengths - kept_lengths], axis=1).astype(np.int64)
         self.all, self.lost = self.all + int(counted[:, 0].sum()), self.lost + int(counted[:, 1].sum())
+        self.rows += int((counted[:, 1] > 0).sum())
         if codes is not None:
             more = int(codes.max()) + 1 - len(self.of_codes)
             self.of_codes = np.pad(self.of_codes, ((0, max(0, more)), (0, 0)))

@@ -162,7 +162,7 @@ def open_prepared(directory: Path) -> PreparedData | None:
         report = PrepareReport.from_json(manifest["report"])
         side = padding_side(directory / TOKENIZER)
         splits = {name: _open_split(directory / "splits" / name, side) for name in report.splits}
-    except FileNotFoundError as err:
+    except (FileNotFoundError, NotADirectoryError) as err:
         if directory.exists():
             logger.warning("%s is incomplete (%s is missing); preparing again", directory, err.filename)
         return None

@@ -26,7 +26,7 @@ from finetune_cli.data.checks.repeats import TextHashes
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.checks.split import SplitChecks
 from finetune_cli.data.label_sets import Column, LabelSets, label_cell, label_reader, named_label, set_numbers
-from finetune_cli.data.labels import NumberLabels
+from finetune_cli.data.labels import NumberLabels, all_of
 from finetune_cli.data.long_texts import LongTexts, LostTokens, kept_as
 from finetune_cli.data.prepared import FORMAT, SplitWriter
 from finetune_cli.data.readers import BadRow, Values, good_rows
@@ -191,9 +191,8 @@ class _SplitPass:
         if not num_rows:
             raise DataError(f"{self.source.where} has no rows. Expected at least one.")
         if self.checks.scan.empty.count == num_rows:
-            raise DataError(
-                f"{self.source.where}: the text is empty in all {num_rows} rows. Is data.text the right column?"
-            )
+            rows_of_all = all_of(num_rows)
+            raise DataError(f"{self.source.where}: the text is empty in {rows_of_all}. Is data.text the right column?")
         label_counts, names = self._finish_labels(names)
         return self._report(num_rows, label_counts), names
 
@@ -246,8 +245,6 @@ class _SplitPass:
             (low, min(low + width, last) - 1, int(self.length_counts[low : min(low + width, last)].sum()))
             for low in edges
         ]
-        num_longer = int(self.length_counts[last])
-        num_truncated = 0 if self.in_windows and not self.lost.lost else num_longer
         return SplitReport(
             where=self.source.where,
             fingerprint=self.source.fingerprint,
@@ -255,9 +252,9 @@ class _SplitPass:
             unlabelled=self.source.left_out() if self.source.left_out else 0,
             labels=label_counts,
             lengths=quantiles | {"max": self.longest},
-            histogram=[*histogram, (last, None, num_longer)],
-            truncated=num_truncated,
-            truncated_share=num_truncated / num_rows,
+            histogram=[*histogram, (last, None, int(self.length_counts[last]))],
+            truncated=self.lost.rows,
+            truncated_share=self.lost.rows / num_rows,
             empty_texts=self.checks.scan.empty.count,
             labels_per_row=self.labels_per_row,
             lost_share=self.lost.share,

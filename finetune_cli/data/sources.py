@@ -43,12 +43,14 @@ BUILTIN_PREFIX = "builtin:"
 Named = Mapping[str, Sequence[str]]
 
 
-def require_present(path: str) -> None:
-    """Raise DataError for a `data.path` that is neither here nor the name of shipped samples or of a Hub data set."""
+def require_present(path: str, *, key: str = "data.path: ") -> None:
+    """Raise DataError for a `data.path` that is neither here nor the name of shipped samples or of a Hub data set.
+
+    key: what comes first in the message; empty for a path that was typed as an argument."""
     place = in_home(path)
     is_known = place.exists() or path.startswith(BUILTIN_PREFIX) or _may_be_hub_id(path)
     if not is_known and not find_files(path, Path()):
-        raise DataError(f"data.path: {path} does not exist.{_similar(place)}")
+        raise DataError(f"{key}{path} does not exist.{_similar(place)}")
 
 
 def resolve_sources(
@@ -58,6 +60,7 @@ def resolve_sources(
     splits: Mapping[str, str | float | Sequence[str]] | None = None,
     split_names: Mapping[str, str] | None = None,
     label: Column = "label",
+    text: Sequence[str] = (),
     kind: Kind = "classification",
     seed: int = 42,
     form: TableForm = AS_USUAL,
@@ -68,10 +71,10 @@ def resolve_sources(
 ) -> dict[str, Source]:
     """The splits that `data.path` and `data.splits` name: train, validation, and any further ones.
 
-    splits: split -> file or pattern, several of these, Hub split, or the fraction of train to take. split_names: our
-    name of a split -> its name at the source, where they differ (MNLI). label, kind, seed: how fractions are taken; see
-    `carve`. unlabelled: says of a label cell that its row is to be left out. form: of the tables; see read_rows. folds,
-    limit: see `fold_sources`; they take the place of a validation split.
+    splits: split -> file or pattern, several of these, Hub split, or the fraction of train to take. split_names:
+    our name of a split -> its name at the source, where they differ (MNLI). label, text, kind, seed: how fractions
+    are taken; see `carve`. unlabelled: says of a label cell that its row is to be left out. form: of the tables;
+    see read_rows. folds, limit: see `fold_sources`; they take the place of a validation split.
     Raises DataError for local data that are not there or lack train or validation, MissingError for the Hub.
     """
     require_present(path)
@@ -109,7 +112,7 @@ def resolve_sources(
         sources.pop("validation", None)
         sources |= fold_sources(sources["train"], folds, label=label, kind=kind, limit=limit)
     if fractions:
-        sources |= carve(sources["train"], fractions, label=label, kind=kind, seed=seed)
+        sources |= carve(sources["train"], fractions, label=label, kind=kind, seed=seed, text=text)
     if "validation" not in sources and not (folds and folds.fold == "final"):
         raise DataError(
             f"data.path: {path} has no validation split, only: {', '.join(sources)}. Name one "
@@ -185,6 +188,8 @@ def _not_there(path: Path) -> str:
     if path.is_dir():
         inside = f"{path / ('*' + _endings_inside(path))}"
         return f"{path} is not a file but a directory. For all files in it: {inside}"
+    if path.exists():
+        return f"{path} is a pipe or a device, and rows are read more than once. Write them to a file."
     return f"{path} is not a file.{_similar(path)}"
 
 

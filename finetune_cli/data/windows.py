@@ -45,12 +45,17 @@ class WholeRows:
         """The tokens that the model is given for each row (N,)."""
         return np.diff(self.offsets).astype(np.int32)
 
+    @property
+    def piece_tokens(self) -> np.ndarray:
+        """Tokens of all pieces (W,)."""
+        return np.diff(self.offsets)
+
     def most_of(self, num_rows: int) -> int:
         """The most pieces that so many rows have."""
         return num_rows
 
     def lengths(self, pieces: np.ndarray) -> np.ndarray:
-        """Tokens of each piece."""
+        """Tokens of some pieces."""
         return self.offsets[pieces + 1] - self.offsets[pieces]
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
@@ -102,6 +107,10 @@ class Windows(WholeRows):
     @property
     def row_tokens(self) -> np.ndarray:
         return self.counts * self.window_tokens
+
+    @property
+    def piece_tokens(self) -> np.ndarray:
+        return np.repeat(self.window_tokens, self.counts)
 
     def most_of(self, num_rows: int) -> int:
         return num_rows * int(self.counts.max())

@@ -9,6 +9,7 @@ Dimensions: N rows.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -31,7 +32,7 @@ def fit_abstention(confidence: FloatArray, right: BoolArray, *, max_error: float
     as a whole, not each of them. Raises DataError with the numbers when these rows cannot give it.
     """
     order = np.argsort(-confidence, kind="stable")
-    ordered, wrong = confidence[order], np.cumsum(~right[order])
+    ordered, wrong = confidence[order], np.cumsum(~right[order], dtype=np.int64)
     corners = fewest_rows(len(ordered), max_error, 1 - level)
     bounds = _bounds(corners, len(ordered))
     bounds = np.unique(np.searchsorted(-ordered, -ordered[bounds - 1], side="right"))  # equals are answered together
@@ -67,9 +68,7 @@ def _bounds(corners: IntArray, num_rows: int) -> IntArray:
     safe = corners[corners >= START * num_rows]
     ends = np.unique([*(safe if len(safe) else corners[-1:]), num_rows])
     width = max(1, round(WIDEST_STEP * num_rows))
-    between = [
-        np.linspace(a, b, -(-(b - a) // width), endpoint=False) for a, b in zip(ends[:-1], ends[1:], strict=True)
-    ]
+    between = [np.linspace(a, b, -(-(b - a) // width), endpoint=False) for a, b in itertools.pairwise(ends)]
     return np.unique(np.concatenate([*between, ends]).astype(np.int64))
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
-from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds import CLASS_KINDS, KINDS
 from finetune_cli.evaluation.kinds.base import Array, Counter
 from finetune_cli.tasks import METRICS, Kind
 
@@ -147,9 +147,9 @@ def _weighted_metrics(
 def _counter(labels: Array, answers: Array, kind: Kind, num_classes: int) -> Counter:
     """The kind's counter; with one class a row, of the cells of the confusion matrix, which is ten times as fast."""
     if labels.ndim > 1:
-        return KINDS[kind].counter(labels, answers, num_classes)
+        return CLASS_KINDS[kind].counter(labels, answers, num_classes)
     _, firsts, cells = np.unique(labels * num_classes + answers, return_index=True, return_inverse=True)
-    count = KINDS[kind].counter(labels[firsts], answers[firsts], num_classes)
+    count = CLASS_KINDS[kind].counter(labels[firsts], answers[firsts], num_classes)
     if len(firsts) <= FEW_CELLS:
         is_in_cell = np.eye(len(firsts))[cells]
         return lambda weights: count(weights @ is_in_cell)
@@ -166,13 +166,13 @@ def _resample(
         return {name: np.full((rows, models), np.nan) for name in names}
 
     full, drawn, left_out = empty(1), empty(samples), empty(samples)
-    blocks = list(_row_counts(num_rows, samples, seed)) if samples * num_rows <= HELD_CELLS else None
+    blocks = list(_resamples(num_rows, samples, seed)) if samples * num_rows <= HELD_CELLS else None
     with np.errstate(divide="ignore", invalid="ignore"):  # what is not defined on a resample is nan
         for k, metric in enumerate(metrics):
             _fill(full, slice(0, 1), k, metric(np.ones((1, num_rows))))
-            for block, counts in blocks or _row_counts(num_rows, samples, seed):
+            for block, counts, left in blocks or _resamples(num_rows, samples, seed):
                 _fill(drawn, block, k, metric(counts))
-                _fill(left_out, block, k, metric((counts == 0).astype(np.float64)))
+                _fill(left_out, block, k, metric(left))
     return {name: _Resampled(full[name][0], drawn[name], left_out[name]) for name in names}
 
 
@@ -181,8 +181,11 @@ def _fill(target: dict[str, FloatArray], block: slice, k: int, values: Mapping[s
         target[name][block, k] = found
 
 
-def _row_counts(num_rows: int, samples: int, seed: int) -> Iterator[tuple[slice, FloatArray]]:
-    """How often each resample drew each row, (R, N); each leaves a row out, which of few rows not all do."""
+def _resamples(num_rows: int, samples: int, seed: int) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
+    """How often each resample drew each row, and 1 for those it left out, both (R, N).
+
+    Each leaves a row out, which of few rows not all do.
+    """
     generator = np.random.default_rng([seed, 2])
     size = max(1, BLOCK_CELLS // num_rows)
     for start in range(0, samples, size):
@@ -191,7 +194,7 @@ def _row_counts(num_rows: int, samples: int, seed: int) -> Iterator[tuple[slice,
             row[:] = 1
             while (row > 0).all():
                 row[:] = np.bincount(generator.integers(num_rows, size=num_rows), minlength=num_rows)
-        yield slice(start, start + len(counts)), counts
+        yield slice(start, start + len(counts)), counts, (counts == 0).astype(np.float64)
 
 
 def _bbc(scored: _Resampled, chosen: IntArray) -> float:

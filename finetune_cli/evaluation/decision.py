@@ -16,7 +16,7 @@ import numpy as np
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.abstaining import fit_abstention
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
-from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds import CLASS_KINDS, KINDS
 from finetune_cli.evaluation.kinds.base import Array, BoolArray
 from finetune_cli.evaluation.metrics import check_scored_rows
 from finetune_cli.records.decision_rule import DecisionRule
@@ -39,7 +39,7 @@ def answers_of(scores: FloatArray, rule: DecisionRule | None, classes: Sequence[
     answers = KINDS[kind].answers(scores)
     for name, threshold in rule.thresholds.items() if rule else ():
         number = classes.index(name)
-        answers = KINDS[kind].with_threshold(answers, number, scores[:, number] > threshold)
+        answers = CLASS_KINDS[kind].with_threshold(answers, number, scores[:, number] > threshold)
     return answers
 
 
@@ -65,7 +65,7 @@ def fit_rule(
     rule = DecisionRule(fit_temperature(logits, labels, kind) if temperature else None, n=len(labels))
     if metric is None:
         return rule
-    thresholds = task.fit_thresholds(task.scores(calibrated(logits, rule)), labels, classes, metric)
+    thresholds = CLASS_KINDS[kind].fit_thresholds(task.scores(calibrated(logits, rule)), labels, classes, metric)
     return replace(rule, thresholds=thresholds, metric=metric)
 
 

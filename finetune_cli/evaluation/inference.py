@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ import torch
 from accelerate.utils import DistributedType
 from torch import nn
 
-from finetune_cli.data.batching import EncodedRows, pad_rows
+from finetune_cli.data.batching import EncodedRows, few_widths, pad_rows
 from finetune_cli.data.windows import pieces_of
 from finetune_cli.evaluation.pooling import pool_windows
-from finetune_cli.models.ready_mask import takes_ready_mask
-from finetune_cli.training.device_settings import TENSOR_CORE_MULTIPLE
+from finetune_cli.models.ready_mask import form_of_mask
+from finetune_cli.system import xla
+from finetune_cli.training.device_settings import choose_device_settings
+from finetune_cli.training.placing import to_device
 from finetune_cli.training.readings import start_copy
 
 CPU_TOKENS_PER_BATCH = 2048  # measured best on 2 cores: 4.2 s for 600 MRPC pairs where 32 rows a batch take 6.0 s
@@ -33,12 +36,47 @@ def token_batches(lengths: np.ndarray, tokens_per_batch: int) -> Iterator[np.nda
         start += rows
 
 
+@dataclass(frozen=True)
+class FewShapes:
+    """Batches of few shapes, for devices that compile each anew: a few widths, and for each one number of rows.
+
+    max_length: tokens that a row can have. num_rows: of all rows, so that few of them make small batches. The numbers
+    of rows are powers of two, filled up to a multiple of the chips.
+    """
+
+    max_length: int
+    num_rows: int
+    tokens_per_batch: int
+
+    def width(self, lengths: np.ndarray) -> int:
+        return few_widths(int(lengths.max()), self.max_length)
+
+    def rows(self, width: int) -> int:
+        fitting = max(1, self.tokens_per_batch // width)
+        return xla.filled_up(min(1 << (fitting.bit_length() - 1), 1 << (self.num_rows - 1).bit_length()))
+
+    def batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
+        """Row numbers by falling length; the last batch may have fewer rows than its width asks for."""
+        order = np.argsort(-lengths, kind="stable")
+        start = 0
+        while start < len(order):
+            count = self.rows(self.width(lengths[order[start : start + 1]]))
+            yield order[start : start + count]
+            start += count
+
+    def full(self, rows: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, int]:
+        """The rows filled up with the last one, whose answers are not asked for, and their width."""
+        width = self.width(lengths[rows])
+        return np.pad(rows, (0, self.rows(width) - len(rows)), mode="edge"), width
+
+
 def predict_logits(
     model: nn.Module,
     encoded: EncodedRows,
     *,
     pad_token_id: int,
     device: torch.device,
+    max_length: int | None = None,
     accelerator: Any = None,
     check: Callable[[], None] | None = None,
     autocast: torch.dtype | None = None,
@@ -48,12 +86,17 @@ def predict_logits(
 
     With an `accelerator` of several processes each runs its share of the batches and all get the whole. `check` is
     called after each batch, the same number of times on every process; it may raise to stop. autocast: the type to
-    compute in, None for the weights' own. max_tokens: of a batch, padding included, where that is fewer than usual.
+    compute in, None for the weights' own. max_length: tokens that a piece can have, not only among these.
+    max_tokens: of a batch, padding included, where that is fewer than usual.
     """
     pieces = pieces_of(encoded)
-    lengths = pieces.lengths(np.arange(len(pieces)))
+    lengths = pieces.piece_tokens
+    settings = choose_device_settings(device.type, precision="auto", mixed_precision="no", compile_model=False)
     usual = CPU_TOKENS_PER_BATCH if device.type == "cpu" else DEVICE_TOKENS_PER_BATCH
-    batches = list(token_batches(lengths, min(usual, max_tokens or usual)))
+    at_once = min(usual, max_tokens or usual)
+    few = FewShapes(max_length or int(lengths.max()), len(lengths), at_once) if settings.few_widths else None
+    widths = -(-lengths // settings.width_multiple) * settings.width_multiple if max_tokens else lengths
+    batches = list(few.batches(lengths) if few else token_batches(widths, at_once))
     processes = accelerator.num_processes if accelerator is not None else 1
     mine = batches[accelerator.process_index :: processes] if processes > 1 else batches
     # A sharded model gathers its weights in each forward pass, so every process has to make the same number of passes.
@@ -61,21 +104,21 @@ def predict_logits(
     model.eval()
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     started: deque[tuple[np.ndarray, Callable[[], torch.Tensor]]] = deque()
-    on_cuda = device.type == "cuda"
     padding: dict[str, Any] = {
         "pad_token_id": pad_token_id,
-        "multiple_of": TENSOR_CORE_MULTIPLE if on_cuda else 1,
-        "ready_mask": on_cuda and not sharded and takes_ready_mask(model),
+        "multiple_of": settings.width_multiple,
+        "ready_mask": form_of_mask(model, ready=settings.ready_mask and not sharded, one_graph=settings.few_widths),
     }
     with (
-        torch.no_grad() if sharded else torch.inference_mode(),
+        torch.no_grad() if sharded or device.type == "xla" else torch.inference_mode(),  # XLA cannot slice its tensors
         torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
     ):
         for turn in range(-(-len(batches) // processes)):
             if turn < len(mine) or sharded:
                 rows = mine[turn] if turn < len(mine) else batches[0][:1]
-                inputs = pad_rows(encoded, rows, **padding)
-                tensors = {name: torch.from_numpy(values).to(device) for name, values in inputs.items()}
+                filled, width = few.full(rows, lengths) if few else (rows, None)
+                inputs = pad_rows(encoded, filled, length=width, **padding)
+                tensors = to_device({name: torch.from_numpy(values) for name, values in inputs.items()}, device)
                 fetch = start_copy(model(**tensors).logits.float())
                 if turn < len(mine):
                     started.append((rows, fetch))
@@ -90,7 +133,7 @@ def predict_logits(
 
 
 def _fetched(rows: np.ndarray, fetch: Callable[[], torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    return rows, fetch().numpy()
+    return rows, fetch().numpy()[: len(rows)]
 
 
 def _in_order(parts: list[tuple[np.ndarray, np.ndarray]], num_rows: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray
 from finetune_cli.evaluation.drawn_intervals import MIN_ROWS, drawn_intervals
-from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds import CLASS_KINDS, KINDS
 from finetune_cli.evaluation.kinds.base import Array
 from finetune_cli.evaluation.metrics import check_names, check_scored_rows, compute_metrics
 from finetune_cli.evaluation.proportions import Interval
@@ -74,7 +74,7 @@ def _drawn(
     level: float,
     seed: int,
 ) -> dict[str, Interval | None]:
-    task, n = KINDS[kind], len(labels)
+    task, n = CLASS_KINDS[kind], len(labels)
     enough = [
         name
         for name in names
@@ -85,6 +85,7 @@ def _drawn(
     intervals = drawn_intervals(
         {name: task.count_metrics[name] for name in enough},
         lambda prior: task.draw_cells(labels, answers, num_classes, prior),
+        num_rows=n,
         num_classes=num_classes,
         samples=samples,
         level=level,

@@ -13,7 +13,7 @@ import numpy as np
 
 from finetune_cli.errors import ConfigError, DataError, RunFailedError
 from finetune_cli.evaluation.confusion import FloatArray
-from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds import CLASS_KINDS, KINDS
 from finetune_cli.evaluation.kinds.base import Array, BoolArray
 from finetune_cli.evaluation.library_metrics import load_library_metric
 from finetune_cli.evaluation.row_metrics import WeightedMetric
@@ -42,7 +42,7 @@ def compute_metrics(names: Sequence[str], *, labels: Array, scores: Array, kind:
     values: dict[str, float] = {}
     for name in names:
         if name in task.count_metrics:
-            counts = counts or task.counter(labels, task.answers(scores), scores.shape[1])(ones)
+            counts = counts or CLASS_KINDS[kind].counter(labels, task.answers(scores), scores.shape[1])(ones)
             values[name] = float(task.count_metrics[name](counts)[0])
         else:
             values[name] = float(weighted_metric(name, labels=labels, scores=scores, kind=kind)(ones)[0])

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray
-from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds import CLASS_KINDS, KINDS
 from finetune_cli.evaluation.kinds.base import Array
 from finetune_cli.evaluation.metrics import check_names, check_scored_rows, weighted_metric
 from finetune_cli.tasks import Kind
@@ -66,7 +66,7 @@ def _score_by_cell(
 ) -> None:
     """Fill in the metrics of the confusion matrix. A cell is one combination of label and every set's prediction; with
     several labels a row, of the sets of labels."""
-    task = KINDS[kind]
+    task = CLASS_KINDS[kind]
     answers = [task.answers(scores) for scores in sets]
     firsts, cell_counts = task.cells(labels, answers)
     counters = [

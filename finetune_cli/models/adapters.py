@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import pickle
 import shutil
 import tempfile
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import MissingError, first_line
 from finetune_cli.models.files import (
     ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
     TOKENIZER_PATTERNS,
     as_written,
     resolve_model,
@@ -27,7 +30,6 @@ from finetune_cli.system.files import publish_directory
 
 logger = logging.getLogger(__name__)
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 SAVED_PREFIX = "base_model.model."  # of peft's names
 
 
@@ -39,18 +41,20 @@ def merged_adapter(directory: Path, name: str, *, offline: bool, key: str) -> Pa
     """
     base, revision = _base_model(directory, name, key)
     base_dir = _resolve_base(base, revision, name, offline=offline, key=key)
-    if not (directory / ADAPTER_WEIGHTS).is_file():
+    weights = next((directory / one for one in ADAPTER_WEIGHTS if (directory / one).is_file()), None)
+    if weights is None:
         raise MissingError(
-            f"{key}: the adapter {name} has no {ADAPTER_WEIGHTS}. Save it again with save_pretrained, or copy it there."
+            f"{key}: the adapter {name} has no {ADAPTER_WEIGHTS[0]}. Save it again with save_pretrained, or copy it "
+            f"there."
         )
     digest = hashlib.sha256(weights_fingerprint(base_dir).encode())
-    for path in (directory / ADAPTER_CONFIG, directory / ADAPTER_WEIGHTS, *tokenizer_files(directory)):
+    for path in (directory / ADAPTER_CONFIG, weights, *tokenizer_files(directory)):
         digest.update(path.read_bytes())
     target = cache_dir() / "merged" / digest.hexdigest()
     if not (target / "config.json").is_file():
         require_peft(f"{name} is an adapter, and merging it")
         logger.info("%s is an adapter on %s: merged into it, in %s", name, base, target)
-        _merge(directory, base_dir, target, name=name, key=key)
+        _merge(weights, base_dir, target, name=name, key=key)
     return target
 
 
@@ -78,20 +82,30 @@ def _resolve_base(base: str, revision: str | None, name: str, *, offline: bool, 
         local = Path(base).is_dir()
         return resolve_model(base, revision=None if local else revision, offline=offline, key=key)
     except MissingError as err:
+        which = f"{base!r}, revision {revision}" if revision else repr(base)
         raise MissingError(
-            f"{key}: {name} is an adapter on {base!r}, which is not there: {err} Its place can be changed: "
+            f"{key}: {name} is an adapter on {which}, which is not there: {err} Its place can be changed: "
             f"base_model_name_or_path in {ADAPTER_CONFIG}."
         ) from err
 
 
-def _merge(directory: Path, base_dir: Path, target: Path, *, name: str, key: str) -> None:
-    from peft import PeftModel
+def _merge(adapter: Path, base_dir: Path, target: Path, *, name: str, key: str) -> None:
+    """adapter: the file with its weights."""
+    from peft import PeftModel, get_peft_model_state_dict
 
+    directory = adapter.parent
     try:
-        model, untrained = _base_classifier(base_dir, directory)
+        model, untrained = _base_classifier(base_dir, adapter)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of names between the two libraries
-            merged = PeftModel.from_pretrained(model, str(directory)).merge_and_unload()
+            adapted = PeftModel.from_pretrained(model, str(directory))
+        _require_all_in_place(get_peft_model_state_dict(adapted).keys(), _tensors(adapter).keys())
+        merged = adapted.merge_and_unload()
+    except pickle.UnpicklingError as err:
+        raise MissingError(
+            f"{key}: {adapter} is damaged or holds more than tensors. Loading such a file could run code, so it was "
+            f"not. Save the adapter again with save_pretrained, as {ADAPTER_WEIGHTS[0]}."
+        ) from err
     except (RuntimeError, ValueError, TypeError, KeyError, OSError) as err:
         raise MissingError(
             f"{key}: the adapter {name} cannot be merged into {as_written(base_dir)}: {first_line(err)}. Merge it "
@@ -111,17 +125,23 @@ def _merge(directory: Path, base_dir: Path, target: Path, *, name: str, key: str
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _base_classifier(base_dir: Path, adapter_dir: Path) -> tuple[Any, set[str]]:
+def _require_all_in_place(places: Collection[str], saved: Collection[str]) -> None:
+    """Raise ValueError for an adapter of another model: peft leaves out what has no place, with a warning."""
+    other = sorted(name for name in set(places).symmetric_difference(saved) if ".lora_" in name)
+    if other:
+        what = "has no place in it" if other[0] in saved else "is not in the adapter's file"
+        raise ValueError(f"{other[0].removeprefix(SAVED_PREFIX)} {what}, so it belongs to another model")
+
+
+def _base_classifier(base_dir: Path, adapter: Path) -> tuple[Any, set[str]]:
     """The base model with a head of the adapter's classes, and the weights of that head which neither of them has."""
-    from safetensors import safe_open
     from transformers import AutoModelForSequenceClassification
 
     from finetune_cli.models.building import load_plain
     from finetune_cli.models.facts import read_config
 
     config = read_config(base_dir)
-    with safe_open(adapter_dir / ADAPTER_WEIGHTS, "pt") as file:
-        shapes = {part.removeprefix(SAVED_PREFIX): file.get_slice(part).get_shape() for part in file.keys()}  # noqa: SIM118
+    shapes = {part.removeprefix(SAVED_PREFIX): list(value.shape) for part, value in _tensors(adapter).items()}
     model, info = load_plain(AutoModelForSequenceClassification, base_dir, config=config)
     own = {part: list(value.shape) for part, value in model.state_dict().items()}
     other = [shape[0] for part, shape in shapes.items() if part in own and own[part] != shape and shape]
@@ -130,3 +150,15 @@ def _base_classifier(base_dir: Path, adapter_dir: Path) -> tuple[Any, set[str]]:
         model, info = load_plain(AutoModelForSequenceClassification, base_dir, config=config)
     mismatched = {entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]}
     return model, ({*info["missing_keys"]} | mismatched) - shapes.keys()
+
+
+def _tensors(file: Path) -> dict[str, Any]:
+    """Raises UnpicklingError for a .bin file that holds more than tensors."""
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(file)
+    import torch
+
+    found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return found

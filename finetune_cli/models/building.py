@@ -135,6 +135,7 @@ def load_trained(
     from finetune_cli.models.company import answer_rows_alike
     from finetune_cli.models.last_layer import use_first_token_only
     from finetune_cli.models.on_cpu import use_attention_for_cpu
+    from finetune_cli.models.ready_mask import takes_ready_mask
 
     require_weights(directory)
     config = read_config(directory, trust_remote_code=trust_remote_code)
@@ -155,6 +156,8 @@ def load_trained(
     if device.type == "cpu":
         use_attention_for_cpu(model)
     use_first_token_only(model)
+    if device.type != "cpu":
+        takes_ready_mask(model)  # tried on the CPU, and remembered
     return model.to(device).eval()
 
 

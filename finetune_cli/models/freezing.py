@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from finetune_cli.errors import ConfigError
+from finetune_cli.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,7 +68,7 @@ def _lowest(model: PreTrainedModel, num_layers: int) -> list[nn.Parameter]:
         raise _not_found(model, "layers", "no list of layers that run one after the other was found in it")
     if num_layers > len(anatomy.layers):
         raise ConfigError(
-            f"model.freeze: {num_layers}, but this model has {len(anatomy.layers)} layers. "
+            f"model.freeze: {num_layers}, but this model has {counted(len(anatomy.layers), 'layer')}. "
             f"Set it to {len(anatomy.layers)} or less, or to body."
         )
     layers = [module for layer in anatomy.layers[:num_layers] for module in layer]

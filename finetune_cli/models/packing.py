@@ -20,6 +20,7 @@ from finetune_cli.models.freezing import encoder_layers
 from finetune_cli.models.trial import agrees, trial_logits
 
 ATTENTION = "packed"
+POSITIONS = ("position_embeddings", "position_ids")  # what layers with rotary positions take beside the tokens
 MULTIPLE = 16  # a few tokens of padding stay, for fewer shapes: kernels are compiled for each in bf16 on CPUs
 
 
@@ -53,6 +54,8 @@ def pack_rows(model: PreTrainedModel) -> None:
     model.set_attn_implementation(ATTENTION)
     model.base_model.register_forward_pre_hook(packing.begin, with_kwargs=True)
     layers[0].register_forward_pre_hook(packing.take_padding_out, with_kwargs=True)
+    for layer in layers:
+        layer.register_forward_pre_hook(packing.take_positions_along, with_kwargs=True)
     layers[-1].register_forward_hook(packing.put_padding_back)
     if not agrees(model, expected):
         raise _unfit(model)
@@ -81,6 +84,19 @@ class _Packing:
         hidden, *others = args
         self.rows, self.width = hidden.shape[:2]
         return (self._packed(hidden), *others), options
+
+    def take_positions_along(self, layer: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Rotary angles (B or 1, T, D) to (1, N, D): each token keeps those of its place in its row."""
+        if self.kept is None:
+            return None
+        return args, {name: self._along(value) if name in POSITIONS else value for name, value in options.items()}
+
+    def _along(self, value: Any) -> Any:
+        if isinstance(value, tuple | list):
+            return type(value)(self._along(part) for part in value)
+        if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[1] != self.width:
+            return value
+        return self._packed(value.expand(self.rows, *value.shape[1:]))
 
     def put_padding_back(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """(1, N, ...) to (B, T, ...), zeros for padding."""

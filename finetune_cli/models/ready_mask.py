@@ -6,6 +6,8 @@ the device in each forward pass. The lengths of the rows are known on the host.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from transformers import PreTrainedModel
 
 from finetune_cli.models.trial import agrees, trial_logits
@@ -25,3 +27,11 @@ def takes_ready_mask(model: PreTrainedModel) -> bool:
         known = sdpa and agrees(model, trial_logits(model), ready_mask=True)
         setattr(model, _ANSWER, known)
     return known
+
+
+def form_of_mask(model: PreTrainedModel, *, ready: bool, one_graph: bool) -> bool | Literal["always"]:
+    """`ready_mask` of data.batching.pad_rows for this model. ready: what the device wants; one_graph: that it compiles
+    anew when there is no mask."""
+    if not (ready and takes_ready_mask(model)):
+        return False
+    return "always" if one_graph else True

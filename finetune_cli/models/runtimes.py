@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import ConfigError, MissingError
-from finetune_cli.models.files import SAFE_WEIGHTS, TOKENIZER_PATTERNS
+from finetune_cli.models.files import LONG_TEXTS_FILE, SAFE_WEIGHTS, TOKENIZER_PATTERNS
 from finetune_cli.records.decision_rule import DECISION_FILE
 
 MANIFEST = "export.json"
 RUN_CONFIG = "finetune.yaml"  # not config.yaml, which would make the directory a run
-LONG_TEXTS_FILE = "long_texts.json"  # how rows longer than the model are read, where they are not just cut
 BESIDE_WEIGHTS = ("config.json", *TOKENIZER_PATTERNS, DECISION_FILE, LONG_TEXTS_FILE)
 
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TextIO
 
 from finetune_cli.data.formats.files import COMPRESSIONS, file_kind, packed
 from finetune_cli.data.label_cells import joined_names
-from finetune_cli.errors import ConfigError, DataError, RunFailedError
+from finetune_cli.errors import ConfigError, DataError, RunFailedError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -56,18 +56,18 @@ def write_predictions(rows: Rows, path: Path | None, *, file_format: str, with_e
     with_errors: rows may be null with an `error`, which gets a column.
     """
     began = time.monotonic()
-    counted = _Counted(rows, flushed=stdout if path is None else None)
+    written = _Counted(rows, flushed=stdout if path is None else None)
     write = {"jsonl": _write_jsonl, "csv": _write_csv, "tsv": _write_tsv, "parquet": _write_parquet}[file_format]
     if path is None:
-        write(counted, stdout, with_errors)
+        write(written, stdout, with_errors)
         stdout.flush()
     else:
         with _replacing(path) as file, packed(file, file_kind(path)[1]) as content:
-            write(counted, content, with_errors)
+            write(written, content, with_errors)
         seconds = time.monotonic() - began
-        speed = counted.count / seconds
-        logger.info("Wrote %d rows to %s in %.1f s (%.3g rows/s)", counted.count, path, seconds, speed)
-    return counted.count
+        speed = written.count / seconds
+        logger.info("Wrote %s to %s in %.1f s (%.3g rows/s)", counted(written.count, "row"), path, seconds, speed)
+    return written.count
 
 
 class _Counted:

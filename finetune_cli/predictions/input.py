@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeAlias
 from finetune_cli.data import readers
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.readers import BadRow, Row, TableForm, Values, read_rows, read_stream
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, counted
 from finetune_cli.runs.rows import table_form
 from finetune_cli.runs.target import Target, text_columns
 from finetune_cli.system.places import in_home
@@ -131,7 +131,7 @@ def _given_texts(target: Target, rows: Sequence[str | tuple[str, ...]]) -> tuple
 
 
 def _texts(count: int) -> str:
-    return "one text" if count == 1 else f"{count} texts"
+    return "one text" if count == 1 else counted(count, "text")
 
 
 def with_own_columns(answer: Mapping[str, Any], values: Values) -> dict[str, Any]:

@@ -219,10 +219,11 @@ class MemoryEstimate:
 class DryRunReport:
     """What training would take, from a few updates on one process.
 
-    trained_parameters: without frozen ones, and without the embeddings of words that no training row has.
-    runs: as many as there are seeds. updates, evaluations: of one run, its final scoring included. seconds_per_update:
-    the median over all lengths of rows; the mean is what the estimate multiplies. peak_memory_bytes: of this process.
-    device_memory_bytes: reserved on a CUDA device, of device_memory_total_bytes; both None elsewhere.
+    micro_batch_tokens: as configured. trained_parameters: without frozen ones, and without the embeddings of words that
+    no training row has. runs: as many as there are seeds. updates, evaluations: of one run, its final scoring
+    included. seconds_per_update: the median over all lengths of rows; the mean is what the estimate multiplies.
+    peak_memory_bytes: of this process. device_memory_bytes: reserved on a CUDA device, of device_memory_total_bytes;
+    both None elsewhere.
     """
 
     device: str
@@ -244,6 +245,7 @@ class DryRunReport:
     device_memory_bytes: int | None
     device_memory_total_bytes: int | None
     estimated_memory: MemoryEstimate
+    micro_batch_tokens: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         content = dataclasses.asdict(self)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from finetune_cli.errors import counted
 from finetune_cli.report.curves import Point
 from finetune_cli.report.error_analysis import Calibration, Residuals
 
@@ -140,7 +141,7 @@ def reliability_chart(calibration: Calibration) -> Markup:
         left, right = frame.x(max(start, one.low)), frame.x(one.high)
         size = one.n / most * (strip - 8)
         x, y = frame.x(one.confidence), frame.y(one.accuracy)
-        said = f"{one.n} answers with confidence {one.low:.2f} to {one.high:.2f}: {one.accuracy:.3f} right"
+        said = f"{counted(one.n, 'answer')} with confidence {one.low:.2f} to {one.high:.2f}: {one.accuracy:.3f} right"
         drawn.append(
             f'<rect class="count" x="{left + 0.8:.1f}" y="{floor - size:.1f}" '
             f'width="{max(0.5, right - left - 1.6):.1f}" height="{size:.1f}"/>'
@@ -171,7 +172,7 @@ def residual_chart(residuals: Residuals) -> Markup:
         left, width = frame.x(low) + 0.7, frame.x(high) - frame.x(low) - 1.4
         drawn.append(
             f'<rect class="bar" x="{left:.1f}" y="{frame.y(count):.1f}" width="{max(0.5, width):.1f}" '
-            f'height="{floor - frame.y(count):.1f}"><title>{count} rows</title></rect>'
+            f'height="{floor - frame.y(count):.1f}"><title>{counted(count, "row")}</title></rect>'
         )
     if edges[0] < 0 < edges[-1]:
         drawn.append(svg_line(frame.x(0), TOP, frame.x(0), floor, "marked"))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
+from finetune_cli.evaluation.kinds import CLASS_KINDS
 from finetune_cli.evaluation.row_metrics import ECE_BINS
 from finetune_cli.runs.answers import Answers
 
@@ -81,7 +82,7 @@ def calibration(answers: Answers) -> Calibration:
     """Bins as those of the metric `ece`: of the top probability; with several labels a row, of each class's own."""
     probabilities = answers.probabilities
     assert probabilities is not None, "a regression has no probabilities"
-    confidence, right = answers.task.decisions(answers.labels, probabilities)
+    confidence, right = CLASS_KINDS[answers.kind].decisions(answers.labels, probabilities)
     edges = np.linspace(0, 1, ECE_BINS + 1)
     places = np.digitize(confidence, edges[1:-1], right=True)
     counts = np.bincount(places, minlength=ECE_BINS)

@@ -10,14 +10,15 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from finetune_cli.records.sweep import SweepReport, TrialResult
-from finetune_cli.report.charts import BOTTOM, HEIGHT, RIGHT, TOP, Frame, framed, svg, svg_line, tick_label
+from finetune_cli.report.charts import BOTTOM, HEIGHT, TOP, Frame, framed, svg, svg_line, tick_label
 from finetune_cli.report.rendering import clean
 
 MARGIN = 0.06  # of an axis, beyond its first and last value
 AXIS_ROOM = 118  # between two axes of parallel coordinates
-SIDE = 54
+LEFT_ROOM, RIGHT_ROOM = 84, 48  # for the labels of the first axis, and the name of the last one
 FAINTEST = 0.12  # of the line of the worst trial
-LONGEST_LABEL = 14
+LONGEST_LABEL, LONGEST_NAME = 12, 18  # letters
+MOST_LABELS = 5  # below one chart
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,13 @@ def setting_label(value: Any) -> str:
     elif isinstance(value, int | float):
         text = tick_label(value)
     else:
-        text = clean(value)
-        text = text if len(text) <= LONGEST_LABEL else "\N{HORIZONTAL ELLIPSIS}" + text[1 - LONGEST_LABEL :]
+        text = _end_of(clean(value), LONGEST_LABEL)
     return str(escape(text))
+
+
+def _end_of(text: str, most: int) -> str:
+    """The end of a long path or key tells more than its start."""
+    return text if len(text) <= most else "\N{HORIZONTAL ELLIPSIS}" + text[1 - most :]
 
 
 def scored(report: SweepReport) -> list[TrialResult]:
@@ -84,7 +89,9 @@ def history_chart(report: SweepReport) -> Markup:
 def slice_chart(report: SweepReport, axis: Axis) -> Markup:
     """The score of each trial over its value of one setting."""
     trials = scored(report)
-    frame, grid = framed((-MARGIN, 1 + MARGIN), _score_range(trials), x_title="", x_ticks=axis.ticks())
+    ticks = axis.ticks()
+    shown = ticks[:: -(-len(ticks) // MOST_LABELS)]
+    frame, grid = framed((-MARGIN, 1 + MARGIN), _score_range(trials), x_title="", x_ticks=shown)
     drawn = [grid, *(_dot(trial, report, frame, axis.place(trial.values[axis.key])) for trial in trials)]
     return svg(drawn, f"{report.metric} over {axis.key}")
 
@@ -97,10 +104,10 @@ def parallel_chart(report: SweepReport, axes: Sequence[Axis]) -> Markup:
     low, high = _score_range(trials)
     floor, ends = HEIGHT - BOTTOM, (float(f"{low:.3g}"), float(f"{high:.3g}"))
     drawn = []
-    columns = [(axis.name, axis.ticks()) for axis in axes]
+    columns = [(_end_of(axis.name, LONGEST_NAME), axis.ticks()) for axis in axes]
     columns.append((report.metric, [(0.0, tick_label(ends[0])), (1.0, tick_label(ends[1]))]))
     for number, (name, marks) in enumerate(columns):
-        x = SIDE + number * AXIS_ROOM
+        x = LEFT_ROOM + number * AXIS_ROOM
         drawn.append(svg_line(x, TOP, x, floor, "axis"))
         drawn.append(f'<text class="title mid" x="{x}" y="{HEIGHT - 8}">{escape(name)}</text>')
         for place, label in marks:
@@ -110,7 +117,7 @@ def parallel_chart(report: SweepReport, axes: Sequence[Axis]) -> Markup:
     for trial in sorted(trials, key=lambda one: (one.number == report.best, _goodness(one, report))):
         places = [*(axis.place(trial.values[axis.key]) for axis in axes), (_value(trial) - low) / (high - low)]
         drawn.append(_trial_line(trial, report, trials, places, floor))
-    width = SIDE + (len(columns) - 1) * AXIS_ROOM + RIGHT
+    width = LEFT_ROOM + (len(columns) - 1) * AXIS_ROOM + RIGHT_ROOM
     return svg(drawn, "Settings and score of each trial", width=width)
 
 
@@ -118,7 +125,7 @@ def _trial_line(
     trial: TrialResult, report: SweepReport, trials: Sequence[TrialResult], places: Sequence[float], floor: int
 ) -> str:
     points = " ".join(
-        f"{SIDE + number * AXIS_ROOM},{floor - place * (floor - TOP):.1f}" for number, place in enumerate(places)
+        f"{LEFT_ROOM + number * AXIS_ROOM},{floor - place * (floor - TOP):.1f}" for number, place in enumerate(places)
     )
     rank = sum(_goodness(other, report) <= _goodness(trial, report) for other in trials) / len(trials)
     is_best = trial.number == report.best

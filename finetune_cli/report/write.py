@@ -13,7 +13,7 @@ from finetune_cli.data.prepared import PreparedData
 from finetune_cli.data.readers import good_rows
 from finetune_cli.data.row_ids import id_columns, row_id
 from finetune_cli.data.source_files import Source
-from finetune_cli.errors import DataError, MissingError
+from finetune_cli.errors import DataError, MissingError, counted
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.report.curves import read_curves
 from finetune_cli.report.page import Lengths, RawRows, build_page, select_rows
@@ -41,7 +41,8 @@ def write_report(
     answers = read_answers(folder / "predictions.jsonl")
     rows = prepared.splits[report.split]
     split = prepared.report.splits[report.split]
-    lengths = Lengths(rows.lengths, prepared.report.max_length, split.truncated)
+    # Of rows that are read in windows, the length does not tell which were cut.
+    lengths = Lengths(rows.lengths, prepared.report.max_length, 0 if rows.windows else split.truncated)
     selection = select_rows(answers, lengths)
     raw = read_raw(
         lambda: (
@@ -117,13 +118,14 @@ def _facts(run: RunDir, config: RunConfig, where: str, report: EvalReport) -> It
     yield "rows", where
     if config.data.share is not None:
         yield "share of train", f"{config.data.share:g}"
-    length = f"{training.max_steps} updates" if training.max_steps else f"{training.num_epochs:g} epochs"
-    yield "training", f"{length} of {training.batch_size} rows, learning rate {training.learning_rate:g}"
+    steps = training.max_steps
+    length = counted(steps, "update") if steps else counted(training.num_epochs, "epoch")
+    yield "training", f"{length} of {counted(training.batch_size, 'row')}, learning rate {training.learning_rate:g}"
     yield "loop", training.loop
     yield "seed", str(config.seed)
     if report.decision:
         rule = report.decision.rule
-        yield "decision rule", f"{rule}; fitted on {rule.n} rows of {rule.split}"
+        yield "decision rule", f"{rule}; fitted on {counted(rule.n, 'row')} of {rule.split}"
     if record.started:
         yield "started", record.started
     if record.devices:

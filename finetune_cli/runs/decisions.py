@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.errors import ConfigError
+from finetune_cli.errors import ConfigError, counted
 from finetune_cli.records.decision_rule import DECISION_FILE, THRESHOLD_METRICS, DecisionRule
 from finetune_cli.runs.target import Target
 from finetune_cli.system.files import replacing, write_json
@@ -145,6 +145,6 @@ def _in_words(rule: DecisionRule) -> str:
             f"{abstention.max_error:.1%} of the answers are wrong, with {abstention.confidence:.0%} confidence)"
         )
     return (
-        f"`finetune` obeys `{DECISION_FILE}`, fitted on {rule.n} rows of {rule.split}; plain transformers does not. By "
-        f"hand: {', then '.join(steps)}."
+        f"`finetune` obeys `{DECISION_FILE}`, fitted on {counted(rule.n, 'row')} of {rule.split}; plain transformers "
+        f"does not. By hand: {', then '.join(steps)}."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from finetune_cli.errors import counted
 from finetune_cli.records.export import ExportReport
 
 USE = {
@@ -46,8 +47,9 @@ def export_card(card: Path, report: ExportReport) -> str:
 def _proof(report: ExportReport) -> str:
     equality = report.equality
     assert equality is not None, "only what was proven has a card"
+    rows = counted(equality.n, "row")
     found = [
-        f"`{report.format}`, `{report.dtype}`. Compared with the model on the {equality.n} rows of `{report.split}`: "
+        f"`{report.format}`, `{report.dtype}`. Compared with the model on {rows} of `{report.split}`: "
         f"the largest difference of a logit is {equality.largest_difference:.2g}"
     ]
     if equality.changed is not None:

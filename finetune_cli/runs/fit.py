@@ -16,7 +16,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import PreTrainedModel
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.errors import PrunedError, RunFailedError
+from finetune_cli.errors import PrunedError, RunFailedError, counted
 from finetune_cli.records.training import TrainingStarted
 from finetune_cli.runs.candidates import write_candidates
 from finetune_cli.runs.context import RunContext
@@ -94,12 +94,12 @@ def _smaller(micro_batch_size: int, config: RunConfig, err: BaseException) -> in
         raise too_many_tokens(tokens) from err
     if config.training.micro_batch_size != "auto" or micro_batch_size == 1 or PartialState().num_processes > 1:
         raise RunFailedError(
-            f"Out of memory with {micro_batch_size} rows at once on each device. Set training.micro_batch_size lower "
-            f"(accumulation keeps batch_size as it is), or data.max_length."
+            f"Out of memory with {counted(micro_batch_size, 'row')} at once on each device. Set "
+            f"training.micro_batch_size lower (accumulation keeps batch_size as it is), or data.max_length."
         ) from err
     half = -(-micro_batch_size // 2)
     logger.warning(
-        "Out of memory with %d rows at once; going on with %d at once. An update keeps its %d rows.",
+        "Out of memory with %d rows at once; going on with %d. An update keeps its rows (%d).",
         micro_batch_size,
         half,
         config.training.batch_size,

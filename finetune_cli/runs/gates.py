@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from finetune_cli.config.gate import Gate, read_gate
-from finetune_cli.errors import ConfigError, GateFailedError
+from finetune_cli.config.gate import Gate, read_gate, remedy
+from finetune_cli.errors import ConfigError, GateFailedError, counted
 from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
 from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows
 from finetune_cli.tasks import METRICS
@@ -71,10 +71,8 @@ def _not_computed(test: Gate | MaxDrop, metrics: Collection[str], *, intervals: 
     if computed:
         return None
     option, loss = ("--gate", ", loss") if isinstance(test, Gate) else ("--max-drop", "")
-    return (
-        f"{option} {test.text!r}: {test.metric!r} was not computed, only: {', '.join(metrics)}{loss}. "
-        "Add it: -s evaluation.metrics=[...]"
-    )
+    found = f"{option} {test.text!r}: {test.metric!r} was not computed, only: {', '.join(metrics)}{loss}"
+    return found + remedy(test.metric, test.text, list(metrics))
 
 
 def check_gates(
@@ -144,14 +142,16 @@ def check_drops(drops: Sequence[MaxDrop], new: ScoredRun, baseline: ScoredRun) -
 def with_gates(report: EvalReport, outcomes: Sequence[GateOutcome]) -> EvalReport:
     """The report with its gates. Raises GateFailedError, which holds that report, naming every gate that fails."""
     report = replace(report, gates=list(outcomes))
-    require_passed(outcomes, f"{report.split} ({report.n} rows)", report)
+    require_passed(outcomes, f"{report.split} ({counted(report.n, 'row')})", report)
     return report
 
 
 def require_passed(outcomes: Sequence[GateOutcome], where: str, report: object) -> None:
-    failed = [f"  {outcome.gate}: {outcome.finding}" for outcome in outcomes if not outcome.passed]
+    failed = [outcome for outcome in outcomes if not outcome.passed]
     if failed:
-        raise GateFailedError(f"Gate failed on {where}:\n" + "\n".join(failed), report)
+        findings = "\n".join(f"  {outcome.gate}: {outcome.finding}" for outcome in failed)
+        names = ", ".join(outcome.gate for outcome in failed)
+        raise GateFailedError(f"Gate failed on {where}:\n{findings}", report, f"Gate failed on {where}: {names}")
 
 
 def _value(gate: Gate, metrics: Mapping[str, MetricValue], loss: float, corrected: Mapping[str, Corrected]) -> float:

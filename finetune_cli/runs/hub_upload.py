@@ -46,7 +46,14 @@ def require_write_access(hub: HubConfig, *, offline: bool) -> None:
             "hub.repo_id: an upload needs the network, and offline mode is on. Take off --offline (or HF_HUB_OFFLINE), "
             "or train without the upload (-s hub=null) and type the command with it later."
         )
-    if get_token() is None:
+    try:
+        token = get_token()
+    except Exception as err:  # an OSError for a home that cannot be read, or what the exchange of a CI's token raises
+        raise MissingError(
+            f"hub.repo_id: the token for the Hub cannot be read ({_reason(err)}). Set HF_TOKEN to one that may write, "
+            f"or HF_HOME to a directory that can be read."
+        ) from err
+    if token is None:
         raise MissingError(f"hub.repo_id: there is no token for the Hub. Run `hf auth login` {WRITE_TOKEN}.")
     try:
         api = HfApi()

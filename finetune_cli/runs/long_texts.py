@@ -11,11 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import ValidationError
-
 from finetune_cli.config.fields import DataConfig, LongTextsConfig
 from finetune_cli.errors import MissingError
-from finetune_cli.models.runtimes import LONG_TEXTS_FILE
+from finetune_cli.models.files import LONG_TEXTS_FILE
 from finetune_cli.tasks import Kind
 
 if TYPE_CHECKING:
@@ -32,27 +30,29 @@ class Reading(NamedTuple):
     long_texts: LongTexts
 
 
-def reading(data: DataConfig | None, limit: int, kind: Kind) -> Reading:
-    """As a config says, or without one as most models are trained. limit: tokens that the model takes."""
-    from finetune_cli.data.long_texts import HeadTail
-    from finetune_cli.data.windows import WindowSettings
-
-    if data is None:
-        return Reading(limit, "longest_first", None)
-    max_length, chosen = data.max_length or limit, data.long_texts
-    long_texts: LongTexts = None
-    if not isinstance(chosen, str) and chosen.head_tail is not None:
-        long_texts = HeadTail(chosen.head_tail)
-    if not isinstance(chosen, str) and chosen.windows is not None:
-        windows = chosen.windows
-        long_texts = WindowSettings(windows.stride, windows.pool, kind, max_length)
-    return Reading(max_length, data.truncation, long_texts)
+def reading(data: DataConfig, limit: int, kind: Kind) -> Reading:
+    """As a config says. limit: tokens that the model takes."""
+    return _reading(data.max_length or limit, data.truncation, data.long_texts, kind)
 
 
 def target_reading(target: Target, limit: int, kind: Kind) -> Reading:
     """As the target's config says, or the file beside its weights. Raises MissingError for a file that is damaged."""
-    data = target.config.data if target.config else _stored(target.model_dir / LONG_TEXTS_FILE)
-    return reading(data, limit, kind)
+    if target.config is not None:
+        return reading(target.config.data, limit, kind)
+    max_length, chosen = _stored(target.model_dir / LONG_TEXTS_FILE) or (limit, "truncate")
+    return _reading(max_length, "longest_first", chosen, kind)
+
+
+def _reading(max_length: int, truncation: str, chosen: str | LongTextsConfig, kind: Kind) -> Reading:
+    from finetune_cli.data.long_texts import HeadTail
+    from finetune_cli.data.windows import WindowSettings
+
+    long_texts: LongTexts = None
+    if isinstance(chosen, LongTextsConfig) and chosen.head_tail is not None:
+        long_texts = HeadTail(chosen.head_tail)
+    elif isinstance(chosen, LongTextsConfig) and chosen.windows is not None:
+        long_texts = WindowSettings(chosen.windows.stride, chosen.windows.pool, kind, max_length)
+    return Reading(max_length, truncation, long_texts)
 
 
 def keep_reading(model_dir: Path, data: DataConfig, max_length: int) -> None:
@@ -63,18 +63,21 @@ def keep_reading(model_dir: Path, data: DataConfig, max_length: int) -> None:
     (model_dir / LONG_TEXTS_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _stored(path: Path) -> DataConfig | None:
+def _stored(path: Path) -> tuple[int, LongTextsConfig] | None:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         max_length = content.pop("max_length")
-        long_texts = LongTextsConfig.model_validate(content)
-        if (long_texts.head_tail is None) == (long_texts.windows is None):
-            raise ValueError("expected head_tail or windows")
-        return DataConfig(path="", text=("",), max_length=max_length, long_texts=long_texts)
+        chosen = LongTextsConfig.model_validate(content)
+        if type(max_length) is not int or (chosen.head_tail is None) == (chosen.windows is None):
+            raise ValueError
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as err:
-        raise MissingError(f"{path} cannot be used: {err}. Copy the model again, or name its run.") from err
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        raise MissingError(
+            f"{path} cannot be used. Expected max_length, and head_tail or windows as in data.long_texts. Copy the "
+            f"model again, or name its run."
+        ) from err
+    return max_length, chosen
 
 
 def in_windows(prepared: PreparedData, how: LongTexts) -> PreparedData:

@@ -13,6 +13,8 @@ from finetune_cli.config.dump import with_references
 from finetune_cli.config.fields import ModelConfig, RunConfig, TrainingConfig
 from finetune_cli.config.load import leaves
 from finetune_cli.data.hub import HUB_ID
+from finetune_cli.errors import counted
+from finetune_cli.models.files import LONG_TEXTS_FILE
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.places import in_home
@@ -45,10 +47,22 @@ def model_card(config: RunConfig, label_names: Sequence[str] | None, reports: Se
         + USE.format(
             example='{"text": "...", "text_pair": "..."}' if len(config.data.text) == 2 else '"..."',
             options=", top_k=None" if KIND_SPECS[config.spec.kind].several_labels else "",
-        ),
+        )
+        + _long_texts(config),
         "## Training\n\n" + _settings_table(config),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _long_texts(config: RunConfig) -> str:
+    """What plain transformers does otherwise than the training did."""
+    if isinstance(config.data.long_texts, str):
+        return ""
+    how = "in windows" if config.data.long_texts.windows else "from both ends"
+    return (
+        f"\n\nTexts longer than `max_length` were read {how}, as `{LONG_TEXTS_FILE}` says. `finetune predict` reads "
+        f"them so; plain transformers cuts them, and answers otherwise."
+    )
 
 
 def _base_name(config: RunConfig) -> str:
@@ -140,7 +154,9 @@ def _score_table(reports: Sequence[EvalReport]) -> str:
 
 def _settings_table(config: RunConfig) -> str:
     training = config.training
-    length = f"{training.num_epochs:g} epochs" if training.max_steps is None else f"{training.max_steps} updates"
+    length = counted(
+        *((training.num_epochs, "epoch") if training.max_steps is None else (training.max_steps, "update"))
+    )
     settings = {
         "base model": _base_name(config),
         "loop": training.loop,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import set_seed
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
@@ -21,18 +20,21 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
 from finetune_cli.data.order import RowOrder
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.errors import DataError
+from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import plain_scores
-from finetune_cli.models.ready_mask import takes_ready_mask
+from finetune_cli.models.ready_mask import form_of_mask, takes_ready_mask
 from finetune_cli.runs.candidates import to_keep
 from finetune_cli.runs.context import RunContext
-from finetune_cli.runs.model_to_train import build_model, make_cheaper
+from finetune_cli.runs.model_to_train import build_model, make_cheaper, require_supported_on
+from finetune_cli.system import xla
 from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
+from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.kept import KeptPredictions
 from finetune_cli.training.monitor import Evaluate, Scores
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
 from finetune_cli.training.optimization import build_optimizer, build_schedule, count_updates
+from finetune_cli.training.placing import place_before_optimizer
 from finetune_cli.training.precision import choose_precision
 from finetune_cli.training.progress import Cadence
 
@@ -97,7 +99,11 @@ class Parts:
             optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(self.trainer_arguments(), self.model)
             chosen = {"optimizer_class": optimizer_class, "options": options}
         return build_optimizer(
-            self.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, **chosen
+            self.model,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=self.device_settings.fused_optimizer,
+            **chosen,
         )
 
     @cached_property
@@ -122,8 +128,8 @@ class Parts:
             multiple_of=chosen.width_multiple,
             length=max_length if self.config.data.padding == "max_length" else None,
             static_limit=max_length if chosen.few_widths else None,
-            num_rows=self.micro_batch_size if chosen.full_micro_batches else None,
-            ready_mask=chosen.ready_mask and takes_ready_mask(self.model),
+            num_rows=xla.filled_up(self.micro_batch_size) if chosen.full_micro_batches else None,
+            ready_mask=form_of_mask(self.model, ready=chosen.ready_mask, one_graph=chosen.few_widths),
         )
 
     @cached_property
@@ -134,6 +140,9 @@ class Parts:
             self.rows,
             micro_batch_size=self.micro_batch_size,
             max_tokens=self.config.training.micro_batch_tokens,
+            at_least=-(-self.config.training.batch_size // self.micro_batch_size)
+            if self.device_settings.few_widths
+            else 0,
             num_processes=state.num_processes,
             process_index=state.process_index,
         )
@@ -175,6 +184,7 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
     """Choose what fits the device and build the model; whatever needs the loop's accelerator comes later."""
     config, settings = context.config, context.config.training
     device: torch.device = PartialState().device
+    require_supported_on(device, config)
     mixed_precision = _choose_precision(config, device)
     chosen = choose_device_settings(
         device.type,
@@ -182,12 +192,20 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
         mixed_precision=mixed_precision,
         compile_model=settings.compile,
     )
+    if settings.micro_batch_tokens is not None and chosen.full_micro_batches:
+        raise ConfigError(
+            f"training.micro_batch_tokens: {device} is given few shapes of micro-batches, because each is compiled "
+            f"anew. Use training.micro_batch_size there."
+        )
     apply_device_settings(chosen)
-    set_seed(config.seed)  # the new head is drawn when the model is built
+    seed_generators(config.seed, device)  # the new head is drawn when the model is built
     model = build_model(context, device)
     make_cheaper(model, context, device)
     if chosen.compile:
         model.compile(dynamic=True)
+    if chosen.ready_mask:
+        takes_ready_mask(model)  # tried while the model is on the CPU, and remembered
+    place_before_optimizer(model, device)
     order = RowOrder(
         context.prepared.splits["train"].pieces.row_tokens,
         batch_size=settings.batch_size,
@@ -265,6 +283,7 @@ def _evaluate(
                 model,
                 rows,
                 pad_token_id=prepared.pad_token_id,
+                max_length=prepared.report.max_length,
                 device=model.device,
                 accelerator=accelerator,
                 check=check,

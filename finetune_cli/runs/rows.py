@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.config.fields import ChecksConfig
-from finetune_cli.errors import ConfigError, DataError
+from finetune_cli.errors import ConfigError, DataError, counted
 from finetune_cli.records.preparation import Padding, SplitReport
 from finetune_cli.runs.concealing import concealed
 from finetune_cli.runs.long_texts import in_windows, reading, target_reading
@@ -78,6 +78,7 @@ def prepare_rows(
     prepared = _judged(prepared, config.data.checks, quiet=quiet, about=about, in_short=once and reused)
     prepared = with_share(prepared, config, sources, quiet=quiet)
     prepared = in_windows(prepared, settings.long_texts)
+    _require_fitting_tokens(prepared, config)
     padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
     return replace(prepared, report=replace(prepared.report, key=prepared.key, reused=reused, padding=padding))
 
@@ -86,7 +87,8 @@ def _say_left_out(splits: Mapping[str, SplitReport]) -> None:
     for split in splits.values():
         if split.unlabelled:
             total = split.rows + split.unlabelled
-            logger.warning("%s: %d of %d rows have no label and are left out", split.where, split.unlabelled, total)
+            have = "has no label and is" if split.unlabelled == 1 else "have no label and are"
+            logger.warning("%s: %d of %d rows %s left out", split.where, split.unlabelled, total, have)
 
 
 def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Source]:
@@ -101,6 +103,7 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
         splits=config.data.splits,
         split_names=TASKS[config.task].splits,
         label=config.data.label,
+        text=config.data.text,
         kind=config.spec.kind,
         seed=config.seed if config.data.split_seed is None else config.data.split_seed,
         form=table_form(config.data),
@@ -197,14 +200,12 @@ def _model_facts(config: RunConfig, *, offline: bool) -> tuple[Path | None, Text
     """The model's directory and what it makes of texts; None for a new model, whose tokenizer comes from the data."""
     from finetune_cli.models.facts import text_facts
     from finetune_cli.models.files import require_present, resolve_model
-    from finetune_cli.models.runtimes import runtime_of
 
     if config.model.from_scratch is not None:
         return None, None
     if config.model.name_or_path is None:
         raise ConfigError("model: name_or_path or from_scratch is needed.")
-    if runtime_of(in_home(config.model.name_or_path)) is None:  # an export has weights of another form
-        require_present(config.model.name_or_path)
+    require_present(config.model.name_or_path)
     directory = resolve_model(config.model.name_or_path, revision=config.model.revision, offline=offline, weights=False)
     return directory, text_facts(directory, trust_remote_code=config.model.trust_remote_code)
 
@@ -290,7 +291,7 @@ def _judged(
         if short:
             logger.warning("%d findings of the data checks, as before; `finetune prepare` shows them", len(told))
     if errors:
-        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        count = counted(len(errors), "error")
         paragraphs = [line for finding in errors for line in finding.paragraph]
         hint = f"To go on all the same: -s data.checks.{errors[0].check}=warn"
         raise DataError("\n".join([f"the data checks found {count}", *paragraphs, hint]))
@@ -298,13 +299,26 @@ def _judged(
     return replace(prepared, report=replace(prepared.report, findings=kept))
 
 
+def _require_fitting_tokens(prepared: PreparedData, config: RunConfig) -> None:
+    """Refuse, before anything is trained, a bound of tokens that one row exceeds. Raises ConfigError."""
+    tokens, report = config.training.micro_batch_tokens, prepared.report
+    longest = min(report.max_length, max(split.lengths["max"] for split in report.splits.values()))
+    if tokens is not None and tokens < longest:
+        raise ConfigError(
+            f"training.micro_batch_tokens: {tokens} is less than one row has: the longest has {longest} tokens. Set it "
+            f"to {longest} or more, or set data.max_length."
+        )
+
+
 def _padding(prepared: PreparedData, *, batch_size: int, seed: int) -> Padding | None:
     """None for rows that are read in windows, of which the long ones have no padding."""
+    import numpy as np
+
     from finetune_cli.data.order import RowOrder
 
     if prepared.report.windows is not None:
         return None
-    lengths = prepared.splits["train"].pieces.row_tokens[:PADDING_SAMPLE_ROWS]
+    lengths = np.diff(prepared.splits["train"].offsets[: PADDING_SAMPLE_ROWS + 1])
     random, length = (
         RowOrder(lengths, batch_size=batch_size, seed=seed, batching=batching).padding_share()
         for batching in ("random", "length")

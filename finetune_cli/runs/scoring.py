@@ -102,6 +102,7 @@ def split_logits(
         model,
         prepared.splits[split],
         pad_token_id=prepared.pad_token_id,
+        max_length=prepared.report.max_length,
         device=model.device,
         accelerator=Accelerator() if share_work else None,
         autocast=prepare_to_answer(config, model.device),

@@ -30,7 +30,8 @@ STATUS: dict[int, Status] = {
     ExitCode.NOT_FINISHED: "stopped",
     ExitCode.INTERRUPTED: "stopped",
 }
-NO_EFFECT = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks", "sweep")  # on rows and weights
+# On rows and weights.
+NO_EFFECT = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks", "sweep", "training.ddp_timeout")
 
 
 @contextmanager

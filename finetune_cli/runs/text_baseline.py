@@ -12,6 +12,7 @@ import numpy as np
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.prepared import PreparedData
+from finetune_cli.errors import counted
 from finetune_cli.evaluation.comparison import compare_predictions
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.scoring import ScoringRules, metric_values
@@ -64,7 +65,7 @@ def with_text_baseline(
         for name, one in found.items()
         if all(map(math.isfinite, (one.difference, one.low, one.high, one.p_value)))
     }
-    logger.info("TF-IDF baseline: %d rows in %.1f s", fitted.num_rows, time.monotonic() - began)
+    logger.info("TF-IDF baseline: %s in %.1f s", counted(fitted.num_rows, "row"), time.monotonic() - began)
     return replace(report, text_baseline=TextBaseline(fitted.num_rows, scores, differences))
 
 

@@ -7,6 +7,7 @@ import os
 from functools import cache
 
 from finetune_cli.errors import ConfigError
+from finetune_cli.system import xla
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +24,9 @@ def visible_gpus() -> int:
 def require_a_device_for_each(processes: int) -> None:
     """Raise ConfigError when so many processes of this machine would share GPUs: NCCL refuses that, much later.
 
-    Without any GPU the processes share the CPUs.
+    Without any GPU the processes share the CPUs. On a TPU one process is all there is.
     """
+    xla.require_one_process(processes)
     gpus = visible_gpus()
     if not gpus or processes <= gpus:
         return

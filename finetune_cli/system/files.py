@@ -112,6 +112,8 @@ def require_writable(path: Path) -> None:
 
     Raises ConfigError when not, RunFailedError when the disk is full.
     """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"output_dir: {path} is not a directory. Choose another one with --output-dir.")
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe-{os.getpid()}"

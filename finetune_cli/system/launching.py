@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import ConfigError, ExitCode
+from finetune_cli.system import xla
 from finetune_cli.system.cpus import threads_per_process
 from finetune_cli.system.devices import require_a_device_for_each
 from finetune_cli.system.signals import STOP_SIGNALS, stop_error
@@ -65,6 +66,9 @@ def join_group(*, timeout_seconds: float = GROUP_TIMEOUT_SECONDS) -> PartialStat
     launched = launched_processes()
     if launched > 1:
         require_a_device_for_each(local_processes())
+    if xla.in_use():
+        xla.start()
+    _name_tpu()
     on_cpu = launched > 1 and not torch.accelerator.is_available()
     if on_cpu:
         os.environ["ACCELERATE_USE_CPU"] = "true"  # read by the Accelerator and by Trainer later on
@@ -78,6 +82,15 @@ def join_group(*, timeout_seconds: float = GROUP_TIMEOUT_SECONDS) -> PartialStat
         )
     _require_supported_sharding(state)
     return state
+
+
+def _name_tpu() -> None:
+    """Have Accelerate take the device of torch_tpu, which it does not know."""
+    import torch
+
+    found = torch.accelerator.current_accelerator()
+    if found is not None and found.type == "tpu" and torch.accelerator.is_available():
+        os.environ.setdefault(xla.DEVICE, "tpu:0")
 
 
 def _require_supported_sharding(state: PartialState) -> None:
@@ -143,8 +156,9 @@ def launch_workers(arguments: Sequence[str], workers: int) -> int:
     """Run `python -m finetune_cli ARGUMENTS` in so many processes that know nothing of each other; see `launch`.
 
     Each gets one of the CUDA devices that this process may use, in turn. One that fails leaves the others alone. What
-    they print on stdout is left out.
+    they print on stdout is left out. Raises ConfigError on a TPU, whose chips one process takes all.
     """
+    xla.require_one_process(workers)
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = [str(number) for number in range(workers)] if given is None else given.split(",")
     command = [sys.executable, "-m", "finetune_cli", *arguments]

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from finetune_cli.system import xla
 from finetune_cli.system.plain_imports import reason_for_plain_imports
 from finetune_cli.system.scan_once import scan_model_files_once
 from finetune_cli.system.stand_ins import COMPILER, SHARDED_TENSORS, install_stand_ins
@@ -33,6 +34,7 @@ def lean_imports(*, adapters: bool = False, compiler: bool = False) -> Iterator[
     adapters: keep peft, for LoRA. compiler: keep the marks that functions carry for torch.compile. Nothing is left out
     when `reason_for_plain_imports` has a reason.
     """
+    xla.settle()
     if reason := reason_for_plain_imports():
         logger.debug("Imports leave nothing out: %s", reason)
         with without_garbage_collection():

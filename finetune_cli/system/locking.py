@@ -86,7 +86,7 @@ def is_held(path: Path) -> bool | None:
     another one.
     """
     try:
-        with path.open() as file:
+        with path.open("r+") as file:
             if _living_holder(file):
                 return True
             match _noted(file):

@@ -6,14 +6,16 @@ from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator, skip_first_batches
-from accelerate.utils import send_to_device, set_seed
 from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from finetune_cli.system import xla
+from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
+from finetune_cli.training.placing import to_device
 from finetune_cli.training.state import use_bare_weight_names
 
 
@@ -38,7 +40,7 @@ def train(
     """
     model, optimizer = accelerator.prepare(model, optimizer)
     use_bare_weight_names(accelerator)
-    set_seed(seed, device_specific=True)
+    seed_generators(seed, accelerator.device, device_specific=True)
     over = monitor.start()
     while not over:
         epoch, updates_done = divmod(monitor.progress.step, monitor.cadence.updates_per_epoch)
@@ -47,11 +49,13 @@ def train(
             model.train()
             loss = torch.zeros((), device=accelerator.device)
             for index, batch in enumerate(micro_batches):
-                exchange = nullcontext() if index == len(micro_batches) - 1 else accelerator.no_sync(model)
-                with exchange:
-                    share = objective(model, send_to_device(batch, accelerator.device, non_blocking=True))
+                is_last = index == len(micro_batches) - 1
+                with nullcontext() if is_last else accelerator.no_sync(model):
+                    share = objective(model, to_device(batch, accelerator.device))
                     accelerator.backward(share)
                 loss += share.detach()
+                if not is_last:
+                    xla.run_collected(accelerator.device)
             grad_norm = clip_gradients(
                 accelerator, model, optimizer, max_norm=max_grad_norm, skip_nonfinite=monitor.skip_nonfinite
             )

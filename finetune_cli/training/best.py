@@ -53,13 +53,16 @@ class BestRule:
 
     def _lowest_loss_is_best(self, progress: Progress, loss: float) -> bool:
         """Where the score is not defined: patience is kept for scores that are, and the loss decides until there is
-        one, since a finished run has a model."""
-        logger.warning(
-            "Update %d: %s is not defined for these answers, so that it cannot choose the best model. Until it is, the "
-            "lowest loss does.",
-            progress.step,
-            self.metric,
-        )
+        one, since a finished run has a model. Said once, and again for each evaluation after one that was defined."""
+        if progress.best_score is not None:
+            logger.warning("Update %d: %s is not defined for these answers: not the best", progress.step, self.metric)
+        elif progress.best_loss is None:
+            logger.warning(
+                "Update %d: %s is not defined for these answers, so that it cannot choose the best model. Until it is, "
+                "the lowest loss does.",
+                progress.step,
+                self.metric,
+            )
         is_lower = not math.isnan(loss) and (progress.best_loss is None or loss < progress.best_loss)
         if progress.best_score is not None or (progress.best_step and not is_lower):
             return False

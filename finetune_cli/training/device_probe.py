@@ -14,7 +14,8 @@ import torch
 from torch.nn.attention import SDPBackend
 
 from finetune_cli.records.doctor import Device, Torch
-from finetune_cli.training.device_settings import choose_device_settings
+from finetune_cli.training.device_settings import COMPILED_BY_SHAPE, choose_device_settings
+from finetune_cli.training.placing import device_name
 from finetune_cli.training.precision import AUTOCAST_DTYPES, available_device, choose_precision
 
 ROWS, HEADS, TOKENS, SIZE = 2, 12, 64, 64  # of the attention that is tried: a BERT base
@@ -22,8 +23,8 @@ ROWS, HEADS, TOKENS, SIZE = 2, 12, 64, 64  # of the attention that is tried: a B
 
 def probe() -> Torch:
     chosen = available_device()
-    count = torch.accelerator.device_count() if chosen.type != "cpu" else 0
-    names = [torch.device(chosen.type, index) for index in range(count)] or [torch.device("cpu")]
+    count = torch.accelerator.device_count() if chosen.type not in ("cpu", "xla") else 0
+    names = [torch.device(chosen.type, index) for index in range(count)] or [chosen]
     return Torch(
         version=torch.__version__,
         build=_build(),
@@ -46,7 +47,7 @@ def describe(device: torch.device) -> Device:
     free, total = torch.cuda.mem_get_info(device) if device.type == "cuda" else (None, None)
     dtype = AUTOCAST_DTYPES[precision] or torch.float32
     return Device(
-        name=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        name=torch.cuda.get_device_name(device) if device.type == "cuda" else device_name(device),
         memory_bytes=total,
         free_bytes=free,
         precision=precision.replace("no", "fp32"),
@@ -72,6 +73,8 @@ def attention_kernel(device: torch.device, dtype: torch.dtype, *, dropout: float
 
 def compiler(device_type: str) -> str:
     """What `training.compile: true` needs on this kind of device, and whether it is there."""
+    if device_type in COMPILED_BY_SHAPE:
+        return "true is refused: it compiles by itself"
     if device_type == "cuda":
         try:
             import triton

@@ -9,6 +9,7 @@ TENSOR_CORE_MULTIPLE = 8  # tensor cores want dimensions that are multiples of 8
 # oneDNN compiles each product in bf16 for its shape and keeps what it compiled: of widths that are multiples of 4 there
 # are few enough. 120 updates of MiniLM took 340 MB less and no more time than with every width.
 CPU_BF16_MULTIPLE = 4
+COMPILED_BY_SHAPE = ("xla", "tpu")  # torch_xla's device, and that of torch_tpu, which is to replace it
 UPDATES_AHEAD = 2  # one that computes and one that waits behind it keep a device busy
 
 
@@ -23,7 +24,7 @@ class DeviceSettings:
     for which the device waits, and can give NaN (pytorch/pytorch#196678).
 
     ready_mask: hand the model its attention mask as attention takes it, where the model can; a compiled one makes its
-    own without waiting.
+    own without waiting. fused_optimizer: AdamW in one kernel.
 
     The attention kernel itself is not decided here: transformers takes torch's scaled_dot_product_attention where the
     model supports it, and that chooses by device, mask and dropout.
@@ -38,6 +39,7 @@ class DeviceSettings:
     reading_lag: int
     cudnn_attention: bool | None = None
     ready_mask: bool = False
+    fused_optimizer: bool = True
 
 
 def choose_device_settings(
@@ -47,10 +49,10 @@ def choose_device_settings(
     minutes and gained little.
 
     fp32 that was asked for stays fp32; otherwise what mixed precision leaves in fp32 uses TF32 (10 bits of mantissa).
-    XLA compiles anew for every shape, so it gets few of them. A compiled model takes any width (dynamic=True), but a
+    TPUs compile anew for every shape, so they get few of them. A compiled model takes any width (dynamic=True), but a
     micro-batch of one row would be compiled anew.
     """
-    on_cuda, on_xla, on_cpu = device_type == "cuda", device_type == "xla", device_type == "cpu"
+    on_cuda, on_tpu, on_cpu = device_type == "cuda", device_type in COMPILED_BY_SHAPE, device_type == "cpu"
     compiled = on_cuda if compile_model == "auto" else compile_model
     reduced: Literal["highest", "high"] = "highest" if precision == "fp32" else "high"
     cpu_multiple = CPU_BF16_MULTIPLE if mixed_precision == "bf16" else 1
@@ -59,11 +61,12 @@ def choose_device_settings(
         fp32_matmul=reduced if on_cuda else None,
         pin_memory=on_cuda,
         width_multiple=cpu_multiple if on_cpu else TENSOR_CORE_MULTIPLE,
-        few_widths=on_xla,
-        full_micro_batches=on_xla or compiled,
+        few_widths=on_tpu,
+        full_micro_batches=on_tpu or compiled,
         reading_lag=0 if on_cpu else UPDATES_AHEAD,
         cudnn_attention=False if on_cuda else None,
-        ready_mask=on_cuda and not compiled,
+        ready_mask=(on_cuda and not compiled) or on_tpu,
+        fused_optimizer=not on_tpu,
     )
 
 

@@ -82,7 +82,7 @@ class Objective:
 
         batch: a micro-batch of TrainingRows. Rows, or windows, from `num_valid` on do not count; with none left the
         loss is 0, with a graph, so that this process still takes part in the gradient exchange. `weights`: the share
-        of its row's weight that each window has.
+        of its row's weight that each window has; 0 of rows that fill up.
         """
         inputs = dict(batch)
         labels, num_valid, update_rows = (inputs.pop(key) for key in ("labels", "num_valid", "update_rows"))

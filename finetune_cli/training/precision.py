@@ -7,9 +7,12 @@ from pathlib import Path
 import torch
 
 from finetune_cli.errors import MissingError
+from finetune_cli.system import xla
+from finetune_cli.training.device_settings import COMPILED_BY_SHAPE
 
 CPU_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 INTEL = "GenuineIntel"
+WITHOUT_FP16 = ("cpu", *COMPILED_BY_SHAPE)
 AUTOCAST_DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -17,12 +20,12 @@ def choose_precision(requested: str, device_type: str, *, narrow_weights: bool =
     """Accelerate's name for the mixed precision ("no", "bf16", "fp16") and the reason in words.
 
     "auto" takes bf16 where it is native and gains time, fp16 on older CUDA devices, else fp32. Raises MissingError for
-    fp16 on a CPU, where it has no fast kernels and overflows. narrow_weights: the frozen ones are kept in bf16, so that
-    fp16 is nothing to take by itself.
+    fp16 on a CPU, where it has no fast kernels and overflows, and on a TPU. narrow_weights: the frozen ones are kept in
+    bf16, so that fp16 is nothing to take by itself.
     """
     if requested == "fp32":
         return "no", "as configured"
-    if requested == "fp16" and device_type == "cpu":
+    if requested == "fp16" and device_type in WITHOUT_FP16:
         raise MissingError("training.precision: fp16 needs a GPU, and none is visible here. Use auto, fp32 or bf16.")
     if requested != "auto":
         return requested, "as configured"
@@ -54,9 +57,9 @@ def inference_dtype(requested: str, device_type: str, *, narrow_weights: bool = 
 
     A model that was trained in bf16 or fp16 on a GPU answers in fp32 on a CPU without it: there both would be slow.
     """
-    if requested == "fp16" and device_type == "cpu":
+    if requested == "fp16" and device_type in WITHOUT_FP16:
         return None
-    if requested == "bf16" and device_type == "cpu" and not _has_native_bf16(device_type):
+    if requested == "bf16" and device_type in ("cpu", "xla") and not _has_native_bf16(device_type):
         return None
     return AUTOCAST_DTYPES[choose_precision(requested, device_type, narrow_weights=narrow_weights)[0]]
 
@@ -66,7 +69,9 @@ def _has_native_bf16(device_type: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device_type == "cpu":
         return not CPU_BF16_FLAGS.isdisjoint(_cpu_words())
-    return device_type == "xla"
+    if device_type == "xla":
+        return xla.has_native_bf16()
+    return device_type == "tpu"
 
 
 def _cpu_words() -> frozenset[str]:
@@ -79,5 +84,7 @@ def _cpu_words() -> frozenset[str]:
 
 def available_device() -> torch.device:
     """The device that a single process uses: an accelerator when torch sees one, else the CPU."""
+    if xla.in_use():
+        return xla.start()
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")

@@ -10,6 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from finetune_cli.system import xla
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -57,8 +59,12 @@ def _read(table: Tensor) -> Reading:
 
 
 def start_copy(values: Tensor) -> Callable[[], Tensor]:
-    """Start to copy values to the host; the result waits for this copy alone, not for later work of the device."""
+    """Start to copy values to the host; the result waits for this copy alone, not for later work of the device.
+
+    On XLA it starts what the values come from: an update, or the forward pass of a batch.
+    """
     if not values.is_cuda:
+        xla.run_collected(values.device)  # with all that led to the values
         return values.cpu
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     host.copy_(values, non_blocking=True)

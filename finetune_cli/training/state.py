@@ -17,23 +17,27 @@ from torch import nn
 from torch.optim import Optimizer
 
 from finetune_cli.errors import MissingError, RunFailedError
+from finetune_cli.training.device_settings import COMPILED_BY_SHAPE
+from finetune_cli.training.generators import restore_own_generator, save_own_generator
 from finetune_cli.training.manifest import files_below
 
 WEIGHTS = "model.safetensors"
-MPS_GENERATOR = "mps_generator.bin"  # of Apple's GPU, which Accelerate leaves out; there is one process
 
 
 def use_bare_weight_names(accelerator: Accelerator) -> None:
     """Have save_state and load_state use the bare model's names, so that 2 processes' checkpoints continue on 1."""
+    device = accelerator.device
+    # safetensors knows no TPU, nor the cpu:0 that each of several CPU processes has.
+    name = "cpu" if device.type in ("cpu", *COMPILED_BY_SHAPE) else str(device)
 
     def save(models: list[nn.Module], weights: list[dict[str, Any]], _directory: str) -> None:
         weights[:] = [
             _kept(accelerator.unwrap_model(one), accelerator.get_state_dict(one, unwrap=True)) for one in models
         ]
+        if device.type == "xla":  # where all tensors have the address 0, and Accelerate would keep one of them
+            weights[:] = [{key: value.cpu() for key, value in state.items()} for state in weights]
 
     def load(models: list[nn.Module], directory: str) -> None:
-        device = accelerator.device
-        name = "cpu" if device.type == "cpu" else str(device)  # several CPU processes have cpu:0, which is refused
         while models:  # models left in the list would be loaded once more, by their wrapped names
             model = accelerator.unwrap_model(models.pop())
             load_model(model, Path(directory) / WEIGHTS, strict=not _is_quantized(model), device=name)
@@ -51,10 +55,6 @@ def _kept(model: nn.Module, weights: dict[str, Any]) -> dict[str, Any]:
 
 def _is_quantized(model: nn.Module) -> bool:
     return any(not weight.is_floating_point() for weight in model.parameters())
-
-
-def _on_mps(accelerator: Accelerator) -> bool:
-    return accelerator.device.type == "mps"
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
@@ -102,6 +102,7 @@ def require_every_weight(directory: Path, accelerator: Accelerator) -> None:
     for model in accelerator._models:
         weights = _kept(accelerator.unwrap_model(model), accelerator.unwrap_model(model).state_dict())
         kept = {(value.data_ptr(), value.shape) for name, value in weights.items() if name in saved}
+        kept = {(address, shape) for address, shape in kept if address}  # XLA has none
         lost = [
             name
             for name, value in weights.items()
@@ -121,8 +122,7 @@ def save_state(accelerator: Accelerator, directory: Path) -> None:
     torch.serialization.set_crc32_options(False)  # half of torch.save's time; the manifest has ours
     try:
         accelerator.save_state(str(directory))
-        if _on_mps(accelerator):
-            torch.save(torch.mps.get_rng_state(), directory / MPS_GENERATOR)
+        save_own_generator(directory, accelerator.device)
     except RuntimeError:
         _raise_disk_error(directory)
         raise
@@ -142,8 +142,7 @@ def load_state(accelerator: Accelerator, directory: Path) -> None:
             f"The checkpoint {directory} cannot be used: a file in it was not written by a training run, and loading "
             f"it could run code. Take another checkpoint with --resume PATH, or start anew with --overwrite."
         ) from err
-    if _on_mps(accelerator) and (directory / MPS_GENERATOR).is_file():
-        torch.mps.set_rng_state(torch.load(directory / MPS_GENERATOR, weights_only=True))
+    restore_own_generator(directory, accelerator.device)
 
 
 def _raise_disk_error(directory: Path) -> None:

@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedDataParallelKwargs, send_to_device, set_seed
+from accelerate import PartialState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from finetune_cli.system import xla
 from finetune_cli.training.ddp import ddp_options
+from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
+from finetune_cli.training.placing import to_device
 from finetune_cli.training.state import use_bare_weight_names
 
 TRAINER_STATE = "trainer_state.json"  # the name under which Trainer looks for its state in a checkpoint
@@ -44,7 +48,7 @@ def training_arguments(
         per_device_train_batch_size=micro_batch_size,
         learning_rate=learning_rate,
         max_grad_norm=max_grad_norm or 0.0,  # Trainer's way to say: do not clip
-        use_cpu=not torch.accelerator.is_available(),  # bf16 on a CPU is refused without it
+        use_cpu=PartialState().device.type == "cpu",  # bf16 on a CPU is refused without it
         bf16=mixed_precision == "bf16",
         fp16=mixed_precision == "fp16",
         seed=seed,
@@ -113,8 +117,11 @@ class SharedPartsTrainer(Trainer):
         """Trainer's own step for each micro-batch of an update, of which it knows nothing: their number may vary."""
         loss = torch.zeros((), device=self.args.device)
         for index, micro_batch in enumerate(inputs):
-            with nullcontext() if index == len(inputs) - 1 else self.accelerator.no_sync(model):
+            is_last = index == len(inputs) - 1
+            with nullcontext() if is_last else self.accelerator.no_sync(model):
                 loss += super().training_step(model, micro_batch)
+            if not is_last:
+                xla.run_collected(self.args.device)
         return loss
 
     def compute_loss(
@@ -138,7 +145,7 @@ class SharedPartsTrainer(Trainer):
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """As in the Accelerate loop; Trainer itself waits for each tensor."""
-        return send_to_device(inputs, self.args.device, non_blocking=True)
+        return to_device(inputs, self.args.device)
 
     def _get_num_items_in_batch(self, *args: Any) -> None:
         """Not counted: the batch says how many rows the update has, and Trainer would exchange its count each time."""
@@ -176,7 +183,7 @@ class MonitorCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         use_bare_weight_names(self.trainer.accelerator)
-        set_seed(self.seed, device_specific=True)
+        seed_generators(self.seed, self.trainer.args.device, device_specific=True)
         if self.monitor.start():
             raise _NothingLeft
 

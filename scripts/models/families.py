@@ -51,6 +51,13 @@ def _kind(tokenizer: str, names: str, more_positions: int = 0, **settings: Any) 
         yield Family(name, tokenizer, {**settings, **SPECIAL.get(name, {})}, more_positions)
 
 
+WITH_IMAGES = ("gemma3", "qwen3_5")
+LATENT = {
+    **dict.fromkeys(("q_lora_rank", "kv_lora_rank", "v_head_dim"), 16),
+    **dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim", "head_dim"), 8),
+    **dict.fromkeys(("n_group", "topk_group", "n_shared_experts", "first_k_dense_replace"), 1),
+    "num_experts_per_tok": 2,
+}
 SPECIAL: dict[str, dict[str, Any]] = {
     "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 16},
@@ -75,6 +82,9 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
     "qwen3_5_text": {"layer_types": ["linear_attention", "full_attention"]},
     "minicpm3": {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16},
+    "deepseek_v2": LATENT,
+    "deepseek_v3": LATENT,
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "mamba_d_state": 8},
     "roc_bert": {"pronunciation_vocab_size": 8, "shape_vocab_size": 8},
     "modernbert-decoder": {"global_attn_every_n_layers": 2, "local_attention": 8},
 }
@@ -85,7 +95,7 @@ FAMILIES: dict[str, Family] = {
         *_kind(
             "bert",
             "albert bert big_bird convbert distilbert electra ernie fnet funnel layoutlm lilt megatron-bert mobilebert "
-            "nomic_bert nystromformer rembert roc_bert squeezebert deberta-v2 modernbert",
+            "nomic_bert nystromformer rembert roc_bert roformer squeezebert deberta-v2 modernbert",
         ),
         *_kind("bert", "mpnet", 2),
         *_kind("roberta", "roberta camembert xlm-roberta ibert data2vec-text roberta-prelayernorm xmod", 2),
@@ -104,12 +114,12 @@ FAMILIES: dict[str, Family] = {
         *_kind(
             "qwen",
             "qwen2 qwen3 qwen2_moe qwen3_moe qwen3_next qwen3_5_text olmo olmo2 olmo3 smollm3 seed_oss exaone4 glm "
-            "glm4 hunyuan_v1_dense minicpm3",
+            "glm4 hunyuan_v1_dense minicpm3 qwen3_5",
         ),
         *_kind(
             "sentencepiece",
             "llama arcee diffllama doge gemma gemma2 gemma3_text gpt_oss helium jetmoe ministral ministral3 mistral "
-            "mixtral nemotron phi3 phimoe minimax t5gemma",
+            "mixtral nemotron phi3 phimoe minimax t5gemma gemma3 deepseek_v2 deepseek_v3 jamba",
         ),
     )
 }
@@ -150,15 +160,35 @@ def build(name: str, directory: Path) -> Path:
     return directory
 
 
+VISION = {
+    **dict.fromkeys(("hidden_size", "out_hidden_size"), 32),
+    **dict.fromkeys(("num_hidden_layers", "depth"), 1),
+    **dict.fromkeys(("num_attention_heads", "num_heads"), 2),
+    "intermediate_size": 64,
+    "image_size": 28,
+    "patch_size": 14,
+}
+
+
 def _config(name: str, settings: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
+    if name in WITH_IMAGES:  # a model of texts and images, of which the texts alone are used
+        text = {key: value for key, value in settings.items() if key not in ("text_config", "vision_config")}
+        return AutoConfig.for_model(name, text_config={**_text_sizes(name), **text}, vision_config=VISION)
     if name != "t5gemma":
         return AutoConfig.for_model(name, **settings)
     module = {**{key: value for key, value in SIZES.items() if key != "vocab_size"}, "vocab_size": VOCABULARY}
     one = {key: value for key, value in module.items() if key not in ("d_model", "n_embd", "dim")}
     one["layer_types"] = ["full_attention", "full_attention"]
     return AutoConfig.for_model(name, encoder=one, decoder=one, vocab_size=VOCABULARY, **_tokens(settings))
+
+
+def _text_sizes(name: str) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    known = AutoConfig.for_model(f"{name}_text").to_dict()
+    return {key: value for key, value in {**SIZES, **SPECIAL.get(f"{name}_text", {})}.items() if key in known}
 
 
 def _tokens(settings: dict[str, Any]) -> dict[str, Any]:

@@ -139,3 +139,21 @@ def test_an_output_directory_stays_a_text_whatever_its_name(write_config: Callab
     config = write_config(tmp_path, model={"name_or_path": "bert-base-uncased"})
     for name in ("2024", "no", "a: b", 'say "hi" # now', "überall"):
         assert str(start.read_config(config, start.with_output_dir([], name)).output_dir) == name
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["predict", "run", "a.csv", "-o=~/labelled.csv"], "Write -o ~/labelled.csv or --output=~/labelled.csv."),
+        (["init", "a.csv", "-o=my config.yaml"], "Write -o 'my config.yaml' or --output='my config.yaml'."),
+        (["train", "c.yaml", "-s=training.batch_size=4"], "Write -s training.batch_size=4 or --set=training.batch"),
+    ],
+)
+def test_an_equal_sign_after_a_short_option_is_named_as_the_cause(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("sys.argv", ["finetune", *words])
+    assert app.main() == 2
+    said = capsys.readouterr().err
+    assert "a short option takes no =" in said
+    assert message in said

@@ -6,18 +6,21 @@ import io
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import yaml
+from huggingface_hub import constants
 
 from finetune_cli.cli import app
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.records.sweep import SweepReport
 from finetune_cli.runs.run_dir import RunDir
+from tests.commands.hub_server import WRITE_TOKEN, Hub, serving
 from tests.commands.run_files import SEARCH, SMALL, Answer, Trained
 
 
@@ -122,3 +125,21 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return Answer(int(code), captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The server, and huggingface_hub in this process told to use it: a token that may write, LFS in place of Xet."""
+    with serving() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+        monkeypatch.setenv("HF_TOKEN", WRITE_TOKEN)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        huggingface_hub.close_session()  # a client that was made for other settings
+        yield server
+    huggingface_hub.close_session()

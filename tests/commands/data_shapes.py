@@ -107,6 +107,30 @@ def folder_of(splits: dict[str, list[tuple[str, int]]]) -> Callable[[Path], Path
     return write
 
 
+def class_folders(*, splits: Sequence[str] = (), ending: str = ".txt") -> Callable[[Path], Path]:
+    """`mine/train/positive/3.txt`: a file for each text, as aclImdb has them, with texts of no class beside."""
+
+    def write(folder: Path) -> Path:
+        for split in splits or ("",):
+            for number, (text, name) in enumerate(NAMED):
+                place = folder / "mine" / split / name
+                place.mkdir(parents=True, exist_ok=True)
+                (place / f"{number}{ending}").write_text(f"{text}\n", encoding="utf-8")
+        (folder / "mine" / "unsup").mkdir()
+        (folder / "mine" / "unsup" / "1.txt").write_text("nobody knows", encoding="utf-8")
+        (folder / "mine" / "words.txt").write_text("0.5\n0.1\n", encoding="utf-8")
+        return folder / "mine"
+
+    return write
+
+
+def wrapped(folder: Path) -> Path:
+    path = folder / "reviews.json"
+    rows = [{"review": {"body": text}, "label": name} for text, name in NAMED]
+    path.write_text(json.dumps({"version": "1.1", "data": rows}, indent=1), encoding="utf-8")
+    return path
+
+
 NAMES = ("negative", "positive")
 CLASSES = {"task": "classification", "data.text": "text", "data.label": "label"}
 NAMED = [(text, NAMES[label]) for text, label in reviews()]
@@ -227,6 +251,29 @@ SHAPES: dict[str, Shape] = {
     "a folder with other names": Shape(
         folder_of({"train_x.csv": reviews(), "x-dev.csv": reviews(12, 1), "x_test.csv": reviews(9, 2)}),
         {**CLASSES, "data.splits": {"train": "train_x.csv", "validation": "x-dev.csv", "test": "x_test.csv"}},
+    ),
+    "a folder for each class": Shape(class_folders(), {**CLASSES, "data.id": "id"}),
+    "folders of classes in folders of splits": Shape(class_folders(splits=("train", "test")), {**CLASSES}),
+    "files that are called by numbers": Shape(class_folders(ending=""), CLASSES),
+    "decimal commas": Shape(
+        table(
+            ["Nr", "Bewertung", "Note"],
+            [(n, t, s.replace(".", ",")) for n, (t, s) in enumerate(SCORED)],
+            separator=";",
+        ),
+        {"task": "regression", "data.text": "Bewertung", "data.label": "Note", "data.id": "Nr"},
+    ),
+    "records in records": Shape(
+        lines([{"n": len(t), "review": {"lang": "en", "body": t}, "meta": {"label": y}} for t, y in NAMED]),
+        {"task": "classification", "data.text": "review.body", "data.label": "meta.label"},
+    ),
+    "rows inside an object": Shape(
+        wrapped, {"task": "classification", "data.text": "review.body", "data.label": "label"}
+    ),
+    "a short title and a long text": Shape(
+        table(["Title", "Review Text", "Rating"], [(f"{t[:9]} x", t, s) for t, s in STARS]),
+        {"task": "classification", "data.text": "Review Text", "data.label": "Rating"},
+        asks=("task", "data.text"),
     ),
     "names as they please": Shape(
         table(["Kommentar, frei", "Urteil: #1"], NAMED),

@@ -20,8 +20,9 @@ from finetune_cli.cli import app
 from finetune_cli.commands.compare import compare
 from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.errors import ConfigError, DataError, GateFailedError, MissingError
-from finetune_cli.evaluation.comparison import compare_seeds, summarise_seeds
+from finetune_cli.evaluation.comparison import compare_seeds
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
+from finetune_cli.evaluation.seed_summary import summarise_seeds
 from finetune_cli.records.comparison import CompareReport, Comparison
 from tests.commands.run_files import Answer
 
@@ -458,7 +459,7 @@ def other_classes(row: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows[:-1], "1 ids ('row 39') only in the first, 0 ids only in the second"),
+        (lambda rows: rows[:-1], "1 id ('row 39') only in the first, 0 ids only in the second"),
         (lambda rows: [{**row, "id": n} for n, row in enumerate(rows)], "40 ids ('row 0', 'row 1', 'row 2', ...) only"),
         (lambda rows: [*rows[:-1], rows[0]], "id 'row 0' is there twice"),
         (

@@ -42,7 +42,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """quick(torch=ON_CPU, gpus=0): doctor in this process, told what the device probe and the driver would say."""
 
     def stub(torch: Torch = ON_CPU, gpus: int = 0) -> None:
-        monkeypatch.setattr(module, "probe_torch", lambda: torch)
+        monkeypatch.setattr(module, "probe_torch", lambda **_: torch)
         monkeypatch.setattr(module, "nvidia_driver", lambda: ("580.1" if gpus else None, gpus))
 
     stub()
@@ -98,18 +98,30 @@ def test_a_torch_that_cannot_be_imported_is_a_line_and_no_traceback(run_cli: Run
     assert done.returncode == ExitCode.MISSING
     assert "torch cannot be used: ImportError: libcudart.so.13: cannot open" in done.stdout.splitlines()[-1]
     assert "Traceback" not in done.stdout + done.stderr
+    assert "no torch that works, driver" in done.stdout
+    assert "threads" not in done.stdout
 
 
-def test_a_torch_xla_without_a_device_is_a_fault_until_it_is_turned_off(
+def test_a_torch_that_does_not_answer_in_time_is_not_called_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with 25 processes for each CPU the imports alone took three minutes."""
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.01)
+    [fault] = doctor(offline=True).faults
+    assert fault.problem == "torch cannot be judged: it did not answer within 180 s."
+    assert "uptime" in fault.remedy
+
+
+def test_a_torch_xla_that_is_asked_for_and_has_no_device_is_a_fault_until_it_is_turned_off(
     tmp_path: Path, quick: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variables = install(tmp_path / "xla", "torch_xla", "def device():\n    raise RuntimeError('no TPU found')\n")
     monkeypatch.setenv("PYTHONPATH", variables["PYTHONPATH"])
     monkeypatch.syspath_prepend(tmp_path / "xla")
+    assert doctor(offline=True).fit, "it is installed, and not used"
+    monkeypatch.setenv("PJRT_DEVICE", "TPU")
     [fault] = doctor(offline=True).faults
     assert str(fault) == (
-        "torch_xla is installed and finds no device (RuntimeError: no TPU found). "
-        "Type: export USE_TORCH_XLA=0, or pip uninstall torch_xla"
+        "torch_xla is to be used (PJRT_DEVICE=TPU) and finds no device (RuntimeError: no TPU found). "
+        "Type: unset PJRT_DEVICE, or export USE_TORCH_XLA=0 to train without it"
     )
     monkeypatch.setenv("USE_TORCH_XLA", "0")
     assert doctor(offline=True).fit

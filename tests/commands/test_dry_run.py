@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from finetune_cli.commands.dry_run import dry_run
 from finetune_cli.config.load import load_config
 from finetune_cli.data.order import RowOrder
 from finetune_cli.errors import ConfigError, RunFailedError
+from finetune_cli.system.machine import describe_cpu
 from finetune_cli.training.objective import Objective
 from tests.commands.run_files import Answer
 
@@ -55,8 +57,11 @@ def test_the_whole_run_is_estimated_from_real_updates(
     assert (report.loop, report.micro_batch_size, report.precision) == (loop, 4, "fp32")
     assert (report.updates, report.updates_per_epoch) == (24, 6)
     assert report.evaluations == 5 + 1  # after 5, 10, 15, 20 and 24; then the best model once more
-    assert len(seen) == 2 * (2 + 6)  # the longest rows twice, each update of the first epoch; two micro-batches each
-    assert seen[0][1] == max(shape[1] for shape in seen)
+    assert [shape[0] for shape in seen[:2]] == [1, 2]  # for the memory, without an update
+    assert len(seen) == 2 + 2 * (
+        2 + 6
+    )  # the longest rows twice, each update of the first epoch; two micro-batches each
+    assert seen[0][1] == seen[2][1] == max(shape[1] for shape in seen)
     expected = 24 * report.mean_seconds_per_update + 6 * report.seconds_per_evaluation
     assert report.estimated_seconds == pytest.approx(expected)
     assert report.peak_memory_bytes > 50e6
@@ -70,8 +75,8 @@ def test_the_largest_update_comes_first(tmp_path: Path, write_config: Callable[.
     config = load_config(write_config(tmp_path))
     lengths = prepare(config).splits["train"].lengths
     dry_run(config)
-    assert seen[0] == (8, lengths.max())
-    assert seen[1] == seen[0]
+    assert seen[2] == (8, lengths.max())
+    assert seen[3] == seen[2]
 
 
 def test_a_finished_run_is_left_as_it_is(
@@ -83,7 +88,8 @@ def test_a_finished_run_is_left_as_it_is(
     answer = command(["train", file, "--dry-run"])
     assert answer.code == 0, answer.stderr
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
-    for part in ("nothing was trained", "updates        6 (6 an epoch)", "estimated time", "peak memory", "cpu, fp32"):
+    parts = ("nothing was trained", "updates          6 (6 an epoch)", "estimated time", "peak memory", "cpu, fp32")
+    for part in (*parts, "estimated memory about 0."):
         assert part in answer.stdout
 
 
@@ -97,6 +103,20 @@ def test_json_is_one_document_with_the_same_numbers(
     assert report["trained_parameters"] == 32 * 32 + 32 + 32 * 2 + 2  # pooler and classifier
     assert report["parameters"] > 10 * report["trained_parameters"]
     assert report["seconds_longest_update"] > 0
+    memory = report["estimated_memory"]
+    head = report["trained_parameters"] * 4
+    assert (memory["gradients"], memory["optimizer"]) == (head, 2 * head)
+    assert memory["weights"] >= report["parameters"] * 4
+    assert memory["total"] == sum(size for name, size in memory.items() if name != "total")
+
+
+def test_a_machine_that_is_too_small_is_named_before_the_first_update(
+    tmp_path: Path, write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    small_machine = dataclasses.replace(describe_cpu(), memory_limit_bytes=10**8)
+    monkeypatch.setattr("finetune_cli.commands.dry_run.describe_cpu", lambda: small_machine)
+    dry_run(load_config(write_config(tmp_path)))
+    assert "this machine has 0.1 GB: the system may end it. Smaller: training.micro_batch_size" in caplog.text
 
 
 def test_several_seeds_take_as_many_times(tmp_path: Path, write_config: Callable[..., Path]) -> None:

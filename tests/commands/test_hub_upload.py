@@ -6,11 +6,10 @@ import json
 import logging
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
@@ -26,21 +25,6 @@ REPO = "user/result"
 
 # huggingface_hub hands httpx2 the open file of an LFS upload in a way that httpx2 is going to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """The server, and huggingface_hub in this process told to use it: a token that may write, LFS in place of Xet."""
-    with serving() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-        monkeypatch.setenv("HF_TOKEN", WRITE_TOKEN)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        huggingface_hub.close_session()  # a client that was made for other settings
-        yield server
-    huggingface_hub.close_session()
 
 
 @pytest.fixture
@@ -155,6 +139,17 @@ def test_an_upload_that_the_hub_would_refuse_is_refused_before_training(
     assert not (tmp_path / "run" / "history.jsonl").exists()
     assert not (tmp_path / "finetune-cache").exists()  # not even the rows were prepared
     assert not any("commit" in one for one in hub.asked)
+
+
+def test_a_token_that_cannot_be_read_is_said_before_training(
+    tmp_path: Path, write_config: Callable[..., Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path))  # cannot be read by root either
+    with pytest.raises(MissingError, match=r"the token for the Hub cannot be read .*Set HF_TOKEN"):
+        train(load_config(write_config(tmp_path), [f"hub.repo_id={REPO}"]))
 
 
 def test_a_hub_that_cannot_be_asked_is_said_before_training(

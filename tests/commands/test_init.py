@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from finetune_cli.commands.drafts.model import other_language
 from finetune_cli.commands.init import init
 from finetune_cli.commands.train import train
 from finetune_cli.config.draft import SCHEMA_LINE
@@ -106,7 +107,7 @@ def test_max_length_and_checks_come_from_the_data(tmp_path: Path, tiny_bert: Pat
     assert config.data.max_length == 16  # 12 words and two special tokens, in steps of 16
     assert (config.data.checks.empty_text, config.data.checks.encoding) == ("warn", "error")
     text = report.config.read_text(encoding="utf-8")
-    assert "empty_text: warn # 1 rows without a text" in text
+    assert "empty_text: warn # 1 row without a text" in text
     assert "contradictions: warn # " in text
     assert "markup: warn # 2 rows" in text
 
@@ -130,6 +131,7 @@ def test_other_languages_get_a_model_that_reads_them(tmp_path: Path) -> None:
     rows = [(f"хороший фильм номер {n}" if n % 2 else f"плохой фильм номер {n}", n % 2) for n in range(30)]
     report = init(str(table(["text", "label"], rows)(tmp_path)), output=tmp_path / "c.yaml", offline=True)
     assert "multilingual" in load_config(report.config).model.name_or_path
+    assert "from the Hugging Face Hub, 542 MB" in report.config.read_text(encoding="utf-8")
     assert report.questions
 
 
@@ -176,6 +178,64 @@ def test_nothing_is_overwritten(there: str, tmp_path: Path, tiny_bert: Path) -> 
         init(str(data), output=tmp_path / "config.yaml", model=str(tiny_bert))
     assert (tmp_path / there).read_text(encoding="utf-8") == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"reviews.csv", there})
+
+
+def test_its_own_conversion_is_no_hindrance_at_the_second_try(tmp_path: Path, tiny_bert: Path) -> None:
+    data = table(["text", "label"], NAMED, separator=";")(tmp_path)
+    first = init(str(data), output=tmp_path / "config.yaml", model=str(tiny_bert))
+    made = tmp_path / "reviews.utf8.jsonl"
+    before = made.stat().st_mtime_ns
+    again = init(str(data), output=tmp_path / "other.yaml", model=str(tiny_bert))
+    assert load_config(again.config).data.path == load_config(first.config).data.path == str(made)
+    assert (made.stat().st_mtime_ns, made in again.written) == (before, False)
+    with pytest.raises(DataError):
+        init(str(data), output=tmp_path / "third.yaml", label=["nowhere"])
+    assert made.exists()
+    table(["text", "label"], NAMED[:30], separator=";")(tmp_path)
+    with pytest.raises(ConfigError, match=r"holds other rows and is not overwritten\. Move or delete it"):
+        init(str(data), output=tmp_path / "fourth.yaml", model=str(tiny_bert))
+
+
+def test_messages_name_the_file_that_the_user_has(tmp_path: Path, tiny_bert: Path) -> None:
+    data = table(["text", "other"], [(text, "same") for text, _ in NAMED], separator=";")(tmp_path)
+    with pytest.raises(DataError, match=r"reviews\.csv: no column looks like a label"):
+        init(str(data), output=tmp_path / "c.yaml", model=str(tiny_bert))
+
+
+def test_data_that_are_not_there_come_before_a_config_that_is(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("mine", encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        init(str(tmp_path / "missing.csv"), output=tmp_path / "config.yaml")
+    assert str(error.value).startswith(f"{tmp_path}/missing.csv does not exist")
+
+
+def test_two_spellings_of_a_class_are_a_question(tmp_path: Path, tiny_bert: Path) -> None:
+    rows = [(text, ("Good", "good", "bad", " bad")[n % 4]) for n, (text, _) in enumerate(NAMED)]
+    report = init(str(table(["text", "label"], rows)(tmp_path)), output=tmp_path / "c.yaml", model=str(tiny_bert))
+    (question,) = report.questions
+    assert "are ' bad' and 'bad', 'Good' and 'good' one class?" in question
+    assert f"# question: {question.partition(': ')[2]}" in report.config.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("texts", "shows"),
+    [
+        (["The café was good and I liked the crème brûlée of it", "not for me"], None),
+        (["Great!", "café"], None),
+        (["naïve"], None),
+        (["Świetna książka, gorąco polecam", "Słabe zakończenie, dłużąca się fabuła, żałuję zakupu"] * 3, "20%"),
+        (["Das Buch ist nicht gut", "sehr schlecht und teuer"], "German"),
+        (["Le livre est très bon", "pas pour moi"], "French"),
+        (["El producto es muy bueno y lo uso"], "Spanish"),
+        (["Het boek is niet goed"], "Dutch"),
+        (["хороший фильм", "плохой фильм"], "100%"),
+        (["素晴らしい映画でした"], "100%"),
+        (["", "12 34"], None),
+    ],
+)
+def test_the_language_is_told_by_common_words_then_by_letters(texts: list[str], shows: str | None) -> None:
+    found = other_language(texts)
+    assert found is None if shows is None else shows in str(found)
 
 
 def test_the_command_shows_choices_questions_and_what_to_type_next(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,18 @@ def test_a_finished_run_says_so_and_is_left_alone(tmp_path: Path, train_run: Cal
     after = {path: path.stat().st_mtime_ns for path in first.run.path.rglob("*") if path.is_file()}
     lock = first.run.lock
     assert {**after, lock: 0} == {**before, lock: 0}
+
+
+def test_the_checkpoints_of_a_finished_run_may_be_deleted(
+    tmp_path: Path, train_run: Callable[..., Trained], command: Callable[..., Answer]
+) -> None:
+    first = train_run(tmp_path)
+    again = command(["train", first.file])
+    assert f"{first.run.checkpoints}: not needed any more, may be deleted" in again.stdout
+    shutil.rmtree(first.run.checkpoints)
+    again = command(["train", first.file])
+    assert (again.code, "Finished before" in again.stdout, "may be deleted" in again.stdout) == (0, True, False)
+    assert command(["evaluate", first.run.path]).code == 0
 
 
 def test_another_config_or_other_data_are_refused_with_the_difference(

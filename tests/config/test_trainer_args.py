@@ -40,7 +40,7 @@ def test_what_a_foreign_name_points_to_exists(key: str) -> None:
         ("deepspeed", "ds.json"),
         ("deepspeed", {"zero_optimization": {}}),
         ("tf32", False),
-        ("ddp_timeout", 60),
+        ("ddp_bucket_cap_mb", 7),
     ],
 )
 def test_passes_on_what_the_trainer_takes(name: str, value: object) -> None:
@@ -55,7 +55,8 @@ def test_passes_on_what_the_trainer_takes(name: str, value: object) -> None:
         ("optim", ["sgd"], "is not what this takes"),
         ("adam_beta1", 1.0, "Allowed: a number from 0 up to below 1"),
         ("adam_beta1", True, "True is not what this takes"),
-        ("ddp_timeout", 1.5, "Allowed: a whole number from 1"),
+        ("ddp_bucket_cap_mb", 1.5, "Allowed: a whole number from 1"),
+        ("ddp_timeout", 60, "has a key of its own here. Write training.ddp_timeout"),
         ("tf32", "yes", "Allowed: true or false"),
         ("learning_rate", 1, "has a key of its own here. Write training.learning_rate"),
         ("report_to", "wandb", "has a key of its own here. Write tracking"),

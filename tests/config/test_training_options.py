@@ -64,6 +64,9 @@ def test_target_modules_are_names_or_all_linear(config: Path, value: str) -> Non
         ("model.freeze=0", "Allowed: none, embeddings, body, or a number of layers from 1"),
         ("model.freeze=head", "'head' is not known. Allowed: none, embeddings, body, or a number"),
         ("model.freeze=true", "true is a flag"),
+        ("model.dtype=fp16", "'fp16' is not known. Allowed: fp32, bf16, nf4"),
+        ("model.torch_dtype=bf16", "model.torch_dtype: is called model.dtype here"),
+        ("model.load_in_4bit=true", "model.load_in_4bit: is called model.dtype here"),
     ],
 )
 def test_mistakes_are_named_with_what_is_allowed(config: Path, override: str, message: str) -> None:
@@ -80,3 +83,16 @@ def test_combinations_that_mean_nothing_are_refused(config: Path) -> None:
     assert "training.packing: does not go with training.compile" in with_compile
     full_width = refused(config, "training.packing=true", "data.padding=max_length")
     assert "training.packing: takes out the padding that data.padding: max_length asks for" in full_width
+
+
+def test_narrow_weights_are_for_what_is_not_trained(config: Path) -> None:
+    """All weights in bf16 would lose most updates; what is meant is mixed precision."""
+    for dtype in ("bf16", "nf4"):
+        message = refused(config, f"model.dtype={dtype}")
+        assert f"model.dtype: {dtype} is for weights that are not trained" in message
+        assert "Add model.lora or model.freeze: body; to train all" in message
+        assert refused(config, f"model.dtype={dtype}", "model.freeze=1") == message
+    for part in ("model.lora={}", "model.freeze=body"):
+        assert load_config(config, ["model.dtype=bf16", part]).model.dtype == "bf16"
+        mixed = refused(config, "model.dtype=bf16", part, "training.precision=fp16")
+        assert "model.dtype: weights in bf16 compute in bf16, not in training.precision: fp16" in mixed

@@ -206,7 +206,7 @@ def test_a_full_disk_leaves_no_half_folder(tmp_path):
 
 
 BAD_DATA = [
-    (TWO, [{"sentence": "x", "label": -1}], {}, "found -1, which marks a row without a label, in all 1 rows"),
+    (TWO, [{"sentence": "x", "label": -1}], {}, "found -1, which marks a row without a label, in the only row"),
     ([{**TWO[0], "label": -1}, *TWO], None, {}, "found -1, which marks a row without a label, in row 1"),
     ([TWO[0], {"sentence": None, "label": 0}], None, {}, "row 2: expected text in column 'sentence', found null"),
     ([TWO[0], {"sentence": 7, "label": 0}], None, {}, "row 2: expected text in column 'sentence', found int '7'"),

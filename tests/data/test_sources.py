@@ -137,6 +137,52 @@ def test_a_fraction_is_stratified_complete_and_the_same_each_time(here):
     assert [source.fingerprint for source in again.values()] == [source.fingerprint for source in sources.values()]
 
 
+def split_of_texts(here, texts, labels, **options):
+    rows = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+    put(here / "d", train_jsonl="".join(json.dumps(row) + "\n" for row in rows))
+    sources = resolve_sources("d", splits={"validation": 0.2}, text=("text",), **options)
+    return {split: rows_of(source, "text", "label") for split, source in sources.items()}
+
+
+def test_rows_with_the_same_text_are_on_one_side_of_a_fraction(here):
+    """As `overlap` compares them: case, blanks and punctuation aside. The shares stay what they are, but for a few."""
+    texts = [f"text {n % 60}{'!' if n % 2 else ''}" for n in range(200)]
+    for seed in range(5):
+        taken = split_of_texts(here, texts, ["a", "b"] * 100, seed=seed)
+        kept, held = ({values["text"].rstrip("!") for _, values in taken[split]} for split in ("train", "validation"))
+        assert not kept & held
+        assert sorted(row for rows in taken.values() for row, _ in rows) == list(range(200))
+        assert 20 <= len(taken["validation"]) <= 60
+        assert {values["label"] for _, values in taken["validation"]} == {"a", "b"}
+
+
+def test_where_no_text_repeats_the_fraction_is_the_one_of_the_labels_and_the_seed(here):
+    texts, labels = [f"text {n}" for n in range(100)], ["a", "b"] * 50
+    drawn = split_of_texts(here, texts, labels, seed=3)
+    assert drawn == {
+        split: rows_of(source, "text", "label")
+        for split, source in resolve_sources("d", splits={"validation": 0.2}, seed=3).items()
+    }
+
+
+def test_a_class_whose_texts_are_all_the_same_stays_in_train(here):
+    taken = split_of_texts(here, [*(f"text {n}" for n in range(20)), *["same"] * 10], ["a"] * 20 + ["b"] * 10)
+    assert [values["text"] for _, values in taken["train"]].count("same") == 10
+    assert len(taken["validation"]) == 4
+
+
+def test_one_text_alone_is_split_as_it_was(here):
+    taken = split_of_texts(here, ["same"] * 10, ["a", "b"] * 5)
+    assert [len(rows) for rows in taken.values()] == [8, 2]
+
+
+def test_pairs_of_the_same_text_leave_rows_to_validate_on(here):
+    for seed in range(10):
+        taken = split_of_texts(here, ["a", "a", "b", "b", "c", "c", "d", "d"], ["x"] * 4 + ["y"] * 4, seed=seed)
+        assert {values["label"] for _, values in taken["validation"]} == {"x", "y"}
+        assert {values["label"] for _, values in taken["train"]} == {"x", "y"}
+
+
 def test_another_seed_takes_other_rows_and_has_another_fingerprint(here):
     labelled(here, {"a": 100, "b": 100})
     first, second = (resolve_sources("d", splits={"validation": 0.1}, seed=seed)["validation"] for seed in (1, 2))

@@ -91,6 +91,11 @@ BAD_FILES = {
     "no format": ("a.gz", gzip.compress(b"x"), "cannot tell its format"),
     "spreadsheet": ("a.xlsx", b"PK\3\4", "Save the sheet as CSV"),
     "zip": ("a.csv", b"PK\3\4rest", "is a zip archive. Unpack it"),
+    "a workbook called .csv": ("a.csv", b"PK\3\4\0[Content_Types].xml", "is a spreadsheet. Save the sheet as CSV"),
+    "an old workbook": ("a.csv", b"\xd0\xcf\x11\xe0\0", "is a spreadsheet. Save the sheet as CSV"),
+    "Parquet called .csv": ("a.csv", b"PAR1\x15\x04", "is Parquet. Name the file, with .parquet at the end"),
+    "Parquet called .jsonl": ("a.jsonl", b"PAR1\x15\x04", "is Parquet. Name the file, with .parquet at the end"),
+    "UTF-16 of Excel": ("a.tsv", "text\tlabel\n".encode("utf-16"), "Or make a copy that can be read: finetune init "),
     "list cut short": (
         "a.json",
         json.dumps(ROWS)[:-9].encode(),
@@ -334,6 +339,12 @@ def test_a_folder_without_splits_says_what_to_type(here: Path, prepared: Prepare
     refused(prepared(), 3, advice)
 
 
+def test_folders_of_texts_by_class_are_what_init_is_for(here: Path, prepared: Prepared) -> None:
+    for name in ("spam/1.txt", "spam/2.txt", "ham/1.txt", "ham/2.txt"):
+        put(here / "data" / name, "a text")
+    refused(prepared(), 3, "To make rows of its folders of texts, one for each class: finetune init data")
+
+
 def test_rows_inside_an_object_are_named(here: Path, prepared: Prepared) -> None:
     for split in ("train", "validation"):
         put(here / "data" / f"{split}.json", json.dumps({"version": 1, "data": ROWS}))
@@ -341,3 +352,10 @@ def test_rows_inside_an_object_are_named(here: Path, prepared: Prepared) -> None
     refused(said, 3, "one object whose 'data' holds a list of objects. Write that list alone: jq .data data/train.json")
     put(here / "data" / "train.json", json.dumps({"columns": ["text"], "index": [0], "data": [["a"]], "n": 1}))
     refused(prepared(), 3, "found the columns and the data apart. Write rows instead")
+
+
+def test_a_column_name_that_occurs_twice_in_parquet_is_refused(tmp_path: Path) -> None:
+    table = pa.table([["a"], ["b"], ["c"]], names=["text", "label", "text"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="the column name 'text' occurs twice"):
+        rows_of(tmp_path / "a.parquet")

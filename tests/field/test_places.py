@@ -186,6 +186,40 @@ def test_class_names_beyond_the_encoding_end_as_the_run_does(here: Path, config:
     assert json.loads((here / "run" / "run.json").read_text(encoding="utf-8"))["exit_code"] == 0
 
 
+@pytest.mark.parametrize("option", ["-s", "--text"])
+def test_an_argument_that_is_no_text_is_a_mistake_of_the_command_line(finished: Path, option: str) -> None:
+    word = "output_dir=caf\udce9" if option == "-s" else "caf\udce9"  # as Python shows the byte e9
+    target = finished / ("config.yaml" if option == "-s" else "run")
+    said = finetune("validate" if option == "-s" else "predict", target, option, word)
+    refused(said, 2, r"caf\udce9' is not UTF-8 text. Type it as UTF-8, or rename what it names.")
+
+
+def test_an_argument_that_the_locale_cannot_show_is_read_as_utf_8(finished: Path) -> None:
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    said = command("validate", finished / "config.yaml", "--json", "-s", "data.label=雪", env=environment)
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["config"]["data"]["label"] == "雪"
+
+
+@pytest.mark.parametrize("word", ["output_dir=a\x01b", "data.label=\x7f"])
+def test_a_character_that_yaml_lacks_is_named(finished: Path, word: str) -> None:
+    refused(finetune("validate", finished / "config.yaml", "-s", word), 2, "which YAML does not take. Take it out")
+
+
+def test_a_pipe_as_data_and_files_in_place_of_directories_are_named(
+    finished: Path, here: Path, cache_dir: Path
+) -> None:
+    os.mkfifo(here / "pipe")
+    (here / "file").touch()
+    config = finished / "config.yaml"
+    said = finetune("prepare", config, "-s", "data.path=pipe", "-s", "data.splits.validation=0.2")
+    refused(said, 3, "pipe is a pipe or a device, and rows are read more than once. Write them to a file.")
+    refused(finetune("train", config, "--output-dir", "file"), 2, "output_dir: file is not a directory. Choose another")
+    said = finetune("prepare", config, env={"FINETUNE_CACHE": "file"})
+    refused(said, 1, "cannot be written to file/prepared: Not a directory")
+    assert "damaged" not in said.stderr
+
+
 # ---- a run that cannot be written
 
 

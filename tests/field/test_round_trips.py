@@ -1,5 +1,6 @@
 """What the writers write, the readers read back as the same, in every format, packed and not."""
 
+import csv
 import io
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from finetune_cli.data.readers import good_rows, read_rows
+from finetune_cli.data.readers import OF_OTHERS, good_rows, read_rows, read_stream
 from finetune_cli.predictions.files import choose_format, write_predictions
 
 PACKINGS = ["", ".gz", ".bz2", ".xz", ".zst"]
@@ -48,6 +49,42 @@ def test_nulls_and_nul_characters_come_back_where_there_are_types(
 ) -> None:
     rows = [{"note": value} for value in values]
     assert written_and_read(rows, tmp_path / f"out.{ending}") == rows
+
+
+NAME = TEXT.map(str.strip).filter(bool)  # a name is refused with blanks around it, and left out when it is blank
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@given(names=st.lists(NAME, min_size=2, max_size=4, unique=True), text=TEXT)
+@example(names=["a,b", 'say "x"', "two\nlines"], text="a")
+@quickly
+def test_columns_of_any_name_come_back(tmp_path: Path, ending: str, names: list[str], text: str) -> None:
+    names = [name for name in names if name not in ("id", "prediction")] or ["a"]
+    rows = [dict.fromkeys(names, text), dict.fromkeys(names, "x")]
+    assert written_and_read(rows, tmp_path / f"out.{ending}") == rows
+
+
+def as_table(rows: list[dict[str, Any]], separator: str) -> bytes:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, ["number", *rows[0]], delimiter=separator, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows({"number": number, **row} for number, row in enumerate(rows))
+    return file.getvalue().encode()
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|", "\t"])
+@given(rows=TABLE)
+@example(rows=[{"text": "a;b|c,d\te", "other": ";"}])
+@quickly
+def test_a_table_with_any_separator_is_read_from_a_file_and_from_a_pipe(
+    tmp_path: Path, separator: str, rows: list[dict[str, Any]]
+) -> None:
+    written = as_table(rows, separator)
+    file = tmp_path / "table.csv"
+    file.write_bytes(written)
+    from_file = [row for _, row in good_rows(read_rows(file, form=OF_OTHERS))]
+    piped = [row for _, row in good_rows(read_stream(io.BytesIO(written), ("text",)))]
+    assert piped == from_file == [{"number": str(number), **row} for number, row in enumerate(rows)]
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv"])

@@ -4,6 +4,7 @@ A CSV file piped into `predict RUN -` used to be read as lines of text, its head
 """
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 
 from finetune_cli.data.formats.row import say_once
 from finetune_cli.data.readers import BadRow, Row, TableForm, read_stream
+from finetune_cli.errors import DataError
 from finetune_cli.predictions.input import with_own_columns
 from tests.bad_inputs.in_process import Said, finetune, refused
 from tests.field.conftest import put
@@ -127,6 +129,21 @@ def test_an_id_that_is_the_rows_number_comes_after_the_columns() -> None:
     answer = {"id": 3, "prediction": "x"}
     assert list(with_own_columns(answer, {"text": "a", "n": 1})) == ["text", "n", "id", "prediction"]
     assert list(with_own_columns(answer, {"id": 3, "text": "a"})) == ["id", "text", "prediction"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"id,text\n1,a\n"), "standard input is packed with gzip. Unpack it first, or name the file."),
+        (b"PAR1\x15\x04", "standard input is Parquet. Name the file"),
+        (b"PK\3\4\0[Content_Types].xml", "standard input is a spreadsheet. Save the sheet as CSV (UTF-8)."),
+        ("a\n".encode("utf-16"), "standard input is UTF-16 text. Save it as UTF-8."),
+    ],
+)
+def test_what_is_no_text_is_said_once_and_not_for_each_line(content: bytes, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        list(read_stream(io.BytesIO(content), ("text",)))
+    assert str(caught.value).startswith(message)
 
 
 # ---- files

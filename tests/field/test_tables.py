@@ -241,6 +241,25 @@ def test_json_lines_with_carriage_returns(tmp_path: Path) -> None:
     assert [row["n"] for row in rows_of(put(tmp_path / "a.jsonl", content))] == list(range(5_000))
 
 
+# ---- lines that are no rows
+
+
+@pytest.mark.parametrize(("ending", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_a_header_in_the_middle_is_a_bad_row_and_no_class(tmp_path: Path, ending: str, separator: str) -> None:
+    """`cat a.csv b.csv > all.csv` made a class called label."""
+    lines = [["text", "label"], ["a", "x"], ["text", "label"], ["b", "y"]]
+    path = put(tmp_path / f"a.{ending}", "".join(f"{separator.join(cells)}\n" for cells in lines))
+    with pytest.raises(DataError, match=r"line 3: this row is the header again\. Are several files in one\?"):
+        rows_of(path)
+    assert rows_of(put(tmp_path / "b.csv", "text\na\ntext\n")) == [{"text": "a"}, {"text": "text"}]
+
+
+@pytest.mark.parametrize("content", ["sep=;\ntext;label\na;x\n", "sep=,\ntext,label\na,x\n", "SEP=\t\ntext\tlabel\n"])
+def test_the_line_that_excel_puts_first_is_named(tmp_path: Path, content: str) -> None:
+    with pytest.raises(DataError, match=r"line 1: found Excel's line about the separator, not a header\. Take it out"):
+        rows_of(put(tmp_path / "a.csv", content))
+
+
 # ---- TSV that shows late whose its quotation marks are
 
 PLAIN = "".join(f"a plain text, number {n}, of some length\tx\n" for n in range(30_000))  # more than is looked at

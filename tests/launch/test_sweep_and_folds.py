@@ -23,7 +23,7 @@ SEARCH = {
     "trials": TRIALS,
     "sampler": "random",
 }
-SECONDS = 300.0
+SECONDS = 900.0
 
 
 @pytest.fixture

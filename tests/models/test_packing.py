@@ -17,7 +17,10 @@ from transformers import (
     DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
+    Gemma3TextConfig,
+    LlamaConfig,
     ModernBertConfig,
+    Qwen3Config,
     RobertaConfig,
 )
 
@@ -37,6 +40,18 @@ def test_packed_rows_have_the_logits_and_gradients_of_padded_ones(config_class: 
         use_attention_for_cpu(model)
     pack_rows(model)
     assert_the_same(model, small(config_class))
+
+
+@pytest.mark.parametrize("config_class", [LlamaConfig, Qwen3Config, Gemma3TextConfig, ModernBertConfig])
+def test_rotary_positions_go_with_their_tokens(config_class: type) -> None:
+    tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 1)
+    more = tokens if config_class is ModernBertConfig else {**tokens, "head_dim": 8, "num_key_value_heads": 2}
+    model = small(config_class, **more)
+    pack_rows(model)
+    seen: list[torch.Size] = []
+    model.base_model.layers[1].mlp.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
+    assert_the_same(model, small(config_class, **more))
+    assert seen == [(1, 48, 16)]
 
 
 def test_the_layers_see_one_long_row_and_the_head_sees_rows() -> None:
@@ -64,11 +79,10 @@ def test_a_model_that_answers_is_padded_as_ever() -> None:
 @pytest.mark.parametrize(
     ("config_class", "more"),
     [
-        (ModernBertConfig, dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 1)),
         (AlbertConfig, {"embedding_size": 8}),
         (DebertaV2Config, {}),
     ],
-    ids=["rotary positions", "one layer used again", "attention of its own"],
+    ids=["one layer used again", "attention of its own"],
 )
 def test_a_model_whose_rows_cannot_be_packed_is_refused(config_class: type, more: dict[str, Any]) -> None:
     model = small(config_class, **more)

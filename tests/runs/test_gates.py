@@ -65,6 +65,22 @@ def test_a_gate_compares_the_value_or_an_end_of_its_interval(text: str, holds: b
             checked(text)
 
 
+@pytest.mark.parametrize(
+    ("gate", "metrics", "advice"),
+    [
+        ("f1>=0.8", ("accuracy", "f1_macro"), "[accuracy, f1_macro, f1]'; with more, write 'f1_macro>=0.8'"),
+        ("f1.low>=0.8", ("accuracy",), "[accuracy, f1]'; with more, write 'f1_macro.low>=0.8'"),
+        ("matthews>=0.8", ("accuracy",), ". Add it: -s 'evaluation.metrics=[accuracy, matthews]'"),
+    ],
+)
+def test_a_gate_on_a_score_that_is_not_computed_says_what_can_be(
+    gate: str, metrics: tuple[str, ...], advice: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        require_computed(parse_gates([gate]), metrics)
+    assert advice in str(error.value)
+
+
 def test_every_gate_that_fails_is_named() -> None:
     with pytest.raises(GateFailedError) as caught:
         checked("f1>=0.95", "f1>=0.5", "loss<0.1", "pearson>0")

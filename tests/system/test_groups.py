@@ -114,9 +114,15 @@ class _Enough(Exception):
     """The test has seen what it wanted."""
 
 
-@pytest.mark.parametrize(("settings", "seconds"), [([], GROUP_TIMEOUT_SECONDS), (["ddp_timeout=60"], 60)])
+@pytest.mark.parametrize("loop", ["trainer", "accelerate"])
+@pytest.mark.parametrize(("settings", "seconds"), [([], GROUP_TIMEOUT_SECONDS), (["training.ddp_timeout=60"], 60)])
 def test_the_timeout_of_the_config_reaches_the_group(
-    tmp_path: Path, write_config: Write, monkeypatch: pytest.MonkeyPatch, settings: list[str], seconds: float
+    tmp_path: Path,
+    write_config: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    loop: str,
+    settings: list[str],
+    seconds: float,
 ) -> None:
     asked: list[float] = []
 
@@ -125,9 +131,8 @@ def test_the_timeout_of_the_config_reaches_the_group(
         raise _Enough
 
     monkeypatch.setattr(module, "join_group", join)
-    overrides = [f"training.trainer_args.{setting}" for setting in settings]
     with pytest.raises(_Enough):
-        module.train(load_config(write_config(tmp_path), overrides))
+        module.train(load_config(write_config(tmp_path), [*settings, f"training.loop={loop}"]))
     assert asked == [seconds]
 
 

@@ -68,7 +68,8 @@ def test_a_short_micro_batch_is_filled_up_with_rows_that_do_not_count() -> None:
         MicroBatch(np.array([6, 2]), num_valid=2, update_rows=6)
     )
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (4, 30)
-    assert (batch["num_valid"], batch["update_rows"]) == (2, 6)
+    assert (batch["num_valid"], batch["update_rows"]) == (4, 6)
+    assert batch["weights"].tolist() == [1, 1, 0, 0]
     assert batch["attention_mask"].sum(axis=1).tolist() == rows.lengths[[6, 2, 2, 2]].tolist()
     assert batch["labels"].tolist() == rows.labels[[6, 2, 2, 2]].tolist()
 

@@ -22,7 +22,7 @@ from finetune_cli.evaluation import inference
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.runs.answering import prepare_to_answer
 from finetune_cli.runs.fit import new_accelerator
-from finetune_cli.training import state
+from finetune_cli.training import generators
 from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.device_settings import apply_device_settings, choose_device_settings
 from finetune_cli.training.trainer_loop import SharedPartsTrainer
@@ -92,7 +92,7 @@ def test_scored_rows_are_padded_to_multiples_of_8_on_cuda(
         raise _Enough
 
     monkeypatch.setattr(inference, "pad_rows", pad)
-    monkeypatch.setattr(inference, "takes_ready_mask", lambda model: True)
+    monkeypatch.setattr(inference, "form_of_mask", lambda model, *, ready, one_graph: ready)
     with pytest.raises(_Enough):
         predict_logits(torch.nn.Identity(), make_rows(4), pad_token_id=0, device=torch.device(device))
     assert [(options["multiple_of"], options["ready_mask"]) for options in asked] == [(multiple, device == "cuda")]
@@ -164,9 +164,9 @@ def test_the_dry_run_of_a_compiled_model_scores_without_the_compiler(
     assert stances == ["force_eager"]
 
 
-@pytest.mark.parametrize(("micro_batches", "static"), [(1, True), (4, False)])
-def test_ddp_exchanges_gradients_without_copies_and_plans_once_where_it_can(micro_batches: int, static: bool) -> None:
-    handler = new_accelerator("no", ddp_options(micro_batches)).ddp_handler
+@pytest.mark.parametrize(("accumulates", "static"), [(False, True), (True, False)])
+def test_ddp_exchanges_gradients_without_copies_and_plans_once_where_it_can(accumulates: bool, static: bool) -> None:
+    handler = new_accelerator("no", ddp_options(accumulates=accumulates)).ddp_handler
     assert handler.to_kwargs() == {
         "gradient_as_bucket_view": True,
         "broadcast_buffers": False,
@@ -183,17 +183,18 @@ def test_trainer_has_the_same_ddp_options_unless_it_is_told_otherwise(tmp_path: 
             setattr(arguments, name, value)
         trainer = SharedPartsTrainer(
             parts.batches, parts.objective, parts.optimizer, parts.schedule,
-            skip_nonfinite=False, model=parts.model, args=arguments,
+            accumulates=False, skip_nonfinite=False, model=parts.model, args=arguments,
         )  # fmt: skip
         return trainer.accelerator.ddp_handler
 
-    assert handler().to_kwargs() == ddp_options(1).to_kwargs()
+    assert handler().to_kwargs() == ddp_options(accumulates=False).to_kwargs()
     told = handler(ddp_find_unused_parameters=True, ddp_broadcast_buffers=True, ddp_bucket_cap_mb=7)
     assert told.to_kwargs() == {"gradient_as_bucket_view": True, "find_unused_parameters": True, "bucket_cap_mb": 7}
 
 
 def test_the_generator_of_an_apple_gpu_is_saved_and_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "_on_mps", lambda accelerator: True)
+    monkeypatch.setattr(generators, "LEFT_OUT", ("cpu",))
+    monkeypatch.setattr(torch, "get_device_module", lambda device: torch.mps)
     monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.arange(5, dtype=torch.uint8))
     put_back: list[torch.Tensor] = []
     monkeypatch.setattr(torch.mps, "set_rng_state", put_back.append)

@@ -44,7 +44,9 @@ class Lengths:
     @property
     def why(self) -> str:
         by = f"by {self.counted_by}" if self.counted_by else "estimated, since the model's tokenizer is not here"
-        cut = f"; longer than the model takes ({self.limit}), so some are cut" if self.usual > self.limit else ""
+        cut = ""
+        if self.usual > self.limit:
+            cut = f"; longer than the model takes ({self.limit}), so some are cut: see data.long_texts"
         return f"tokens; 99 % of the rows have at most {self.usual}, the longest {self.longest}{cut} ({by})"
 
 

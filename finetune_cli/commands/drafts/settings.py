@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from finetune_cli.commands.drafts.found import Found
 from finetune_cli.commands.drafts.lengths import Lengths
 from finetune_cli.config.draft import Draft
+from finetune_cli.data.checks.labels import as_seen
 from finetune_cli.data.survey.proof import Proof
 from finetune_cli.data.survey.roles import Roles
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, counted
 
 if TYPE_CHECKING:
     from finetune_cli.tasks import TaskSpec
@@ -31,7 +32,7 @@ def with_validation(found: Found, roles: Roles, proof: Proof) -> Found:
         return found
     if proof.rows < 2 or (proof.classes and roles.kind == "classification" and max(proof.classes.values()) < 2):
         raise DataError(
-            f"{found.train.where}: {proof.rows} {'row' if proof.rows == 1 else 'rows'}, and no class has two. Training "
+            f"{found.train.where}: {counted(proof.rows, 'row', form=',')}, and no class has two. Training "
             f"needs at least two rows of a class: one to learn from, one to score. Add rows."
         )
     return replace(found, splits={**found.splits, "validation": _share(proof.rows)})
@@ -47,20 +48,20 @@ def _share(rows: int) -> float:
 
 def data_section(draft: Draft, found: Found, roles: Roles, proof: Proof, lengths: Lengths) -> None:
     draft.section("data")
-    draft.put(
-        "path", found.path, f"{proof.rows:,} rows{' to train on' if len(found.present) > 1 else ''}", ask=found.ask
-    )
+    rows = counted(proof.rows, "row", form=",") + (" to train on" if len(found.present) > 1 else "")
+    draft.put("path", found.path, rows, ask=found.ask)
     if found.name:
         draft.put("name", found.name, "as --name says")
     _put_splits(draft, found, roles, proof)
     text: Any = roles.text[0] if len(roles.text) == 1 else list(roles.text)
     draft.put("text", text, roles.why["text"], ask=roles.questions.get("text", ""))
     label: Any = roles.label if isinstance(roles.label, str) else list(roles.label)
-    draft.put("label", label, roles.why["label"] + _class_counts(proof.classes), ask=roles.questions.get("label", ""))
+    ask = "; ".join(filter(None, (roles.questions.get("label"), _same_twice(proof.classes))))
+    draft.put("label", label, roles.why["label"] + _class_counts(proof.classes), ask=ask)
     if roles.labels:
         draft.put("labels", list(roles.labels), "in the order of their numbers", ask=roles.questions.get("labels", ""))
     if roles.unlabelled:
-        draft.put("unlabelled", "drop", f"{roles.unlabelled:,} rows without a label are left out")
+        draft.put("unlabelled", "drop", f"{counted(roles.unlabelled, 'row', form=',')} without a label to leave out")
     if roles.id:
         draft.put("id", roles.id, roles.why["id"])
     draft.put("max_length", lengths.max_length, lengths.why)
@@ -74,7 +75,7 @@ def _put_splits(draft: Draft, found: Found, roles: Roles, proof: Proof) -> None:
     why = "the files by their names"
     if isinstance(share, float):
         drawn = "stratified by class, drawn by the seed" if proof.classes else "drawn by the seed"
-        why = f"about {max(1, round(share * proof.rows)):,} rows are taken from train to score on: {drawn}"
+        why = f"about {counted(max(1, round(share * proof.rows)), 'row', form=',')} of train to score on: {drawn}"
     draft.put("splits", dict(found.splits), why, ask=roles.questions.get("splits", ""))
 
 
@@ -86,13 +87,22 @@ def _class_counts(classes: Mapping[str, int]) -> str:
     return f"; rows of each class: {shown}{more}"
 
 
+def _same_twice(classes: Iterable[str]) -> str:
+    """A question about class names that look alike: case, blanks and other ways to write one letter aside."""
+    spellings: dict[str, list[str]] = {}
+    for name in classes:
+        spellings.setdefault(as_seen(name), []).append(name)
+    alike = [" and ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]
+    return f"are {', '.join(alike)} one class? They are several now: write each in one way" if alike else ""
+
+
 CLEAN = {"empty_text": "a text in every row", "encoding": "no garbled letters"}
 FOUND = {
-    "empty_text": "rows without a text",
-    "duplicates": "rows repeat the text and label of another",
-    "contradictions": "rows have the text of another and a different label: look at them first",
-    "encoding": "rows with garbled letters, or control characters",
-    "markup": "rows with HTML tags or entities",
+    "empty_text": "without a text",
+    "duplicates": "with the text and label of another",
+    "contradictions": "with the text of another and a different label: look at them first",
+    "encoding": "with garbled letters, or control characters",
+    "markup": "with HTML tags or entities",
 }
 
 
@@ -101,7 +111,7 @@ def _put_checks(draft: Draft, proof: Proof, several: bool) -> None:
     checks: dict[str, tuple[Any, str]] = {}
     for check, count in proof.found.items():
         if count:
-            checks[check] = ("warn", f"{count:,} {FOUND[check]}")
+            checks[check] = ("warn", f"{counted(count, 'row', form=',')} {FOUND[check]}")
         elif check in CLEAN and not several:
             checks[check] = ("error", f"{CLEAN[check]} now; a later file with such rows is refused")
     if checks:
@@ -119,8 +129,9 @@ def training_section(draft: Draft, roles: Roles, proof: Proof, *, rows: int) -> 
     epochs = 10 if rows < 500 else 5 if rows < SMALL else 3 if rows < LARGE else 2 if rows < HUGE else 1
     updates = -(-rows // batch)
     draft.section("training")
-    draft.put("num_epochs", epochs, f"passes over {rows:,} rows" + (": few rows want more" if rows < SMALL else ""))
-    draft.put("batch_size", batch, f"{updates:,} updates an epoch")
+    more = ": few rows want more" if rows < SMALL else ""
+    draft.put("num_epochs", epochs, f"passes over {counted(rows, 'row', form=',')}{more}")
+    draft.put("batch_size", batch, f"{counted(updates, 'update', form=',')} an epoch")
     draft.put("learning_rate", 5e-5, "1e-5 to 1e-4 are worth a try")
     if updates * epochs >= 500:
         draft.put("warmup_steps", 0.06, "a share of all updates", told=False)

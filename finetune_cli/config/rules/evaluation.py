@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from finetune_cli.config.gate import read_gate
+from finetune_cli.config.gate import read_gate, remedy
 from finetune_cli.config.rules.mistake import Get, Mistake, column_list, with_choice
 from finetune_cli.tasks import EVALUATE_PREFIX, TASKS, metric_problem, metrics_for
 
@@ -44,7 +44,7 @@ def gates_are_right(get: Get) -> Iterator[Mistake]:
             yield Mistake(path, f"{text!r}: loss has no interval. Use a metric, such as log_loss, or loss itself")
         elif not gate.is_computed(names):
             problem = f"{text!r}: {gate.metric!r} is not among evaluation.metrics"
-            yield Mistake(path, with_choice(problem, gate.metric, [*names, "loss"]))
+            yield Mistake(path, with_choice(problem, gate.metric, [*names, "loss"]) + remedy(gate.metric, text, names))
         elif gate.needs_interval and not samples and not seeds:
             yield Mistake(path, f"{text!r}: there is no interval, because evaluation.bootstrap.samples is 0")
 

@@ -23,13 +23,26 @@ OTHER_PACKINGS = {".gzip": ".gz", ".zstd": ".zst"}
 CODEC = re.compile(r"\.(snappy|gz|gzip|zstd|lz4|brotli)", re.IGNORECASE)  # as Spark names it before .parquet
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "Zstandard"}
 MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
-ZIP = b"PK\x03\x04"
+HEAD_BYTES = 4096
+PARQUET = b"PAR1"
+SPREADSHEET = "a spreadsheet. Save the sheet as CSV (UTF-8)."
 ADVICE = {
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "Save the sheet as CSV (UTF-8)."),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "Unpack it, and name the file inside."),
     **dict.fromkeys((".arrow", ".feather"), "Write it as Parquet, or name the folder that save_to_disk wrote."),
     **dict.fromkeys((".pkl", ".pickle", ".pt"), "A pickle can run code when loaded: write Parquet or JSON Lines."),
 }
+
+
+def binary_form(head: bytes) -> str | None:
+    """What the beginning of a stream shows that is neither text nor Parquet, and what to do; None for those two."""
+    if head.startswith(b"PK\x03\x04"):
+        is_workbook = b"[Content_Types].xml" in head or b"mimetypeapplication/vnd.oasis" in head
+        return SPREADSHEET if is_workbook else "a zip archive. Unpack it, and name the file inside."
+    if head.startswith(b"\xd0\xcf\x11\xe0"):
+        return SPREADSHEET
+    packing = next((ending for magic, ending in MAGIC.items() if head.startswith(magic)), None)
+    return packing and f"packed with {COMPRESSIONS[packing]}. Unpack it first, or name the file."
 
 
 def file_kind(path: Path) -> tuple[str, str]:
@@ -70,10 +83,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """The content of a data file, unpacked, as a stream. Raises DataError when it is not what its name says."""
     compression = file_kind(path)[1]
     with path.open("rb") as raw:
-        head = raw.peek(8)
+        head = raw.peek(HEAD_BYTES)[:HEAD_BYTES]
         found = next((ending for magic, ending in MAGIC.items() if head.startswith(magic)), "")
-        if head.startswith(ZIP):
-            raise DataError(f"{path} is a zip archive. Unpack it, and name the file inside.")
+        if (form := binary_form(head)) and not found:
+            raise DataError(f"{path} is {form}")
         if found != compression and head:
             raise DataError(f"{path} {_mismatch(path, compression, found)}")
         if not compression:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
+from finetune_cli.data.formats.files import PARQUET, binary_form
 from finetune_cli.data.formats.row import BadRow
 from finetune_cli.errors import DataError
 
 BOM = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 READ_BYTES = 1 << 16
+COPY = "Or make a copy that can be read: finetune init"
 
 
 def file_lines(stream: BinaryIO, name: str) -> Iterator[str | BadRow]:
@@ -34,8 +36,7 @@ def decoded_lines(stream: Iterable[bytes], name: str) -> Iterator[str | BadRow]:
     offset = 0
     for number, raw in enumerate(stream, start=1):
         if number == 1:
-            if raw.startswith(UTF16_MARKS):
-                raise DataError(f"{name} is UTF-16 text. Save it as UTF-8.")
+            _require_text(raw, name)
             offset, raw = (len(BOM), raw[len(BOM) :]) if raw.startswith(BOM) else (0, raw)
         try:
             text = raw.decode()
@@ -47,6 +48,16 @@ def decoded_lines(stream: Iterable[bytes], name: str) -> Iterator[str | BadRow]:
             else:
                 yield text
         offset += len(raw)
+
+
+def _require_text(first: bytes, name: str) -> None:
+    """Raise DataError for what is seen by its first line not to be UTF-8 text."""
+    if first.startswith(UTF16_MARKS):
+        raise DataError(f"{name} is UTF-16 text. Save it as UTF-8. {COPY} {name}")
+    if first.startswith(PARQUET):
+        raise DataError(f"{name} is Parquet. Name the file, with .parquet at the end of its name.")
+    if form := binary_form(first):
+        raise DataError(f"{name} is {form}")
 
 
 def not_utf8(byte: int, offset: int) -> str:

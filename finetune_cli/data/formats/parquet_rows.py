@@ -19,7 +19,10 @@ FEATURES_KEY = b"huggingface"  # where `datasets` writes the features of a table
 def read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     """Rows of a Parquet file, of which only the needed columns are read."""
     with _opened(path) as file:
-        wanted = needed_columns(file.schema_arrow.names, columns)
+        present = file.schema_arrow.names
+        if twice := next((name for name in present if present.count(name) > 1), None):
+            raise DataError(f"{path}: the column name {twice!r} occurs twice. Rename one.")
+        wanted = needed_columns(present, columns)
         row = 0
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
             yield from enumerate(batch.to_pylist(), start=row)

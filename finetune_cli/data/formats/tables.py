@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from finetune_cli.data.formats.tabs import Records, plain_records, tab_records
 from finetune_cli.errors import DataError
 
 MAX_CELL_CHARACTERS = 64 * 2**20  # the csv module refuses cells above 128 KiB unless told otherwise
+EXCEL_LINE = re.compile("sep=.?$", re.IGNORECASE)
 LOOKED_AT_ROWS = 100  # below a first line that may be no header
 
 
@@ -138,6 +140,8 @@ class _Table:
             if not fields:  # a blank line
                 continue
             row += 1
+            if fields == header and width > 1:
+                fields = "this row is the header again. Are several files in one? Take such lines out."
             if isinstance(fields, str):
                 yield BadRow(self.name, row, line, fields)
             elif len(fields) != width:
@@ -153,6 +157,8 @@ class _Table:
         where = f"{self.name}, line {line}"
         if isinstance(fields, str):
             raise DataError(f"{where}: {fields}")
+        if EXCEL_LINE.match(self.separator.join(fields)):
+            raise DataError(f"{where}: found Excel's line about the separator, not a header. Take it out.")
         if len(fields) == 1 and (other := other_separator(fields[0], self.separator, self.name)):
             raise DataError(f"{where}: {other}")
         alike = [cells for _, cells in below if len(cells) == len(fields)]

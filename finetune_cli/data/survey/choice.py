@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from finetune_cli.data.survey.columns import Column, Survey
 from finetune_cli.data.survey.kinds import settle_kind
 from finetune_cli.data.survey.labels import choose_label, is_id, surest_label
-from finetune_cli.data.survey.names import SPLIT_COLUMN, plain
-from finetune_cli.data.survey.places import split_of
+from finetune_cli.data.survey.names import SPLIT_COLUMN, plain, split_of
 from finetune_cli.data.survey.roles import Roles
 from finetune_cli.data.survey.texts import choose_text
 from finetune_cli.errors import DataError, did_you_mean

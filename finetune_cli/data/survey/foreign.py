@@ -1,4 +1,4 @@
-"""Tables that the readers refuse on purpose, because they would have to guess: made into JSON Lines, once and openly.
+"""How a table is written that the readers refuse on purpose, because they would have to guess.
 
 The readers take commas in .csv, tabs in .tsv, and UTF-8. What spreadsheets and older programs write besides
 (semicolons, UTF-16, Windows-1252, no line of column names) is recognised here, and the guess is told to the user.
@@ -9,16 +9,11 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.formats.tables import MAX_CELL_CHARACTERS
 from finetune_cli.data.readers import file_kind
 from finetune_cli.errors import DataError
-from finetune_cli.system.files import replacing
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LINES_ENDINGS = (".jsonl", ".ndjson", ".jsonlines")
@@ -81,7 +76,7 @@ def writing_of(path: Path, encoding: str | None = None) -> Writing | None:
         return None
     sure = True
     if encoding is None:
-        encoding, sure = _encoding(path)
+        encoding, sure = encoding_of(path)
     head = _head(path, encoding)
     if not head.strip():
         raise DataError(f"{path} is empty. Expected rows with a text and a label in each.")
@@ -95,64 +90,7 @@ def writing_of(path: Path, encoding: str | None = None) -> Writing | None:
     return Writing(encoding, sure, separator, has_names, is_tidy)
 
 
-def convert(path: Path, writing: Writing, target: Path) -> int:
-    """Write the rows of `path` as JSON Lines in UTF-8, in constant memory; returns how many there are.
-
-    The cells stay texts, as they are in a table. Raises DataError with the record that does not fit.
-    """
-    rows = 0
-    with path.open(encoding=writing.encoding, newline="") as file, replacing(target) as out:
-        try:
-            for line in _json_lines(file, path) if writing.separator is None else _records(file, path, writing):
-                out.write(line)
-                rows += 1
-        except UnicodeError as err:
-            raise DataError(f"{path} is not {writing.encoding}: {err}. Name its encoding: --encoding.") from err
-    return rows
-
-
-def _json_lines(file: io.TextIOBase | Iterator[str], path: Path) -> Iterator[str]:
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as err:
-            raise DataError(f"{path}, line {number}: expected one JSON object per line: {err}.") from err
-        yield json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _records(file: Iterator[str], path: Path, writing: Writing) -> Iterator[str]:
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARACTERS))
-    reader = csv.reader(file, delimiter=writing.separator or ",", strict=True)
-    names: list[str] | None = None
-    try:
-        for fields in reader:
-            if not fields:
-                continue
-            if names is None:
-                names = _names(fields, path) if writing.has_names else [f"column_{n + 1}" for n in range(len(fields))]
-                if writing.has_names:
-                    continue
-            if len(fields) != len(names):
-                raise DataError(
-                    f"{path}, line {reader.line_num}: expected {len(names)} fields ({', '.join(names)}), found "
-                    f"{len(fields)}. Put texts with separators in quotes."
-                )
-            yield json.dumps(dict(zip(names, fields, strict=True)), ensure_ascii=False) + "\n"
-    except csv.Error as err:
-        raise DataError(f"{path}, line {reader.line_num}: this is not a row of a table: {err}.") from err
-
-
-def _names(fields: Sequence[str], path: Path) -> list[str]:
-    """The column names without blanks around them; one without a name is called by its place."""
-    names = [field.strip() or f"column_{place}" for place, field in enumerate(fields, start=1)]
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataError(f"{path}: the column name {twice[0]!r} occurs twice. Rename one.")
-    return names
-
-
-def _encoding(path: Path) -> tuple[str, bool]:
+def encoding_of(path: Path) -> tuple[str, bool]:
     """The encoding of a whole file, and whether its bytes prove it."""
     with path.open("rb") as file:
         start = file.read(HEAD_BYTES)

@@ -36,6 +36,11 @@ PAIRS = (
     ("claim", "evidence"),
 )
 SCALES = re.compile(r"stars?|rating|score|grade|points?|overall|note|nota|sterne")
+SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval", "development"),
+    "test": ("test", "testing"),
+}
 SPLIT_COLUMN = re.compile(r"split|set|fold|subset|partition")
 
 
@@ -58,3 +63,12 @@ def is_label_name(name: str) -> bool:
 
 def is_surely_label(name: str) -> bool:
     return bool(EXACT_LABEL.fullmatch(plain(name)))
+
+
+def split_of(name: str) -> str | None:
+    """The split that a file or a split of the Hub is called like: `reviews_dev.csv` is validation."""
+    words = re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name)
+    for split, names in SPLIT_WORDS.items():
+        if any(word.lower() in names for word in words):
+            return split
+    return None

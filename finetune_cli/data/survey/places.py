@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_cli.data.readers import FORMATS, file_kind
 from finetune_cli.data.source_files import is_saved, saved_splits
+from finetune_cli.data.survey.class_folders import class_folders
 from finetune_cli.data.survey.foreign import LINES_ENDINGS, TABLE_ENDINGS
+from finetune_cli.data.survey.names import SPLIT_WORDS, split_of
 from finetune_cli.errors import DataError
 
-SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "eval", "development"),
-    "test": ("test", "testing"),
-}
 DATA_ENDINGS = tuple(dict.fromkeys([*FORMATS, *LINES_ENDINGS, *(ending for ending in TABLE_ENDINGS if ending)]))
 
 
@@ -30,7 +26,10 @@ class LocalData:
 
 
 def local_data(place: Path) -> LocalData:
-    """A file as train, or the files of a directory by their names. Raises DataError when there is no train."""
+    """A file as train, or the files of a directory by their names, or its folders of texts by class.
+
+    Raises DataError when there is no train.
+    """
     if place.is_file() or is_saved(place):
         return LocalData(place, {"train": place})
     if saved := saved_splits(place):
@@ -39,6 +38,24 @@ def local_data(place: Path) -> LocalData:
     if not place.is_dir():
         raise DataError(f"{place} is neither a file nor a directory. Expected data: rows with a text and a label.")
     files = sorted(file for file in place.iterdir() if file.is_file() and _is_data(file))
+    folders = class_folders(place)
+    if "train" in folders and not any(file_kind(file)[0] for file in files):  # a table beside them is what is meant
+        return LocalData(place, _in_order(folders))
+    splits, others = _by_name(files, place)
+    if "train" not in splits and len(others) == 1:
+        splits["train"] = others.pop()
+    if "train" not in splits:
+        shown = ", ".join(file.name for file in files[:10]) or f"no file that ends in {', '.join(DATA_ENDINGS)}"
+        raise DataError(f"{place}: which file holds the rows to train on? Found {shown}. Name it: finetune init FILE.")
+    return LocalData(place, _in_order(splits), tuple(file.name for file in others))
+
+
+def _in_order(splits: Mapping[str, Path]) -> dict[str, Path]:
+    return {split: splits[split] for split in SPLIT_WORDS if split in splits}
+
+
+def _by_name(files: Sequence[Path], place: Path) -> tuple[dict[str, Path], list[Path]]:
+    """The files by the split that they are called like, and the others."""
     splits: dict[str, Path] = {}
     others: list[Path] = []
     for file in files:
@@ -53,27 +70,12 @@ def local_data(place: Path) -> LocalData:
             )
         else:
             splits[split] = file
-    if "train" not in splits and len(others) == 1:
-        splits["train"] = others.pop()
-    if "train" not in splits:
-        shown = ", ".join(file.name for file in files[:10]) or f"no file that ends in {', '.join(DATA_ENDINGS)}"
-        raise DataError(f"{place}: which file holds the rows to train on? Found {shown}. Name it: finetune init FILE.")
-    ordered = {split: splits[split] for split in SPLIT_WORDS if split in splits}
-    return LocalData(place, ordered, tuple(file.name for file in others))
+    return splits, others
 
 
 def _is_data(file: Path) -> bool:
     name = file.name.lower()
     return not name.startswith(("readme", "license", ".")) and bool(name.endswith(DATA_ENDINGS) or file_kind(file)[0])
-
-
-def split_of(name: str) -> str | None:
-    """The split that a file or a split of the Hub is called like: `reviews_dev.csv` is validation."""
-    words = re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name)
-    for split, names in SPLIT_WORDS.items():
-        if any(word.lower() in names for word in words):
-            return split
-    return None
 
 
 def hub_splits(present: Sequence[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from finetune_cli.display.tables.scores import collapsed_line
+from finetune_cli.errors import counted
 from finetune_cli.records.comparison import ComparedSide, CompareReport, Comparison
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _collapsed_runs(report: CompareReport) -> list[tuple[str, str]]:
 
 
 def _compared_rows(report: CompareReport) -> str:
-    rows = f"{report.n:,} rows, paired by id"
+    rows = f"{counted(report.n, 'row', form=',')}, paired by id"
     return rows if report.split is None else f"{report.split}: {rows}"
 
 

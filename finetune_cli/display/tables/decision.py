@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from finetune_cli.errors import counted
+
 if TYPE_CHECKING:
     from finetune_cli.display.terminal import Output
     from finetune_cli.records.evaluation import Answered, DecisionEffect, EvalReport
@@ -25,15 +27,14 @@ def decision_effect(out: Output, report: EvalReport, effect: DecisionEffect) -> 
         out.line("  It was fitted on these rows: scores with it are optimistic, and there are too few")
         out.line("  rows to cross-validate.")
     else:
-        out.line(f"  It was fitted on {effect.rule.n} rows of {effect.rule.split}.")
+        out.line(f"  It was fitted on {counted(effect.rule.n, 'row')} of {effect.rule.split}.")
 
 
 def answered_rows(out: Output, answered: Answered) -> None:
     """How many rows are answered with `--min-confidence`, and the scores of these."""
     out.line()
-    counted = (
-        f"{answered.n} rows ({answered.coverage:.1%}) are answered with a confidence of {answered.min_confidence:g}"
-    )
-    out.line(f"{counted} or more" + ("; their scores:" if answered.metrics else "."))
+    rows, are = counted(answered.n, "row"), "is" if answered.n == 1 else "are"
+    how = f"{rows} ({answered.coverage:.1%}) {are} answered with a confidence of {answered.min_confidence:g}"
+    out.line(f"{how} or more" + ("; their scores:" if answered.metrics else "."))
     if answered.metrics:
         out.table(["score"], [[f"{name} {metric} n={answered.n}"] for name, metric in answered.metrics.items()])

@@ -95,13 +95,14 @@ def _trial(report: DoctorReport) -> str:
 def _machine(report: DoctorReport) -> list[tuple[str, str]]:
     cpu = report.cpu
     limit = "" if cpu.limit is None else f", {cpu.limit:g} by the container's limit"
+    threads = "" if report.torch.error else f"; torch uses {report.torch.threads} threads"
     memory = "not known" if cpu.memory_bytes is None else f"{cpu.memory_bytes / GB:.1f} GB"
     memory += (
         "" if cpu.memory_limit_bytes is None else f", {cpu.memory_limit_bytes / GB:.1f} GB by the container's limit"
     )
     return [
         ("system", report.platform),
-        ("CPUs", f"{cpu.count}, usable {cpu.usable}{limit}; torch uses {report.torch.threads} threads"),
+        ("CPUs", f"{cpu.count}, usable {cpu.usable}{limit}{threads}"),
         ("memory", memory),
     ]
 
@@ -134,11 +135,12 @@ def _summary(report: DoctorReport) -> list[str]:
     versions = ", ".join(f"{name} {found or 'missing'}" for name, found in report.versions.items())
     optional = ", ".join(f"{name} {found}" for name, found in report.optional.items() if found) or "none"
     cpu = report.cpu
+    torch = "no torch that works" if report.torch.error else f"torch {report.torch.version} for {report.torch.build}"
     return [
         versions,
         f"optional: {optional}; imports {report.imports}",
         f"{report.platform}; {cpu.usable} of {cpu.count} CPUs, limit {cpu.limit or 'none'}",
-        f"torch {report.torch.version} for {report.torch.build}, driver {report.driver or 'none'}",
+        f"{torch}, driver {report.driver or 'none'}",
         *(f"{device.name}: {device.precision}, attention {_attention(device)}" for device in report.torch.devices),
         *([f"{report.trial.processes} processes: {_trial(report)}"] if report.trial else []),
         f"fit: {'yes' if report.fit else 'no'}; faults: {len(report.faults)}; hints: {len(report.hints)}",

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from finetune_cli.display.progress import duration
+from finetune_cli.errors import counted
 from finetune_cli.records.training import DryRunReport, MemoryEstimate
 
 if TYPE_CHECKING:
@@ -16,11 +17,13 @@ def dry_run_result(out: Output, report: DryRunReport) -> None:
     if out.as_json:
         out.json(report.to_json())
         return
+    tokens = report.micro_batch_tokens
+    at_once = counted(report.micro_batch_size, "row") if tokens is None else f"{tokens:,} tokens"
     updates = f"{report.updates:,} ({report.updates_per_epoch:,} an epoch)"
     per_update = f"{report.seconds_per_update:.3g} s (median; mean {report.mean_seconds_per_update:.3g} s, "
     others = "; the others are embeddings of words that no training row has, or frozen by the config"
     lines = {
-        "device": f"{report.device}, {report.precision}, {report.micro_batch_size} rows at once",
+        "device": f"{report.device}, {report.precision}, {at_once} at once",
         "parameters": f"{report.trained_parameters:,} of {report.parameters:,} are trained"
         + others * (report.trained_parameters < report.parameters),
         "runs": f"{report.runs}, one for each seed" if report.runs > 1 else "",

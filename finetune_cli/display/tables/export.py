@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from finetune_cli.errors import counted
 from finetune_cli.records.export import Drop, Equality, ExportReport
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def export_result(out: Output, report: ExportReport) -> None:
 
 def _equality(out: Output, report: ExportReport, found: Equality) -> None:
     limit = "" if found.tolerance is None else f", at most {found.tolerance:.0e} allowed"
-    out.line(f"  {report.split}, {found.n} rows: largest difference of a logit {found.largest_difference:.2g}{limit}")
+    rows = counted(found.n, "row")
+    out.line(f"  {report.split}, {rows}: largest difference of a logit {found.largest_difference:.2g}{limit}")
     if found.changed is not None:
         out.line(f"  answers changed: {found.num_changed} of {found.n}, share {found.changed}")
     out.line()
@@ -37,8 +39,7 @@ def _equality(out: Output, report: ExportReport, found: Equality) -> None:
     high = found.changed.high if found.changed else None
     if found.tolerance is None and bounds and high is not None and high > min(bounds):
         out.line(
-            f"  {found.n} rows cannot show that fewer than {high:.1%} of all answers change. --data FILE with more "
-            "rows can."
+            f"  {rows} cannot show that fewer than {high:.1%} of all answers change. --data FILE with more rows can."
         )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune_cli.errors import counted
+
 if TYPE_CHECKING:
     from finetune_cli.display.terminal import Output
     from finetune_cli.records.preparation import Finding, PrepareReport, SplitReport
@@ -34,10 +36,10 @@ def prepare_result(
         total = split.rows if split.labels_per_row else sum((split.labels or {}).values())
         out.line(f"labels of {name}: {_label_counts(split.labels, max(total, 1))}")
         if split.unlabelled:
-            out.line(f"left out of {name}: {split.unlabelled} rows without a label")
+            out.line(f"left out of {name}: {counted(split.unlabelled, 'row')} without a label")
         if split.labels_per_row:
             sizes = ", ".join(f"{size} in {count}" for size, count in split.labels_per_row.items())
-            out.line(f"labels of a row in {name}: {sizes} of {split.rows} rows")
+            out.line(f"labels of a row in {name}: {sizes} of {counted(split.rows, 'row')}")
         if split.lost_share:
             out.line(f"cut off of {name}: {_lost(split)}")
         if report.windows:
@@ -63,7 +65,7 @@ def prepare_result(
         if isinstance(example.label, list):
             label = f", labels {', '.join(example.label)}" if example.label else ", no label"
         out.line()
-        out.heading(f"{example.split}, id {example.id}{label}, {len(example.tokens)} tokens")
+        out.heading(f"{example.split}, id {example.id}{label}, {counted(len(example.tokens), 'token')}")
         out.line(f"  {example.text}")
 
 
@@ -82,7 +84,7 @@ def _findings(out: Output, findings: Sequence[Finding]) -> None:
     if not findings:
         out.line("Data checks: nothing found.")
         return
-    out.heading(f"Data checks: {len(findings)} {'warning' if len(findings) == 1 else 'warnings'}")
+    out.heading(f"Data checks: {counted(len(findings), 'warning')}")
     for finding in findings:
         for line in finding.paragraph:
             out.line(f"  {line}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from finetune_cli.errors import counted
 from finetune_cli.records.evaluation import EvalReport, GateOutcome
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def scores(out: Output, report: EvalReport) -> None:
     """`f1 0.899 [0.872, 0.923] n=408` for each metric, with the baselines, and corrected."""
-    out.heading(f"{report.split}: {report.n} rows, loss {report.loss:.4f}")
+    out.heading(f"{report.split}: {counted(report.n, 'row')}, loss {report.loss:.4f}")
     baseline = f"always {report.baseline_answer}"
     header = ["score", baseline] if report.baseline else ["score"]
     rows = []
@@ -44,7 +45,7 @@ def _words(out: Output, report: EvalReport) -> None:
     words = report.text_baseline
     if words is not None:
         rows = [[f"{name} {score}", str(words.differences.get(name, "-"))] for name, score in words.metrics.items()]
-        out.table([f"TF-IDF, fitted on {words.rows} rows", "the model, less that"], rows)
+        out.table([f"TF-IDF, fitted on {counted(words.rows, 'row')}", "the model, less that"], rows)
 
 
 def collapsed_line(name: str) -> str:

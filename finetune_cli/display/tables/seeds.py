@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from finetune_cli.display.tables.scores import gate_lines
 from finetune_cli.display.tables.several import checkpoints_line, collapsed_lines, mean, run_lines
+from finetune_cli.errors import counted
 from finetune_cli.records.training import SeedsReport, SplitSummary
 from finetune_cli.runs.run_dir import RunDir
 
@@ -37,7 +38,7 @@ def seeds_result(out: Output, report: SeedsReport) -> None:
 def _scores(out: Output, report: SeedsReport, split: SplitSummary) -> None:
     seeds = list(report.runs)
     shown = seeds if len(seeds) <= SHOWN_SEEDS else []
-    out.heading(f"{split.split}: {split.n} rows, {len(seeds)} seeds")
+    out.heading(f"{split.split}: {counted(split.n, 'row')}, {counted(len(seeds), 'seed')}")
     header = ["score", "mean", "sd", *(f"seed {seed}" for seed in shown), *([] if shown else ["lowest", "highest"])]
     rows = []
     for name, score in split.metrics.items():

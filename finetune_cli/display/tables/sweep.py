@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finetune_cli.display.progress import duration
 from finetune_cli.display.tables.scores import gate_lines
 from finetune_cli.display.tables.several import checkpoints_line
+from finetune_cli.errors import counted
 from finetune_cli.records.sweep import SweepReport, TrialResult
 from finetune_cli.runs.run_dir import RunDir
 
@@ -46,7 +47,7 @@ def _trials(out: Output, report: SweepReport) -> None:
         ]
         for trial in report.trials
     ]
-    out.heading(f"{len(report.trials)} trials by {report.metric}")
+    out.heading(f"{counted(len(report.trials), 'trial')} by {report.metric}")
     out.table(["trial", "state", report.metric, *(key.rpartition(".")[2] for key in keys), "time"], rows, left=3)
     out.line()
 

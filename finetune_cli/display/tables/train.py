@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from finetune_cli.display.progress import duration
 from finetune_cli.display.tables.scores import gate_lines, scores
+from finetune_cli.errors import counted
 from finetune_cli.records.training import TrainReport
 from finetune_cli.runs.run_dir import RunDir
 
@@ -28,16 +29,18 @@ def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
     chosen = any(one.choice is None or one.choice.candidates != 1 for one in report.evaluations)
     best = f"{'Best' if chosen else 'Kept'}: update {report.best_step}, saved and scored above."
     if report.already_finished:
-        out.line(f"Finished before, after {report.steps} updates; nothing was trained. {best}")
+        out.line(f"Finished before, after {counted(report.steps, 'update')}; nothing was trained. {best}")
     else:
         resumed = f", going on from update {report.resumed_from}" if report.resumed_from else ""
         speed = f"{duration(report.seconds)} ({report.rows_per_second:.0f} rows/s)"
-        out.line(f"{report.steps} updates in {speed}{resumed}. {best}")
+        out.line(f"{counted(report.steps, 'update')} in {speed}{resumed}. {best}")
     out.line()
     out.line(f"  model      {run.model}")
     out.line(f"  scores     {run.path / 'eval'}")
     out.line(f"  history    {run.history}")
     out.line(f"  log        {run.log}")
+    if run.checkpoints.is_dir():
+        out.line(f"  checkpoints {run.checkpoints}: not needed any more, may be deleted")
     if report.uploaded_to:
         out.line(f"  uploaded   {report.uploaded_to}")
     out.line()

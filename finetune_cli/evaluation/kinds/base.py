@@ -93,23 +93,6 @@ class TaskKind(ABC):
     def metric_of_few_rows(self, metric_for_best: str) -> str:
         """A metric that means something for a few rows: correlations, and what needs every class, do not."""
 
-    def counter(self, labels: Array, answers: Array, num_classes: int) -> Counter:
-        """A function from row weights (R, N) to what `count_metrics` take, of the rows so weighted."""
-        raise NotImplementedError(f"{self.name} has no metrics of counts")
-
-    def draw_cells(self, labels: Array, answers: Array, num_classes: int, prior: float) -> tuple[FloatArray, Counter]:
-        """For the intervals of metrics of counts: how many rows each cell has (K,), with `prior` rows shared out to all
-        wrong answers and as many to all right ones, and a function from weights of these cells (S, K) to counts."""
-        raise NotImplementedError(f"{self.name} has no metrics of counts")
-
-    def cells(self, labels: Array, sets: Sequence[Array]) -> tuple[IntArray, IntArray]:
-        """Rows with the same label and the same answer in every set, by their first row (K,), and how many they are."""
-        raise NotImplementedError(f"{self.name} has no metrics of counts")
-
-    def decisions(self, labels: Array, scores: FloatArray) -> tuple[FloatArray, BoolArray]:
-        """Confidence and whether it was right, of each decision; both flat."""
-        raise NotImplementedError(f"{self.name} has no confidence")
-
     def collapsed(self, labels: Array, answers: Array, names: Sequence[str]) -> str | None:
         """What every row was answered although the labels differ, in words; None for a healthy model."""
         return None
@@ -128,12 +111,36 @@ class TaskKind(ABC):
         """(label, answer, rows), the most rows first: the cells that are not 0, where classes are many."""
         return []
 
+
+class ClassKind(TaskKind):
+    """A kind with classes: its answers make counts, its scores are probabilities, and thresholds may decide."""
+
+    count_metrics: ClassVar[Mapping[str, Callable[[Any], FloatArray]]]
+    share_intervals: ClassVar[Mapping[str, ShareInterval]]
+
+    @abstractmethod
+    def counter(self, labels: Array, answers: Array, num_classes: int) -> Counter:
+        """A function from row weights (R, N) to what `count_metrics` take, of the rows so weighted."""
+
+    @abstractmethod
+    def draw_cells(self, labels: Array, answers: Array, num_classes: int, prior: float) -> tuple[FloatArray, Counter]:
+        """For the intervals of metrics of counts: how many rows each cell has (K,), with `prior` rows shared out to all
+        wrong answers and as many to all right ones, and a function from weights of these cells (S, K) to counts."""
+
+    @abstractmethod
+    def cells(self, labels: Array, sets: Sequence[Array]) -> tuple[IntArray, IntArray]:
+        """Rows with the same label and the same answer in every set, by their first row (K,), and how many they are."""
+
+    @abstractmethod
+    def decisions(self, labels: Array, scores: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """Confidence and whether it was right, of each decision; both flat."""
+
+    @abstractmethod
     def with_threshold(self, answers: Array, number: int, above: BoolArray) -> Array:
         """The answers when the class of this number is given where its probability is `above` its threshold."""
-        raise NotImplementedError(f"{self.name} has no thresholds")
 
+    @abstractmethod
     def fit_thresholds(
         self, probabilities: FloatArray, labels: IntArray, classes: Sequence[str], metric: str
     ) -> dict[str, float]:
         """The thresholds that are best for the metric. Raises DataError when the rows cannot tell."""
-        raise NotImplementedError(f"{self.name} has no thresholds")

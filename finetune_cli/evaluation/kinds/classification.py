@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from finetune_cli.evaluation.calibration_interval import calibration_interval
 from finetune_cli.evaluation.confusion import (
     CONFUSION_METRICS,
     ClassCounts,
@@ -17,9 +18,10 @@ from finetune_cli.evaluation.confusion import (
     confusion_matrix,
     per_class_report,
 )
-from finetune_cli.evaluation.kinds.base import Array, BoolArray, Counter, TaskKind
+from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Counter
 from finetune_cli.evaluation.proportions import Interval, f1_interval, share_interval
-from finetune_cli.evaluation.row_intervals import area_interval, calibration_interval, mean_interval
+from finetune_cli.evaluation.rank_intervals import area_interval
+from finetune_cli.evaluation.row_intervals import mean_interval
 from finetune_cli.evaluation.row_metrics import ROW_METRICS, squared_errors, surprise
 from finetune_cli.evaluation.thresholds import fit_threshold
 from finetune_cli.records.evaluation import MANY_CLASSES, ClassScore
@@ -93,7 +95,7 @@ def _ece(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval
     return calibration_interval(scores.max(axis=1), scores.argmax(axis=1) == labels, level, seed)
 
 
-class Classification(TaskKind):
+class Classification(ClassKind):
     name = "classification"
     count_metrics = CONFUSION_METRICS
     score_metrics = ROW_METRICS

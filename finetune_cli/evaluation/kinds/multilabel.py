@@ -9,16 +9,19 @@ import numpy as np
 
 from finetune_cli.data.label_sets import set_in_words, set_numbers
 from finetune_cli.errors import DataError
+from finetune_cli.evaluation.calibration_interval import calibration_interval
 from finetune_cli.evaluation.confusion import FloatArray, IntArray, per_class_report
-from finetune_cli.evaluation.kinds.base import Array, BoolArray, Counter, TaskKind
+from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Counter
 from finetune_cli.evaluation.proportions import Interval, f1_interval, share_interval
-from finetune_cli.evaluation.row_intervals import area_interval, calibration_interval, mean_interval, precision_interval
+from finetune_cli.evaluation.rank_intervals import area_interval, precision_interval
+from finetune_cli.evaluation.row_intervals import mean_interval
 from finetune_cli.evaluation.row_metrics import surprise
 from finetune_cli.evaluation.set_metrics import SET_METRICS, SET_ROW_METRICS, SetCounts, set_counter
 from finetune_cli.evaluation.thresholds import fit_threshold
 from finetune_cli.records.evaluation import ClassScore
 
 THRESHOLD = 0.5  # a class is answered from this probability on
+ROWS_PER_CLASS_OF_AREA = 10  # on average, that an interval of the mean area takes; ranks say more than answers
 OF_ONE_CLASS = {"f1_macro": "f1", "hamming_loss": "accuracy"}  # what each class contributes
 
 
@@ -75,7 +78,7 @@ def _mean(labels: Array, scores: FloatArray, has: FloatArray, has_not: FloatArra
 
 
 def _auroc(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    if len(labels) < Multilabel.rows_per_class * labels.shape[1]:
+    if len(labels) < ROWS_PER_CLASS_OF_AREA * labels.shape[1]:
         return None
     return area_interval(list(labels.T == 1), list(scores.T), level)
 
@@ -95,7 +98,7 @@ def _with_class(mean: FloatArray, of_cells: FloatArray, values: tuple[int, int, 
     return np.concatenate([of_cells, *added])
 
 
-class Multilabel(TaskKind):
+class Multilabel(ClassKind):
     name = "multilabel"
     count_metrics = SET_METRICS
     score_metrics = SET_ROW_METRICS
@@ -113,7 +116,7 @@ class Multilabel(TaskKind):
         "brier": _brier,
         "ece": _ece,
     }
-    rows_per_class = 10
+    rows_per_class = 20
     baseline_words = "always the commonest set of labels of training"
     decision_words = "decisions"
     confidence_words = "the probability of every class and row"
@@ -163,7 +166,8 @@ class Multilabel(TaskKind):
 
     def draw_cells(self, labels: Array, answers: Array, num_classes: int, prior: float) -> tuple[FloatArray, Counter]:
         """The cells are those that occur; wrong answers are rows like the mean row, in which one class is missed or
-        given too much, right ones such in which it is found."""
+        given too much, right ones such in which it is found. A row of either error has three quarters of the prior's:
+        with half a recall of few rows is overrated, with all of it the F1 of very good models is underrated."""
         firsts, rows = self.cells(labels, [answers])
         truth, said = labels[firsts].astype(np.float64), answers[firsts].astype(np.float64)
         both, all_rows = truth * said, rows.sum()
@@ -171,7 +175,7 @@ class Multilabel(TaskKind):
             _with_class(rows @ of_class / all_rows, of_class, values)
             for of_class, values in ((both, (0, 0, 1)), (truth, (1, 0, 1)), (said, (0, 1, 1)))
         ]
-        shares = np.repeat([prior / 2, prior / 2, prior], num_classes) / num_classes
+        shares = np.repeat([0.75 * prior, 0.75 * prior, prior], num_classes) / num_classes
         correct, labelled, predicted = columns
 
         def count(weights: FloatArray) -> SetCounts:
