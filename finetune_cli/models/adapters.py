@@ -9,6 +9,7 @@ import pickle
 import shutil
 import tempfile
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +91,16 @@ def _resolve_base(base: str, revision: str | None, name: str, *, offline: bool, 
 
 def _merge(adapter: Path, base_dir: Path, target: Path, *, name: str, key: str) -> None:
     """adapter: the file with its weights."""
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
     directory = adapter.parent
     try:
         model, untrained = _base_classifier(base_dir, adapter)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of names between the two libraries
-            merged = PeftModel.from_pretrained(model, str(directory)).merge_and_unload()
+            adapted = PeftModel.from_pretrained(model, str(directory))
+        _require_all_in_place(get_peft_model_state_dict(adapted).keys(), _tensors(adapter).keys())
+        merged = adapted.merge_and_unload()
     except pickle.UnpicklingError as err:
         raise MissingError(
             f"{key}: {adapter} is damaged or holds more than tensors. Loading such a file could run code, so it was "
@@ -120,6 +123,14 @@ def _merge(adapter: Path, base_dir: Path, target: Path, *, name: str, key: str) 
         publish_directory(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _require_all_in_place(places: Collection[str], saved: Collection[str]) -> None:
+    """Raise ValueError for an adapter of another model: peft leaves out what has no place, with a warning."""
+    other = sorted(name for name in set(places).symmetric_difference(saved) if ".lora_" in name)
+    if other:
+        what = "has no place in it" if other[0] in saved else "is not in the adapter's file"
+        raise ValueError(f"{other[0].removeprefix(SAVED_PREFIX)} {what}, so it belongs to another model")
 
 
 def _base_classifier(base_dir: Path, adapter: Path) -> tuple[Any, set[str]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import ConfigError, MissingError, first_line
-from finetune_cli.records.decision_rule import DECISION_FILE
 from finetune_cli.system.places import in_home
 
 if TYPE_CHECKING:
@@ -62,14 +61,16 @@ def resolve_model(
     saves it) is merged into its base model once, and the result's directory in the cache is given back.
     Raises MissingError when something is not there, with what to type next.
     """
+    from finetune_cli.models.download import download
+
     directory = _directory_here(name_or_path, key)
     if directory is not None and revision is not None:
         raise ConfigError(f"model.revision: {name_or_path} is a directory, which has no revisions. Take it out.")
     if directory is None:
-        directory = _download(name_or_path, key, revision=revision, offline=offline, weights=weights, code=code)
+        directory = download(name_or_path, key, revision=revision, offline=offline, weights=weights, code=code)
         if not weights and (directory / ADAPTER_CONFIG).is_file():  # its own weights are needed to merge it
-            directory = _download(name_or_path, key, revision=revision, offline=offline, weights=True, code=code)
-    directory = _inner_model(directory)
+            directory = download(name_or_path, key, revision=revision, offline=offline, weights=True, code=code)
+    directory = inner_model(directory)
     if (directory / ADAPTER_CONFIG).is_file():
         from finetune_cli.models.adapters import merged_adapter
 
@@ -80,14 +81,20 @@ def resolve_model(
 
 
 def require_present(name_or_path: str, *, key: str = "model.name_or_path") -> None:
-    """Raise MissingError for a model that is here, or should be, and lacks a file; one of the Hub is not looked for."""
+    """Raise MissingError for a model that is here, or should be, and lacks a file; one of the Hub is not looked for.
+
+    An export has weights of another form, and is not looked into either.
+    """
+    from finetune_cli.models.runtimes import runtime_of
+
     directory = _directory_here(name_or_path, key)
-    if directory is None:
+    if directory is None or runtime_of(directory) is not None:
         return
-    directory = _inner_model(directory)
+    directory = inner_model(directory)
     _written[directory] = name_or_path
     if not (directory / ADAPTER_CONFIG).is_file():
         _require_files(directory, key, weights=True)
+        require_tokenizer(directory)
 
 
 def looks_like_model(directory: Path) -> bool:
@@ -115,7 +122,7 @@ def _require_files(directory: Path, key: str, *, weights: bool) -> None:
         require_weights(directory)
 
 
-def _inner_model(directory: Path) -> Path:
+def inner_model(directory: Path) -> Path:
     """Where the model itself is: old folders of sentence-transformers keep it in one of their own."""
     if (directory / "config.json").is_file() or not (directory / "modules.json").is_file():
         return directory
@@ -151,8 +158,10 @@ def _package_folder(name: str, key: str) -> Path:
 
 
 def require_weights(directory: Path) -> None:
-    """Raise MissingError when the weights are not there."""
-    if weight_format(directory) is not None:
+    """Raise MissingError when the weights, or one of their parts, are not there."""
+    found = weight_format(directory)
+    if found is not None:
+        _require_parts(directory, *(SAFE_WEIGHTS if found == "safetensors" else PICKLED_WEIGHTS))
         return
     others = [path.name for pattern in ("*.h5", "*.msgpack", "*.gguf", "*.onnx") for path in directory.glob(pattern)]
     found = f"; found {others[0]}, which is for another library" if others else ""
@@ -162,6 +171,18 @@ def require_weights(directory: Path) -> None:
     )
 
 
+def _require_parts(directory: Path, whole: str, index: str) -> None:
+    if (directory / whole).is_file():
+        return
+    places = read_json(directory / index).get("weight_map")
+    names = set(places.values()) if isinstance(places, dict) else set()
+    if missing := sorted(str(name) for name in names if not (directory / str(name)).is_file()):
+        raise MissingError(
+            f"{as_written(directory)} lacks {len(missing)} of the {len(names)} files of its weights, first "
+            f"{missing[0]}, which {index} names. Copy or download it again."
+        )
+
+
 def weight_format(directory: Path) -> str | None:
     """Which weights are taken: "safetensors" where they are there, else "bin", as torch.save writes them, else None."""
     if any((directory / name).is_file() for name in SAFE_WEIGHTS):
@@ -169,58 +190,21 @@ def weight_format(directory: Path) -> str | None:
     return "bin" if any((directory / name).is_file() for name in PICKLED_WEIGHTS) else None
 
 
-def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, weights: bool, code: bool) -> Path:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    patterns = ["config.json", "modules.json", ADAPTER_CONFIG, DECISION_FILE, LONG_TEXTS_FILE, *TOKENIZER_PATTERNS]
-    patterns += ["*.py"] if code else []
-    safe = [*SAFE_WEIGHTS, SAFE_PARTS, ADAPTER_WEIGHTS[0]] if weights else []
-    where = f"{key}: {repo_id!r}"
-
-    def fetch(names: list[str]) -> Path:
-        patterns = [pattern for name in names for pattern in (name, f"0_Transformer/{name}")]
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, local_files_only=offline))
-
-    try:
-        directory = fetch([*patterns, *safe])
-        if weights and not _has_safetensors(directory):
-            directory = fetch([*patterns, *PICKLED_WEIGHTS, PICKLED_PARTS, ADAPTER_WEIGHTS[1]])
-        return directory
-    except HFValidationError as err:
-        raise MissingError(f"{where} is neither a directory here nor a valid Hub id.") from err
-    except GatedRepoError as err:
-        raise MissingError(f"{where} is gated on the Hub. Accept its terms there, then run `hf auth login`.") from err
-    except RevisionNotFoundError as err:
-        raise MissingError(f"{where} has no revision {revision!r} on the Hub. Check model.revision.") from err
-    except RepositoryNotFoundError as err:
-        raise MissingError(
-            f"{where} is not a directory here, and the Hub has no such model (or it is private)."
-        ) from err
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as err:
-        reason = "offline mode is on" if offline or constants.HF_HUB_OFFLINE else "the Hub was not reached"
-        raise MissingError(
-            f"{where} is not a directory here, its files are not in the local cache, and {reason}. Run once with "
-            f"network access, or name a local directory{': -s model.name_or_path=PATH' if '.' in key else ''}."
-        ) from err
-
-
-def _has_safetensors(directory: Path) -> bool:
-    return weight_format(_inner_model(directory)) == "safetensors" or (directory / ADAPTER_WEIGHTS[0]).is_file()
-
-
 def tokenizer_files(directory: Path) -> list[Path]:
     """The files of a tokenizer that are there."""
     found = {path for pattern in TOKENIZER_PATTERNS for path in directory.glob(pattern) if path.is_file()}
     return sorted(found)
+
+
+def require_tokenizer(directory: Path) -> list[str]:
+    """The names of the tokenizer's files. Raises MissingError when there is none."""
+    names = [path.name for path in tokenizer_files(directory) if path.name != "tokenizer_config.json"]
+    if not names:
+        raise MissingError(
+            f"{as_written(directory)} has no tokenizer: expected tokenizer.json (or vocab.txt, spm.model, or another "
+            f"tokenizer file). Save it beside the model with tokenizer.save_pretrained({str(directory)!r})."
+        )
+    return names
 
 
 def weights_fingerprint(directory: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import MissingError, first_line
-from finetune_cli.models.files import as_written, tokenizer_files
+from finetune_cli.models.files import as_written, require_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -33,13 +33,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     name = as_written(directory)
-    files = [path.name for path in tokenizer_files(directory) if path.name != "tokenizer_config.json"]
-    if not files:
-        raise MissingError(
-            f"{name} has no tokenizer: expected tokenizer.json (or vocab.txt, spm.model, or another tokenizer file). "
-            f"Save it beside the model with tokenizer.save_pretrained({str(directory)!r})."
-        )
-    _require_sentencepiece(name, files)
+    _require_sentencepiece(name, require_tokenizer(directory))
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     except ImportError as err:

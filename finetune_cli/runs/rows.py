@@ -200,14 +200,12 @@ def _model_facts(config: RunConfig, *, offline: bool) -> tuple[Path | None, Text
     """The model's directory and what it makes of texts; None for a new model, whose tokenizer comes from the data."""
     from finetune_cli.models.facts import text_facts
     from finetune_cli.models.files import require_present, resolve_model
-    from finetune_cli.models.runtimes import runtime_of
 
     if config.model.from_scratch is not None:
         return None, None
     if config.model.name_or_path is None:
         raise ConfigError("model: name_or_path or from_scratch is needed.")
-    if runtime_of(in_home(config.model.name_or_path)) is None:  # an export has weights of another form
-        require_present(config.model.name_or_path)
+    require_present(config.model.name_or_path)
     directory = resolve_model(config.model.name_or_path, revision=config.model.revision, offline=offline, weights=False)
     return directory, text_facts(directory, trust_remote_code=config.model.trust_remote_code)
 

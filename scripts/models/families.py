@@ -54,7 +54,7 @@ def _kind(tokenizer: str, names: str, more_positions: int = 0, **settings: Any) 
 WITH_IMAGES = ("gemma3", "qwen3_5")
 LATENT = {
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank", "v_head_dim"), 16),
-    **dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim"), 8),
+    **dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim", "head_dim"), 8),
     **dict.fromkeys(("n_group", "topk_group", "n_shared_experts", "first_k_dense_replace"), 1),
     "num_experts_per_tok": 2,
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from finetune_cli.commands.predict import predict
 from finetune_cli.errors import ConfigError, MissingError
@@ -92,6 +92,29 @@ def test_a_base_model_that_is_not_there_is_named(
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     with pytest.raises(MissingError, match=message):
         resolve_model(str(tmp_path / "adapter"), offline=True)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [("roberta", r"bert\.encoder.* has no place in it, so it belongs to another model"), ("wider", "size mismatch")],
+)
+@pytest.mark.filterwarnings("ignore")  # of peft, which leaves out what has no place
+def test_an_adapter_of_another_base_model_is_refused(
+    family: Callable[[str], Path], family_copy: Callable[[str], Path], tmp_path: Path, other: str, message: str
+) -> None:
+    """Of another family, or another revision with other sizes."""
+    save_adapter(family("bert"), tmp_path / "adapter")
+    base = family("roberta") if other == "roberta" else _wider(family_copy("bert"))
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": str(base)}))
+    with pytest.raises(MissingError, match=rf"cannot be merged into .*{message}"):
+        resolve_model(str(tmp_path / "adapter"))
+
+
+def _wider(directory: Path) -> Path:
+    config = AutoConfig.from_pretrained(directory, hidden_size=48, num_attention_heads=2)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(directory)
+    return directory
 
 
 def test_a_folder_with_a_model_and_an_adapter_is_not_guessed_at(

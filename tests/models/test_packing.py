@@ -45,7 +45,7 @@ def test_packed_rows_have_the_logits_and_gradients_of_padded_ones(config_class: 
 @pytest.mark.parametrize("config_class", [LlamaConfig, Qwen3Config, Gemma3TextConfig, ModernBertConfig])
 def test_rotary_positions_go_with_their_tokens(config_class: type) -> None:
     tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 1)
-    more = {**tokens, "head_dim": 8} if config_class is not ModernBertConfig else tokens
+    more = tokens if config_class is ModernBertConfig else {**tokens, "head_dim": 8, "num_key_value_heads": 2}
     model = small(config_class, **more)
     pack_rows(model)
     seen: list[torch.Size] = []

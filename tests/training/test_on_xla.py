@@ -24,7 +24,7 @@ from finetune_cli.evaluation.inference import FewShapes
 from finetune_cli.runs.model_to_train import require_supported_on
 from finetune_cli.system import xla
 from finetune_cli.system.devices import require_a_device_for_each
-from finetune_cli.system.launching import join_group
+from finetune_cli.system.launching import join_group, launch_workers
 from finetune_cli.training.device_settings import choose_device_settings
 from finetune_cli.training.objective import Objective, row_losses
 from finetune_cli.training.precision import choose_precision, inference_dtype
@@ -133,6 +133,8 @@ def test_several_processes_on_xla_are_refused_before_any_work(installed: Callabl
     installed(PJRT_DEVICE="TPU")
     with pytest.raises(ConfigError, match=r"2 processes on XLA \(PJRT_DEVICE=TPU\) are not supported.*USE_TORCH_XLA=0"):
         require_a_device_for_each(2)
+    with pytest.raises(ConfigError, match="Leave out --num-processes, --workers"):
+        launch_workers(["sweep"], 2)
     require_a_device_for_each(1)
 
 
@@ -211,7 +213,7 @@ def test_accelerate_is_told_of_the_device_of_torch_tpu() -> None:
         "torch.utils.rename_privateuse1_backend('tpu')\n"  # as torch_tpu does when torch loads it
         "torch.accelerator.current_accelerator = lambda **_: torch.device('tpu')\n"
         "torch.accelerator.is_available = lambda: True\n"
-        "from finetune_cli.system.launching import join_group\n"
+        "from finetune_cli.system.launching import join_group, launch_workers\n"
         "from finetune_cli.training.precision import available_device\n"
         "print(join_group().device, available_device())\n"
     )
