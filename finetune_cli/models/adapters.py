@@ -99,7 +99,8 @@ def _merge(adapter: Path, base_dir: Path, target: Path, *, name: str, key: str) 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of names between the two libraries
             adapted = PeftModel.from_pretrained(model, str(directory))
-        _require_all_in_place(get_peft_model_state_dict(adapted).keys(), _tensors(adapter).keys())
+        places = get_peft_model_state_dict(adapted, save_embedding_layers=False)  # "auto" asks the Hub
+        _require_all_in_place(places.keys(), _tensors(adapter).keys())
         merged = adapted.merge_and_unload()
     except pickle.UnpicklingError as err:
         raise MissingError(

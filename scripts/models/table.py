@@ -137,10 +137,10 @@ NOTES = """
   the run's own `model/` always has a `tokenizer.json`.
 - **Packing** needs attention that goes through transformers' interface, and layers that mix tokens nowhere else.
   Families with rotary positions can (Llama, Qwen, Gemma, ModernBERT, nomic-embed), and those with positions in their
-  embeddings. DeBERTa, T5, MPNet and BLOOM cannot: they add a number for each pair of places inside the layers.
+  embeddings. DeBERTa, T5 and MPNet cannot: they add a number for each pair of places inside the layers. Gemma 2 and
+  gpt-oss cannot, because their attention does not go that way.
 - **Sharding** (FSDP) is refused for a model of which only rows of one length run together, and for BART and T5 with
   texts that contain their end token: one process would need more passes than another, and all would wait.
-- **Models of texts and images** (Gemma 3, Qwen 3.5) are used for texts alone.
 - **Code** that comes with a model is not run, unless `model.trust_remote_code: true` says so.
 """
 

@@ -149,8 +149,8 @@ def test_out_of_memory_says_the_rows_that_fit(
     file = write_config(tmp_path)
     report = dry_run(load_config(file))
     assert report.micro_batch_size == 2
-    assert "Out of memory with 8 rows at once; 2 fit" in caplog.text
-    with pytest.raises(RunFailedError, match=r"with 6 rows at once; 3 fit. Type: -s training.micro_batch_size=3"):
+    assert "Out of memory with 8 rows at once; the run would take 2" in caplog.text
+    with pytest.raises(RunFailedError, match=r"with 6 rows at once; 3 will do. Type: -s training.micro_batch_size=3"):
         dry_run(load_config(file, ["training.micro_batch_size=6"]))
 
 
