@@ -108,7 +108,7 @@ def _merge(adapter: Path, base_dir: Path, target: Path, *, name: str, key: str) 
         ) from err
     except (RuntimeError, ValueError, TypeError, KeyError, OSError) as err:
         raise MissingError(
-            f"{key}: the adapter {name} cannot be merged into {as_written(base_dir)}: {first_line(err)}. Merge it "
+            f"{key}: the adapter {name} cannot be merged into {as_written(base_dir)}: {_reason(err)}. Merge it "
             f"where it was trained (merge_and_unload, save_pretrained), and name the result."
         ) from err
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -123,6 +123,13 @@ def _merge(adapter: Path, base_dir: Path, target: Path, *, name: str, key: str) 
         publish_directory(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _reason(err: Exception) -> str:
+    if isinstance(err, KeyError):  # of peft, for a part of the head
+        return f"{str(err.args[0]).removeprefix(SAVED_PREFIX)} has no place in it, so it belongs to another model"
+    lines = [line.strip() for line in str(err).splitlines()]
+    return lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else first_line(err)
 
 
 def _require_all_in_place(places: Collection[str], saved: Collection[str]) -> None:

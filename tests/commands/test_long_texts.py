@@ -72,8 +72,8 @@ def found(tmp_path: Path, train_run: TrainRun) -> Callable[..., float]:
 @pytest.mark.parametrize(
     ("part", "telling", "setting", "finds"),
     [
-        ((600, 2000), 120, "truncate", False),
-        ((600, 2000), 120, "{windows: {stride: 64}}", True),
+        ((600, 2000), 450, "truncate", False),
+        ((600, 2000), 450, "{windows: {stride: 64}}", True),
         ((2920, 3000), 12, "truncate", False),
         ((2920, 3000), 12, "{head_tail: 0.25}", True),
     ],
@@ -88,7 +88,7 @@ def test_documents_of_3000_words(
         f"data.long_texts={setting}",
         model={**SCRATCH, "from_scratch": {"vocab_size": 200, **sizes}},
         data={"path": str(documents(tmp_path / "documents", 96, part=part, words=3000, telling=telling))},
-        training={"num_epochs": 3, "batch_size": 4, "learning_rate": 5e-3},
+        training={"num_epochs": 8, "learning_rate": 5e-3},
         evaluation={"baseline": False},
     )
     assert accuracy(trained) >= 0.95 if finds else accuracy(trained) <= 0.65

@@ -96,23 +96,28 @@ def test_a_base_model_that_is_not_there_is_named(
 
 @pytest.mark.parametrize(
     ("other", "message"),
-    [("roberta", r"bert\.encoder.* has no place in it, so it belongs to another model"), ("wider", "size mismatch")],
+    [
+        ("roberta", r"classifier\.dense\.weight has no place in it, so it belongs to another model"),
+        ("shorter", r"bert\.encoder\.layer\.1.* has no place in it, so it belongs to another model"),
+        ("wider", "size mismatch for"),
+    ],
 )
 @pytest.mark.filterwarnings("ignore")  # of peft, which leaves out what has no place
 def test_an_adapter_of_another_base_model_is_refused(
     family: Callable[[str], Path], family_copy: Callable[[str], Path], tmp_path: Path, other: str, message: str
 ) -> None:
     """Of another family, or another revision with other sizes."""
+    sizes = {"shorter": {"num_hidden_layers": 1}, "wider": {"hidden_size": 48, "num_attention_heads": 2}}
     save_adapter(family("bert"), tmp_path / "adapter")
-    base = family("roberta") if other == "roberta" else _wider(family_copy("bert"))
+    base = family(other) if other == "roberta" else _of_other_size(family_copy("bert"), **sizes[other])
     path = tmp_path / "adapter" / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": str(base)}))
     with pytest.raises(MissingError, match=rf"cannot be merged into .*{message}"):
         resolve_model(str(tmp_path / "adapter"))
 
 
-def _wider(directory: Path) -> Path:
-    config = AutoConfig.from_pretrained(directory, hidden_size=48, num_attention_heads=2)
+def _of_other_size(directory: Path, **sizes: int) -> Path:
+    config = AutoConfig.from_pretrained(directory, **sizes)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(directory)
     return directory
 
