@@ -27,6 +27,8 @@ QUERY_AND_VALUE = (
     ("q", "v"),
     ("c_attn",),
     ("query_key_value",),
+    ("q_b_proj", "kv_b_proj"),
+    ("q_proj", "kv_b_proj"),
     ("qkv_proj",),
     ("Wqkv",),
     ("in_proj",),
@@ -79,12 +81,24 @@ def add_lora(
         fan_in_fan_out=bool(transposed_layers(model).intersection(targets)),
     )
     inject_adapter_in_model(settings, model)
+    _require_matrices(model)
     for name, parameter in model.named_parameters():
         if not belongs_to_body(model, name):
             parameter.requires_grad_(True)
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # peft draws adapters in the type of the weights beside them
     logger.info("LoRA adapters of rank %d: %s", r, describe_trained(model))
+
+
+def _require_matrices(model: PreTrainedModel) -> None:
+    """Raise ConfigError where peft put adapters beside all experts of a layer at once, which are no matrix to merge."""
+    names = {name for name, _ in model.named_parameters()}
+    layers = [name.removesuffix(DOWN) for name in names if name.endswith(DOWN)]
+    if other := sorted(layer for layer in layers if f"{layer}.base_layer.weight" not in names):
+        raise ConfigError(
+            f"model.lora.target_modules: {other[0]} holds the experts of a layer, beside which adapters are not "
+            f"possible here. Name the layers of attention, such as [q_proj, v_proj]."
+        )
 
 
 def transposed_layers(model: PreTrainedModel) -> set[str]:
