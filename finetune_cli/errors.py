@@ -72,13 +72,11 @@ class DataError(FinetuneError):
 
 
 class _WithReport(FinetuneError):
-    """Comes when the work is done and its report made. brief: the message for people who have the report before them;
-    empty: the same."""
+    """Comes when the work is done and its report made."""
 
-    def __init__(self, message: str, report: Any, brief: str = ""):
+    def __init__(self, message: str, report: Any):
         super().__init__(message)
         self.report = report
-        self.brief = brief
 
 
 class GateFailedError(_WithReport):

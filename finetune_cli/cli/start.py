@@ -79,9 +79,7 @@ def shown_when_failed(show: Callable[[Any], None]) -> Iterator[None]:
         yield
     except (GateFailedError, MembersFailedError) as err:
         show(err.report)
-        if not err.brief:
-            raise
-        raise type(err)(err.brief, err.report) from err
+        raise
 
 
 def show_training(out: Output, report: TrainReport | SeedsReport | FoldsReport | CurveReport, *, pair: bool) -> None:

@@ -122,7 +122,9 @@ def read_stream(
                 break
             blank += 1
         else:
-            raise DataError(f"{name} has no rows. Expected JSON Lines, a table with a header, or one text per line.")
+            raise DataError(
+                f"{name} has no rows. Expected JSON Lines or one text per line. A table begins with its header."
+            )
         start = "" if isinstance(first, BadRow) else first
         found = stream_format or _stream_format(start, text_columns, name)
         rest = chain([first], lines)

@@ -147,11 +147,9 @@ def with_gates(report: EvalReport, outcomes: Sequence[GateOutcome]) -> EvalRepor
 
 
 def require_passed(outcomes: Sequence[GateOutcome], where: str, report: object) -> None:
-    failed = [outcome for outcome in outcomes if not outcome.passed]
+    failed = [f"  {outcome.gate}: {outcome.finding}" for outcome in outcomes if not outcome.passed]
     if failed:
-        findings = "\n".join(f"  {outcome.gate}: {outcome.finding}" for outcome in failed)
-        names = ", ".join(outcome.gate for outcome in failed)
-        raise GateFailedError(f"Gate failed on {where}:\n{findings}", report, f"Gate failed on {where}: {names}")
+        raise GateFailedError(f"Gate failed on {where}:\n" + "\n".join(failed), report)
 
 
 def _value(gate: Gate, metrics: Mapping[str, MetricValue], loss: float, corrected: Mapping[str, Corrected]) -> float:

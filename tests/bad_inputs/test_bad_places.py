@@ -37,7 +37,7 @@ TRAIN = {
         "--overwrite",
     ),
     "another section": (["-s", "training.num_epochs=2"], 2, "training.num_epochs: 1.0 there, 2.0 now"),
-    "output in a file": (["--output-dir", "config.yaml"], 2, "output_dir: cannot write in config.yaml: File exists."),
+    "output in a file": (["--output-dir", "config.yaml"], 2, "output_dir: config.yaml is not a directory."),
     "output below a file": (["--output-dir", "config.yaml/x"], 2, "Not a directory. Choose another directory with"),
     "output in /proc": (["--output-dir", "/proc/x"], 2, "output_dir: cannot write in /proc/x: No such file"),
     "no such checkpoint": (["--resume", "nope"], 5, "The checkpoint nope cannot be used: there is no such directory."),

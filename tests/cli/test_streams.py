@@ -71,7 +71,7 @@ def test_a_failed_gate_prints_the_scores_and_returns_4(trained: Trained, run_cli
     assert "n=12" in done.stdout
     assert r"true \ predicted" in done.stdout
     assert "gate accuracy>1: FAILED, found " in done.stdout
-    assert "error: Gate failed on validation (12 rows): accuracy>1\n" in done.stderr
+    assert "error: Gate failed on validation (12 rows):\n  accuracy>1: found " in done.stderr
 
 
 def test_predictions_come_out_in_the_order_of_the_rows_that_go_in(trained: Trained, run_cli: RunCli):

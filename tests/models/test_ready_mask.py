@@ -99,7 +99,7 @@ def counted() -> Iterator[Questions]:
 def batch_of(run: Run, *, ready_mask: bool) -> tuple[Parts, dict[str, Any]]:
     parts = run.build()
     parts = replace(parts, device_settings=replace(parts.device_settings, ready_mask=ready_mask))
-    return parts, next(iter(parts.batches))
+    return parts, next(iter(parts.batches))[0]
 
 
 @pytest.mark.parametrize(("ready_mask", "expected"), [(False, 1), (True, 0)])

@@ -38,8 +38,8 @@ def other_separator(line: str, separator: str, where: str) -> str | None:
     mark = other_mark(line, separator)
     if mark is None:
         return None
-    copy = f"or make a copy that can be read: finetune init {where}"
-    hint = f"Name it {ENDINGS[mark]}." if mark in ENDINGS else f"Save it with commas, {copy}"
+    copied = f"Save it with commas. This makes a copy that can be read: finetune init {where}"
+    hint = f"Name it {ENDINGS[mark]}." if mark in ENDINGS else copied
     return f"the columns seem to be separated by {MARKS[mark]}, not {MARKS[separator]}. {hint}"
 
 

@@ -18,6 +18,7 @@ from finetune_cli.data.checks.repeats import TextHashes, fold
 from finetune_cli.data.checks.spilled import SpilledArray
 from finetune_cli.data.checks.split import SplitChecks
 from finetune_cli.data.checks.texts import MARKUP, WRONG_ENCODING
+from finetune_cli.data.long_texts import LostTokens
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.records.preparation import row_list
 from finetune_cli.runs.rows import prepare_file
@@ -327,7 +328,9 @@ def test_a_text_is_found_where_another_split_has_it_first(tmp_path):
 def test_long_rows_are_those_that_numpy_finds(tmp_path):
     lengths = np.random.default_rng(7).geometric(0.02, 1000).astype(np.int32)
     lengths[[300, 700]] = 9000, 9001
-    checks = SplitChecks("train", "train.csv", max_length=128, folder=tmp_path)
+    lost = LostTokens()
+    lost.add(lengths, np.minimum(lengths, 128), None)
+    checks = SplitChecks("train", "train.csv", max_length=128, folder=tmp_path, lost=lost)
     texts = [f"text {number}" for number in range(1000)]
     checks.add(range(1000, 2000), [texts], lengths)
     long, cut = sorted(checks.findings(None, str, [], lambda rows: {}), key=lambda finding: finding.check)
