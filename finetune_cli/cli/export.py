@@ -89,7 +89,7 @@ def export(
     with the whole interval of the difference. Not proven: exit code 4, and nothing is written.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
-    from finetune_cli.runs.export_request import check_export, parse_allowed
+    from finetune_cli.runs.exports.request import check_export, parse_allowed
     from finetune_cli.runs.target import is_local
 
     parse_allowed(max_drops)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from finetune_cli.cli import options
-from finetune_cli.cli.several import sweep_on_several, sweep_with_workers
+from finetune_cli.cli.processes import sweep_on_several, sweep_with_workers
 from finetune_cli.cli.start import (
     before_computing,
     check_places,
@@ -27,7 +27,7 @@ from finetune_cli.system.signals import end_if_stopped
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
     from finetune_cli.display.terminal import Output
-    from finetune_cli.runs.trials import Train
+    from finetune_cli.runs.sweeps.trials import Train
 
 EXAMPLES = """\
 finetune sweep my_sweep.yaml

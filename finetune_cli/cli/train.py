@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from finetune_cli.cli import options
-from finetune_cli.cli.several import holds_several_runs, train_each_on_several, train_on_several
+from finetune_cli.cli.processes import holds_several_runs, train_each_on_several, train_on_several
 from finetune_cli.cli.start import (
     before_computing,
     check_places,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from finetune_cli.config.load import to_yaml
 from finetune_cli.errors import ConfigError
-from finetune_cli.evaluation.intervals import scored_metrics
+from finetune_cli.evaluation.intervals.by_family import scored_metrics
 from finetune_cli.evaluation.metrics import metric_parts
 from finetune_cli.evaluation.seed_summary import summarise_seeds
 from finetune_cli.records.comparison import ComparedSide

@@ -22,9 +22,9 @@ from finetune_cli.models.exported import CPU
 from finetune_cli.models.exporting import write_model
 from finetune_cli.models.runtimes import RUN_CONFIG, companions, write_manifest
 from finetune_cli.records.export import ExportReport
-from finetune_cli.runs.export_card import export_card
-from finetune_cli.runs.export_proof import prove, reference_of
-from finetune_cli.runs.export_request import check_export, parse_allowed
+from finetune_cli.runs.exports.card import export_card
+from finetune_cli.runs.exports.proof import prove, reference_of
+from finetune_cli.runs.exports.request import check_export, parse_allowed
 from finetune_cli.runs.rows import prepare_file, prepare_rows
 from finetune_cli.runs.scoring import require_split
 from finetune_cli.runs.target import Target, class_names, task_kind

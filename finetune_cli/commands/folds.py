@@ -14,8 +14,8 @@ from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, TrainReport
 from finetune_cli.report.write import write_report
 from finetune_cli.runs.final import final_config, with_fold
+from finetune_cli.runs.fold_rows import pool_folds, read_pooled
 from finetune_cli.runs.gates import check_report, parse_gates
-from finetune_cli.runs.pooled import pool_folds, read_pooled
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.session import note_scores

@@ -24,7 +24,7 @@ from finetune_cli.models.facts import text_facts
 from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.predictions.input import Input, open_rows, with_own_columns
 from finetune_cli.records.decision_rule import read_rule
-from finetune_cli.runs.answering import prepare_to_answer
+from finetune_cli.runs.answer_precision import prepare_to_answer
 from finetune_cli.runs.decisions import require_possible
 from finetune_cli.runs.long_texts import target_reading
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind

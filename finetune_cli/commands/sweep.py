@@ -26,12 +26,12 @@ from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.sweep import SweepReport
 from finetune_cli.records.training import Listener, MemberStarted
-from finetune_cli.runs.claims import Claim, held, require_nobody_works, try_claim, unfinished
 from finetune_cli.runs.gates import require_passed
 from finetune_cli.runs.run_dir import WORKING, RunDir
 from finetune_cli.runs.session import model_name, note_values, recorded
-from finetune_cli.runs.study import SECONDS, Search
-from finetune_cli.runs.trials import Train, TrialRunner
+from finetune_cli.runs.sweeps.claims import Claim, held, require_nobody_works, try_claim, unfinished
+from finetune_cli.runs.sweeps.study import SECONDS, Search
+from finetune_cli.runs.sweeps.trials import Train, TrialRunner
 from finetune_cli.system import locking
 from finetune_cli.system.files import directory_bytes, disk_errors_explained, remove_directory, require_writable
 from finetune_cli.tasks import METRICS

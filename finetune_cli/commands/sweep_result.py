@@ -29,8 +29,8 @@ from finetune_cli.report.sweep import write_sweep_page
 from finetune_cli.runs.candidates import corrected_best, read_candidates
 from finetune_cli.runs.gates import check_report, parse_gates
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.study import DEFAULTS, ERROR, SECONDS, Search
-from finetune_cli.runs.trials import TrialRunner
+from finetune_cli.runs.sweeps.study import DEFAULTS, ERROR, SECONDS, Search
+from finetune_cli.runs.sweeps.trials import TrialRunner
 from finetune_cli.system.files import replacing, write_json
 from finetune_cli.tasks import KIND_SPECS
 

@@ -12,9 +12,9 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import BinaryIO
 
-from finetune_cli.data.formats.files import FORMATS, file_kind, plain_stem, require_data_file
 from finetune_cli.data.formats.json_rows import LineStream, json_line_rows, json_list_rows, read_json
 from finetune_cli.data.formats.lines import decoded_lines
+from finetune_cli.data.formats.packing import FORMATS, file_kind, plain_stem, require_data_file
 from finetune_cli.data.formats.parquet_rows import declared_names, needed_columns, parquet_features, read_parquet
 from finetune_cli.data.formats.row import AS_USUAL, OF_OTHERS, BadRow, GoodRow, Row, TableForm, Values, say_once
 from finetune_cli.data.formats.separators import MARKS, may_be_header, table_mark

@@ -23,7 +23,7 @@ Pool = Literal["mean", "max", "logits"]
 @dataclass(frozen=True)
 class WindowSettings:
     """stride: tokens that neighbouring windows share, as in tokenizers. pool: how the answers to a row's windows become
-    the row's; see evaluation.pooling. kind: of the task. max_length: tokens of a window, special ones included."""
+    the row's; see evaluation.window_pooling. kind: of the task. max_length: tokens of a window, special ones too."""
 
     stride: int
     pool: Pool

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_cli.evaluation.proportions import jeffreys
+from finetune_cli.evaluation.intervals.shares import jeffreys
 from finetune_cli.records.evaluation import ClassScore
 
 FloatArray = NDArray[np.float64]

@@ -14,7 +14,7 @@ from torch import nn
 
 from finetune_cli.data.batching import EncodedRows, few_widths, pad_rows
 from finetune_cli.data.windows import pieces_of
-from finetune_cli.evaluation.pooling import pool_windows
+from finetune_cli.evaluation.window_pooling import pool_windows
 from finetune_cli.models.ready_mask import form_of_mask
 from finetune_cli.system import xla
 from finetune_cli.training.device_settings import choose_device_settings

@@ -14,7 +14,7 @@ import numpy as np
 from finetune_cli.data.label_sets import named_label
 from finetune_cli.evaluation.baseline import majority_baseline
 from finetune_cli.evaluation.decision import answers_of, calibrated, cross_validate, is_confident
-from finetune_cli.evaluation.intervals import scored_metrics
+from finetune_cli.evaluation.intervals.by_family import scored_metrics
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.metrics import check_scored_rows, compute_metrics, metric_parts
 from finetune_cli.records.decision_rule import DecisionRule

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from finetune_cli.models.trial import run_a_row
+from finetune_cli.models.self_test import run_a_row
 
 
 @dataclass

@@ -44,8 +44,8 @@ def build_classifier(
     """
     from transformers import AutoModelForSequenceClassification
 
-    from finetune_cli.models.company import answer_rows_alike
     from finetune_cli.models.head import take_over_head
+    from finetune_cli.models.padding_independence import answer_rows_alike
 
     config = read_config(directory, trust_remote_code=trust_remote_code)
     own_names = [config.id2label[number] for number in range(config.num_labels)]
@@ -81,7 +81,7 @@ def build_classifier(
 
 def _require_running(model: PreTrainedModel, dtype: str) -> None:
     """Raise ConfigError for a model that does not compute in its own weights' format."""
-    from finetune_cli.models.trial import FAILURES, run_a_row
+    from finetune_cli.models.self_test import FAILURES, run_a_row
 
     try:
         run_a_row(model, in_own_format=True)
@@ -132,9 +132,9 @@ def load_trained(
     """
     from transformers import AutoModelForSequenceClassification
 
-    from finetune_cli.models.company import answer_rows_alike
     from finetune_cli.models.last_layer import use_first_token_only
     from finetune_cli.models.on_cpu import use_attention_for_cpu
+    from finetune_cli.models.padding_independence import answer_rows_alike
     from finetune_cli.models.ready_mask import takes_ready_mask
 
     require_weights(directory)

@@ -74,8 +74,8 @@ def require_dropout(model: Any, dropouts: Dropouts) -> None:
 
 def _require_no_chance(model: Any, *, attention: float | None) -> None:
     """Refuse a model whose training stays a matter of chance although all dropout is off."""
-    from finetune_cli.models.company import TRIED
-    from finetune_cli.models.trial import trains_alike
+    from finetune_cli.models.padding_independence import TRIED
+    from finetune_cli.models.self_test import trains_alike
 
     places = _places(model.config).values()
     if model.config.model_type in TRIED or (attention is None and ATTENTION_MARK in places):

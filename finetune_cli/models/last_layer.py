@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from finetune_cli.models.freezing import encoder_layers
-from finetune_cli.models.trial import agrees, trial_logits
+from finetune_cli.models.self_test import agrees, trial_logits
 
 
 def use_first_token_only(model: PreTrainedModel) -> bool:

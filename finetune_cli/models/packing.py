@@ -17,7 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from finetune_cli.errors import ConfigError
 from finetune_cli.models.freezing import encoder_layers
-from finetune_cli.models.trial import agrees, trial_logits
+from finetune_cli.models.self_test import agrees, trial_logits
 
 ATTENTION = "packed"
 POSITIONS = ("position_embeddings", "position_ids")  # what layers with rotary positions take beside the tokens

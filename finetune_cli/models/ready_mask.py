@@ -10,7 +10,7 @@ from typing import Literal
 
 from transformers import PreTrainedModel
 
-from finetune_cli.models.trial import agrees, trial_logits
+from finetune_cli.models.self_test import agrees, trial_logits
 
 _ANSWER = "_finetune_takes_ready_mask"
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from finetune_cli.evaluation.confusion import IntArray
-from finetune_cli.evaluation.intervals import scored_metrics
+from finetune_cli.evaluation.intervals.by_family import scored_metrics
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.runs.answers import Answers

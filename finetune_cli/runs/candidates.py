@@ -23,7 +23,7 @@ from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import write_bytes
 from finetune_cli.tasks import METRICS, Kind
-from finetune_cli.training.kept import KEPT_FILE, KeptPredictions, packed
+from finetune_cli.training.kept_predictions import KEPT_FILE, KeptPredictions, packed
 
 SPLIT = "validation"  # the rows on which models are chosen
 

@@ -14,7 +14,7 @@ from finetune_cli.config.fields import Fold, RunConfig
 from finetune_cli.errors import ConfigError, MissingError
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.folds import FoldsReport
-from finetune_cli.runs.pooled import SPLIT, read_pooled
+from finetune_cli.runs.fold_rows import SPLIT, read_pooled
 from finetune_cli.runs.run_dir import RunDir
 
 

@@ -28,7 +28,7 @@ from finetune_cli.training.best import BestRule
 from finetune_cli.training.checkpointing import Checkpoints, step_of
 from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.history import History
-from finetune_cli.training.kept import KeptPredictions
+from finetune_cli.training.kept_predictions import KeptPredictions
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.progress import Progress
 from finetune_cli.training.stopping import StopRequest

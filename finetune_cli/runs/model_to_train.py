@@ -11,10 +11,10 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.batching import used_tokens
 from finetune_cli.errors import ConfigError
 from finetune_cli.models import building, files, freezing, lora
-from finetune_cli.models.company import require_one_pass
 from finetune_cli.models.last_layer import use_first_token_only
 from finetune_cli.models.on_cpu import use_attention_for_cpu, use_fast_dropout
 from finetune_cli.models.packing import pack_rows
+from finetune_cli.models.padding_independence import require_one_pass
 from finetune_cli.models.used_rows import train_used_rows_only
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.sharding import is_sharded

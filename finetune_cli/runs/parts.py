@@ -30,7 +30,7 @@ from finetune_cli.runs.model_to_train import build_model, make_cheaper, require_
 from finetune_cli.system import xla
 from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
 from finetune_cli.training.generators import seed_generators
-from finetune_cli.training.kept import KeptPredictions
+from finetune_cli.training.kept_predictions import KeptPredictions
 from finetune_cli.training.monitor import Evaluate, Scores
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
 from finetune_cli.training.optimization import build_optimizer, build_schedule, count_updates

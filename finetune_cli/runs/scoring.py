@@ -26,7 +26,7 @@ from finetune_cli.evaluation.scoring import (
 )
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.evaluation import EvalReport
-from finetune_cli.runs.answering import prepare_to_answer
+from finetune_cli.runs.answer_precision import prepare_to_answer
 from finetune_cli.runs.candidates import with_choice
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir

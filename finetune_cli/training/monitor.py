@@ -22,7 +22,7 @@ from finetune_cli.system.signals import stop_error
 from finetune_cli.training.best import BestRule
 from finetune_cli.training.checkpointing import Checkpoints
 from finetune_cli.training.history import History
-from finetune_cli.training.kept import KeptPredictions
+from finetune_cli.training.kept_predictions import KeptPredictions
 from finetune_cli.training.progress import Cadence, Progress
 from finetune_cli.training.readings import NOTHING_READ, Reading, send_reading
 from finetune_cli.training.stopping import StopRequest

@@ -29,7 +29,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from finetune_cli.evaluation.choosing import Candidate, moved_interval, price_of_choosing
-from finetune_cli.evaluation.intervals import score_intervals
+from finetune_cli.evaluation.intervals.by_family import score_intervals
 from finetune_cli.evaluation.metrics import compute_metrics
 
 ACCURACY, SPREAD, TREND = 0.85, 0.02, 0.10

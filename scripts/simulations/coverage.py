@@ -20,9 +20,9 @@ from zlib import crc32
 import numpy as np
 
 from finetune_cli.evaluation.confusion import confusion_matrix
-from finetune_cli.evaluation.intervals import score_intervals
+from finetune_cli.evaluation.intervals.by_family import score_intervals
+from finetune_cli.evaluation.intervals.shares import Interval
 from finetune_cli.evaluation.kinds import KINDS
-from finetune_cli.evaluation.proportions import Interval
 from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_interval
 from scripts.simulations.coverage_tables import tables
 from scripts.simulations.worlds import World, worlds

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli.cli import app, several, start
+from finetune_cli.cli import app, processes, start
 from finetune_cli.config import load
 from finetune_cli.errors import DataError
 
@@ -132,7 +132,7 @@ def test_processes_are_not_started_from_a_launched_process(
     ],
 )
 def test_the_started_processes_get_the_same_arguments_without_the_count(given: list[str], left: list[str]):
-    assert several.without_option(given, "--num-processes") == left
+    assert processes.without_option(given, "--num-processes") == left
 
 
 def test_an_output_directory_stays_a_text_whatever_its_name(write_config: Callable[..., Path], tmp_path: Path):

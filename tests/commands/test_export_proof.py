@@ -10,7 +10,7 @@ import pytest
 
 from finetune_cli.commands.export import export
 from finetune_cli.models.building import load_trained
-from finetune_cli.runs.export_proof import Reference, prove, reference_of
+from finetune_cli.runs.exports.proof import Reference, prove, reference_of
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.target import open_target
 from tests.commands.run_files import Trained

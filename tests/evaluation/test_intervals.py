@@ -8,13 +8,13 @@ import pytest
 import scipy.stats
 from sklearn.metrics import average_precision_score
 
-from finetune_cli.evaluation.calibration_interval import calibration_interval
-from finetune_cli.evaluation.intervals import score_intervals, scored_metrics
+from finetune_cli.evaluation.intervals.by_family import score_intervals, scored_metrics
+from finetune_cli.evaluation.intervals.calibration import calibration_interval
+from finetune_cli.evaluation.intervals.means import mean_interval
+from finetune_cli.evaluation.intervals.ranks import area_interval, precision_interval
+from finetune_cli.evaluation.intervals.shares import f1_interval, jeffreys, share_interval
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.metrics import compute_metrics
-from finetune_cli.evaluation.proportions import f1_interval, jeffreys, share_interval
-from finetune_cli.evaluation.rank_intervals import area_interval, precision_interval
-from finetune_cli.evaluation.row_intervals import mean_interval
 from finetune_cli.records.evaluation import TOO_FEW_ROWS, MetricValue
 from finetune_cli.tasks import Kind, metrics_for
 from scripts.simulations.coverage import coverage

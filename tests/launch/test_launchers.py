@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli.cli.several import train_on_several
+from finetune_cli.cli.processes import train_on_several
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, NotFinishedError
 from finetune_cli.runs.run_dir import RunDir

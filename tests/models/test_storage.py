@@ -19,9 +19,9 @@ from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, InterruptedRunError, MissingError
-from finetune_cli.models import building, company, lora
+from finetune_cli.models import building, lora, padding_independence
 from finetune_cli.models.freezing import belongs_to_body, describe_trained
-from finetune_cli.models.trial import trial_logits
+from finetune_cli.models.self_test import trial_logits
 from finetune_cli.records.training import StepRecord
 from finetune_cli.runs.requirements import require_tools
 from tests.training.test_partial_training import history, saved_weights
@@ -78,7 +78,7 @@ def test_layers_that_do_not_fit_blocks_of_four_bits_are_refused(family: Callable
 def test_a_padding_token_is_found_in_bf16_too(family: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """In its own format a model's answers alone and in company differ by more than the check allows."""
     apart: list[Any] = []
-    monkeypatch.setattr(company, "_run_together_what_fits", lambda *args, **options: apart.append(args))
+    monkeypatch.setattr(padding_independence, "_run_together_what_fits", lambda *args, **options: apart.append(args))
     assert build(family("qwen3"), "bf16").config.pad_token_id is not None
     assert not apart
 

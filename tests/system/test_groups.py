@@ -13,7 +13,7 @@ import accelerate
 import pytest
 import torch
 
-from finetune_cli.cli.several import train_each_on_several, train_on_several
+from finetune_cli.cli.processes import train_each_on_several, train_on_several
 from finetune_cli.commands import train as module
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, ExitCode, GateFailedError

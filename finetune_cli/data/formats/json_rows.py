@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from finetune_cli.data.formats.files import opened
 from finetune_cli.data.formats.json_shapes import not_an_object, refuse_other_shapes
 from finetune_cli.data.formats.lines import BOM, READ_BYTES, file_lines, not_utf8
+from finetune_cli.data.formats.packing import opened
 from finetune_cli.data.formats.row import BadRow, Row, Values
 
 BLANKS = re.compile("[ \t\r\n]*")

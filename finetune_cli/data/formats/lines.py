@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from finetune_cli.data.formats.files import PARQUET, binary_form
+from finetune_cli.data.formats.packing import PARQUET, binary_form
 from finetune_cli.data.formats.row import BadRow
 from finetune_cli.errors import DataError
 

@@ -11,9 +11,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.data.formats.files import opened
 from finetune_cli.data.formats.header import is_a_row, no_header
 from finetune_cli.data.formats.lines import file_lines
+from finetune_cli.data.formats.packing import opened
 from finetune_cli.data.formats.row import AS_USUAL, BadRow, Row, TableForm, say_once
 from finetune_cli.data.formats.separators import MARKS, other_mark, other_separator
 from finetune_cli.data.formats.tabs import Records, plain_records, tab_records

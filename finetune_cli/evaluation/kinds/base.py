@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import ClassCounts, FloatArray, IntArray
-from finetune_cli.evaluation.proportions import Interval
+from finetune_cli.evaluation.intervals.shares import Interval
 from finetune_cli.evaluation.row_metrics import WeightedMetric
 from finetune_cli.records.evaluation import ClassScore
 from finetune_cli.tasks import Kind

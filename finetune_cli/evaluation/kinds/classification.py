@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from finetune_cli.evaluation.calibration_interval import calibration_interval
 from finetune_cli.evaluation.confusion import (
     CONFUSION_METRICS,
     ClassCounts,
@@ -18,10 +17,11 @@ from finetune_cli.evaluation.confusion import (
     confusion_matrix,
     per_class_report,
 )
+from finetune_cli.evaluation.intervals.calibration import calibration_interval
+from finetune_cli.evaluation.intervals.means import mean_interval
+from finetune_cli.evaluation.intervals.ranks import area_interval
+from finetune_cli.evaluation.intervals.shares import Interval, f1_interval, share_interval
 from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Counter
-from finetune_cli.evaluation.proportions import Interval, f1_interval, share_interval
-from finetune_cli.evaluation.rank_intervals import area_interval
-from finetune_cli.evaluation.row_intervals import mean_interval
 from finetune_cli.evaluation.row_metrics import ROW_METRICS, squared_errors, surprise
 from finetune_cli.evaluation.thresholds import fit_threshold
 from finetune_cli.records.evaluation import MANY_CLASSES, ClassScore

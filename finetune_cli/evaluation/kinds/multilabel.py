@@ -9,12 +9,12 @@ import numpy as np
 
 from finetune_cli.data.label_sets import set_in_words, set_numbers
 from finetune_cli.errors import DataError
-from finetune_cli.evaluation.calibration_interval import calibration_interval
 from finetune_cli.evaluation.confusion import FloatArray, IntArray, per_class_report
+from finetune_cli.evaluation.intervals.calibration import calibration_interval
+from finetune_cli.evaluation.intervals.means import mean_interval
+from finetune_cli.evaluation.intervals.ranks import area_interval, precision_interval
+from finetune_cli.evaluation.intervals.shares import Interval, f1_interval, share_interval
 from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Counter
-from finetune_cli.evaluation.proportions import Interval, f1_interval, share_interval
-from finetune_cli.evaluation.rank_intervals import area_interval, precision_interval
-from finetune_cli.evaluation.row_intervals import mean_interval
 from finetune_cli.evaluation.row_metrics import surprise
 from finetune_cli.evaluation.set_metrics import SET_METRICS, SET_ROW_METRICS, SetCounts, set_counter
 from finetune_cli.evaluation.thresholds import fit_threshold

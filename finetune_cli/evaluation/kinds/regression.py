@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray
+from finetune_cli.evaluation.intervals.means import mean_interval, pearson_interval, spearman_interval
 from finetune_cli.evaluation.kinds.base import Array, BoolArray, TaskKind
-from finetune_cli.evaluation.row_intervals import mean_interval, pearson_interval, spearman_interval
 from finetune_cli.evaluation.row_metrics import NUMBER_METRICS
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray
-from finetune_cli.evaluation.proportions import Interval, jeffreys
+from finetune_cli.evaluation.intervals.shares import Interval, jeffreys
 from finetune_cli.evaluation.row_metrics import middle_ranks
 
 RANKS_TRUSTED = 10  # rows out of order of which the variance that they show counts as much as the formula's

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray
-from finetune_cli.evaluation.proportions import Interval
+from finetune_cli.evaluation.intervals.shares import Interval
 from finetune_cli.evaluation.row_metrics import ECE_BINS
 
 MIN_ROWS = 10

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from finetune_cli.errors import ConfigError
 from finetune_cli.models import building, trial
-from finetune_cli.models.company import TRIED, require_one_pass
+from finetune_cli.models.padding_independence import TRIED, require_one_pass
 from finetune_cli.models.tokenizer import load_tokenizer
 
 TEXTS = ["lovely", "the film was good and then some of it was quite awful", "it was a trip", "a </s> b </s>"]
@@ -79,7 +79,7 @@ def test_a_first_token_that_is_padding_is_not_read(family_copy: Callable[[str], 
 def test_a_model_whose_answers_are_a_matter_of_chance_is_refused(
     family: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_cli.models.company.answers_alike", lambda model, **padding: False)
+    monkeypatch.setattr("finetune_cli.models.padding_independence.answers_alike", lambda model, **padding: False)
     with pytest.raises(ConfigError, match="of type 'llama', which answers the same row differently"):
         building.build_classifier(family("llama"), kind="classification", label_names=("no", "yes"))
 

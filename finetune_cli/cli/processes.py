@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
     from finetune_cli.records.folds import FoldsReport
     from finetune_cli.records.training import Listener, SeedsReport, TrainReport
-    from finetune_cli.runs.trials import Train
+    from finetune_cli.runs.sweeps.trials import Train
 
 
 def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) -> int:
@@ -117,8 +117,8 @@ def sweep_with_workers(workers: int, config: RunConfig, *, overwrite: bool) -> i
 
     arguments = without_option(sys.argv[1:], "--workers")
     if overwrite:
-        from finetune_cli.runs.claims import require_nobody_works
         from finetune_cli.runs.run_dir import RunDir
+        from finetune_cli.runs.sweeps.claims import require_nobody_works
 
         run = RunDir(config.output_dir)
         require_nobody_works(run.path, run.sweep)

@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 
 from finetune_cli.errors import ConfigError
 from finetune_cli.models.files import as_written
+from finetune_cli.models.self_test import answers_alike
 from finetune_cli.models.tokenizer import load_tokenizer
-from finetune_cli.models.trial import answers_alike
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from scipy.special import expit, softmax
 
 from finetune_cli.data.windows import Pool, WholeRows, Windows, WindowSettings
 from finetune_cli.evaluation.kinds import KINDS
-from finetune_cli.evaluation.pooling import pool_windows
+from finetune_cli.evaluation.window_pooling import pool_windows
 from finetune_cli.tasks import Kind
 
 COUNTS = (1, 3, 2)

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray
-from finetune_cli.evaluation.proportions import Interval
+from finetune_cli.evaluation.intervals.shares import Interval
 from finetune_cli.evaluation.row_metrics import middle_ranks, standardise
 
 Moments = tuple[FloatArray, FloatArray]

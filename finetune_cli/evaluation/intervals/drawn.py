@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from finetune_cli.evaluation.confusion import ClassCounts, FloatArray
-from finetune_cli.evaluation.proportions import Interval
+from finetune_cli.evaluation.intervals.shares import Interval
 from finetune_cli.tasks import METRICS
 
 # Rows that all cells of wrong answers, and all of right ones, have besides those drawn. Half a row in all is Jeffreys'

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray
-from finetune_cli.evaluation.drawn_intervals import MIN_ROWS, drawn_intervals
+from finetune_cli.evaluation.intervals.drawn import MIN_ROWS, drawn_intervals
+from finetune_cli.evaluation.intervals.shares import Interval
 from finetune_cli.evaluation.kinds import CLASS_KINDS, KINDS
 from finetune_cli.evaluation.kinds.base import Array
 from finetune_cli.evaluation.metrics import check_names, check_scored_rows, compute_metrics
-from finetune_cli.evaluation.proportions import Interval
 from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_interval
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.tasks import Kind

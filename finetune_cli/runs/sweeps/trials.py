@@ -17,7 +17,7 @@ from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedE
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.training import EvalRecord, Listener, SeedsReport, TrainingEvent, TrainReport
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.study import ERROR, PRUNED, SECONDS, Search
+from finetune_cli.runs.sweeps.study import ERROR, PRUNED, SECONDS, Search
 from finetune_cli.system.files import DISK_FULL, NOT_WRITABLE
 
 logger = logging.getLogger(__name__)

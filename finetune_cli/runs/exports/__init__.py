@@ -1,0 +1,1 @@
+"""An export: what is asked for, the proof that it answers as the model does, and its card."""
