@@ -89,7 +89,8 @@ def config_keys(ctx: Any, incomplete: str) -> list[str]:
 
 def _keys(section: Any = None, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
     """Each dotted key with the values to offer."""
-    from finetune_cli.config.fields import RunConfig, section_classes
+    from finetune_cli.config.fields import RunConfig
+    from finetune_cli.config.types import section_classes
 
     for name, info in (section or RunConfig).model_fields.items():
         inner = next(section_classes(info.annotation), None)

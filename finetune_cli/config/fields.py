@@ -4,77 +4,33 @@ Values are strict: text is not turned into numbers, nor `true` into 1. `config.l
 knows before these models see the values, so a field without a default is never None here.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import BeforeValidator, Field, PrivateAttr
 
+from finetune_cli.config.types import (
+    Allowed,
+    Count,
+    CountFromZero,
+    NotNegative,
+    OpenShare,
+    PartOfTrain,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    Text,
+    TextList,
+    as_one_or_more,
+    as_tuple,
+)
 from finetune_cli.tasks import METRICS, TASKS, TaskSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """What a field takes, in words; error messages and the reference quote it."""
-
-    text: str
-
-
-def _as_tuple(value: Any) -> Any:
-    """A list from the file as the tuple that a frozen model keeps."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def as_one_or_more(value: Any) -> Any:
-    """A single column name as a tuple of one."""
-    return (value,) if isinstance(value, str) else _as_tuple(value)
-
-
-def _as_float(value: float) -> float:
-    """`3` and `3.0` are one setting: they compare, print and hash alike in every record."""
-    return float(value)
 
 
 def _null_is_epoch(value: Any) -> Any:
     return "epoch" if value is None else value
-
-
-Text = Annotated[str, Field(min_length=1), Allowed("text")]
-Count = Annotated[int, Field(ge=1), Allowed("a whole number from 1")]
-CountFromZero = Annotated[int, Field(ge=0), Allowed("a whole number from 0")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number above 0")]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number from 0")]
-Share = Annotated[
-    float, Field(ge=0, lt=1, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number from 0 up to below 1")
-]
-OpenShare = Annotated[
-    float, Field(gt=0, lt=1, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number between 0 and 1")
-]
-PartOfTrain = Annotated[
-    float,
-    Field(gt=0, le=1, allow_inf_nan=False),
-    AfterValidator(_as_float),
-    Allowed("a number above 0, up to 1"),
-]
-Seed = Annotated[int, Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 4294967295")]
-TextList = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Allowed("a list of texts")]
-
-
-class Section(BaseModel):
-    """A part of the config: typed strictly, unknown keys refused, not to be changed after loading.
-
-    What pydantic builds to check values is built at the first value: completion in a shell asks for the names alone.
-    So a default that is a section is made by a factory.
-    """
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
-
-
-def section_classes(annotation: Any) -> Iterator[type[Section]]:
-    """The sections among what a field takes."""
-    for choice in (annotation, *get_args(annotation)):
-        if isinstance(choice, type) and issubclass(choice, Section):
-            yield choice
 
 
 class FromScratchConfig(Section):
@@ -220,7 +176,7 @@ class DataConfig(Section):
         dict[
             str,
             Annotated[
-                Text | float | Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Field(min_length=1)],
+                Text | float | Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=1)],
                 Allowed("a file, a pattern, a list of these, or a fraction of train"),
             ],
         ]
@@ -233,7 +189,7 @@ class DataConfig(Section):
     columns: (
         Annotated[
             tuple[Text, ...],
-            BeforeValidator(_as_tuple),
+            BeforeValidator(as_tuple),
             Field(min_length=1),
             Allowed("a list of column names, in the order of the file"),
         ]
@@ -251,7 +207,7 @@ class DataConfig(Section):
         Allowed("one column name, or a list of two that are encoded as a pair"),
     ] = Field(description="The text column, or two columns that are encoded as a pair.")
     label: Annotated[
-        Text | Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Field(min_length=2)],
+        Text | Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=2)],
         Allowed("a column name, or with task: multilabel a list of two or more columns that hold 0 and 1"),
     ] = Field(
         "label",
@@ -261,7 +217,7 @@ class DataConfig(Section):
     labels: (
         Annotated[
             tuple[Text, ...],
-            BeforeValidator(_as_tuple),
+            BeforeValidator(as_tuple),
             Field(min_length=2),
             Allowed("a list of two or more class names"),
         ]
@@ -374,7 +330,7 @@ class TrainingConfig(Section):
     seeds: (
         Annotated[
             tuple[Seed, ...],
-            BeforeValidator(_as_tuple),
+            BeforeValidator(as_tuple),
             Field(min_length=2),
             Allowed("a list of two or more whole numbers from 0"),
         ]
@@ -386,7 +342,7 @@ class TrainingConfig(Section):
     learning_curve: (
         Annotated[
             tuple[PartOfTrain, ...],
-            BeforeValidator(_as_tuple),
+            BeforeValidator(as_tuple),
             Field(min_length=2),
             Allowed(
                 "a list of two or more rising shares of train, above 0 and up to 1, such as [0.1, 0.2, 0.4, 0.7, 1]"
@@ -476,7 +432,7 @@ class SweepConfig(Section):
     seeds: (
         Annotated[
             tuple[Seed, ...],
-            BeforeValidator(_as_tuple),
+            BeforeValidator(as_tuple),
             Field(min_length=2),
             Allowed("a list of two or more whole numbers from 0"),
         ]
@@ -501,7 +457,7 @@ class RunConfig(Section):
     )
     tracking: Annotated[
         tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...],
-        BeforeValidator(_as_tuple),
+        BeforeValidator(as_tuple),
         Allowed("a list of tensorboard, wandb, mlflow and trackio"),
     ] = Field((), description="What gets the lines of history.jsonl as well, while the model trains.")
     hub: HubConfig | None = Field(None, description="Upload the best model to the Hub after training.")

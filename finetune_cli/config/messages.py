@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from finetune_cli.config.fields import Allowed, HubConfig, RunConfig, Section, section_classes
+from finetune_cli.config.fields import HubConfig, RunConfig
 from finetune_cli.config.text import shorten
 from finetune_cli.config.trainer_args import MANAGED, OURS, PASSED
+from finetune_cli.config.types import Allowed, Section, section_classes
 from finetune_cli.config.yaml_source import KeyPath
 from finetune_cli.errors import did_you_mean
 

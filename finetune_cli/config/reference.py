@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from finetune_cli.config.fields import Allowed, RunConfig, Section, section_classes
+from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed
+from finetune_cli.config.types import Allowed, Section, section_classes
 from finetune_cli.tasks import METRICS, TASKS
 
 START = "<!-- from here on written by `finetune schema --markdown` -->"

@@ -10,8 +10,9 @@ from pydantic import BeforeValidator
 
 from finetune_cli import __version__
 from finetune_cli.config import trainer_args as arguments
-from finetune_cli.config.fields import RunConfig, Section, as_one_or_more, section_classes
+from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed
+from finetune_cli.config.types import Section, as_one_or_more, section_classes
 from finetune_cli.tasks import EVALUATE_PREFIX, METRICS, TASKS
 
 DIALECT = "http://json-schema.org/draft-07/schema#"  # what the YAML language server reads best

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from finetune_cli.config.fields import Section
 from finetune_cli.config.messages import COMMON_NAMES, all_keys, allowed, field_at
 from finetune_cli.config.text import shorten
 from finetune_cli.config.trainer_args import OURS
+from finetune_cli.config.types import Section
 from finetune_cli.errors import did_you_mean
 
 RANGE_KEYS = ("low", "high", "log", "step")

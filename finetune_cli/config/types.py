@@ -1,0 +1,67 @@
+"""What fields of the config are made of: kinds of values with the words for them, and sections."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a field takes, in words; error messages and the reference quote it."""
+
+    text: str
+
+
+def as_tuple(value: Any) -> Any:
+    """A list from the file as the tuple that a frozen model keeps."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def as_one_or_more(value: Any) -> Any:
+    """A single column name as a tuple of one."""
+    return (value,) if isinstance(value, str) else as_tuple(value)
+
+
+def _as_float(value: float) -> float:
+    """`3` and `3.0` are one setting: they compare, print and hash alike in every record."""
+    return float(value)
+
+
+Text = Annotated[str, Field(min_length=1), Allowed("text")]
+Count = Annotated[int, Field(ge=1), Allowed("a whole number from 1")]
+CountFromZero = Annotated[int, Field(ge=0), Allowed("a whole number from 0")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number above 0")]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number from 0")]
+Share = Annotated[
+    float, Field(ge=0, lt=1, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number from 0 up to below 1")
+]
+OpenShare = Annotated[
+    float, Field(gt=0, lt=1, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number between 0 and 1")
+]
+PartOfTrain = Annotated[
+    float,
+    Field(gt=0, le=1, allow_inf_nan=False),
+    AfterValidator(_as_float),
+    Allowed("a number above 0, up to 1"),
+]
+Seed = Annotated[int, Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 4294967295")]
+TextList = Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Allowed("a list of texts")]
+
+
+class Section(BaseModel):
+    """A part of the config: typed strictly, unknown keys refused, not to be changed after loading.
+
+    What pydantic builds to check values is built at the first value: completion in a shell asks for the names alone.
+    So a default that is a section is made by a factory.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
+
+
+def section_classes(annotation: Any) -> Iterator[type[Section]]:
+    """The sections among what a field takes."""
+    for choice in (annotation, *get_args(annotation)):
+        if isinstance(choice, type) and issubclass(choice, Section):
+            yield choice
