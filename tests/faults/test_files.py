@@ -34,7 +34,7 @@ def train_in(folder: Path, listen: Listener = lambda event: None, output_dir: st
     """Train the small run of the harness for one epoch (15 updates) in this process; its run directory."""
     if not (folder / "config.yaml").exists():
         write_data(folder / "data")
-        text = CONFIG.format(loop="trainer", epochs=1, evaluate=6, save=2)
+        text = CONFIG.format(loop="trainer", epochs=1, evaluate=6, save=2, baseline="false")
         (folder / "config.yaml").write_text(text, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
