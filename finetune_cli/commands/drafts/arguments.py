@@ -18,8 +18,8 @@ DEFAULT_MAX_LENGTH, DEFAULT_STEPS = 128, 500
 SECRETS = ("token", "hub_token", "use_auth_token")
 NOTHING: tuple[Any, ...] = (None, False, "", "no", "none", -1, [], {})
 
-RENAMED = {
-    "ddp_timeout": "training.ddp_timeout",  # flags whose value is ours as it stands
+RENAMED = {  # flags whose value is ours as it stands
+    "ddp_timeout": "training.ddp_timeout",
     "model_name_or_path": "model.name_or_path",
     "model_revision": "model.revision",
     "trust_remote_code": "model.trust_remote_code",
