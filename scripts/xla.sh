@@ -15,8 +15,9 @@ wanted=$({ pwd; echo "${versions[@]}"; cat pyproject.toml constraints.txt; } | c
 if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
     echo "== installing into .venv-xla (the first time takes some minutes)" >&2
     [[ -x .venv-xla/bin/python ]] || "${PYTHON:-python3}" -m venv .venv-xla
+    grep -v '^torch==' constraints.txt >.venv-xla/constraints.txt
     .venv-xla/bin/python -m pip install --quiet --disable-pip-version-check \
-        --constraint <(grep -v '^torch==' constraints.txt) "${versions[@]}" pytest --editable .
+        --constraint .venv-xla/constraints.txt "${versions[@]}" pytest --editable .
     echo "$wanted" >"$stamp"
 fi
 export XLA_PERSISTENT_CACHE_PATH=${XLA_PERSISTENT_CACHE_PATH:-.venv-xla/compiled}

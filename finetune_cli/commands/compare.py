@@ -5,50 +5,22 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from finetune_cli.commands.compared_sides import Scoring, Side, scored_side, seed_sides, sides_by_setting
+from finetune_cli.commands.comparisons import comparisons
 from finetune_cli.config.fields import BootstrapConfig, RunConfig
-from finetune_cli.config.load import config_diff, to_yaml
+from finetune_cli.config.load import config_diff
 from finetune_cli.errors import ConfigError, GateFailedError, did_you_mean
-from finetune_cli.evaluation.comparison import (
-    Difference,
-    compare_predictions,
-    compare_seeds,
-    describe,
-    mcnemar,
-    summarise_seeds,
-)
-from finetune_cli.evaluation.intervals import scored_metrics
 from finetune_cli.evaluation.kinds import KINDS
-from finetune_cli.evaluation.kinds.base import Array
-from finetune_cli.evaluation.metrics import metric_parts
-from finetune_cli.evaluation.power import holm, planned, smallest_difference
-from finetune_cli.records.comparison import ComparedSide, CompareReport, Comparison, ConfigDifference
-from finetune_cli.records.evaluation import MetricValue
-from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows, read_scored_runs, variances_over_rows
-from finetune_cli.tasks import KIND_SPECS, METRICS, TASKS, Kind, metric_problem, metrics_for
+from finetune_cli.records.comparison import CompareReport, ConfigDifference
+from finetune_cli.runs.scored_runs import ScoredRun, pair_rows, read_scored_runs
+from finetune_cli.tasks import KIND_SPECS, TASKS, Kind, metric_problem, metrics_for
 
 logger = logging.getLogger(__name__)
 
 SCORED_WITH_ALL = "Score the runs again with: finetune evaluate RUN --probabilities all"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-Side = list[ScoredRun]  # one run, or the runs of one setting with different seeds
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How all sides are scored, and the size, level and seed of the bootstrap that compares them."""
-
-    metrics: tuple[str, ...]
-    kind: Kind
-    samples: int
-    level: float
-    seed: int
 
 
 def compare(
@@ -80,9 +52,8 @@ def compare(
     groups = [[run if run is first else pair_rows(first, run) for run in group] for group in groups]
     scored = [run for group in groups for run in group]
     scoring = _scoring(scored, metrics, fail_if_worse)
-    sides = _sides(scored) if len(scored) == len(runs) else _seed_sides(groups)
-    shown = [_side(LETTERS[n] if n < len(LETTERS) else f"R{n + 1}", side, scoring) for n, side in enumerate(sides)]
-    names = [side.name for side in shown]
+    sides = sides_by_setting(scored) if len(scored) == len(runs) else seed_sides(groups)
+    names = [LETTERS[n] if n < len(LETTERS) else f"R{n + 1}" for n in range(len(sides))]
     pairs = list(combinations(range(len(sides)), 2)) if all_pairs else [(0, n) for n in range(1, len(sides))]
     report = CompareReport(
         split=split if any(run.config for run in scored) else None,
@@ -90,9 +61,9 @@ def compare(
         level=scoring.level,
         samples=scoring.samples,
         seeds=len(sides[0]) > 1,
-        sides=shown,
+        sides=[scored_side(name, side, scoring) for name, side in zip(names, sides, strict=True)],
         config_differences=_config_differences(sides, names),
-        comparisons=_comparisons(sides, names, pairs, scoring, plan),
+        comparisons=comparisons(sides, names, pairs, scoring, plan),
         family=len(pairs),
     )
     _require_none_worse(report, fail_if_worse, first=names[0])
@@ -129,191 +100,6 @@ def _scoring(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: S
 def _needs_all(name: str, kind: Kind) -> bool:
     """Whether a metric looks at more probabilities than those of the likeliest class and of the label."""
     return name in KINDS[kind].score_metrics and (KIND_SPECS[kind].several_labels or name in ("auroc", "brier"))
-
-
-def _sides(runs: Sequence[ScoredRun]) -> list[Side]:
-    """Runs of one setting together, when there are two settings or more with two seeds or more each."""
-    alone = [[run] for run in runs]
-    settings: dict[str, Side] = {}
-    for run in runs:
-        if run.config is None:
-            return alone
-        setting = to_yaml(run.config.model_copy(update={"seed": 0, "output_dir": "", "tracking": (), "hub": None}))
-        settings.setdefault(setting, []).append(run)
-    sides = list(settings.values())
-    repeated = len(sides) > 1 and all(len(side) > 1 and len(set(_seeds(side))) == len(side) for side in sides)
-    return sides if repeated else alone
-
-
-def _seed_sides(groups: list[Side]) -> list[Side]:
-    """The sides as they were named; two or more seeds each."""
-    for group in groups:
-        if len(group) < 2:
-            raise ConfigError(
-                f"{group[0].name} is one run, and another side has several seeds. Compare it with one of those, such "
-                f"as {next(group[0].name for group in groups if len(group) > 1)}, or train it with several seeds, too."
-            )
-    return groups
-
-
-def _seeds(side: Side) -> list[int]:
-    return [run.config.seed for run in side if run.config is not None]
-
-
-def _side(name: str, side: Side, scoring: Scoring) -> ComparedSide:
-    """A run's scores with their intervals; of several seeds the means, with Student's t intervals."""
-    if len(side) == 1:
-        return ComparedSide(
-            name, [side[0].name], _seeds(side), _with_intervals(side[0], scoring), collapsed=_collapsed(side)
-        )
-    values = [metric_values(run, scoring.metrics) for run in side]
-    of_rows = variances_over_rows(side, scoring.metrics, samples=scoring.samples, seed=scoring.seed)
-    summaries = {
-        metric: summarise_seeds(
-            [of_run[metric] for of_run in values], level=scoring.level, row_variance=of_rows[metric]
-        )
-        for metric in scoring.metrics
-    }
-    return ComparedSide(
-        name,
-        [run.name for run in side],
-        _seeds(side),
-        {metric: _metric_value(one.mean, one.low, one.high) for metric, one in summaries.items()},
-        {metric: one.sd for metric, one in summaries.items()},
-        _collapsed(side),
-    )
-
-
-def _collapsed(side: Side) -> dict[str, str]:
-    return {run.name: run.collapsed for run in side if run.collapsed is not None}
-
-
-def _with_intervals(run: ScoredRun, scoring: Scoring) -> dict[str, MetricValue]:
-    """The intervals are those that `finetune evaluate` printed: drawn with the run's own seed."""
-    found: dict[str, MetricValue] = {}
-    for names, of_probabilities in metric_parts(scoring.metrics):
-        found |= scored_metrics(
-            names,
-            labels=run.labels,
-            scores=run.scores(of_probabilities=of_probabilities),
-            kind=scoring.kind,
-            samples=scoring.samples,
-            level=scoring.level,
-            seed=run.config.seed if run.config is not None else 0,
-        )
-    return {name: found[name] for name in scoring.metrics}
-
-
-def _metric_value(value: float, low: float, high: float) -> MetricValue:
-    return MetricValue(value) if math.isnan(low) else MetricValue(value, low, high)
-
-
-def _comparisons(
-    sides: Sequence[Side], names: Sequence[str], pairs: Sequence[tuple[int, int]], scoring: Scoring, plan: float | None
-) -> list[Comparison]:
-    """The second side of each pair against its first, one metric after the other; p values adjusted for the pairs."""
-    found = [_differences(sides[a], sides[b], scoring) for a, b in pairs]
-    adjusted = {name: holm([one[name].p_value for one in found]) for name in scoring.metrics}
-    return [
-        _comparison(
-            found[number][name],
-            (sides[a], names[a]),
-            (sides[b], names[b]),
-            p_adjusted=adjusted[name][number],
-            family=len(pairs),
-            level=scoring.level,
-            plan=plan,
-        )
-        for number, (a, b) in enumerate(pairs)
-        for name in scoring.metrics
-    ]
-
-
-def _differences(first: Side, other: Side, scoring: Scoring) -> dict[str, Difference]:
-    differences: dict[str, Difference] = {}
-    for names, of_probabilities in metric_parts(scoring.metrics):
-        runs_a, runs_b = ([run.scores(of_probabilities=of_probabilities) for run in side] for side in (first, other))
-        common: dict[str, Any] = {
-            "labels": first[0].labels,
-            "kind": scoring.kind,
-            "samples": scoring.samples,
-            "level": scoring.level,
-            "seed": scoring.seed,
-        }
-        if len(first) == 1:
-            differences |= compare_predictions(names, scores_a=runs_a[0], scores_b=runs_b[0], **common)
-            continue
-        paired = sorted(_seeds(first)) == sorted(_seeds(other))
-        if paired:
-            runs_a, runs_b = _by_seed(first, runs_a), _by_seed(other, runs_b)
-        differences |= compare_seeds(names, runs_a=runs_a, runs_b=runs_b, paired=paired, **common)
-    return differences
-
-
-def _by_seed(side: Side, scores: list[Array]) -> list[Array]:
-    """The scores in the order of the seeds, so that run i has the same seed on both sides."""
-    return [scores[run] for run in np.argsort(_seeds(side))]
-
-
-def _comparison(
-    found: Difference,
-    first_side: tuple[Side, str],
-    other_side: tuple[Side, str],
-    *,
-    p_adjusted: float,
-    family: int,
-    level: float,
-    plan: float | None,
-) -> Comparison:
-    (side_a, a), (side_b, b) = first_side, other_side
-    first, other = side_a[0], side_b[0]
-    greater_is_better = found.metric not in METRICS or METRICS[found.metric].greater_is_better
-    only_a = only_b = disagreements = None
-    if found.method == "mcnemar":
-        right_a, right_b = (KINDS[run.kind].right(run.labels, run.predictions) for run in (first, other))
-        counts = mcnemar(right_a, right_b)
-        only_a, only_b = counts.only_a, counts.only_b
-        disagreements = (only_a + only_b) / found.num_rows
-    sentence = describe(
-        found, greater_is_better=greater_is_better, level=level, a=a, b=b, p_adjusted=p_adjusted, family=family
-    )
-    if found.method != "seeds" and found.difference == 0 and _same_answers(first, other):
-        same_run = Path(first.name).resolve() == Path(other.name).resolve()
-        reason = f"{b} is the same run as {a}" if same_run else f"{b} answers every row exactly as {a} does"
-        sentence = f"No difference on {found.metric}: {reason}."
-    alpha = (1 - level) / family  # of the strictest test of the family
-    if math.isnan(found.p_value):
-        verdict = "undefined"
-    elif p_adjusted >= 1 - level or found.difference == 0:
-        verdict = "no difference"
-    else:
-        verdict = "better" if (found.difference > 0) == greater_is_better else "worse"
-    return Comparison(
-        metric=found.metric,
-        a=a,
-        b=b,
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-        p_value=found.p_value,
-        p_adjusted=p_adjusted,
-        method=found.method,
-        verdict=verdict,
-        sentence=sentence,
-        only_a=only_a,
-        only_b=only_b,
-        detectable=smallest_difference(found, disagreements, alpha=alpha),
-        disagreements=disagreements,
-        plan=None
-        if plan is None or verdict == "undefined"
-        else planned(found, disagreements, plan, seeds=len(side_a), alpha=alpha),
-    )
-
-
-def _same_answers(first: ScoredRun, other: ScoredRun) -> bool:
-    if first.probabilities is None or other.probabilities is None:
-        return np.array_equal(first.predictions, other.predictions)
-    return np.array_equal(first.probabilities, other.probabilities)
 
 
 def _config_differences(sides: Sequence[Side], names: Sequence[str]) -> list[ConfigDifference]:

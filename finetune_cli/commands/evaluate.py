@@ -6,12 +6,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedModel
 
+from finetune_cli.config.gate import Gate
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError
 from finetune_cli.evaluation.decision import fit_rule, with_abstention
@@ -21,6 +22,7 @@ from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.report.write import write_report
 from finetune_cli.runs.decisions import FitRequest, parse_fit, require_possible, store_rule
 from finetune_cli.runs.gates import (
+    MaxDrop,
     check_drops,
     check_report,
     fit_note,
@@ -74,33 +76,21 @@ def evaluate(
     In a launched group each process scores its share of the rows, and each gets the whole report. Raises
     GateFailedError, with the report as its `report`, when a gate does not hold.
     """
-    parsed = parse_gates(gates)  # a typing mistake shows before the model is loaded
-    drops = parse_max_drops(max_drops, baseline)
+    parsed, drops = parse_gates(gates), parse_max_drops(max_drops, baseline)
     found = open_target(target, overrides, output_dir=output_dir, offline=offline)
     request = parse_fit(fit, fit_for, found, data, max_error=max_error, confidence=confidence)
-    if found.config is not None:
-        evaluation = found.config.evaluation
-        require_computed([*parsed, *drops], evaluation.metrics, intervals=evaluation.bootstrap.samples > 0)
-        parsed = [*parse_gates(evaluation.gates), *parsed]
-    if drops and found.run is None:
-        raise ConfigError(f"--baseline compares runs, whose predictions are kept, and {target} is a model. Name a run.")
-    if data is None and found.config is None:
-        raise ConfigError(
-            f"{target} is a model without a config: name the labelled file to score it on with --data FILE."
-        )
+    parsed = _checked_gates(parsed, drops, found, target, data)  # a typing mistake shows before the model is loaded
     state = join_group(timeout_seconds=found.config.training.ddp_timeout if found.config else GROUP_TIMEOUT_SECONDS)
     model = load_answering(found.model_dir, state.device, trust_remote_code=found.trust_remote_code, dtype=found.dtype)
     require_possible(request, min_confidence, class_names(model), task_kind(model))
     rule = read_rule(found.model_dir, class_names(model), task_kind(model)) if request is None else None
     prepared = _rows_to_score(found, split, data, model, offline=offline)
     split = split if data is None else next(iter(prepared.splits))
-    run_split = partial(split_logits, model, prepared, found.config, share_work=state.num_processes > 1)
-    logits = run_split(split)
-    if request is not None and not request.removes:
-        rule = _fit(request, logits if split == "validation" else run_split("validation"), prepared)
-    if request is not None and is_main_process():
-        with disk_errors_explained(found.model_dir):
-            store_rule(found.model_dir, rule)
+    logits_of = cache(partial(split_logits, model, prepared, found.config, share_work=state.num_processes > 1))
+    logits = logits_of(split)
+    if request is not None:
+        rule = None if request.removes else _fit(request, logits_of("validation"), prepared)
+        _store(found, rule)
     if min_confidence is None and rule is not None and rule.abstention is not None:
         min_confidence = rule.abstention.below
     report = score_logits(
@@ -117,6 +107,29 @@ def evaluate(
         dropped = check_drops(drops, new, read_scored_run(baseline, split))
         outcomes += [replace(outcome, note=fit_note(report)) for outcome in dropped]
     return with_gates(report, outcomes)
+
+
+def _checked_gates(
+    gates: Sequence[Gate], drops: Sequence[MaxDrop], found: Target, target: str | Path, data: Path | str | None
+) -> list[Gate]:
+    """The gates, after those of the target's config. Raises ConfigError for what this target cannot be asked."""
+    if drops and found.run is None:
+        raise ConfigError(f"--baseline compares runs, whose predictions are kept, and {target} is a model. Name a run.")
+    if found.config is None:
+        if data is None:
+            raise ConfigError(
+                f"{target} is a model without a config: name the labelled file to score it on with --data FILE."
+            )
+        return list(gates)
+    evaluation = found.config.evaluation
+    require_computed([*gates, *drops], evaluation.metrics, intervals=evaluation.bootstrap.samples > 0)
+    return [*parse_gates(evaluation.gates), *gates]
+
+
+def _store(found: Target, rule: DecisionRule | None) -> None:
+    if is_main_process():
+        with disk_errors_explained(found.model_dir):
+            store_rule(found.model_dir, rule)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from finetune_cli.commands.members import Several, TrainOne, left_out, member_co
 from finetune_cli.commands.summary import means, scores_of, summarise_splits
 from finetune_cli.config.fields import BootstrapConfig, RunConfig
 from finetune_cli.config.load import load_config
-from finetune_cli.evaluation.comparison import SeedSummary, summarise_seeds
+from finetune_cli.evaluation.seed_summary import SeedSummary, summarise_seeds
 from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import BestSeed, Listener, SeedsReport, SplitSummary, TrainReport

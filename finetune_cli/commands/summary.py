@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from finetune_cli.evaluation.comparison import SeedSummary
+from finetune_cli.evaluation.seed_summary import SeedSummary
 from finetune_cli.records.evaluation import EvalReport, MetricValue
 from finetune_cli.records.training import SeedScore, SplitSummary, TrainReport
 

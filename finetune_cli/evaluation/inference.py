@@ -95,7 +95,8 @@ def predict_logits(
     usual = CPU_TOKENS_PER_BATCH if device.type == "cpu" else DEVICE_TOKENS_PER_BATCH
     at_once = min(usual, max_tokens or usual)
     few = FewShapes(max_length or int(lengths.max()), len(lengths), at_once) if settings.few_widths else None
-    batches = list(few.batches(lengths) if few else token_batches(lengths, at_once))
+    widths = -(-lengths // settings.width_multiple) * settings.width_multiple if max_tokens else lengths
+    batches = list(few.batches(lengths) if few else token_batches(widths, at_once))
     processes = accelerator.num_processes if accelerator is not None else 1
     mine = batches[accelerator.process_index :: processes] if processes > 1 else batches
     # A sharded model gathers its weights in each forward pass, so every process has to make the same number of passes.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finetune_cli.evaluation.comparison import SeedSummary
+from finetune_cli.evaluation.seed_summary import SeedSummary
 from finetune_cli.evaluation.student_t import t_quantile
 
 

@@ -121,10 +121,6 @@ class CurveReport:
     gates: list[GateOutcome] = field(default_factory=list)
 
     @property
-    def seconds(self) -> float:
-        return sum(run.seconds for run in self.runs.values())
-
-    @property
     def answer(self) -> list[str]:
         """In sentences: would more data help?"""
         return self.forecast.sentences if self.forecast else [self.no_forecast]

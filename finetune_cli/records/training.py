@@ -166,6 +166,10 @@ class SeedsReport:
     def seconds(self) -> float:
         return sum(run.seconds for run in self.runs.values())
 
+    @property
+    def already_finished(self) -> bool:
+        return all(run.already_finished for run in self.runs.values())
+
     def to_json(self) -> dict[str, Any]:
         runs = runs_to_json(self.runs)
         rest = {"run_dir": str(self.run_dir), "seeds": self.seeds, "level": self.level, "runs": runs}

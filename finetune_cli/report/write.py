@@ -116,6 +116,8 @@ def _facts(run: RunDir, config: RunConfig, where: str, report: EvalReport) -> It
     yield "task", config.task
     yield "model", config.model.name_or_path or "new (model.from_scratch)"
     yield "rows", where
+    if config.data.share is not None:
+        yield "share of train", f"{config.data.share:g}"
     steps = training.max_steps
     length = counted(steps, "update") if steps else counted(training.num_epochs, "epoch")
     yield "training", f"{length} of {counted(training.batch_size, 'row')}, learning rate {training.learning_rate:g}"

@@ -168,6 +168,7 @@ def _settings_table(config: RunConfig) -> str:
         "precision": training.precision,
         "max_length": config.data.max_length or "the model's limit",
         "seed": config.seed,
+        **({"share of train": f"{config.data.share:g}"} if config.data.share else {}),
         **_further_settings(config),
     }
     rows = [f"| {key} | {str(value).replace('|', TABLE_BAR)} |" for key, value in settings.items()]

@@ -17,9 +17,9 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.data.label_sets import named_label
 from finetune_cli.errors import ConfigError, DataError, MissingError, counted
-from finetune_cli.evaluation.comparison import row_variances
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.metrics import compute_metrics, metric_parts
+from finetune_cli.evaluation.seed_summary import row_variances
 from finetune_cli.runs.answers import Answers, in_order_of, read_answers
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.places import in_home

@@ -156,8 +156,9 @@ def launch_workers(arguments: Sequence[str], workers: int) -> int:
     """Run `python -m finetune_cli ARGUMENTS` in so many processes that know nothing of each other; see `launch`.
 
     Each gets one of the CUDA devices that this process may use, in turn. One that fails leaves the others alone. What
-    they print on stdout is left out.
+    they print on stdout is left out. Raises ConfigError on a TPU, whose chips one process takes all.
     """
+    xla.require_one_process(workers)
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = [str(number) for number in range(workers)] if given is None else given.split(",")
     command = [sys.executable, "-m", "finetune_cli", *arguments]

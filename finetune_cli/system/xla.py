@@ -75,7 +75,7 @@ def require_one_process(processes: int) -> None:
     if processes > 1 and (reason := reason_for_xla()):
         raise ConfigError(
             f"{processes} processes on XLA ({reason}) are not supported, and not needed: one process uses all chips of "
-            f"this host. Leave out --num-processes and the launcher, or train on GPUs or CPUs: {SWITCH}=0."
+            f"this host. Leave out --num-processes, --workers and the launcher, or use GPUs or CPUs: {SWITCH}=0."
         )
 
 

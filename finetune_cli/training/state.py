@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from safetensors import safe_open
-from safetensors.torch import load_model
+from safetensors.torch import load_file, load_model
 from torch import nn
 from torch.optim import Optimizer
 
@@ -40,7 +40,10 @@ def use_bare_weight_names(accelerator: Accelerator) -> None:
     def load(models: list[nn.Module], directory: str) -> None:
         while models:  # models left in the list would be loaded once more, by their wrapped names
             model = accelerator.unwrap_model(models.pop())
-            load_model(model, Path(directory) / WEIGHTS, strict=not _is_quantized(model), device=name)
+            if device.type == "xla":
+                _load_without_addresses(model, Path(directory) / WEIGHTS)
+            else:
+                load_model(model, Path(directory) / WEIGHTS, strict=not _is_quantized(model), device=name)
 
     accelerator.register_save_state_pre_hook(save)
     accelerator.register_load_state_pre_hook(load)
@@ -55,6 +58,14 @@ def _kept(model: nn.Module, weights: dict[str, Any]) -> dict[str, Any]:
 
 def _is_quantized(model: nn.Module) -> bool:
     return any(not weight.is_floating_point() for weight in model.parameters())
+
+
+def _load_without_addresses(model: nn.Module, file: Path) -> None:
+    """As `load_model`, which finds the names that share a weight by its address in memory; on XLA there is none."""
+    weights, parameters = load_file(file), dict(model.named_parameters(remove_duplicate=False))
+    saved = {id(parameters[name]): value for name, value in weights.items() if name in parameters}
+    shared = {name: saved[id(one)] for name, one in parameters.items() if id(one) in saved}
+    model.load_state_dict({**shared, **weights})
 
 
 def is_sharded(accelerator: Accelerator) -> bool:

@@ -30,8 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.evaluation.comparison import Difference, compare_seeds, summarise_seeds
+from finetune_cli.evaluation.comparison import Difference, compare_seeds
 from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.seed_summary import summarise_seeds
 from finetune_cli.evaluation.student_t import t_two_sided_p
 from finetune_cli.runs.scored_runs import ScoredRun, pair_rows, read_scored_run
 from scripts.bench.data import model_directory, task_data

@@ -22,7 +22,8 @@ from typing import Any
 
 FILLERS = ("the", "a", "this", "was", "is", "very", "and", "it", "with", "some", "then", "we", "film", "room", "talk")
 TELLING = {"positive": ("good", "great", "lovely", "superb"), "negative": ("bad", "poor", "awful", "dreadful")}
-EVIDENCE = {"tokens 600 to 2,000": (0.2, 0.667), "the last 80 tokens": (0.975, 1.0)}
+EVIDENCE = {"tokens 600 to 2,000": (0.2, 0.667, 450), "the last 80 tokens": (0.975, 1.0, 12)}
+Part = tuple[float, float, int]  # from and to, as shares of the document, and how many words there tell the class
 WAYS: dict[str, Any] = {
     "truncate": "truncate",
     "head_tail: 0.25": {"head_tail": 0.25},
@@ -41,16 +42,16 @@ class Found:
     peak_bytes: int
 
 
-def document(generator: random.Random, label: str, *, words: int, part: tuple[float, float], telling: int = 12) -> str:
-    """Words of which `telling`, spread over a part of them, say the class."""
+def document(generator: random.Random, label: str, *, words: int, part: Part) -> str:
+    """Words of which some, spread over a part of them, say the class."""
+    begin, end, telling = part
     text = generator.choices(FILLERS, k=words)
-    places = range(int(part[0] * words), int(part[1] * words))
-    for place in generator.sample(places, telling):
+    for place in generator.sample(range(int(begin * words), int(end * words)), telling):
         text[place] = generator.choice(TELLING[label])
     return " ".join(text)
 
 
-def write_documents(folder: Path, rows: int, *, words: int, part: tuple[float, float], seed: int = 0) -> None:
+def write_documents(folder: Path, rows: int, *, words: int, part: Part, seed: int = 0) -> None:
     """train.jsonl, and validation.jsonl with half as many rows; both classes alike."""
     folder.mkdir(parents=True)
     generator = random.Random(seed)
@@ -69,7 +70,7 @@ def settings(data: Path, output: Path, way: Any, *, model: str | None, max_lengt
         "data": {"path": str(data), "text": "text", "max_length": max_length, "long_texts": way},
         "training": {
             "num_epochs": epochs,
-            "batch_size": 4,
+            "batch_size": 8,
             "learning_rate": 5e-5 if model else 5e-3,
             "precision": "fp32",
         },
@@ -94,7 +95,7 @@ def main() -> None:
     parser.add_argument("--model", help="a model.name_or_path; without it a tiny BERT is trained from scratch")
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--words", type=int, default=3000)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--only", nargs="+", choices=list(WAYS), default=list(WAYS), help="truncate is needed first")
     arguments = parser.parse_args()

@@ -20,7 +20,8 @@ from scripts.simulations.worlds import World, worlds
 
 ROWS_OF_TRUTH = 400_000
 LEVEL = 0.9
-GROUPS = 100  # of rows with about the same confidence
+GROUPS = 200  # of rows with about the same confidence
+STEPS = 30  # at which the best possible is computed
 DRAWS = 2000
 CELLS = [(0.95, 0.05), (0.9, 0.05), (0.85, 0.05), (0.98, 0.01)]
 
@@ -86,11 +87,13 @@ def best_possible(wrong: np.ndarray, oracle: float, max_error: float, num_rows: 
     """
     truth = np.clip([group.mean() for group in np.array_split(wrong, GROUPS)], 1e-9, 1.0)
     generator = np.random.default_rng(3)
-    chances = []
-    for groups in range(2, round(oracle * GROUPS) + 1, 2):
+    most = round(oracle * GROUPS)
+    counts, chances = np.unique(np.linspace(0, most, STEPS + 1).round().astype(int)), [1.0]
+    for groups in counts[1:]:
         other = np.concatenate([_with_mean(truth[:groups], max_error), np.maximum(truth[groups:], max_error)])
         chances.append(_power(truth, np.maximum(other, truth), num_rows, generator))
-    return float(np.mean(np.minimum.accumulate(chances)))  # whoever answers more answers these rows, too
+    chances = list(np.minimum.accumulate(chances))  # whoever answers more answers these rows, too
+    return float(np.trapezoid(chances, counts) / most)
 
 
 def _with_mean(chances: np.ndarray, mean: float) -> np.ndarray:

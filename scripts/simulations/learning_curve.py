@@ -99,10 +99,11 @@ def settings() -> Iterator[Setting]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--curves", type=int, default=300, help="of each kind")
-    curves = parser.parse_args().curves
+    parser.add_argument("--growth", type=float, help="the luck with this growth alone")
+    curves, growth = parser.parse_args().curves, parser.parse_args().growth
     print("| a | b | c | shares | seeds | luck grows as | gain | error | a run | gain | says it helps | width |")
     print("| ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for one in settings():
+    for one in (one for one in settings() if growth in (None, one.growth)):
         found, gain = simulate(one, curves), one.error(MOST_ROWS) - one.error(2 * MOST_ROWS)
         print(
             f"| {one.floor} | {one.factor:g} | {one.exponent} | {one.shares} | {one.seeds} | n^-{one.growth} | "

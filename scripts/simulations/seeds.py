@@ -16,8 +16,8 @@ from itertools import product
 import numpy as np
 from scipy.special import ndtri
 
-from finetune_cli.evaluation.comparison import row_variances, summarise_seeds
 from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.seed_summary import row_variances, summarise_seeds
 
 ACCURACY, LEVEL = 0.85, 0.95
 

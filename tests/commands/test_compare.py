@@ -20,8 +20,9 @@ from finetune_cli.cli import app
 from finetune_cli.commands.compare import compare
 from finetune_cli.config.load import load_config, to_yaml
 from finetune_cli.errors import ConfigError, DataError, GateFailedError, MissingError
-from finetune_cli.evaluation.comparison import compare_seeds, summarise_seeds
+from finetune_cli.evaluation.comparison import compare_seeds
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
+from finetune_cli.evaluation.seed_summary import summarise_seeds
 from finetune_cli.records.comparison import CompareReport, Comparison
 from tests.commands.run_files import Answer
 

@@ -265,6 +265,7 @@ def test_shares_that_cannot_be_are_refused(
     ("change", "said"),
     [
         ("data.folds=3", "Take one fold: data.folds.fold: 1"),
+        ("data.folds={n: 3, fold: final}", "Take one fold: data.folds.fold: 1"),
         ("data.share=0.5", "training.learning_curve sets it for each run"),
         ("hub={repo_id: me/model}", "training.learning_curve makes several models"),
         ("sweep={parameters: {training.batch_size: [4, 8]}, trials: 2}", "a sweep trains each setting on all rows"),

@@ -70,16 +70,16 @@ def found(tmp_path: Path, train_run: TrainRun) -> Callable[..., float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("part", "setting", "finds"),
+    ("part", "telling", "setting", "finds"),
     [
-        ((600, 2000), "truncate", False),
-        ((600, 2000), "{windows: {stride: 64}}", True),
-        ((2920, 3000), "truncate", False),
-        ((2920, 3000), "{head_tail: 0.25}", True),
+        ((600, 2000), 450, "truncate", False),
+        ((600, 2000), 450, "{windows: {stride: 64}}", True),
+        ((2920, 3000), 12, "truncate", False),
+        ((2920, 3000), 12, "{head_tail: 0.25}", True),
     ],
 )
 def test_documents_of_3000_words(
-    tmp_path: Path, train_run: TrainRun, part: tuple[int, int], setting: str, finds: bool
+    tmp_path: Path, train_run: TrainRun, part: tuple[int, int], telling: int, setting: str, finds: bool
 ) -> None:
     """Read by a model of 128 tokens; 48 documents to score."""
     sizes = {**SIZES, "max_position_embeddings": 128}
@@ -87,8 +87,8 @@ def test_documents_of_3000_words(
         tmp_path,
         f"data.long_texts={setting}",
         model={**SCRATCH, "from_scratch": {"vocab_size": 200, **sizes}},
-        data={"path": str(documents(tmp_path / "documents", 96, part=part, words=3000, telling=12))},
-        training={"num_epochs": 3, "batch_size": 4, "learning_rate": 5e-3},
+        data={"path": str(documents(tmp_path / "documents", 96, part=part, words=3000, telling=telling))},
+        training={"num_epochs": 8, "learning_rate": 5e-3},
         evaluation={"baseline": False},
     )
     assert accuracy(trained) >= 0.95 if finds else accuracy(trained) <= 0.65

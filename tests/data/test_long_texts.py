@@ -15,8 +15,9 @@ from finetune_cli.data.long_texts import HeadTail, LongTexts, LostTokens
 from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.data.windows import WindowSettings
 from finetune_cli.errors import ConfigError
+from tests.conftest import FILLERS
 
-WORDS = [*"the a this was is very and it".split(), *"some really quite then we good bad so".split()]
+WORDS = [*FILLERS, "good", "bad"]
 TEXT = " ".join(WORDS * 4)  # 64 tokens, no two neighbours alike
 MAX = 16
 

@@ -17,6 +17,8 @@ from finetune_cli.evaluation.rank_intervals import area_interval, precision_inte
 from finetune_cli.evaluation.row_intervals import mean_interval
 from finetune_cli.records.evaluation import TOO_FEW_ROWS, MetricValue
 from finetune_cli.tasks import Kind, metrics_for
+from scripts.simulations.coverage import coverage
+from scripts.simulations.coverage_tables import cells_of, tables
 from scripts.simulations.worlds import worlds
 
 CLASSES: dict[Kind, int] = {"classification": 2, "multilabel": 3, "regression": 1}
@@ -90,7 +92,7 @@ def test_every_interval_is_around_its_value_and_has_a_width(kind: Kind, n: int):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_higher_level_gives_a_wider_interval(kind: Kind):
-    labels, scores = world_of(kind).draw(200, np.random.default_rng(0))
+    labels, scores = world_of(kind).draw(400, np.random.default_rng(0))
     narrow = intervals(names_of(kind), labels, scores, kind=kind, level=0.5)
     wide = intervals(names_of(kind), labels, scores, kind=kind, level=0.99)
     assert all(wide[name][0] < narrow[name][0] < narrow[name][1] < wide[name][1] for name in wide if name != "ece")
@@ -186,7 +188,7 @@ COVERAGE = [
     ("classification", 20, 0.9, {"accuracy", "f1", "f1_macro", "matthews", "auroc", "ece"}),
     ("classification", 50, 0.98, {"accuracy", "f1", "f1_macro", "matthews", "precision", "recall", "auroc", "ece"}),
     ("classification", 100, 0.6, {"accuracy", "f1", "f1_macro", "matthews", "auroc", "log_loss", "brier", "ece"}),
-    ("multilabel", 50, 0.9, {"accuracy", "hamming_loss", "f1_micro", "f1_macro", "auroc", "log_loss", "brier"}),
+    ("multilabel", 60, 0.9, {"accuracy", "hamming_loss", "f1_micro", "f1_macro", "auroc", "log_loss", "brier"}),
     ("multilabel", 100, 0.98, {"accuracy", "hamming_loss", "f1_micro", "f1_macro", "precision_macro"}),
     ("regression", 20, 0.9, {"pearson", "spearman", "mse"}),
 ]
@@ -205,3 +207,29 @@ def test_95_percent_intervals_hold_the_truth(kind: Kind, n: int, accuracy: float
     assert min(map(len, held.values())) > 250
     shares = {name: np.mean(values) for name, values in held.items()}
     assert min(shares.values()) >= 0.915, shares
+
+
+def test_a_simulated_cell_is_judged_by_what_was_promised_and_by_its_own_error() -> None:
+    found = {"truth": 0.9, "given": 2000.0, "width": 0.1, "earlier_width": 0.1}
+    metrics = {
+        "fine": found | {"above": 60.0, "below": 40.0},
+        "low": found | {"above": 200.0, "below": 40.0},
+        "perhaps": found | {"above": 150.0},  # 92.5 %, standard error 0.6
+        "wide": found | {"below": 10.0},
+        "none": found | {"given": 40.0},
+    }
+    line = {"world": "five", "accuracy": 0.9, "rows": 50, "sets": 2000, "metrics": metrics}
+    verdicts = {cell.metric: cell.verdict for cell in cells_of([line])}
+    assert verdicts == {"fine": "held", "low": "low", "perhaps": "low?", "wide": "high", "none": "no interval"}
+    assert next(cells_of([line | {"rows": 20}])).verdict == "held"
+    assert "| fine | 50 | 95.0 (0.100, was 0.100) |" in tables([line])
+
+
+def test_the_coverage_simulation_counts_intervals_on_either_side() -> None:
+    world = world_of("classification")
+    names = {"accuracy": 0.9, "f1_macro": 0.9, "log_loss": 2.0}  # the true log loss is 0.23
+    found = coverage(world, names, 50, sets=20, samples=100, seed=0)
+    assert found["accuracy"]["given"] == 20
+    assert found["accuracy"].get("above", 0) + found["accuracy"].get("below", 0) <= 6
+    assert found["log_loss"]["below"] == found["log_loss"]["given"] > 10
+    assert 0.05 < found["f1_macro"]["width"] < 0.3

@@ -25,7 +25,9 @@ def test_a_curve_without_luck_is_found_again(floor: float, factor: float, expone
             floor + factor * rows**-exponent, abs=0.0015
         )  # the grid's step
     aim = floor + factor * 12_000.0**-exponent
-    assert middle(laws.rows_for(np.full(len(laws.floor), aim))) == pytest.approx(12_000, rel=0.05)
+    assert middle(laws.rows_for(np.full(len(laws.floor), aim))) == pytest.approx(
+        12_000, rel=0.15
+    )  # near the floor an error has many rows
 
 
 def test_the_same_seed_gives_the_same_curves_and_the_unit_of_the_error_does_not_matter() -> None:

@@ -71,7 +71,26 @@ def padding_named_elsewhere(directory: Path) -> None:
     (directory / "special_tokens_map.json").write_text(json.dumps({"pad_token": "[PAD]", "sep_token": "[SEP]"}))
 
 
+def windows_line_ends(directory: Path) -> None:
+    only_a_vocabulary(directory)
+    vocabulary = directory / "vocab.txt"
+    vocabulary.write_bytes(vocabulary.read_bytes().replace(b"\n", b"\r\n"))
+
+
+def as_transformers_3_saved_it(directory: Path) -> None:
+    """Each special token as an object with its flags, and no name of a class anywhere."""
+    only_a_vocabulary(directory)
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True}
+    names = ("pad", "unk", "cls", "sep", "mask")
+    tokens = {f"{name}_token": {"content": f"[{name.upper()}]", **flags} for name in names}
+    (directory / "special_tokens_map.json").write_text(json.dumps(tokens))
+    (directory / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "model_max_length": 64}))
+    (directory / "added_tokens.json").write_text("{}")
+
+
 LAYOUTS = {
+    "a vocabulary with Windows' line ends": windows_line_ends,
+    "special tokens as objects": as_transformers_3_saved_it,
     "a vocabulary alone": only_a_vocabulary,
     "tokenizer.json alone": keep("tokenizer.json"),
     "a bare tokenizer_config.json": lambda directory: (directory / "tokenizer_config.json").write_text("{}"),

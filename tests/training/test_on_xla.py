@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from finetune_cli.config.load import load_config
 from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler, pad_rows
@@ -24,10 +25,11 @@ from finetune_cli.evaluation.inference import FewShapes
 from finetune_cli.runs.model_to_train import require_supported_on
 from finetune_cli.system import xla
 from finetune_cli.system.devices import require_a_device_for_each
-from finetune_cli.system.launching import join_group
+from finetune_cli.system.launching import join_group, launch_workers
 from finetune_cli.training.device_settings import choose_device_settings
 from finetune_cli.training.objective import Objective, row_losses
 from finetune_cli.training.precision import choose_precision, inference_dtype
+from finetune_cli.training.state import _load_without_addresses
 from tests.training.small_runs import make_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,6 +135,8 @@ def test_several_processes_on_xla_are_refused_before_any_work(installed: Callabl
     installed(PJRT_DEVICE="TPU")
     with pytest.raises(ConfigError, match=r"2 processes on XLA \(PJRT_DEVICE=TPU\) are not supported.*USE_TORCH_XLA=0"):
         require_a_device_for_each(2)
+    with pytest.raises(ConfigError, match="Leave out --num-processes, --workers"):
+        launch_workers(["sweep"], 2)
     require_a_device_for_each(1)
 
 
@@ -211,7 +215,7 @@ def test_accelerate_is_told_of_the_device_of_torch_tpu() -> None:
         "torch.utils.rename_privateuse1_backend('tpu')\n"  # as torch_tpu does when torch loads it
         "torch.accelerator.current_accelerator = lambda **_: torch.device('tpu')\n"
         "torch.accelerator.is_available = lambda: True\n"
-        "from finetune_cli.system.launching import join_group\n"
+        "from finetune_cli.system.launching import join_group, launch_workers\n"
         "from finetune_cli.training.precision import available_device\n"
         "print(join_group().device, available_device())\n"
     )
@@ -281,3 +285,22 @@ def test_the_micro_batches_of_an_update_have_one_width() -> None:
     of_rows = TrainingRows(rows, rows.labels, pad_token_id=0, static_limit=64, num_rows=1)
     update = [MicroBatch(np.array([row]), num_valid=1, update_rows=2) for row in (0, 1)]
     assert [batch["input_ids"].shape for batch in of_rows.__getitems__(update)] == [(1, 64), (1, 64)]
+
+
+def test_weights_are_loaded_where_tensors_have_no_address_also_tied_ones(tmp_path: Path) -> None:
+    """safetensors' own load_model finds the names that share a weight by their address."""
+
+    class Tied(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+            self.second.weight = self.first.weight
+
+    source, target = Tied(), Tied()
+    weights = {name: value for name, value in source.state_dict().items() if name != "second.weight"}
+    save_file(weights, tmp_path / "model.safetensors")
+    _load_without_addresses(target, tmp_path / "model.safetensors")
+    assert all(torch.equal(target.state_dict()[name], value) for name, value in source.state_dict().items())
+    save_file({"first.weight": weights["first.weight"]}, tmp_path / "part.safetensors")
+    with pytest.raises(RuntimeError, match="Missing key"):
+        _load_without_addresses(target, tmp_path / "part.safetensors")

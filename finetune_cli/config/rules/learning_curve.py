@@ -19,7 +19,7 @@ def learning_curve_goes_without(get: Get) -> Iterator[Mistake]:
     if not get("training.learning_curve"):
         return
     folds = get("data.folds")
-    if folds is not None and (isinstance(folds, int) or folds.get("fold") is None):
+    if folds is not None and (isinstance(folds, int) or not isinstance(folds.get("fold"), int)):
         message = "all runs of training.learning_curve are scored on the same rows. Take one fold: data.folds.fold: 1"
         yield Mistake(("data", "folds"), message, at_key=True)
     if get("data.share") is not None:

@@ -19,16 +19,13 @@ def micro_batch_tokens_fit(get: Get) -> Iterator[Mistake]:
     if tokens is None:
         return
     if get("training.micro_batch_size") != "auto":
-        yield Mistake(path, "training.micro_batch_size says by rows what one device takes at once. Keep one of the two")
+        yield Mistake(path, "training.micro_batch_size says so by rows. Keep one of the two")
     if get("training.compile"):
-        yield Mistake(
-            path, "does not go with training.compile: micro-batches have ever new shapes. Keep one of the two"
-        )
+        yield Mistake(path, "does not go with training.compile: shapes would be ever new. Keep one of the two")
     longest = get("data.max_length")
     if longest is not None and tokens < longest:
-        yield Mistake(
-            path, f"{tokens} is less than one row may have (data.max_length: {longest}). Allowed: from {longest}"
-        )
+        message = f"{tokens} is less than one row may have (data.max_length: {longest}). Allowed: from {longest}"
+        yield Mistake(path, message)
 
 
 def packing_has_effect(get: Get) -> Iterator[Mistake]:

@@ -39,7 +39,7 @@ def local_data(place: Path) -> LocalData:
         raise DataError(f"{place} is neither a file nor a directory. Expected data: rows with a text and a label.")
     files = sorted(file for file in place.iterdir() if file.is_file() and _is_data(file))
     folders = class_folders(place)
-    if "train" in folders and "train" not in map(split_of, (file.name for file in files)):
+    if "train" in folders and not any(file_kind(file)[0] for file in files):  # a table beside them is what is meant
         return LocalData(place, _in_order(folders))
     splits, others = _by_name(files, place)
     if "train" not in splits and len(others) == 1:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from finetune_cli.display.progress import duration
 from finetune_cli.display.tables.scores import gate_lines
+from finetune_cli.display.tables.several import run_lines
 from finetune_cli.records.learning_curve import FORECAST_LEVEL, CurveReport
 from finetune_cli.runs.run_dir import RunDir
 
@@ -30,15 +30,9 @@ def curve_result(out: Output, report: CurveReport) -> None:
         )
     out.line()
     gate_lines(out, report.gates)
-    for share, error in report.failed.items():
-        out.line(f"Share {share:g} failed: {error}")
-    if not report.runs:
-        return
-    out.line(
-        f"{len(report.runs)} of {len(report.shares)} shares trained, {duration(report.seconds)} of training in all."
-    )
-    out.line()
-    _next(out, report)
+    run_lines(out, "share", report.runs, report.failed, count=len(report.shares))
+    if report.runs:
+        _next(out, report)
 
 
 def _scores(out: Output, report: CurveReport) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune_cli.display.progress import duration
-from finetune_cli.records.training import SeedScore, SplitSummary, TrainReport
-from finetune_cli.runs.run_dir import MEMBERS
+from finetune_cli.records.training import SeedScore, SeedsReport, SplitSummary, TrainReport
+from finetune_cli.runs.run_dir import MEMBERS, member_number
 
 if TYPE_CHECKING:
     from finetune_cli.display.terminal import Output
@@ -28,16 +28,16 @@ def collapsed_lines(out: Output, kind: str, split: SplitSummary) -> None:
 
 
 def run_lines(
-    out: Output, kind: str, runs: Mapping[int, TrainReport], failed: Mapping[int, str], *, count: int
+    out: Output, kind: str, runs: Mapping[Any, TrainReport | SeedsReport], failed: Mapping[Any, str], *, count: int
 ) -> None:
     """Which of `count` runs failed, how long the others took, and which were there before."""
     for number, error in failed.items():
-        out.line(f"{kind.capitalize()} {number} failed: {error}")
+        out.line(f"{kind.capitalize()} {member_number(number)} failed: {error}")
     if not runs:
         return
     seconds = sum(run.seconds for run in runs.values())
     out.line(f"{len(runs)} of {count} {MEMBERS[kind]} trained, {duration(seconds)} of training in all.")
-    if before := [str(number) for number, run in runs.items() if run.already_finished]:
+    if before := [member_number(number) for number, run in runs.items() if run.already_finished]:
         out.line(f"Finished before, and not trained again: {kind} {', '.join(before)}.")
     out.line()
 

@@ -21,6 +21,7 @@ from finetune_cli.evaluation.thresholds import fit_threshold
 from finetune_cli.records.evaluation import ClassScore
 
 THRESHOLD = 0.5  # a class is answered from this probability on
+ROWS_PER_CLASS_OF_AREA = 10  # on average, that an interval of the mean area takes; ranks say more than answers
 OF_ONE_CLASS = {"f1_macro": "f1", "hamming_loss": "accuracy"}  # what each class contributes
 
 
@@ -77,7 +78,7 @@ def _mean(labels: Array, scores: FloatArray, has: FloatArray, has_not: FloatArra
 
 
 def _auroc(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    if len(labels) < Multilabel.rows_per_class * labels.shape[1]:
+    if len(labels) < ROWS_PER_CLASS_OF_AREA * labels.shape[1]:
         return None
     return area_interval(list(labels.T == 1), list(scores.T), level)
 
@@ -115,7 +116,7 @@ class Multilabel(ClassKind):
         "brier": _brier,
         "ece": _ece,
     }
-    rows_per_class = 10
+    rows_per_class = 20
     baseline_words = "always the commonest set of labels of training"
     decision_words = "decisions"
     confidence_words = "the probability of every class and row"

@@ -1,0 +1,74 @@
+"""Scores of several runs of one setting: their mean, and how far it could be off.
+
+Two things are left to chance, the seed and the choice of rows.
+
+Dimensions: S resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune_cli.evaluation.kinds.base import Array
+from finetune_cli.evaluation.student_t import t_quantile
+from finetune_cli.evaluation.uncertainty import bootstrap_values
+from finetune_cli.tasks import Kind
+
+MAX_FREEDOM = 1000  # where t is the normal distribution to three digits
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """The scores of runs that differ in their seed alone. sd has n - 1 in its denominator; nan for one run."""
+
+    values: tuple[float, ...]
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+def row_variances(
+    names: Sequence[str], *, labels: Array, runs: Sequence[Array], kind: Kind, samples: int, seed: int
+) -> dict[str, float]:
+    """The variance of each metric's mean over runs that comes from the choice of rows: all on the same resamples."""
+    resampled = bootstrap_values(names, labels=labels, score_sets=runs, kind=kind, samples=samples, seed=seed)
+    return {name: variance(values.mean(axis=0)) for name, values in resampled.items()}
+
+
+def summarise_seeds(values: Sequence[float], *, level: float, row_variance: float = 0.0) -> SeedSummary:
+    """Mean, standard deviation and Student's t interval of the mean of one score over seeds.
+
+    row_variance: of the mean, from the choice of rows (see `row_variances`); with it the interval covers that too, as
+    in `compare_seeds`. Student's t, not a bootstrap: of 3 to 5 values a bootstrap interval cannot leave their range and
+    is far too narrow (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 4.1). One run has no
+    interval (nan).
+    """
+    array = np.asarray(values, dtype=np.float64)
+    mean = float(array.mean())
+    if len(array) < 2:
+        return SeedSummary(tuple(values), mean, math.nan, math.nan, math.nan)
+    sd = float(array.std(ddof=1))
+    total, freedom = welch([sd**2 / len(array)], [len(array)], row_variance)
+    margin = t_quantile(level, freedom) * math.sqrt(total)
+    return SeedSummary(tuple(values), mean, sd, mean - margin, mean + margin)
+
+
+def variance(resampled: NDArray[np.float64]) -> float:
+    """Of values (S,), nan left out."""
+    defined = resampled[~np.isnan(resampled)]
+    return float(defined.var()) if len(defined) else math.nan
+
+
+def welch(variances: Sequence[float], sizes: Sequence[int], of_rows: float) -> tuple[float, int]:
+    """Variance of the difference and its degrees of freedom; `variances` are of means of `sizes` runs."""
+    total = sum(variances) + of_rows
+    uncertain = sum(variance**2 / (size - 1) for variance, size in zip(variances, sizes, strict=True))
+    if uncertain == 0 or math.isnan(total):
+        return total, MAX_FREEDOM
+    return total, int(min(MAX_FREEDOM, max(1, total**2 / uncertain)))
