@@ -83,7 +83,8 @@ def place(tmp_path: Path) -> Path:
         (["init", "--task", "mr"], ["mrpc"]),
         (["train", "mine.yaml", "-s", "model.lora.r"], ["model.lora.r=8"]),
         (["train", "mine.yaml", "-s", "training.l"], [
-            "training.loop=", "training.learning_curve=", "training.learning_rate=", "training.lr_scheduler=", "training.label_smoothing=",
+            "training.loop=", "training.learning_curve=", "training.learning_rate=", "training.lr_scheduler=",
+            "training.label_smoothing=",
         ]),
         (["train", "mine.yaml", "--set", "training.pac"], ["training.packing=true", "training.packing=false"]),
     ],
