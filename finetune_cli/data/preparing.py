@@ -172,7 +172,6 @@ class _SplitPass:
         )
         # How many rows have 0, 1 ... max_length tokens before truncation; the last place counts all longer ones.
         self.length_counts = np.zeros(settings.max_length + 2, np.int64)
-        self.longest = 0
         self.lost = LostTokens()
         self.lost_by_class: dict[str, float] | None = None
         lost = None if self.in_windows else self.lost
@@ -213,9 +212,9 @@ class _SplitPass:
         self.checks.add([row for row, _ in batch], self._columns(batch), encoded.true_lengths)
         if any(value is not row for value, (row, _) in zip(ids, batch, strict=True)):
             self.checks.add_ids([row for row, _ in batch], ids)
-        capped = np.minimum(encoded.true_lengths, self.settings.max_length + 1)
-        self.length_counts += np.bincount(capped, minlength=len(self.length_counts))
-        self.longest = max(self.longest, int(encoded.true_lengths.max()))
+        more = max(0, int(encoded.true_lengths.max()) + 1 - len(self.length_counts))
+        self.length_counts = np.pad(self.length_counts, (0, more))
+        self.length_counts += np.bincount(encoded.true_lengths, minlength=len(self.length_counts))
         codes = None if isinstance(self.labels, NumberLabels) else np.array(labels)
         self.lost.add(encoded.true_lengths, np.diff(encoded.offsets), codes)
 
@@ -251,8 +250,8 @@ class _SplitPass:
             rows=num_rows,
             unlabelled=self.source.left_out() if self.source.left_out else 0,
             labels=label_counts,
-            lengths=quantiles | {"max": self.longest},
-            histogram=[*histogram, (last, None, int(self.length_counts[last]))],
+            lengths=quantiles | {"max": int(np.flatnonzero(self.length_counts)[-1])},
+            histogram=[*histogram, (last, None, int(self.length_counts[last:].sum()))],
             truncated=self.lost.rows,
             truncated_share=self.lost.rows / num_rows,
             empty_texts=self.checks.scan.empty.count,

@@ -152,7 +152,7 @@ def test_evaluate_refuses_and_leaves_the_model_as_it_was(rows: Path, case: tuple
 def test_a_failed_gate_returns_4_after_the_whole_report(rows: Path) -> None:
     said = finetune("evaluate", "run", "--gate", "accuracy>=0", "--gate", "loss<=0", "--json")
     assert (said.code, json.loads(said.stdout)["n"]) == (4, 12)
-    assert "Gate failed on validation (12 rows): loss<=0\n" in said.stderr
+    assert "Gate failed on validation (12 rows):\n  loss<=0: found " in said.stderr
     assert "accuracy>=0:" not in said.stderr
     assert "Traceback" not in said.stderr
 

@@ -89,7 +89,7 @@ def test_a_finished_run_is_left_as_it_is(
     assert answer.code == 0, answer.stderr
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
     parts = ("nothing was trained", "updates          6 (6 an epoch)", "estimated time", "peak memory", "cpu, fp32")
-    for part in (*parts, "estimated memory about 0."):
+    for part in (*parts, "estimated memory about "):
         assert part in answer.stdout
 
 

@@ -173,7 +173,7 @@ def test_prepare_says_what_to_type_for_semicolons(finished: Path, here: Path) ->
     put(here / "train.csv", "sentence;label\na good film;positive\nbad;negative\n" * 3)
     changes = ["-s", "data.path=train.csv", "-s", "data.splits.validation=0.3"]
     said = finetune("prepare", finished / "config.yaml", *changes)
-    refused(said, 3, "separated by semicolons, not commas", "make a copy that can be read: finetune init train.csv")
+    refused(said, 3, "separated by semicolons, not commas", "makes a copy that can be read: finetune init train.csv")
 
 
 def test_a_pipe_by_its_name_is_a_stream(finished: Path, here: Path) -> None:

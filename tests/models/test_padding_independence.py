@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from finetune_cli.errors import ConfigError
-from finetune_cli.models import building, trial
+from finetune_cli.models import building, self_test
 from finetune_cli.models.padding_independence import TRIED, require_one_pass
 from finetune_cli.models.tokenizer import load_tokenizer
 
@@ -64,7 +64,7 @@ def test_gradients_of_a_batch_are_those_of_its_rows(family: Callable[[str], Path
 def test_families_that_are_not_tried_at_each_load_answer_alike(family: Callable[[str], Path], name: str) -> None:
     model = building.build_classifier(family(name), kind="classification", label_names=("no", "yes"))
     pad = load_tokenizer(family(name)).pad_token_id
-    assert trial.answers_alike(model, pad_token_id=pad, padding_side="right")
+    assert self_test.answers_alike(model, pad_token_id=pad, padding_side="right")
 
 
 def test_a_first_token_that_is_padding_is_not_read(family_copy: Callable[[str], Path]) -> None:

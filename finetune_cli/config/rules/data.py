@@ -73,8 +73,10 @@ def windows_move_on(get: Get) -> Iterator[Mistake]:
     stride = chosen["windows"].get("stride", WindowsConfig().stride)
     room = max_length - 1 - len(column_list(get("data.text")))  # most tokenizers add one token, and one for each text
     if stride >= room:
-        found = f"{stride} is all that a window of {max_length} tokens has, or more: none would move on"
-        yield Mistake(("data", "long_texts", "windows", "stride"), f"{found}. Allowed: 0 to {room - 1}")
+        path = ("data", "long_texts", "windows", "stride")
+        found = f"neighbouring windows share {stride} tokens, and one has room for {room}: none would move on"
+        command = f"-s 'data.long_texts={{windows: {{stride: {max(0, room // 2)}}}}}'"
+        yield Mistake(path, f"{found}. Allowed: 0 to {room - 1}, such as {command}")
 
 
 def splits_are_right(get: Get) -> Iterator[Mistake]:
