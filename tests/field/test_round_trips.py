@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from finetune_cli.data.readers import OF_OTHERS, good_rows, read_rows, read_stream
@@ -80,6 +80,9 @@ def test_a_table_with_any_separator_is_read_from_a_file_and_from_a_pipe(
     tmp_path: Path, separator: str, rows: list[dict[str, Any]]
 ) -> None:
     written = as_table(rows, separator)
+    lines = written.decode().split("\n")[:-1]
+    # A text broken so that each of its lines has all columns: with tabs both readings are whole, and nothing decides.
+    assume(separator != "\t" or len(lines) == len(rows) + 1 or len({line.count("\t") for line in lines}) > 1)
     file = tmp_path / "table.csv"
     file.write_bytes(written)
     from_file = [row for _, row in good_rows(read_rows(file, form=OF_OTHERS))]
