@@ -16,7 +16,7 @@ from finetune_cli.data.checks.texts import is_empty
 from finetune_cli.data.readers import BadRow, GoodRow, Row, Values
 from finetune_cli.data.row_ids import row_id
 from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
-from finetune_cli.errors import DataError
+from finetune_cli.errors import DataError, counted
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import predictions
 from finetune_cli.models.exported import load_answering
@@ -68,7 +68,7 @@ def predict(
         found, probabilities=probabilities, all_probabilities=all_probabilities, min_confidence=min_confidence
     )
     id_column = found.config.data.id if found.config else None
-    empty = _EmptyTexts(id_column)
+    empty, labelled, unsure = _EmptyTexts(id_column), 0, 0
     with open_rows(found, rows, input_format=input_format) as (columns, source, wake):
         encoded = _windows(source, window_rows, predictor.encoder, columns, empty)
         with closing(read_ahead(encoded, wake=wake)) as windows:
@@ -78,6 +78,7 @@ def predict(
                 for row in window.rows:
                     if not isinstance(row, BadRow):
                         answer = next(answers)
+                        labelled, unsure = labelled + 1, unsure + (answer["prediction"] is None)
                         yield with_own_columns(answer, row[1]) if keep_columns else answer
                         continue
                     if on_bad_row == "error":
@@ -86,6 +87,9 @@ def predict(
                     if on_bad_row == "null":
                         yield {"id": row.row, "prediction": None, "error": row.problem}
     empty.warn()
+    if unsure:
+        below = f"with a confidence below {predictor.min_confidence:.4g}"
+        logger.info("%d of %s not answered (null): %s.", unsure, counted(labelled, "row"), below)
 
 
 class _EmptyTexts:

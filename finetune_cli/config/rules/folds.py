@@ -14,7 +14,10 @@ def _folds(get: Get) -> dict[str, Any] | None:
 
 def folds_take_the_place_of_validation(get: Get) -> Iterator[Mistake]:
     if _folds(get) is not None and "validation" in (get("data.splits") or {}):
-        message = "data.folds takes the validation rows from train. Keep one of the two"
+        message = (
+            "data.folds takes the validation rows from train. Keep one of the two: leave validation out, "
+            "or -s data.splits=null where data.splits names nothing else"
+        )
         yield Mistake(("data", "splits", "validation"), message, at_key=True)
 
 

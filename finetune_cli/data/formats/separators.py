@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Collection
+from pathlib import Path
 
 MARKS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 NAME = re.compile(r"\w{1,40}")  # a column's, as most are
@@ -38,7 +39,9 @@ def other_separator(line: str, separator: str, where: str) -> str | None:
     mark = other_mark(line, separator)
     if mark is None:
         return None
-    copied = f"Save it with commas. This makes a copy that can be read: finetune init {where}"
+    copied = "Save it with commas."
+    if Path(where).is_file():
+        copied += f" This makes a copy that can be read: finetune init {where}"
     hint = f"Name it {ENDINGS[mark]}." if mark in ENDINGS else copied
     return f"the columns seem to be separated by {MARKS[mark]}, not {MARKS[separator]}. {hint}"
 
