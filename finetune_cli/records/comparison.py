@@ -92,8 +92,9 @@ class Comparison:
         if self.verdict == "undefined":
             return ""
         at = "These" if self.disagreements is None else f"At {100 * self.disagreements:.1f} % disagreements these"
-        least = "no difference at all" if self.detectable is None else f"differences from {self.detectable:.3f} on"
-        return f"{at} rows show {least}, in 80 % of such tests."
+        if self.detectable is None:
+            return f"{at} rows cannot say how large a difference would have been found."
+        return f"{at} rows show differences from {self.detectable:.3f} on, in 80 % of such tests."
 
 
 @dataclass(frozen=True)
