@@ -85,6 +85,7 @@ def _require_running(model: PreTrainedModel, dtype: str) -> None:
 
     try:
         run_a_row(model, in_own_format=True)
+        run_a_row(model)  # in fp32, as the checks of what padding does compute
     except FAILURES as err:
         raise ConfigError(
             f"model.dtype: a model of type {model.config.model_type!r} does not compute with weights in {dtype} "
