@@ -87,7 +87,8 @@ def _in_a_group(num_processes: int, *, offline: bool, switches: Sequence[str]) -
     """Trains a config in a group of processes of its own, from the file that is put into its directory."""
     import subprocess
 
-    from finetune_cli.config.load import load_config, to_yaml
+    from finetune_cli.config.dump import to_yaml
+    from finetune_cli.config.load import load_config
     from finetune_cli.runs.rows import prepare_rows
     from finetune_cli.runs.run_dir import RunDir
     from finetune_cli.runs.session import note_failed_launch, read_report

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune_cli.config.load import to_yaml
+from finetune_cli.config.dump import to_yaml
 from finetune_cli.errors import ConfigError
 from finetune_cli.evaluation.intervals.by_family import scored_metrics
 from finetune_cli.evaluation.metrics import metric_parts

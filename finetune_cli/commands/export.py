@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.config.load import to_yaml
+from finetune_cli.config.dump import to_yaml
 from finetune_cli.data.batching import pad_rows
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, GateFailedError, RunFailedError

@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from finetune_cli.config.dump import to_yaml
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.load import load_config, to_yaml
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, MembersFailedError, RunFailedError
 from finetune_cli.records.evaluation import GateOutcome
 from finetune_cli.records.run import RunRecord

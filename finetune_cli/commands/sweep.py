@@ -18,8 +18,9 @@ from finetune_cli.commands.members import member_config, open_members
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.sweep_result import close_sweep, require_scores
 from finetune_cli.commands.train import train
+from finetune_cli.config.dump import leaves, to_yaml
 from finetune_cli.config.fields import RunConfig, SweepConfig
-from finetune_cli.config.load import leaves, load_config, to_yaml
+from finetune_cli.config.load import load_config
 from finetune_cli.config.search import seconds
 from finetune_cli.errors import ConfigError, ExitCode, MembersFailedError
 from finetune_cli.records.evaluation import MetricValue

@@ -17,8 +17,9 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from finetune_cli.commands.compare import compare
+from finetune_cli.config.dump import to_yaml
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.load import load_config, to_yaml
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import MissingError
 from finetune_cli.evaluation.candidates import deciding_metric
 from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from finetune_cli.commands.folds import train_folds
 from finetune_cli.commands.learning_curve import train_shares
 from finetune_cli.commands.seeds import train_seeds
+from finetune_cli.config.dump import to_yaml
 from finetune_cli.config.fields import HubConfig, RunConfig
-from finetune_cli.config.load import load_config, to_yaml
+from finetune_cli.config.load import load_config
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, ExitCode
 from finetune_cli.models import building, files, four_bit, lora

@@ -20,6 +20,7 @@ from finetune_cli.config.types import (
     Positive,
     Section,
     Seed,
+    SeedList,
     Share,
     Text,
     TextList,
@@ -327,15 +328,9 @@ class TrainingConfig(Section):
     on_nonfinite: Literal["error", "skip"] = Field(
         "error", description="What a NaN or infinite loss or gradient does: end the run, or skip that update."
     )
-    seeds: (
-        Annotated[
-            tuple[Seed, ...],
-            BeforeValidator(as_tuple),
-            Field(min_length=2),
-            Allowed("a list of two or more whole numbers from 0"),
-        ]
-        | None
-    ) = Field(None, description="Train once with each, into seed-N of the run directory; in place of seed.")
+    seeds: SeedList | None = Field(
+        None, description="Train once with each, into seed-N of the run directory; in place of seed."
+    )
     ddp_timeout: Count = Field(
         1800, description="Seconds that a process waits for the others in an exchange before it gives up."
     )
@@ -429,15 +424,9 @@ class SweepConfig(Section):
     pruner: Literal["none", "median", "hyperband"] = Field(
         "none", description="Whether a trial that does worse than others did ends early."
     )
-    seeds: (
-        Annotated[
-            tuple[Seed, ...],
-            BeforeValidator(as_tuple),
-            Field(min_length=2),
-            Allowed("a list of two or more whole numbers from 0"),
-        ]
-        | None
-    ) = Field(None, description="Train the best settings again with each of these; the best mean wins.")
+    seeds: SeedList | None = Field(
+        None, description="Train the best settings again with each of these; the best mean wins."
+    )
     finalists: Count = Field(3, description="How many of the best settings are trained again with sweep.seeds.")
     seed: Seed = Field(0, description="Decides which settings are tried.")
 

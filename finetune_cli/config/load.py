@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.config.bases import BASE, read_document
-from finetune_cli.config.dump import config_diff, leaves, to_yaml
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.search_file import with_search
 from finetune_cli.config.shipped import config_file
@@ -18,8 +17,6 @@ from finetune_cli.config.validation import validate
 from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, parse_value
 from finetune_cli.errors import ConfigError, Problem, counted
 from finetune_cli.tasks import TASKS, TaskSpec
-
-__all__ = ["RunConfig", "config_diff", "leaves", "load_config", "to_yaml"]
 
 SECTIONS = ("model", "data", "training", "evaluation", "checkpointing")
 

@@ -47,6 +47,12 @@ PartOfTrain = Annotated[
     Allowed("a number above 0, up to 1"),
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 4294967295")]
+SeedList = Annotated[
+    tuple[Seed, ...],
+    BeforeValidator(as_tuple),
+    Field(min_length=2),
+    Allowed("a list of two or more whole numbers from 0"),
+]
 TextList = Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Allowed("a list of texts")]
 
 

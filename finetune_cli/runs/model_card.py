@@ -9,9 +9,8 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from finetune_cli.config.dump import with_references
+from finetune_cli.config.dump import leaves, with_references
 from finetune_cli.config.fields import ModelConfig, RunConfig, TrainingConfig
-from finetune_cli.config.load import leaves
 from finetune_cli.data.hub import HUB_ID
 from finetune_cli.errors import counted
 from finetune_cli.models.files import LONG_TEXTS_FILE

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from finetune_cli.config.dump import config_diff
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.load import config_diff
 from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError
 from finetune_cli.records.evaluation import EvalReport, MetricValue
 from finetune_cli.records.run import RunRecord, Score, Status

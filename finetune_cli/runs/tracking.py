@@ -19,8 +19,8 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune_cli.config.dump import leaves
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.load import leaves
 from finetune_cli.errors import MissingError, first_line
 from finetune_cli.records.training import EvalRecord, Listener, StepRecord, TrainingEvent
 from finetune_cli.runs.run_dir import RunDir

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from finetune_cli.cli.app import main
 from finetune_cli.display.logs import NO_PROGRESS_BARS, QUIET_LIBRARIES
@@ -56,3 +57,19 @@ def files(directory: Path) -> dict[str, tuple[int, bytes]]:
     """Every file below a directory with its time and content: equal when nothing was touched."""
     found = (path for path in directory.rglob("*") if path.is_file())
     return {str(path.relative_to(directory)): (os.stat(path).st_mtime_ns, path.read_bytes()) for path in found}
+
+
+def finish_a_run(directory: Path, model: Path, data: Path) -> Path:
+    """The directory, with config.yaml and run/, the finished run of two classes on one text column."""
+    settings = {
+        "task": "sst2",
+        "model": {"name_or_path": str(model)},
+        "data": {"path": str(data)},
+        "training": {"num_epochs": 1, "batch_size": 16, "learning_rate": 1e-3},
+        "evaluation": {"bootstrap": {"samples": 50}},
+        "output_dir": str(directory / "run"),
+    }
+    (directory / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    said = finetune("train", directory / "config.yaml", env={"FINETUNE_CACHE": str(directory / "cache")})
+    assert said.code == 0, said.stderr
+    return directory

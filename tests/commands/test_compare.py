@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from finetune_cli.cli import app
 from finetune_cli.commands.compare import compare
-from finetune_cli.config.load import load_config, to_yaml
+from finetune_cli.config.dump import to_yaml
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, DataError, GateFailedError, MissingError
 from finetune_cli.evaluation.comparison import compare_seeds
 from finetune_cli.evaluation.scoring import ScoringRules, score_split

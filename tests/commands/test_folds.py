@@ -19,7 +19,8 @@ from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.export import export
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.train import train
-from finetune_cli.config.load import config_diff, load_config
+from finetune_cli.config.dump import config_diff
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import (
     ConfigError,
     DataError,

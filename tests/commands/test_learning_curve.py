@@ -20,7 +20,8 @@ from finetune_cli.commands.learning_curve import share_config
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.runs import runs
 from finetune_cli.commands.train import train
-from finetune_cli.config.load import config_diff, load_config
+from finetune_cli.config.dump import config_diff
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, DataError, ExitCode, GateFailedError, MembersFailedError, NotFinishedError
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.learning_curve import CurvePoint, CurveReport, Forecast

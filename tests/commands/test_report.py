@@ -12,7 +12,8 @@ import pytest
 from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.train import train
-from finetune_cli.config.load import load_config, to_yaml
+from finetune_cli.config.dump import to_yaml
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.report.write import write_report
 from finetune_cli.runs.run_dir import RunDir

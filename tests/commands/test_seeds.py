@@ -15,7 +15,8 @@ import scipy.stats
 
 from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.train import train
-from finetune_cli.config.load import config_diff, load_config
+from finetune_cli.config.dump import config_diff
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, ExitCode, GateFailedError, MembersFailedError, NotFinishedError
 from finetune_cli.records.training import MemberStarted, SeedsReport, StepRecord
 from finetune_cli.runs.run_dir import RunDir

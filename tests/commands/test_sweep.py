@@ -16,7 +16,8 @@ import yaml
 
 from finetune_cli.commands.sweep import sweep
 from finetune_cli.commands.train import train
-from finetune_cli.config.load import config_diff, load_config
+from finetune_cli.config.dump import config_diff
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, MembersFailedError, MissingError, NotFinishedError, RunFailedError
 from finetune_cli.records.sweep import SweepReport
 from finetune_cli.records.training import MemberStarted, StepRecord

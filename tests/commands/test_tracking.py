@@ -19,7 +19,8 @@ import pytest
 
 from finetune_cli.commands.compare import compare
 from finetune_cli.commands.train import train
-from finetune_cli.config.load import load_config, to_yaml
+from finetune_cli.config.dump import to_yaml
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import MissingError, NotFinishedError
 from finetune_cli.records.training import EvalRecord, StepRecord
 from finetune_cli.runs.tracking import scalars

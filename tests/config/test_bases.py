@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli.config.load import load_config, to_yaml
+from finetune_cli.config.dump import to_yaml
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError
 
 COMMON = """\

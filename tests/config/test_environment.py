@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from finetune_cli.config.load import check_text, config_diff, leaves, load_config, to_yaml
+from finetune_cli.config.dump import config_diff, leaves, to_yaml
+from finetune_cli.config.load import check_text, load_config
 from finetune_cli.errors import ConfigError
 
 LEAST = "task: mrpc\nmodel: {name_or_path: m}\n"

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from finetune_cli.config.dump import config_diff, to_yaml
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.load import config_diff, load_config, to_yaml
+from finetune_cli.config.load import load_config
 from finetune_cli.tasks import TASKS
 
 MINIMAL = "task: mrpc\nmodel: {name_or_path: bert-base-uncased}\n"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.bad_inputs.in_process import Said, finetune
+from tests.bad_inputs.in_process import Said, finetune, finish_a_run
 
 TEXTS = ["the good film", "a bad meal", "this lovely book", "an awful song", "a great talk", "the sad room"]
 WORDS = ["good", "bad", "good", "bad", "good", "bad"]
@@ -58,18 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, make_dat
     """A directory with config.yaml, data/, model/ and run/, a finished run."""
     directory = tmp_path_factory.mktemp("field")
     shutil.copytree(tiny_bert, directory / "model")
-    settings = {
-        "task": "sst2",
-        "model": {"name_or_path": str(directory / "model")},
-        "data": {"path": str(make_dataset(directory / "data"))},
-        "training": {"num_epochs": 1, "batch_size": 16, "learning_rate": 1e-3},
-        "evaluation": {"bootstrap": {"samples": 50}},
-        "output_dir": str(directory / "run"),
-    }
-    (directory / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    said = finetune("train", directory / "config.yaml", env={"FINETUNE_CACHE": str(directory / "cache")})
-    assert said.code == 0, said.stderr
-    return directory
+    return finish_a_run(directory, directory / "model", make_dataset(directory / "data"))
 
 
 def labels_of(said: Said, split: str = "train") -> dict[str, int]:

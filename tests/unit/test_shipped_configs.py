@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli.config.load import load_config, to_yaml
+from finetune_cli.config.dump import to_yaml
+from finetune_cli.config.load import load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = ("csv_example", "imdb", "mrpc", "mrpc_accelerate", "quickstart", "smoke", "sst2")

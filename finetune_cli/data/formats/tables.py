@@ -104,8 +104,8 @@ def _csv_problem(error: str, *, guessed: bool) -> str:
     literal = " Where the marks belong to the texts: data.quoting: none." if guessed else ""
     if "unexpected end of data" in error:
         return (
-            'a quotation mark opens here and is never closed. Double it inside a text ("") and put the text in quotes.'
-            + literal
+            "a quotation mark opens here and is never closed, so that the rest of the file belongs to this row. "
+            'Double it inside a text ("") and put the text in quotes.' + literal
         )
     if "expected after" in error:
         return f'text after a closing quotation mark. Inside a quoted text, double each quotation mark ("").{literal}'
