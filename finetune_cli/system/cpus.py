@@ -27,6 +27,11 @@ def available_cpus(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> in
     return max(1, min([allowed, *quotas]))
 
 
+def only_cpus_are_wanted() -> bool:
+    """Whether ACCELERATE_USE_CPU says so, as Accelerate reads it."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on")
+
+
 def limit_threads() -> None:
     """Let the libraries start no more threads than a container's quota has CPUs; call it before they are imported.
 

@@ -8,6 +8,7 @@ from functools import cache
 
 from finetune_cli.errors import ConfigError
 from finetune_cli.system import xla
+from finetune_cli.system.cpus import only_cpus_are_wanted
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ def visible_gpus() -> int:
     """The GPUs that a process may use: those that CUDA_VISIBLE_DEVICES hides are not counted; none when told so."""
     import torch
 
-    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on"):
+    if only_cpus_are_wanted():
         return 0
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import ConfigError, MissingError, first_line
+from finetune_cli.system.cpus import only_cpus_are_wanted
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,7 @@ _mesh: list[Any] = []  # of the chips, once several of them are one device
 def reason_for_xla() -> str | None:
     """Why this process uses torch_xla: it was asked to, or there is a TPU. None when it does not."""
     chosen = os.environ.get(DEVICE)
-    if chosen is None and (_is_off() or not is_installed() or _told_to_use_the_cpu()):
+    if chosen is None and (_is_off() or not is_installed() or only_cpus_are_wanted()):
         return None
     if chosen not in (None, XLA):
         return None
@@ -189,10 +190,6 @@ def restore_generator(state: torch.Tensor) -> None:
 
 def _is_off() -> bool:
     return os.environ.get(SWITCH, "").lower() in OFF
-
-
-def _told_to_use_the_cpu() -> bool:
-    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on")
 
 
 def _has_tpu() -> bool:

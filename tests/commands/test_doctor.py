@@ -116,7 +116,11 @@ def test_a_torch_xla_that_is_asked_for_and_has_no_device_is_a_fault_until_it_is_
     variables = install(tmp_path / "xla", "torch_xla", "def device():\n    raise RuntimeError('no TPU found')\n")
     monkeypatch.setenv("PYTHONPATH", variables["PYTHONPATH"])
     monkeypatch.syspath_prepend(tmp_path / "xla")
-    for name in ("USE_TORCH_XLA", "ACCELERATE_TORCH_DEVICE"):  # what a training in this process may have settled
+    for name in (
+        "USE_TORCH_XLA",
+        "ACCELERATE_TORCH_DEVICE",
+        "ACCELERATE_USE_CPU",
+    ):  # what a training in this process may have settled
         monkeypatch.delenv(name, raising=False)
     assert doctor(offline=True).fit, "it is installed, and not used"
     monkeypatch.setenv("PJRT_DEVICE", "TPU")

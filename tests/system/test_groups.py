@@ -105,6 +105,7 @@ def test_the_group_gets_the_timeout(monkeypatch: pytest.MonkeyPatch, gpus: Calla
 
     monkeypatch.setattr(accelerate, "PartialState", State)
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "false")  # join_group sets it: put back afterwards
     join_group()
     join_group(timeout_seconds=60)
     assert [options["timeout"] for options in asked] == [timedelta(seconds=1800), timedelta(seconds=60)]
