@@ -139,6 +139,7 @@ def test_an_id_that_is_the_rows_number_comes_after_the_columns() -> None:
         (b"PK\3\4\0[Content_Types].xml", "standard input is a spreadsheet. Save the sheet as CSV (UTF-8)."),
         ("a\n".encode("utf-16"), "standard input is UTF-16 text. Save it as UTF-8."),
     ],
+    ids=("gzip", "Parquet", "spreadsheet", "UTF-16"),  # gzip's bytes hold the time, and a test's name must not
 )
 def test_what_is_no_text_is_said_once_and_not_for_each_line(content: bytes, message: str) -> None:
     with pytest.raises(DataError) as caught:
