@@ -267,6 +267,15 @@ def test_the_command_shows_choices_questions_and_what_to_type_next(
     assert json.loads((tmp_path / "finetune.schema.json").read_text(encoding="utf-8"))["properties"]["task"]
 
 
+def test_quiet_says_only_what_was_written(command: Callable[..., Answer], tmp_path: Path, tiny_bert: Path) -> None:
+    data = table(["text", "label"], NAMED, separator=";")(tmp_path)
+    config = tmp_path / "config.yaml"
+    answer = command(["init", data, "-o", config, "--model", tiny_bert, "-q"])
+    assert answer.code == 0, answer.stderr
+    written = f"Wrote {config}, {tmp_path / 'finetune.schema.json'}, {tmp_path / 'reviews.utf8.jsonl'}."
+    assert (answer.stdout, answer.stderr) == (f"{written}\n", "")
+
+
 def test_the_result_as_json(command: Callable[..., Answer], tmp_path: Path, tiny_bert: Path) -> None:
     data = SHAPES["comma"].write(tmp_path)
     answer = command(["init", data, "--model", tiny_bert, "-o", tmp_path / "c.yaml", "--json"])
