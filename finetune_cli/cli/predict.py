@@ -104,7 +104,10 @@ BadRows = Annotated[
 OutputFile = Annotated[
     Path | None,
     options.output_option(
-        "--output -o", "Write here, not to standard output.", metavar="FILE", callback=options.in_home_or_none
+        "--output -o",
+        "Write here, not to standard output. A file that is there is replaced, when all rows are answered.",
+        metavar="FILE",
+        callback=options.in_home_or_none,
     ),
 ]
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -31,6 +32,7 @@ from finetune_cli.commands.export import export
 from finetune_cli.commands.predict import predict
 from finetune_cli.errors import ConfigError, GateFailedError, MissingError
 from finetune_cli.models import runtimes
+from finetune_cli.models.files import require_present
 from tests.commands.run_files import Answer, Trained
 from tests.conftest import write_rows
 from tests.models.damages import COMPANION_DAMAGES, ONNX_DAMAGES
@@ -362,6 +364,21 @@ def test_a_directory_of_another_tool_is_taken(tmp_path: Path, learned: Callable[
         (place / name).unlink()
     expected, found = (list(predict(target, ["a good film", "a bad meal"])) for target in (run.model, place))
     assert found == expected
+
+
+def test_weights_of_torch_come_before_a_model_of_a_runtime_beside_them(
+    tmp_path: Path, learned: Callable[..., Trained], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(learned("sst2").run.model, model)
+    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    (model / "model.onnx").write_bytes(b"of another time")
+    require_present(str(model))
+    with caplog.at_level("INFO", "finetune_cli"):
+        found = list(predict(model, ["a good film", "a bad meal"]))
+    assert found == list(predict(learned("sst2").run.model, ["a good film", "a bad meal"]))
+    assert "the weights of torch are taken; model.onnx beside them is left alone" in caplog.text
 
 
 def test_the_result_as_json(tmp_path: Path, learned: Callable[..., Trained], command: Callable[..., Answer]) -> None:

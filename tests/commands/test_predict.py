@@ -236,6 +236,9 @@ def test_a_bad_row_leaves_no_half_output_file(
     assert failed.code == 3
     assert "line 2" in failed.stderr or "row 2" in failed.stderr
     assert output.read_text() == "what was there\n"
+    written = command(["predict", run, source, "-o", output, "--on-bad-row", "skip"])
+    assert f"Wrote 2 rows to {output} in place of the file that was there in" in written.stderr
+    assert len(output.read_text().splitlines()) == 2
     assert sorted(path.name for path in tmp_path.glob("*answers*")) == ["answers.jsonl"]
     skipped = command(["predict", run, source, "--on-bad-row", "skip"])
     assert [json.loads(line)["id"] for line in skipped.stdout.splitlines()] == [0, 2]
