@@ -25,7 +25,7 @@ def export_result(out: Output, report: ExportReport) -> None:
     out.heading(f"{heading}: {report.format} {report.dtype}, {report.bytes / MEGABYTE:.1f} MB{share}")
     if report.faster_refused:
         out.line(f"  all products in 8 bits: not proven ({'; '.join(report.faster_refused)})")
-        out.line(f"  so {KEPT_IN_FLOAT} stays in float32")
+        out.line(f"  so {KEPT_IN_FLOAT} was left in float32")
     if report.equality is not None:
         _equality(out, report, report.equality)
     if report.proven:
