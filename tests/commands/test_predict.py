@@ -280,6 +280,15 @@ def test_an_empty_text_is_answered_with_one_warning(
     assert caplog.messages == ["2 rows have an empty text (the first is row 2, id 1): the answer there says nothing."]
 
 
+def test_rows_that_are_cut_are_counted_once(learned: Callable[..., Trained], caplog: pytest.LogCaptureFixture) -> None:
+    run = learned("sst2").run.path
+    caplog.clear()
+    with caplog.at_level("INFO", "finetune_cli.commands.predict"):
+        assert len(list(predict(run, ["good", "bad " * 80, "sad " * 90], window_rows=2))) == 3
+        assert len(list(predict(run, ["good", "bad " * 60]))) == 2
+    assert [one for one in caplog.messages if "cut" in one] == ["2 of 3 rows were cut to 64 tokens."]
+
+
 def test_kept_columns_are_all_there_beside_the_answer(tmp_path: Path, learned: Callable[..., Trained]) -> None:
     file = tmp_path / "rows.jsonl"
     own = {"sentence": "a good film", "prediction": "mine", "id": 2.5, "id_input": 1, "probabilities": None}
