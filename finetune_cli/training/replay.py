@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from finetune_cli.training.guards import bare_optimizer, step_can_scale
 from finetune_cli.training.placing import to_device
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 Work = Callable[[], None]
 MOST_GRAPHS = 64  # each takes some tens of megabytes for its kernels' operands; updates of further shapes go without
+NOT_PINNED = "Cannot copy between CPU and CUDA tensors"  # torch's words while it records
 NOT_A_SHAPE = frozenset({"num_tokens"})  # what only packing looks at, which is not replayed
 
 
@@ -163,6 +165,27 @@ def _host_generators() -> tuple[Any, ...]:
     return torch.get_rng_state().tolist(), random.getstate(), (name, numbers.tolist(), *rest)
 
 
+class NumbersFilledIn(TorchDispatchMode):
+    """A number that a model makes on the CPU and copies to the device is filled in there: a graph can hold no copy.
+
+    DeBERTa does so with constants. What was computed on the device is never such a number: to fetch it is to wait for
+    the device, which ends a recording.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and args[0].device.type == "cpu" and args[0].ndim == 0:
+            device = torch.device(options.get("device") or "cpu")
+            if device.type == self.device.type:
+                number, dtype = args[0].item(), options.get("dtype") or args[0].dtype
+                return torch.full((), number, dtype=dtype, device=device)
+        return func(*args, **options)
+
+
 class CudaRecorder:
     """Records on the current stream, which must be one of its own: `own_stream`."""
 
@@ -172,6 +195,15 @@ class CudaRecorder:
 
     def record(self, work: Work) -> Work:
         self._make_room()
+        try:
+            return self._capture(work)
+        except RuntimeError as err:
+            if NOT_PINNED not in str(err):
+                raise
+        with NumbersFilledIn(self.device):
+            return self._capture(work)
+
+    def _capture(self, work: Work) -> Work:
         with torch.cuda.device(self.device):
             generator = torch.cuda.default_generators[torch.cuda.current_device()]
             graph = torch.cuda.CUDAGraph()

@@ -125,7 +125,7 @@ def synchronisations(directory: Path) -> dict[str, Any]:
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            cadence = {"max_steps": 24, "evaluate_every": 24, "save_every": 24}
+            cadence = {"max_steps": 24, "evaluate_every": 24, "save_every": 24, "cuda_graphs": False}
             trained(directory / name, listen=watch, loop="accelerate", **cadence, **options)
         torch.cuda.set_sync_debug_mode("default")
         for warning in caught:
@@ -302,7 +302,7 @@ def out_of_memory(directory: Path) -> dict[str, Any]:
     peaks = {}
     for rows in (16, 8):
         torch.cuda.reset_peak_memory_stats()
-        trained(directory / f"rows-{rows}", micro_batch_size=rows)
+        trained(directory / f"rows-{rows}", micro_batch_size=rows, cuda_graphs=False)
         peaks[rows] = torch.cuda.max_memory_reserved()
         torch.cuda.empty_cache()
     if peaks[16] <= peaks[8]:
