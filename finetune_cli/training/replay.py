@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 Work = Callable[[], None]
 MOST_GRAPHS = 64  # each takes some tens of megabytes for its kernels' operands; updates of further shapes go without
-NOT_PINNED = "Cannot copy between CPU and CUDA tensors"  # torch's words while it records
 NOT_A_SHAPE = frozenset({"num_tokens"})  # what only packing looks at, which is not replayed
 
 
@@ -187,33 +187,27 @@ class NumbersFilledIn(TorchDispatchMode):
 
 
 class CudaRecorder:
-    """Records on the current stream, which must be one of its own: `own_stream`."""
+    """Records on the current stream, which must be one of its own: `own_stream`.
 
-    def __init__(self, device: torch.device) -> None:
+    fill: see NumbersFilledIn; not for a compiled model, which would run without its compiler.
+    """
+
+    def __init__(self, device: torch.device, *, fill: bool) -> None:
         self.device = device
+        self.fill = fill
         self.pool = torch.cuda.graph_pool_handle()  # one for all graphs: they run one after the other
 
     def record(self, work: Work) -> Work:
         self._make_room()
-        try:
-            return self._capture(work)
-        except RuntimeError as err:
-            if NOT_PINNED not in str(err):
-                raise
-        with NumbersFilledIn(self.device):
-            return self._capture(work)
-
-    def _capture(self, work: Work) -> Work:
-        with torch.cuda.device(self.device):
-            generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        with torch.cuda.device(self.device), NumbersFilledIn(self.device) if self.fill else nullcontext():
             graph = torch.cuda.CUDAGraph()
-            # Other threads, such as a tracker's, may go on with what a recording thread may not do.
-            graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
             try:
+                # Other threads, such as a tracker's, may go on with what a recording thread may not do.
+                graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
                 work()
                 graph.capture_end()
             except BaseException:
-                self._end_broken(graph, generator)
+                self._end_broken(graph)
                 raise
         return graph.replay
 
@@ -223,12 +217,14 @@ class CudaRecorder:
         if free < torch.cuda.memory_reserved(self.device):
             torch.cuda.empty_cache()
 
-    def _end_broken(self, graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
-        """A recording that failed leaves allocator and generator as if it went on."""
-        with suppress(RuntimeError):
+    def _end_broken(self, graph: torch.cuda.CUDAGraph) -> None:
+        """A recording that failed can leave allocator and generator as if it went on."""
+        try:
             graph.capture_end()
-        with suppress(RuntimeError):
-            torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self.pool)
+        except RuntimeError:
+            with suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self.pool)
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
         generator.graphsafe_set_state(generator.clone_state())
 
 
@@ -238,16 +234,23 @@ def own_stream(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    stream, before = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream, before = _stream(device), torch.cuda.current_stream(device)
     stream.wait_stream(before)
     with torch.cuda.stream(stream):
         yield
     before.wait_stream(stream)
 
 
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all trainings of the process: libraries keep memory for each stream that they saw."""
+    return torch.cuda.Stream(device)
+
+
 def replayed(update: Update) -> Callable[[MicroBatches], tuple[Tensor, Tensor]]:
     """The update by way of CUDA graphs, or as it is where clipping and step need the host: another optimizer than a
     fused one, a scaler, weights in shards."""
     if step_can_scale(update.accelerator, bare_optimizer(update.optimizer)):
-        return ReplayedUpdates(update, CudaRecorder(update.accelerator.device))
+        compiled = any(module._compiled_call_impl is not None for module in update.model.modules())
+        return ReplayedUpdates(update, CudaRecorder(update.accelerator.device, fill=not compiled))
     return update

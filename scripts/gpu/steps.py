@@ -129,7 +129,7 @@ def synchronisations(directory: Path) -> dict[str, Any]:
             trained(directory / name, listen=watch, loop="accelerate", **cadence, **options)
         torch.cuda.set_sync_debug_mode("default")
         for warning in caught:
-            if "synchroniz" in str(warning.message):
+            if "synchronizing CUDA" in str(warning.message):
                 places[f"{'/'.join(Path(warning.filename).parts[-3:])}:{warning.lineno}"] += 1
         facts[name] = dict(places)
     return facts
@@ -310,7 +310,7 @@ def out_of_memory(directory: Path) -> dict[str, Any]:
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((peaks[8] + peaks[16]) / 2 / total)
     try:
-        trained(directory / "little")
+        trained(directory / "little", cuda_graphs=False)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     rows = RunDir(directory / "little" / "run").read_record().micro_batch_size

@@ -31,7 +31,7 @@ class Again:
     recorded = replayed = 0
     fails = False
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, fill: bool) -> None:
         type(self).recorded = type(self).replayed = 0
 
     def record(self, work: Work) -> Work:
