@@ -23,7 +23,15 @@ from finetune_cli.models.freezing import count_weights
 from finetune_cli.records.training import DryRunReport, MemoryEstimate
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.fit import new_accelerator, too_many_tokens
-from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts, rows_at_once, scored_splits, uncompiled
+from finetune_cli.runs.parts import (
+    OPTIMIZER_ARGUMENTS,
+    Parts,
+    build_parts,
+    precision_in_words,
+    rows_at_once,
+    scored_splits,
+    uncompiled,
+)
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
@@ -117,7 +125,7 @@ def _measure(parts: Parts, *, num_runs: int, program: int) -> DryRunReport:
     on_cuda = parts.device.type == "cuda"
     return DryRunReport(
         device=torch.cuda.get_device_name(parts.device) if on_cuda else str(parts.device),
-        precision=parts.mixed_precision.replace("no", "fp32"),
+        precision=precision_in_words(parts.context.config, parts.mixed_precision),
         loop=parts.loop,
         micro_batch_size=parts.micro_batch_size,
         micro_batch_tokens=parts.config.training.micro_batch_tokens,

@@ -261,8 +261,14 @@ def _choose_precision(config: RunConfig, device: torch.device) -> str:
     narrow = config.model.dtype != "fp32"
     mixed_precision, reason = choose_precision(settings.precision, device.type, narrow_weights=narrow)
     where = f"{processes} x {device.type}" if processes > 1 else str(device)
-    logger.info("Loop %s on %s, %s (%s)", settings.loop, where, mixed_precision.replace("no", "fp32"), reason)
+    logger.info("Loop %s on %s, %s (%s)", settings.loop, where, precision_in_words(config, mixed_precision), reason)
     return mixed_precision
+
+
+def precision_in_words(config: RunConfig, mixed_precision: str) -> str:
+    """`fp32`, or `fp32, frozen weights in bf16` where the body is kept in another format."""
+    frozen = "" if config.model.dtype == "fp32" else f", frozen weights in {config.model.dtype}"
+    return mixed_precision.replace("no", "fp32") + frozen
 
 
 def _cadence(config: RunConfig, updates_per_epoch: int) -> Cadence:

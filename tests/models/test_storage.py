@@ -128,6 +128,7 @@ def test_both_loops_agree_and_a_run_goes_on_exactly(
     }
     first, second = (history(tmp_path / loop, "train") for loop in reports)
     assert first == second
+    assert f", frozen weights in {dtype} (" in (tmp_path / "trainer" / "run.log").read_text(encoding="utf-8")
 
     def stop(event: Any) -> None:
         if isinstance(event, StepRecord) and event.step == 3:
