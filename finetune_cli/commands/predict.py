@@ -54,8 +54,9 @@ def predict(
 ) -> Generator[dict[str, Any]]:
     """Label rows one window at a time; yields {"id", "prediction", "probabilities" if asked for} in the rows' order.
 
-    target: CONFIG, RUN or MODEL; see open_target. rows: a file, a byte stream such as standard input, or a list of
-    texts, each a tuple of two for a pair; of a pipe nothing may have been read before. keep_columns: the row's own
+    target: CONFIG, RUN or MODEL; see open_target. rows: a file, a directory with a file for each text, a byte stream
+    such as standard input, or a list of texts, each a tuple of two for a pair; of a pipe nothing may have been read
+    before. keep_columns: the row's own
     columns come first in each object; see with_own_columns. on_bad_row: "error" raises DataError at the first row
     that cannot be used, "skip" leaves it out, "null" yields it with a null prediction and an "error"; each message
     also goes to `report_bad_row`. input_format: of a stream or a file; see read_stream. min_confidence: an answer

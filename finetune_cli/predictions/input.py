@@ -1,4 +1,4 @@
-"""What `predict` labels: a file, a stream or texts, as checked rows; mistakes are found before the model is loaded."""
+"""What `predict` labels: a file, a folder, a stream or texts, as checked rows; mistakes show before the model is loaded."""
 
 from __future__ import annotations
 
