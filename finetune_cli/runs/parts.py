@@ -203,7 +203,7 @@ def build_parts(context: RunContext, micro_batch_size: int, *, replay: bool = Tr
         mixed_precision=mixed_precision,
         compile_model=settings.compile,
         num_updates=cadence.num_updates,
-        replay=replay and _can_replay(config, mixed_precision),
+        replay=replay and can_replay(config, mixed_precision),
     )
     if settings.micro_batch_tokens is not None and chosen.full_micro_batches:
         raise ConfigError(
@@ -224,7 +224,7 @@ def build_parts(context: RunContext, micro_batch_size: int, *, replay: bool = Tr
     return Parts(context, device, chosen, mixed_precision, micro_batch_size, model, order, cadence, evaluate, kept)
 
 
-def _can_replay(config: RunConfig, mixed_precision: str) -> bool:
+def can_replay(config: RunConfig, mixed_precision: str) -> bool:
     """Whether updates may be CUDA graphs: one process, and nothing in an update that the host decides anew each time.
 
     fp16's scaler looks for overflows, packed rows have ever new shapes, and recomputed layers put generators back.
