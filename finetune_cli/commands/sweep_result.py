@@ -158,7 +158,7 @@ def _finalists(run: RunDir, config: RunConfig, search: Search, runner: TrialRunn
         assert isinstance(report, SeedsReport), "several seeds were asked for"
         split = next(split for split in report.splits if split.split == "validation")
         score = split.metrics[config.evaluation.main_metric]
-        found.append(Finalist(trial.number, score.mean, score.sd, score.low, score.high))
+        found.append(Finalist(trial.number, score.mean, score.sd, score.low, score.high, list(split.collapsed)))
     return found
 
 

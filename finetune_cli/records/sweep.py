@@ -40,13 +40,22 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class Finalist:
-    """One of the best settings, trained again with several seeds: mean over seeds with Student's t interval."""
+    """One of the best settings, trained again with several seeds: mean over seeds with Student's t interval.
+
+    collapsed: the seeds whose models give every row one answer.
+    """
 
     number: int
     mean: float
     sd: float
     low: float
     high: float
+    collapsed: list[int] = field(default_factory=list)
+
+    @property
+    def said_of_seeds(self) -> str:
+        """Which seeds collapsed; empty where none did."""
+        return f"collapsed: seed {', '.join(map(str, self.collapsed))}" if self.collapsed else ""
 
 
 @dataclass(frozen=True)

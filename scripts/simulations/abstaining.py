@@ -39,7 +39,7 @@ class Outcome:
 
 
 def main() -> None:
-    print("| accuracy | max error | rows | broken | refused | answered | kept of what an oracle keeps | at best possible |")
+    print("| accuracy | max error | rows | broken | refused | answered | of an oracle's rows | at best possible |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for accuracy, max_error in CELLS:
         for num_rows in (408, 1000, 2000, 10_000):

@@ -100,12 +100,15 @@ def test_an_undefined_difference_has_no_numbers_in_the_terminal(capsys: pytest.C
 
 
 def test_a_collapsed_trial_is_called_that_in_the_page_and_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    report = swept(run_dir=Path("run"), trials=[trial(0, "complete", 0.8), trial(1, "complete", 0.86, collapsed="yes")])
+    trials = [trial(0, "complete", 0.8), trial(1, "complete", 0.86, collapsed="yes")]
+    report = swept(run_dir=Path("run"), trials=trials, finalists=[Finalist(1, 0.85, 0.01, 0.83, 0.87, [2, 3])])
     assert "complete, collapsed" in Tags(page(report)).text
+    assert "collapsed: seed 2, 3" in Tags(page(report)).text
     sweep_result(Output(), report)
     shown = capsys.readouterr().out
     assert re.search(r"1 \* best +complete, collapsed  0\.860", shown)
     assert "Collapsed: every row is given the answer 'yes'" in shown
+    assert "0.010  collapsed: seed 2, 3" in shown
 
 
 def test_text_stays_text_and_nothing_is_loaded() -> None:

@@ -81,10 +81,10 @@ def _finalists(out: Output, report: SweepReport) -> None:
         return
     out.heading("Again with several seeds")
     rows = [
-        [str(one.number), f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]", f"{one.sd:.3f}"]
+        [str(one.number), f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]", f"{one.sd:.3f}", one.said_of_seeds]
         for one in report.finalists
     ]
-    out.table(["trial", f"mean {report.metric}", "sd"], rows)
+    out.table(["trial", f"mean {report.metric}", "sd", ""], rows)
     out.line()
 
 
