@@ -309,7 +309,10 @@ class TrainingConfig(Section):
         "auto", description="auto: bf16 where it is native and fast, else fp16 on older CUDA, else fp32. fp32: no TF32."
     )
     compile: Annotated[bool | Literal["auto"], Allowed("true, false or auto")] = Field(
-        False, description="torch.compile the model; auto: on CUDA alone."
+        False, description="torch.compile the layers; auto: on CUDA, in a run long enough to pay for it."
+    )
+    cuda_graphs: bool = Field(
+        True, description="On one CUDA device, replay updates as graphs where the model allows it: faster, same result."
     )
     packing: bool = Field(
         False, description="Lay the rows of a micro-batch end to end inside the encoder, in place of padding them."

@@ -137,6 +137,7 @@ def _run_accelerate(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
             monitor,
             max_grad_norm=parts.config.training.max_grad_norm,
             seed=parts.config.seed,
+            replay=parts.device_settings.replay,
         )
     return monitor.progress
 
@@ -151,6 +152,7 @@ def _run_trainer(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
         parts.schedule,
         accumulates=parts.accumulates,
         skip_nonfinite=parts.skip_nonfinite,
+        replay=parts.device_settings.replay,
         model=parts.model,
         args=parts.trainer_arguments(),
     )

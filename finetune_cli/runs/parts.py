@@ -23,6 +23,7 @@ from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import plain_scores
+from finetune_cli.models.compiling import compile_layers
 from finetune_cli.models.ready_mask import form_of_mask, takes_ready_mask
 from finetune_cli.runs.candidates import to_keep
 from finetune_cli.runs.context import RunContext
@@ -129,7 +130,7 @@ class Parts:
             length=max_length if self.config.data.padding == "max_length" else None,
             static_limit=max_length if chosen.few_widths else None,
             num_rows=xla.filled_up(self.micro_batch_size) if chosen.full_micro_batches else None,
-            ready_mask=form_of_mask(self.model, ready=chosen.ready_mask, one_graph=chosen.few_widths),
+            ready_mask=form_of_mask(self.model, ready=chosen.ready_mask, one_graph=chosen.few_widths or chosen.replay),
         )
 
     @cached_property
@@ -191,6 +192,7 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
         precision=settings.precision,
         mixed_precision=mixed_precision,
         compile_model=settings.compile,
+        replay=_replays(config, mixed_precision),
     )
     if settings.micro_batch_tokens is not None and chosen.full_micro_batches:
         raise ConfigError(
@@ -202,7 +204,7 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
     model = build_model(context, device)
     make_cheaper(model, context, device)
     if chosen.compile:
-        model.compile(dynamic=True)
+        compile_layers(model)
     if chosen.ready_mask:
         takes_ready_mask(model)  # tried while the model is on the CPU, and remembered
     place_before_optimizer(model, device)
@@ -216,6 +218,16 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
     evaluate = partial(_evaluate, context, model, kept, compiled=chosen.compile)
     cadence = _cadence(config, order.updates_per_epoch)
     return Parts(context, device, chosen, mixed_precision, micro_batch_size, model, order, cadence, evaluate, kept)
+
+
+def _replays(config: RunConfig, mixed_precision: str) -> bool:
+    """Whether updates may be CUDA graphs: one process, and nothing in an update that the host decides anew each time.
+
+    fp16's scaler looks for overflows, packed rows have ever new shapes, and recomputed layers put generators back.
+    """
+    settings = config.training
+    by_host = settings.packing or settings.gradient_checkpointing or mixed_precision == "fp16"
+    return settings.cuda_graphs and not by_host and PartialState().num_processes == 1
 
 
 def rows_at_once(config: RunConfig) -> int:

@@ -31,7 +31,16 @@ STATUS: dict[int, Status] = {
     ExitCode.INTERRUPTED: "stopped",
 }
 # On rows and weights.
-NO_EFFECT = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks", "sweep", "training.ddp_timeout")
+NO_EFFECT = (
+    "output_dir",
+    "hub",
+    "tracking",
+    "evaluation.gates",
+    "data.checks",
+    "sweep",
+    "training.ddp_timeout",
+    "training.cuda_graphs",
+)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 TENSOR_CORE_MULTIPLE = 8  # tensor cores want dimensions that are multiples of 8
+REPLAYED_MULTIPLE = 16  # half as many widths, each of which is a graph to record
 # oneDNN compiles each product in bf16 for its shape and keeps what it compiled: of widths that are multiples of 4 there
 # are few enough. 120 updates of MiniLM took 340 MB less and no more time than with every width.
 CPU_BF16_MULTIPLE = 4
@@ -15,7 +16,7 @@ UPDATES_AHEAD = 2  # one that computes and one that waits behind it keep a devic
 
 @dataclass(frozen=True)
 class DeviceSettings:
-    """compile: torch.compile the model. fp32_matmul: for torch.set_float32_matmul_precision, None to leave it alone.
+    """compile: torch.compile the layers. fp32_matmul: for torch.set_float32_matmul_precision, None to leave it alone.
 
     pin_memory: batches lie in memory that the device can fetch by itself. width_multiple: rows are padded to a
     multiple of so many tokens; few_widths: to one of a few widths instead. full_micro_batches: a short one is filled
@@ -23,8 +24,8 @@ class DeviceSettings:
     whether torch may choose cuDNN's attention kernel, None to leave that alone. It builds a plan for each new shape,
     for which the device waits, and can give NaN (pytorch/pytorch#196678).
 
-    ready_mask: hand the model its attention mask as attention takes it, where the model can; a compiled one makes its
-    own without waiting. fused_optimizer: AdamW in one kernel.
+    ready_mask: hand the model its attention mask as attention takes it, where the model can. fused_optimizer: AdamW in
+    one kernel. replay: whole updates are CUDA graphs; see training.replay.
 
     The attention kernel itself is not decided here: transformers takes torch's scaled_dot_product_attention where the
     model supports it, and that chooses by device, mask and dropout.
@@ -40,17 +41,23 @@ class DeviceSettings:
     cudnn_attention: bool | None = None
     ready_mask: bool = False
     fused_optimizer: bool = True
+    replay: bool = False
 
 
 def choose_device_settings(
-    device_type: str, *, precision: str, mixed_precision: str, compile_model: bool | Literal["auto"]
+    device_type: str,
+    *,
+    precision: str,
+    mixed_precision: str,
+    compile_model: bool | Literal["auto"],
+    replay: bool = False,
 ) -> DeviceSettings:
     """precision: as configured; mixed_precision: what it came to. `auto` compiles on CUDA alone: on a CPU it took
     minutes and gained little.
 
     fp32 that was asked for stays fp32; otherwise what mixed precision leaves in fp32 uses TF32 (10 bits of mantissa).
     TPUs compile anew for every shape, so they get few of them. A compiled model takes any width (dynamic=True), but a
-    micro-batch of one row would be compiled anew.
+    micro-batch of one row would be compiled anew. replay: whether CUDA graphs are wanted and possible.
     """
     on_cuda, on_tpu, on_cpu = device_type == "cuda", device_type in COMPILED_BY_SHAPE, device_type == "cpu"
     compiled = on_cuda if compile_model == "auto" else compile_model
@@ -60,13 +67,14 @@ def choose_device_settings(
         compile=compiled,
         fp32_matmul=reduced if on_cuda else None,
         pin_memory=on_cuda,
-        width_multiple=cpu_multiple if on_cpu else TENSOR_CORE_MULTIPLE,
+        width_multiple=cpu_multiple if on_cpu else REPLAYED_MULTIPLE if on_cuda and replay else TENSOR_CORE_MULTIPLE,
         few_widths=on_tpu,
         full_micro_batches=on_tpu or compiled,
         reading_lag=0 if on_cpu else UPDATES_AHEAD,
         cudnn_attention=False if on_cuda else None,
-        ready_mask=(on_cuda and not compiled) or on_tpu,
+        ready_mask=on_cuda or on_tpu,
         fused_optimizer=not on_tpu,
+        replay=on_cuda and replay,
     )
 
 

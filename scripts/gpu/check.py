@@ -24,6 +24,8 @@ STEP_SECONDS = 150
 # The order is that of importance: what no longer fits into the time is left out.
 ORDER = (
     "devices",
+    "graphs",
+    "graphs_refused",
     "precisions",
     "resume",
     "predictions",
@@ -34,6 +36,7 @@ ORDER = (
     "sharded",
     "out_of_memory",
     "compiled",
+    "families",
 )
 
 
