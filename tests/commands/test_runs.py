@@ -116,6 +116,14 @@ def test_a_score_that_no_run_has_is_said(tmp_path: Path, command: Callable[..., 
     assert "none of these runs" not in command(["runs", tmp_path, "--sort", "accuracy"]).stderr
 
 
+def test_a_pruned_trial_is_not_said_to_have_been_stopped(tmp_path: Path, command: Callable[..., Answer]) -> None:
+    why = "Pruned after update 60: other trials did better by then."
+    write_record(tmp_path / "trial-0", status="stopped", exit_code=75, error=why)
+    write_record(tmp_path / "trial-1", status="stopped", exit_code=75, error="Stopped by SIGTERM")
+    said = [line.split()[2:4] for line in command(["runs", tmp_path, "--sort", "path"]).stdout.splitlines()[1:]]
+    assert said == [["pruned", "-"], ["stopped", "(75)"]]
+
+
 def test_a_killed_run_is_not_said_to_run(tmp_path: Path, command: Callable[..., Answer]) -> None:
     """A run that says it runs has a process that holds it, or, as far as another machine's locks go, a young log."""
     for name in ("alive", "killed", "without-lock", "far-young", "far-old", "sweep"):

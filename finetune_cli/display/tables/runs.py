@@ -53,7 +53,7 @@ def _row(run: ListedRun, sort: str) -> list[str]:
 def _status(run: ListedRun) -> str:
     """The status, with the exit code where that says more."""
     code = run.record.exit_code
-    says_more = code and run.record.status != "running"
+    says_more = code and run.record.status != "running" and run.status != "pruned"
     return f"{run.status or 'unknown'}{f' ({code})' if says_more else ''}"
 
 
