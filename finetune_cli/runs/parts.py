@@ -130,7 +130,7 @@ class Parts:
             length=max_length if self.config.data.padding == "max_length" else None,
             static_limit=max_length if chosen.few_widths else None,
             num_rows=xla.filled_up(self.micro_batch_size) if chosen.full_micro_batches else None,
-            ready_mask=form_of_mask(self.model, ready=chosen.ready_mask, one_graph=chosen.few_widths or chosen.replay),
+            ready_mask=form_of_mask(self.model, ready=chosen.ready_mask, always=chosen.mask_always),
         )
 
     @cached_property
@@ -181,18 +181,29 @@ class Parts:
         )
 
 
-def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
-    """Choose what fits the device and build the model; whatever needs the loop's accelerator comes later."""
+def build_parts(context: RunContext, micro_batch_size: int, *, replay: bool = True) -> Parts:
+    """Choose what fits the device and build the model; whatever needs the loop's accelerator comes later.
+
+    replay: updates may be CUDA graphs.
+    """
     config, settings = context.config, context.config.training
     device: torch.device = PartialState().device
     require_supported_on(device, config)
     mixed_precision = _choose_precision(config, device)
+    order = RowOrder(
+        context.prepared.splits["train"].pieces.row_tokens,
+        batch_size=settings.batch_size,
+        seed=config.seed,
+        batching=settings.batching,
+    )
+    cadence = _cadence(config, order.updates_per_epoch)
     chosen = choose_device_settings(
         device.type,
         precision=settings.precision,
         mixed_precision=mixed_precision,
         compile_model=settings.compile,
-        replay=_replays(config, mixed_precision),
+        num_updates=cadence.num_updates,
+        replay=replay and _can_replay(config, mixed_precision),
     )
     if settings.micro_batch_tokens is not None and chosen.full_micro_batches:
         raise ConfigError(
@@ -203,24 +214,17 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
     seed_generators(config.seed, device)  # the new head is drawn when the model is built
     model = build_model(context, device)
     make_cheaper(model, context, device)
+    if chosen.ready_mask:
+        takes_ready_mask(model)  # tried while the model is on the CPU and not compiled, and remembered
     if chosen.compile:
         compile_layers(model)
-    if chosen.ready_mask:
-        takes_ready_mask(model)  # tried while the model is on the CPU, and remembered
     place_before_optimizer(model, device)
-    order = RowOrder(
-        context.prepared.splits["train"].pieces.row_tokens,
-        batch_size=settings.batch_size,
-        seed=config.seed,
-        batching=settings.batching,
-    )
     kept = KeptPredictions()
     evaluate = partial(_evaluate, context, model, kept, compiled=chosen.compile)
-    cadence = _cadence(config, order.updates_per_epoch)
     return Parts(context, device, chosen, mixed_precision, micro_batch_size, model, order, cadence, evaluate, kept)
 
 
-def _replays(config: RunConfig, mixed_precision: str) -> bool:
+def _can_replay(config: RunConfig, mixed_precision: str) -> bool:
     """Whether updates may be CUDA graphs: one process, and nothing in an update that the host decides anew each time.
 
     fp16's scaler looks for overflows, packed rows have ever new shapes, and recomputed layers put generators back.

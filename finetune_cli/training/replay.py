@@ -12,14 +12,16 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from finetune_cli.training.guards import bare_optimizer, step_can_scale
 from finetune_cli.training.placing import to_device
@@ -163,25 +165,49 @@ def _host_generators() -> tuple[Any, ...]:
     return torch.get_rng_state().tolist(), random.getstate(), (name, numbers.tolist(), *rest)
 
 
-class CudaRecorder:
-    """Records on the current stream, which must be one of its own: `own_stream`."""
+class NumbersFilledIn(TorchDispatchMode):
+    """A number that a model makes on the CPU and copies to the device is filled in there: a graph can hold no copy.
+
+    DeBERTa does so with constants. What was computed on the device is never such a number: to fetch it is to wait for
+    the device, which ends a recording.
+    """
 
     def __init__(self, device: torch.device) -> None:
+        super().__init__()
         self.device = device
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and args[0].device.type == "cpu" and args[0].ndim == 0:
+            device = torch.device(options.get("device") or "cpu")
+            if device.type == self.device.type:
+                number, dtype = args[0].item(), options.get("dtype") or args[0].dtype
+                return torch.full((), number, dtype=dtype, device=device)
+        return func(*args, **options)
+
+
+class CudaRecorder:
+    """Records on the current stream, which must be one of its own: `own_stream`.
+
+    fill: see NumbersFilledIn; not for a compiled model, which would run without its compiler.
+    """
+
+    def __init__(self, device: torch.device, *, fill: bool) -> None:
+        self.device = device
+        self.fill = fill
         self.pool = torch.cuda.graph_pool_handle()  # one for all graphs: they run one after the other
 
     def record(self, work: Work) -> Work:
         self._make_room()
-        with torch.cuda.device(self.device):
-            generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        with torch.cuda.device(self.device), NumbersFilledIn(self.device) if self.fill else nullcontext():
             graph = torch.cuda.CUDAGraph()
-            # Other threads, such as a tracker's, may go on with what a recording thread may not do.
-            graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
             try:
+                # Other threads, such as a tracker's, may go on with what a recording thread may not do.
+                graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
                 work()
                 graph.capture_end()
             except BaseException:
-                self._end_broken(graph, generator)
+                self._end_broken(graph)
                 raise
         return graph.replay
 
@@ -191,12 +217,14 @@ class CudaRecorder:
         if free < torch.cuda.memory_reserved(self.device):
             torch.cuda.empty_cache()
 
-    def _end_broken(self, graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
-        """A recording that failed leaves allocator and generator as if it went on."""
-        with suppress(RuntimeError):
+    def _end_broken(self, graph: torch.cuda.CUDAGraph) -> None:
+        """A recording that failed can leave allocator and generator as if it went on."""
+        try:
             graph.capture_end()
-        with suppress(RuntimeError):
-            torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self.pool)
+        except RuntimeError:
+            with suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self.pool)
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
         generator.graphsafe_set_state(generator.clone_state())
 
 
@@ -206,16 +234,23 @@ def own_stream(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    stream, before = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream, before = _stream(device), torch.cuda.current_stream(device)
     stream.wait_stream(before)
     with torch.cuda.stream(stream):
         yield
     before.wait_stream(stream)
 
 
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all trainings of the process: libraries keep memory for each stream that they saw."""
+    return torch.cuda.Stream(device)
+
+
 def replayed(update: Update) -> Callable[[MicroBatches], tuple[Tensor, Tensor]]:
     """The update by way of CUDA graphs, or as it is where clipping and step need the host: another optimizer than a
     fused one, a scaler, weights in shards."""
     if step_can_scale(update.accelerator, bare_optimizer(update.optimizer)):
-        return ReplayedUpdates(update, CudaRecorder(update.accelerator.device))
+        compiled = any(module._compiled_call_impl is not None for module in update.model.modules())
+        return ReplayedUpdates(update, CudaRecorder(update.accelerator.device, fill=not compiled))
     return update

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHONPATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))  # which may hold the wheels
 LIMIT_SECONDS = 480
 STEP_SECONDS = 150
 # The order is that of importance: what no longer fits into the time is left out.
@@ -98,7 +99,7 @@ def main() -> int:
     began, results = time.monotonic(), {}
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if options.dry_run else {}
     with tempfile.TemporaryDirectory(prefix="gpu-check-cache-") as cache:
-        environment = {**os.environ, "FINETUNE_CACHE": cache, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), **hidden}
+        environment = {**os.environ, "FINETUNE_CACHE": cache, "HF_HUB_OFFLINE": "1", "PYTHONPATH": PYTHONPATH, **hidden}
         for name in options.only:
             left = LIMIT_SECONDS - (time.monotonic() - began)
             if left < 15:

@@ -125,11 +125,11 @@ def synchronisations(directory: Path) -> dict[str, Any]:
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            cadence = {"max_steps": 24, "evaluate_every": 24, "save_every": 24}
+            cadence = {"max_steps": 24, "evaluate_every": 24, "save_every": 24, "cuda_graphs": False}
             trained(directory / name, listen=watch, loop="accelerate", **cadence, **options)
         torch.cuda.set_sync_debug_mode("default")
         for warning in caught:
-            if "synchroniz" in str(warning.message):
+            if "synchronizing CUDA" in str(warning.message):
                 places[f"{'/'.join(Path(warning.filename).parts[-3:])}:{warning.lineno}"] += 1
         facts[name] = dict(places)
     return facts
@@ -302,7 +302,7 @@ def out_of_memory(directory: Path) -> dict[str, Any]:
     peaks = {}
     for rows in (16, 8):
         torch.cuda.reset_peak_memory_stats()
-        trained(directory / f"rows-{rows}", micro_batch_size=rows)
+        trained(directory / f"rows-{rows}", micro_batch_size=rows, cuda_graphs=False)
         peaks[rows] = torch.cuda.max_memory_reserved()
         torch.cuda.empty_cache()
     if peaks[16] <= peaks[8]:
@@ -310,7 +310,7 @@ def out_of_memory(directory: Path) -> dict[str, Any]:
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((peaks[8] + peaks[16]) / 2 / total)
     try:
-        trained(directory / "little")
+        trained(directory / "little", cuda_graphs=False)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     rows = RunDir(directory / "little" / "run").read_record().micro_batch_size

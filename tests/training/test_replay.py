@@ -5,18 +5,21 @@ What only a GPU can show, that a graph holds all of the work, is in tests/gpu.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from finetune_cli.runs.parts import Parts
+from finetune_cli.runs import fit
+from finetune_cli.runs.parts import Parts, build_parts
 from finetune_cli.training import replay
-from finetune_cli.training.replay import ReplayedUpdates, Work
+from finetune_cli.training.replay import NumbersFilledIn, Work
 from tests.training.small_runs import Run, make_rows
 
 LOOPS = ("trainer", "accelerate")
@@ -28,7 +31,7 @@ class Again:
     recorded = replayed = 0
     fails = False
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, fill: bool) -> None:
         type(self).recorded = type(self).replayed = 0
 
     def record(self, work: Work) -> Work:
@@ -47,6 +50,7 @@ class Again:
 def _recorder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "CudaRecorder", Again)
     monkeypatch.setattr(Again, "fails", False)
+    Again.recorded = Again.replayed = 0
 
 
 def equal_weights(first: Run, second: Run) -> bool:
@@ -172,4 +176,50 @@ def test_an_optimizer_that_is_not_fused_is_not_replayed(tmp_path: Path) -> None:
 
     run = Run("accelerate", tmp_path, make_rows(16), replay=True, tamper=unfused).train()
     assert len(run.updates()) == 4
-    assert ReplayedUpdates.__name__ not in str(type(run))
+    assert Again.recorded == 0
+
+
+def test_a_number_that_is_copied_to_the_device_is_filled_in_there() -> None:
+    """With the device that computes nothing, but tells what would be computed there."""
+    device = torch.device("meta")
+
+    class Called(TorchDispatchMode):
+        names: ClassVar[list[str]] = []
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.names.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    numbers = torch.zeros(2)
+    with Called() as called, NumbersFilledIn(device):
+        moved = torch.tensor(3).to(device, torch.float32)
+        numbers.to(device)
+    assert (moved.device, moved.dtype) == (device, torch.float32)
+    assert [name for name in called.names if "full" in name] == ["aten.full.default"]
+    assert [name for name in called.names if "copy" in name] == ["aten._to_copy.default"]  # of the two numbers
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_out_of_memory_leaves_out_the_graphs_before_it_halves_the_rows(
+    loop: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, bool]] = []
+
+    class Full(Exception):
+        """The third attempt, which would train."""
+
+    def out_of_memory(parts: Parts, *_: Any) -> None:
+        made.append((parts.micro_batch_size, parts.device_settings.replay))
+        raise Full if len(made) == 3 else torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    def as_on_cuda(context: Any, rows: int, *, replay: bool) -> Parts:
+        parts = build_parts(context, rows, replay=replay)
+        return dataclasses.replace(parts, device_settings=dataclasses.replace(parts.device_settings, replay=replay))
+
+    monkeypatch.setattr(fit, "run_loop", out_of_memory)
+    monkeypatch.setattr(fit, "build_parts", as_on_cuda)
+    context = Run(loop, tmp_path, make_rows(16), micro_batch_size="auto").build().context
+    with pytest.raises(Full):
+        fit.fit(context, None)
+    assert made == [(8, True), (8, False), (4, False)]
+    assert "going on without CUDA graphs" in caplog.text
