@@ -109,7 +109,8 @@ def _decisive(metric: str, report: EvalReport) -> MetricValue:
 def _note(record: RunRecord, config: RunConfig, report: SeedsReport) -> None:
     for split in report.splits:
         if split.split == "validation":
-            note_values(record, config, means(split), rows=split.n)
+            names = [RunDir(report.runs[seed].run_dir).path.name for seed in split.collapsed]
+            note_values(record, config, means(split), rows=split.n, collapsed=names)
 
 
 def _seeds_there(run: RunDir) -> Sequence[int]:

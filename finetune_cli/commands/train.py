@@ -304,9 +304,7 @@ def _score_best(context: RunContext, fitted: Fit) -> list[EvalReport]:
         trust_remote_code=config.model.trust_remote_code,
         dtype=answering_dtype(config),
     )
-    reports = [
-        score_prepared(model, prepared, config, split, run=run, fit_baseline=True) for split in scored_splits(prepared)
-    ]
+    reports = [score_prepared(model, prepared, config, split, run=run) for split in scored_splits(prepared)]
     for report in reports:
         write_report(run, config, prepared, report)
     if config.data.trains_on_all_rows:

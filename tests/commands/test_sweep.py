@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from finetune_cli.commands.runs import runs
 from finetune_cli.commands.sweep import sweep
 from finetune_cli.commands.train import train
 from finetune_cli.config.dump import config_diff
@@ -184,6 +185,8 @@ def test_pruned_trials_end_early_and_count_as_candidates(
         record = RunDir(tmp_path / "run" / f"trial-{one.number}").read_record()
         assert (record.status, "Pruned after update" in (record.error or "")) == ("stopped", True)
         assert not (tmp_path / "run" / f"trial-{one.number}" / "checkpoints").exists()
+    listed = {run.path: run.status for run in runs(tmp_path / "run").runs}
+    assert {listed[f"trial-{one.number}"] for one in pruned} == {"pruned"}
     assert all(one.seconds > 0 for one in report.trials)  # they count against sweep.time, too
     complete = report.count("complete")
     evaluations = [(tmp_path / "run" / f"trial-{one.number}" / "history.jsonl").read_text() for one in report.trials]
