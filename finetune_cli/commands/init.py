@@ -26,9 +26,11 @@ from finetune_cli.data.readers import good_rows
 from finetune_cli.data.sources import require_present
 from finetune_cli.data.survey.choice import choose_roles
 from finetune_cli.data.survey.columns import survey
+from finetune_cli.data.survey.labels import NoLabelError
 from finetune_cli.data.survey.proof import Proof, prove
 from finetune_cli.data.survey.roles import Roles
 from finetune_cli.data.unlabelled import labelled_only
+from finetune_cli.errors import DataError
 from finetune_cli.records.init import InitReport
 from finetune_cli.tasks import TASKS, Kind
 
@@ -51,7 +53,8 @@ def init(
     """Look at `data` (file, directory, builtin:NAME or Hub id) and write a config for it to `output`.
 
     text, label, model, task, encoding: what the user has settled. name: configuration of a Hub data set.
-    Raises ConfigError when a file would be overwritten, DataError for data that cannot be trained on.
+    Raises ConfigError when a file would be overwritten, DataError for data that cannot be trained on; of rows without
+    labels it names the copy for `predict`, where one had to be made.
     """
     if not local_place(data).exists():
         require_present(data, key="")
@@ -60,6 +63,9 @@ def init(
     found = find_data(data, name=name, beside=output.parent, encoding=encoding, offline=offline)
     try:
         return _draft(data, found, output, preset, text, label, model)
+    except NoLabelError as err:  # a copy that was made is what `predict` takes
+        rows = found.path if Path(found.path).is_file() else "FILE"
+        raise DataError(f"{err} To label these rows with a model: finetune predict RUN|MODEL {rows}") from err
     except BaseException:
         for path in found.written:
             path.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from finetune_cli.commands.seeds import train_seeds
 from finetune_cli.config.dump import to_yaml
 from finetune_cli.config.fields import HubConfig, RunConfig
 from finetune_cli.config.load import load_config
+from finetune_cli.data.apart import require_apart
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, ExitCode
 from finetune_cli.models import building, files, four_bit, lora
@@ -82,6 +83,7 @@ def train(
     GateFailedError and MembersFailedError, which come when everything is written, hold the report.
     """
     require_tools(config, push=push)
+    require_apart(config.output_dir, config.data.path, config.data.splits or {}, config.model.name_or_path)
     folds, seeds, shares = config.data.folds, config.training.seeds, config.training.learning_curve
     if final:
         require_folds_to_come(config)
