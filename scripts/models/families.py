@@ -79,7 +79,6 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "mpt": {"max_seq_len": 64},
     "squeezebert": {"embedding_size": 32},
     "convbert": {"head_ratio": 2},
-    "esm": {"position_embedding_type": "rotary", "token_dropout": False},
     "axk1": {**LATENT, "mlp_layer_types": ["dense", "sparse"]},
     "axk2": {
         **LATENT,
@@ -117,13 +116,6 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "mamba_d_state": 8,
     },
     "zamba2": {"layers_block_type": ["linear_attention", "hybrid"], "mamba_d_state": 8, "chunk_size": 8},
-    "perceiver": {
-        "num_latents": 8,
-        "d_latents": 32,
-        "num_self_attends_per_block": 1,
-        "num_self_attention_heads": 2,
-        "num_cross_attention_heads": 2,
-    },
     "qwen2_moe": {"shared_expert_intermediate_size": 32, "num_experts_per_tok": 2, "decoder_sparse_step": 1},
     "qwen3_moe": {"num_experts_per_tok": 2},
     "qwen3_next": {
@@ -156,7 +148,7 @@ FAMILIES: dict[str, Family] = {
         *_kind("sentencepiece", "mbart plbart bigbird_pegasus"),
         *_kind("t5", "t5 mt5 umt5"),
         *_kind("xlnet", "xlnet"),
-        *_kind("bert", "esm esmc perceiver"),
+        *_kind("bert", "esmc"),
         *_kind("roberta", "luke layoutlmv3", 2),
         *_kind("sentencepiece", "axk1 axk2 cohere_compass_text mistral4 ultrabert zamba zamba2 t5gemma2"),
         *_kind("qwen", "hunyuan_v1_moe modernvbert ultravbert"),
