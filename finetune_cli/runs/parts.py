@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OPTIMIZER_ARGUMENTS = frozenset({"optim", "adam_beta1", "adam_beta2", "adam_epsilon"})
+OUTSIDE_THE_STEP = frozenset({"adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_kwargs", "tf32"})
 
 
 @dataclass(frozen=True)
@@ -227,11 +228,13 @@ def build_parts(context: RunContext, micro_batch_size: int, *, replay: bool = Tr
 def can_replay(config: RunConfig, mixed_precision: str) -> bool:
     """Whether updates may be CUDA graphs: one process, and nothing in an update that the host decides anew each time.
 
-    fp16's scaler looks for overflows, packed rows have ever new shapes, and recomputed layers put generators back.
+    fp16's scaler looks for overflows, packed rows have ever new shapes, recomputed layers put generators back, and
+    what `training.trainer_args` asks for may be something that Trainer does in its own step.
     """
     settings = config.training
     by_host = settings.packing or settings.gradient_checkpointing or mixed_precision == "fp16"
-    return settings.cuda_graphs and not by_host and PartialState().num_processes == 1
+    by_trainer = not OUTSIDE_THE_STEP.issuperset(settings.trainer_args)
+    return settings.cuda_graphs and not by_host and not by_trainer and PartialState().num_processes == 1
 
 
 def rows_at_once(config: RunConfig) -> int:

@@ -20,7 +20,7 @@ from finetune_cli.config.load import load_config
 from finetune_cli.runs import fit
 from finetune_cli.runs.parts import Parts, build_parts, can_replay
 from finetune_cli.training import replay
-from finetune_cli.training.replay import NumbersFilledIn, Work
+from finetune_cli.training.cuda_graphs import NumbersFilledIn, Work
 from tests.training.small_runs import Run, make_rows
 
 LOOPS = ("trainer", "accelerate")
@@ -178,6 +178,9 @@ def test_shapes_beyond_the_most_graphs_are_launched_kernel_by_kernel(
         ("training.cuda_graphs=false", "bf16", False),
         ("training.packing=true", "bf16", False),
         ("training.gradient_checkpointing=true", "bf16", False),
+        ("training.trainer_args={adam_beta2: 0.98, tf32: false}", "bf16", True),
+        ("training.trainer_args={optim: sgd}", "bf16", False),
+        ("training.trainer_args={torch_empty_cache_steps: 5}", "bf16", False),
     ],
 )
 def test_what_the_host_decides_anew_in_each_update_rules_graphs_out(
