@@ -1,10 +1,10 @@
 """Whole updates recorded as CUDA graphs, and replayed: one launch in place of some 1,500.
 
-A small encoder keeps a modern GPU busy for a part of the time only that the host takes to launch its kernels one by one.
-A graph holds the kernels of an update with their operands' addresses, so what changes between updates lies at fixed
-places: the batch and the learning rate are copied there, and loss and norm are read from there. Updates of other shapes
-are other graphs (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/). Dropout stays right: a graph takes
-the generator's state when it is replayed, and moves it on as the kernels would have done one by one.
+The host takes several times as long to launch the kernels of a small encoder, one by one, as a modern GPU to compute
+them. A graph holds all kernels of an update with their operands' addresses, so what changes between updates lies at
+fixed places: the batch and the learning rate are copied there, and loss and norm are read from there. Updates of other
+shapes are other graphs (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/). Dropout stays right: a graph
+takes the generator's state when it is replayed, and moves it on as the kernels would have done one by one.
 """
 
 from __future__ import annotations
