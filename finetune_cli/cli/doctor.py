@@ -43,12 +43,12 @@ def doctor(
     The last line says that it is fit, or what is wrong and what to type; the exit code is 0 or 5. Nothing is changed.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
-    from finetune_cli.commands.doctor import OPTIONAL
     from finetune_cli.commands.doctor import doctor as run_doctor
+    from finetune_cli.commands.doctor import what_for
     from finetune_cli.display.tables.doctor import doctor_result
 
     end_if_stopped()
     settle()  # the processes that doctor starts find what was decided
     report = run_doctor(processes=processes, offline=offline)
-    doctor_result(out, report, OPTIONAL)
+    doctor_result(out, report, what_for())
     return ExitCode.DONE if report.fit else ExitCode.MISSING

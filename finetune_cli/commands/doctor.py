@@ -10,13 +10,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.errors import first_line
+from finetune_cli.errors import ConfigError, first_line
 from finetune_cli.records.doctor import Advice, Cpu, Device, DoctorReport, Hub, Place, Torch, Trial
 from finetune_cli.runs.hub_status import hub_status
 from finetune_cli.runs.process_check import try_processes
 from finetune_cli.system import xla
 from finetune_cli.system.cache import cache_dir
-from finetune_cli.system.machine import describe_cpu, installed, look_at, nvidia_driver, requirement_faults
+from finetune_cli.system.machine import (
+    describe_cpu,
+    extras_of,
+    how_to_install,
+    installed,
+    look_at,
+    misfit,
+    nvidia_driver,
+    requirement_faults,
+)
 from finetune_cli.system.plain_imports import reason_for_plain_imports
 
 PACKAGE = "finetune-cli"
@@ -24,11 +33,16 @@ NEEDED = (PACKAGE, "torch", "transformers", "accelerate", "datasets", "tokenizer
 # Optional package -> the setting that needs it.
 OPTIONAL = {
     "peft": "model.lora",
+    "bitsandbytes": "model.dtype: nf4",
+    "optuna": "finetune sweep",
+    "onnx": "finetune export --format onnx",
+    "onnxruntime": "finetune export --format onnx",
+    "openvino": "finetune export --format openvino",
     "tensorboard": "tracking: [tensorboard]",
     "wandb": "tracking: [wandb]",
     "mlflow": "tracking: [mlflow]",
     "trackio": "tracking: [trackio]",
-    "torch_xla": "TPUs",
+    "torch_xla": "TPUs, beside torch of the same minor version",
 }
 PROBE_SECONDS = 180
 NO_ANSWER = f"it did not answer within {PROBE_SECONDS} s"
@@ -69,8 +83,17 @@ def doctor(*, processes: int = 1, offline: bool = False) -> DoctorReport:
             *_hub_faults(hub),
             *_trial_faults(trial),
         ),
-        hints=(*_thread_hints(torch, cpu), *_room_hints(places), *_hub_hints(hub)),
+        hints=(*_thread_hints(torch, cpu), *_room_hints(places), *_hub_hints(hub), *_extra_hints()),
     )
+
+
+def what_for() -> dict[str, str]:
+    """Optional package -> the setting that needs it, and what to type for it."""
+    extras = extras_of(PACKAGE)
+    return {
+        name: f"{setting}: {how_to_install(extras[name]) if name in extras else f'pip install {name}'}"
+        for name, setting in OPTIONAL.items()
+    }
 
 
 def probe_torch(**variables: str) -> Torch:
@@ -102,7 +125,11 @@ def _python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
 def _directories() -> list[tuple[str, Path]]:
     from huggingface_hub import constants
 
-    return [("runs", Path.cwd()), ("prepared data", cache_dir()), ("models", Path(constants.HF_HUB_CACHE))]
+    try:
+        prepared = cache_dir()
+    except ConfigError:
+        prepared = Path("~/.cache/finetune")
+    return [("runs", Path()), ("prepared data", prepared), ("models", Path(constants.HF_HUB_CACHE))]
 
 
 def _torch_faults(torch: Torch, gpus: int) -> list[Advice]:
@@ -110,7 +137,9 @@ def _torch_faults(torch: Torch, gpus: int) -> list[Advice]:
         remedy = "Type: uptime, and nvidia-smi: the machine is too busy, or the driver hangs. Then try again"
         return [Advice(f"torch cannot be judged: {torch.error}.", remedy)]
     if torch.error is not None:
-        return [Advice(f"torch cannot be used: {torch.error}.", "Type: pip install --force-reinstall torch")]
+        return [
+            Advice(f"torch cannot be used: {torch.error.rstrip('.')}.", "Type: pip install --force-reinstall torch")
+        ]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpus and torch.chosen == "cpu" and hidden is None:
         problem = f"The driver sees {gpus} GPUs, and torch {torch.version} (built for {torch.build}) sees none."
@@ -179,10 +208,19 @@ def _hub_hints(hub: Hub) -> list[Advice]:
     return [Advice(problem, "What is on this machine still works: add --offline")]
 
 
+def _extra_hints() -> list[Advice]:
+    """Optional packages whose version does not fit: only some settings need them."""
+    found = [(OPTIONAL[name], misfit(needed)) for name, needed in extras_of(PACKAGE).items() if name in OPTIONAL]
+    return [Advice(f"For {setting}: {wrong.problem}", wrong.remedy) for setting, wrong in found if wrong]
+
+
 def _trial_faults(trial: Trial | None) -> list[Advice]:
     if trial is None or trial.error is None:
         return []
-    return [Advice(f"{trial.error[0].upper()}{trial.error[1:]}.", "Train on one process, and report this output")]
+    problem = f"{trial.error[0].upper()}{trial.error[1:]}".rstrip(".") + "."
+    if trial.one_fails:
+        return [Advice(problem, "Mend this first: it is not about several processes")]
+    return [Advice(problem, "Train on one process, and report this output")]
 
 
 def _thread_hints(torch: Torch, cpu: Cpu) -> list[Advice]:

@@ -45,7 +45,7 @@ def build_classifier(
     from transformers import AutoModelForSequenceClassification
 
     from finetune_cli.models.head import take_over_head
-    from finetune_cli.models.padding_independence import answer_rows_alike
+    from finetune_cli.models.padding_independence import answer_rows_alike, require_training
 
     config = read_config(directory, trust_remote_code=trust_remote_code)
     own_names = [config.id2label[number] for number in range(config.num_labels)]
@@ -76,6 +76,7 @@ def build_classifier(
     if dtype != "fp32":
         _require_running(model, dtype)
     answer_rows_alike(model, directory)
+    require_training(model, directory)
     return model
 
 

@@ -27,6 +27,8 @@ TOKENIZER_PATTERNS = (
     "source.spm",
     "target.spm",
 )
+# Tokenizers that need no file, with the type of their models where it is theirs alone.
+WITHOUT_VOCABULARY = {"CanineTokenizer": "canine", "PerceiverTokenizer": "perceiver", "ByT5Tokenizer": None}
 LONG_TEXTS_FILE = "long_texts.json"  # how rows longer than the model are read, where they are not just cut
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -200,11 +202,22 @@ def require_tokenizer(directory: Path) -> list[str]:
     """The names of the tokenizer's files. Raises MissingError when there is none."""
     names = [path.name for path in tokenizer_files(directory) if path.name != "tokenizer_config.json"]
     if not names:
+        _require_vocabulary(directory)
         raise MissingError(
             f"{as_written(directory)} has no tokenizer: expected tokenizer.json (or vocab.txt, spm.model, or another "
             f"tokenizer file). Save it beside the model with tokenizer.save_pretrained({str(directory)!r})."
         )
     return names
+
+
+def _require_vocabulary(directory: Path) -> None:
+    own = read_json(directory / "tokenizer_config.json").get("tokenizer_class")
+    kind = read_json(directory / "config.json").get("model_type")
+    if own in WITHOUT_VOCABULARY or (kind and kind in WITHOUT_VOCABULARY.values()):
+        raise MissingError(
+            f"The tokenizer of {as_written(directory)} takes bytes or characters as they are and has no fast version, "
+            f"which this tool needs. Choose another model."
+        )
 
 
 def weights_fingerprint(directory: Path) -> str:

@@ -56,14 +56,19 @@ def find_limits(config: PreTrainedConfig) -> Limits:
     words, token_types = _row(SHORT, config)
     return Limits(
         min((limit for limit in limits if limit is not None), default=None),
-        _rows_of_table(short, words) or _words_known(model),
+        _rows_of_table(short, words) or (len(known.weight) if (known := word_table(model)) is not None else None),
         _rows_of_table(short, token_types) if takes_types else 0,
     )
 
 
-def _words_known(model: Any) -> int | None:
-    table = model.get_input_embeddings()
-    return len(table.weight) if isinstance(table, nn.Embedding) else None
+def word_table(model: Any) -> nn.Embedding | None:
+    """The table of the tokens' vectors; None for a model that has none (CANINE hashes characters), or a module of
+    another kind."""
+    try:
+        table = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    return table if isinstance(table, nn.Embedding) else None
 
 
 def _largest(looked_up: list[Tensor]) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from finetune_cli.errors import ConfigError
+from finetune_cli.errors import ConfigError, first_line
 from finetune_cli.models.files import as_written
-from finetune_cli.models.self_test import answers_alike
+from finetune_cli.models.self_test import FAILURES, answers_alike, run_a_row
 from finetune_cli.models.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
 
     directory: where its tokenizer is.
     The padding token is the tokenizer's where the model's is another and matters. Where padding leaks in, only rows of
-    one length run together. Raises ConfigError for a model whose answers depend on company all the same.
+    one length run together. Raises ConfigError for a model whose answers depend on company all the same, and for one
+    that does not run on texts alone.
     """
     if model.config.is_encoder_decoder:
         end = model.config.eos_token_id  # heads of BART and T5 want the same number of them in each row
@@ -47,11 +49,12 @@ def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
     tokenizer = load_tokenizer(directory)
     padding: dict[str, Any] = {"pad_token_id": tokenizer.pad_token_id, "padding_side": tokenizer.padding_side}
     text_config = model.config.get_text_config()
-    own = text_config.pad_token_id
+    own = getattr(text_config, "pad_token_id", None)
     if own is None:
         text_config.pad_token_id = tokenizer.pad_token_id
-    if answers_alike(model, **padding):
-        return
+    with _refusing(model, directory, "run"):
+        if answers_alike(model, **padding):
+            return
     text_config.pad_token_id = tokenizer.pad_token_id
     if answers_alike(model, **padding):
         return
@@ -68,6 +71,24 @@ def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
         "Padding changes the answers of this model (%s): only rows of the same length run together, which takes longer",
         model.config.model_type,
     )
+
+
+def require_training(model: PreTrainedModel, directory: Path) -> None:
+    """Raise ConfigError for a model that answers a text and does not train on it, as Reformer."""
+    if model.config.model_type not in TRIED:
+        with _refusing(model, directory, "trained"):
+            run_a_row(model, training=True)
+
+
+@contextmanager
+def _refusing(model: PreTrainedModel, directory: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except FAILURES as err:
+        raise ConfigError(
+            f"model.name_or_path: {as_written(directory)} is a model of type {model.config.model_type!r}, which cannot "
+            f"be {what} on short texts alone ({first_line(err)}). Choose a model of another type."
+        ) from err
 
 
 def require_one_pass(model: PreTrainedModel, splits: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from finetune_cli.models.limits import word_table
 from finetune_cli.models.storage import computing_in_fp32
 
 LENGTHS = (7, 3, 5)
@@ -25,15 +26,16 @@ def trial_logits(model: PreTrainedModel, *, ready_mask: bool = False) -> Tensor:
     ready_mask: with the mask in the form that attention takes; see models.ready_mask.
     """
     rows = _rows(model)
-    pad = model.config.get_text_config().pad_token_id
+    pad = getattr(model.config.get_text_config(), "pad_token_id", None)
     with _answering(model, body_trains=True):
         pad = 0 if pad is None else pad
         return _logits(model, rows, pad_token_id=pad, padding_side="right", ready_mask=ready_mask)
 
 
-def run_a_row(model: PreTrainedModel, *, in_own_format: bool = False) -> None:
-    """Send one row through, dropout off, in fp32 or in the format of the weights."""
+def run_a_row(model: PreTrainedModel, *, in_own_format: bool = False, training: bool = False) -> None:
+    """Send one row through, dropout off unless `training`, in fp32 or in the format of the weights."""
     with _answering(model, in_own_format=in_own_format):
+        model.train(training)
         _logits(model, _rows(model)[:1], pad_token_id=0, padding_side="right")
 
 
@@ -65,7 +67,7 @@ def answers_alike(model: PreTrainedModel, *, pad_token_id: int, padding_side: st
 def trains_alike(model: PreTrainedModel) -> bool:
     """Whether training computes the same logits of the same rows when the generator is at two different places."""
     rows = _rows(model)
-    pad = model.config.get_text_config().pad_token_id
+    pad = getattr(model.config.get_text_config(), "pad_token_id", None)
     found = []
     with _answering(model):
         model.train()
@@ -81,8 +83,9 @@ def _rows(model: PreTrainedModel) -> list[Tensor]:
     config = model.config
     numbers = [value for name, value in config.get_text_config().to_dict().items() if name.endswith("_token_id")]
     special = {number for value in numbers for number in (value if isinstance(value, list) else [value])}
-    known = len(model.get_input_embeddings().weight)
-    plain = [number for number in range(1, min(known, 64)) if number not in special] or [0]
+    table = word_table(model)
+    known = 64 if table is None else min(len(table.weight), 64)
+    plain = [number for number in range(1, known) if number not in special] or [0]
     end = [config.eos_token_id] if config.is_encoder_decoder and isinstance(config.eos_token_id, int) else []
     starts = [sum(LENGTHS[:place]) for place in range(len(LENGTHS))]
     return [

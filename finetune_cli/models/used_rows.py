@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from finetune_cli.models.limits import word_table
+
 
 class UsedRowsEmbedding(nn.Module):
     """An embedding table (V, H) of which `used` rows (U,) are one trainable parameter (U, H) and the others fixed.
@@ -71,7 +73,7 @@ def train_used_rows_only(model: PreTrainedModel, used: Tensor) -> bool:
     used: the token ids (U,) of the training rows and of padding. The optimizer must leave a parameter alone whose
     gradients are zero: AdamW with weight decay 0.
     """
-    table = model.get_input_embeddings()
+    table = word_table(model)
     if type(table) is not nn.Embedding or not table.weight.requires_grad or len(used) >= table.num_embeddings:
         return False
     if table.max_norm is not None or table.scale_grad_by_freq or table.sparse or _is_shared(model, table.weight):

@@ -1,4 +1,4 @@
-"""What `predict` labels: a file, a folder, a stream or texts, as checked rows; mistakes show before the model is loaded."""
+"""The rows that `predict` labels, checked: of a file, a folder, a stream, or texts; mistakes show before the model loads."""
 
 from __future__ import annotations
 

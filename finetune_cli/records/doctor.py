@@ -87,12 +87,16 @@ class Hub:
 
 @dataclass(frozen=True)
 class Trial:
-    """Two updates on one process and on several. difference: the largest relative one in loss and gradient norm."""
+    """Two updates on one process and on several. difference: the largest relative one in loss and gradient norm.
+
+    one_fails: not even one process could train.
+    """
 
     processes: int
     seconds: float
     difference: float | None = None
     error: str | None = None
+    one_fails: bool = False
 
 
 @dataclass(frozen=True)

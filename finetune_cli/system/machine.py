@@ -34,16 +34,36 @@ def _version(package: str) -> str | None:
 
 def requirement_faults(package: str) -> list[Advice]:
     """The requirements of an installed package, extras left out, that are missing or have another version."""
-    faults = []
-    for line in requires(package) or ():
-        needed = Requirement(line)
-        if needed.marker and not needed.marker.evaluate({"extra": ""}):
-            continue
-        found = _version(needed.name)
-        if found is None or not needed.specifier.contains(found, prereleases=True):
-            state = "is not installed" if found is None else f"{found} does not fit ({needed.specifier} is needed)"
-            faults.append(Advice(f"{needed.name} {state}.", f"Type: pip install '{needed.name}{needed.specifier}'"))
-    return faults
+    required = (Requirement(line) for line in requires(package) or ())
+    return [
+        fault
+        for needed in required
+        if needed.marker is None or needed.marker.evaluate({"extra": ""})
+        if (fault := _fault(needed))
+    ]
+
+
+def extras_of(package: str) -> dict[str, Requirement]:
+    """What the extras of an installed package bring: name -> requirement."""
+    required = (Requirement(line) for line in requires(package) or ())
+    return {needed.name: needed for needed in required if needed.marker and "extra" in str(needed.marker)}
+
+
+def misfit(needed: Requirement) -> Advice | None:
+    """What is wrong with the version of a package that is installed; None for one that fits or is not there."""
+    return _fault(needed) if _version(needed.name) else None
+
+
+def _fault(needed: Requirement) -> Advice | None:
+    found = _version(needed.name)
+    if found is not None and needed.specifier.contains(found, prereleases=True):
+        return None
+    state = "is not installed" if found is None else f"{found} does not fit ({needed.specifier} is needed)"
+    return Advice(f"{needed.name} {state}.", f"Type: {how_to_install(needed)}")
+
+
+def how_to_install(needed: Requirement) -> str:
+    return f"pip install '{needed.name}{needed.specifier}'"
 
 
 def describe_cpu() -> Cpu:
@@ -100,8 +120,11 @@ def _lines(file: Path) -> list[str]:
 
 def look_at(name: str, path: Path) -> Place:
     """Whether files can be written in a directory, or where it would be made, and the room there. Leaves nothing."""
-    nearest = next((place for place in (path, *path.parents) if place.exists()), Path("/"))
+    if path.parts[:1] == ("~",):
+        return Place(name, str(path), None, "HOME is not set")
     try:
+        path = path.absolute()
+        nearest = next((place for place in (path, *path.parents) if place.exists()), Path("/"))
         free = shutil.disk_usage(nearest).free
         with tempfile.TemporaryFile(dir=nearest) as file:
             file.write(b"x")

@@ -96,7 +96,7 @@ def start() -> torch.device:
         if chips > 1:
             runtime.use_spmd()
         torch_xla.device()
-    except (ImportError, RuntimeError) as err:
+    except Exception as err:  # each device's plugin raises errors of its own: OSError without libtpu, as an example
         raise MissingError(
             f"torch_xla has no device here ({first_line(err)}). Set {RUNTIME} to what is there (TPU or CPU), or leave "
             f"torch_xla alone: {SWITCH}=0."

@@ -1,10 +1,10 @@
 """Whole updates recorded as CUDA graphs, and replayed: one launch in place of some 1,500.
 
-A small encoder keeps a modern GPU busy for a third of the time that the host takes to launch its kernels one by one. A
-graph holds the kernels of an update with their operands' addresses, so what changes between updates lies at fixed
-places: the batch and the learning rate are copied there, and loss and norm are read from there. Updates of other shapes
-are other graphs (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/). Dropout stays right: a graph takes
-the generator's state when it is replayed, and moves it on as the kernels would have done one by one.
+The host takes several times as long to launch the kernels of a small encoder, one by one, as a modern GPU to compute
+them. A graph holds all kernels of an update with their operands' addresses, so what changes between updates lies at
+fixed places: the batch and the learning rate are copied there, and loss and norm are read from there. Updates of other
+shapes are other graphs (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/). Dropout stays right: a graph
+takes the generator's state when it is replayed, and moves it on as the kernels would have done one by one.
 """
 
 from __future__ import annotations
@@ -12,32 +12,24 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from finetune_cli.training.cuda_graphs import CudaRecorder, Work
 from finetune_cli.training.guards import bare_optimizer, step_can_scale
 from finetune_cli.training.placing import to_device
 from finetune_cli.training.update import MicroBatches, Update
 
 logger = logging.getLogger(__name__)
 
-Work = Callable[[], None]
-MOST_GRAPHS = 64  # each takes some tens of megabytes for its kernels' operands; updates of further shapes go without
+MOST_GRAPHS = 64  # each takes time to record, and memory; updates of further shapes go without
 NOT_A_SHAPE = frozenset({"num_tokens"})  # what only packing looks at, which is not replayed
-
-
-class Recorder(Protocol):
-    """Records what a piece of work launches. Raises RuntimeError for what cannot be recorded, without a trace."""
-
-    def record(self, work: Work) -> Work: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +55,7 @@ class ReplayedUpdates:
     is said once. loss and norm of an update are overwritten by the next.
     """
 
-    def __init__(self, update: Update, recorder: Recorder) -> None:
+    def __init__(self, update: Update, recorder: CudaRecorder) -> None:
         self.update, self.recorder = update, recorder
         self.device = update.accelerator.device
         self.optimizer: Optimizer = bare_optimizer(update.optimizer)
@@ -163,88 +155,6 @@ def _host_generators() -> tuple[Any, ...]:
     """States of what a model may draw from without the device knowing: what a graph holds would be drawn once only."""
     name, numbers, *rest = cast("tuple[Any, ...]", np.random.get_state())
     return torch.get_rng_state().tolist(), random.getstate(), (name, numbers.tolist(), *rest)
-
-
-class NumbersFilledIn(TorchDispatchMode):
-    """A number that a model makes on the CPU and copies to the device is filled in there: a graph can hold no copy.
-
-    DeBERTa does so with constants. What was computed on the device is never such a number: to fetch it is to wait for
-    the device, which ends a recording.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        super().__init__()
-        self.device = device
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        options = kwargs or {}
-        if func is torch.ops.aten._to_copy.default and args[0].device.type == "cpu" and args[0].ndim == 0:
-            device = torch.device(options.get("device") or "cpu")
-            if device.type == self.device.type:
-                number, dtype = args[0].item(), options.get("dtype") or args[0].dtype
-                return torch.full((), number, dtype=dtype, device=device)
-        return func(*args, **options)
-
-
-class CudaRecorder:
-    """Records on the current stream, which must be one of its own: `own_stream`.
-
-    fill: see NumbersFilledIn; not for a compiled model, which would run without its compiler.
-    """
-
-    def __init__(self, device: torch.device, *, fill: bool) -> None:
-        self.device = device
-        self.fill = fill
-        self.pool = torch.cuda.graph_pool_handle()  # one for all graphs: they run one after the other
-
-    def record(self, work: Work) -> Work:
-        self._make_room()
-        with torch.cuda.device(self.device), NumbersFilledIn(self.device) if self.fill else nullcontext():
-            graph = torch.cuda.CUDAGraph()
-            try:
-                # Other threads, such as a tracker's, may go on with what a recording thread may not do.
-                graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
-                work()
-                graph.capture_end()
-            except BaseException:
-                self._end_broken(graph)
-                raise
-        return graph.replay
-
-    def _make_room(self) -> None:
-        """A graph's memory is its own. What the allocator keeps for the next pass is given back when room is short."""
-        free, _ = torch.cuda.mem_get_info(self.device)
-        if free < torch.cuda.memory_reserved(self.device):
-            torch.cuda.empty_cache()
-
-    def _end_broken(self, graph: torch.cuda.CUDAGraph) -> None:
-        """A recording that failed can leave allocator and generator as if it went on."""
-        try:
-            graph.capture_end()
-        except RuntimeError:
-            with suppress(RuntimeError):
-                torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self.pool)
-        generator = torch.cuda.default_generators[torch.cuda.current_device()]
-        generator.graphsafe_set_state(generator.clone_state())
-
-
-@contextmanager
-def own_stream(device: torch.device) -> Iterator[None]:
-    """Do all work of the block on a stream of its own; on devices other than CUDA's nothing."""
-    if device.type != "cuda":
-        yield
-        return
-    stream, before = _stream(device), torch.cuda.current_stream(device)
-    stream.wait_stream(before)
-    with torch.cuda.stream(stream):
-        yield
-    before.wait_stream(stream)
-
-
-@cache
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all trainings of the process: libraries keep memory for each stream that they saw."""
-    return torch.cuda.Stream(device)
 
 
 def replayed(update: Update) -> Callable[[MicroBatches], tuple[Tensor, Tensor]]:

@@ -26,7 +26,7 @@ from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.predict import predict
 from finetune_cli.records.training import StepRecord, TrainingEvent
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.training import replay
+from finetune_cli.training.cuda_graphs import CudaRecorder, Work
 from finetune_cli.training.device_probe import probe
 from scripts.gpu.small import ON_GPU, curve, finished, largest_difference, same_weights, started, trained, write_config
 
@@ -221,9 +221,9 @@ def families(directory: Path) -> dict[str, Any]:
 def counted_replays() -> Iterator[Counter[str]]:
     """Counts the graphs that are recorded in the block, and how often one is replayed."""
     count: Counter[str] = Counter()
-    record = replay.CudaRecorder.record
+    record = CudaRecorder.record
 
-    def counting(self: replay.CudaRecorder, work: replay.Work) -> replay.Work:
+    def counting(self: CudaRecorder, work: Work) -> Work:
         launch = record(self, work)
         count["graphs"] += 1
 
@@ -233,11 +233,11 @@ def counted_replays() -> Iterator[Counter[str]]:
 
         return again
 
-    replay.CudaRecorder.record = counting  # type: ignore[method-assign]
+    CudaRecorder.record = counting  # type: ignore[method-assign]
     try:
         yield count
     finally:
-        replay.CudaRecorder.record = record  # type: ignore[method-assign]
+        CudaRecorder.record = record  # type: ignore[method-assign]
 
 
 def compiled(directory: Path) -> dict[str, Any]:

@@ -51,13 +51,20 @@ def _kind(tokenizer: str, names: str, more_positions: int = 0, **settings: Any) 
         yield Family(name, tokenizer, {**settings, **SPECIAL.get(name, {})}, more_positions)
 
 
-WITH_IMAGES = ("gemma3", "qwen3_5")
+WITH_IMAGES = {  # and the family of their texts
+    "gemma3": "gemma3_text",
+    "qwen3_5": "qwen3_5_text",
+    "modernvbert": "modernbert",
+    "ultravbert": "ultrabert",
+    "t5gemma2": "gemma3_text",
+}
 LATENT = {
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank", "v_head_dim"), 16),
     **dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim", "head_dim"), 8),
     **dict.fromkeys(("n_group", "topk_group", "n_shared_experts", "first_k_dense_replace"), 1),
     "num_experts_per_tok": 2,
 }
+COHERE_LAYERS = ["sliding_attention", "full_attention"]
 SPECIAL: dict[str, dict[str, Any]] = {
     "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 16},
@@ -72,7 +79,43 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "mpt": {"max_seq_len": 64},
     "squeezebert": {"embedding_size": 32},
     "convbert": {"head_ratio": 2},
-    "esm": {"position_embedding_type": "rotary", "token_dropout": False},
+    "axk1": {**LATENT, "mlp_layer_types": ["dense", "sparse"]},
+    "axk2": {
+        **LATENT,
+        "mlp_layer_types": ["dense", "sparse"],
+        "layer_types": ["indexed_attention", "indexed_attention"],
+        "index_topk": POSITIONS,
+        "index_head_dim": 16,
+        "index_n_heads": 2,
+    },
+    "mistral4": {name: size for name, size in LATENT.items() if name != "head_dim"},
+    "cohere_compass_text": {
+        "layer_types": COHERE_LAYERS,
+        "sliding_window": 8,
+        "rope_parameters": {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in COHERE_LAYERS},
+    },
+    "ultrabert": {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8},
+    "hunyuan_v1_moe": {"num_experts": 4, "moe_topk": 2},
+    "layoutlmv3": {"coordinate_size": 6, "shape_size": 4, "input_size": 32, "patch_size": 16},
+    "luke": {"entity_vocab_size": 10, "entity_emb_size": 16},
+    "reformer": {
+        "attention_head_size": 16,
+        "attn_layers": ["local", "lsh"],
+        "axial_pos_shape": [8, 8],
+        "axial_pos_embds_dim": [16, 16],
+        "feed_forward_size": 64,
+        "local_attn_chunk_length": 8,
+        "lsh_attn_chunk_length": 8,
+    },
+    "zamba": {
+        "attention_hidden_size": 64,
+        "attention_head_dim": 32,
+        "num_hidden_layers": 3,
+        "layers_block_type": ["linear_attention", "hybrid", "hybrid"],
+        "mamba_dt_rank": 8,
+        "mamba_d_state": 8,
+    },
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"], "mamba_d_state": 8, "chunk_size": 8},
     "qwen2_moe": {"shared_expert_intermediate_size": 32, "num_experts_per_tok": 2, "decoder_sparse_step": 1},
     "qwen3_moe": {"num_experts_per_tok": 2},
     "qwen3_next": {
@@ -105,6 +148,10 @@ FAMILIES: dict[str, Family] = {
         *_kind("sentencepiece", "mbart plbart bigbird_pegasus"),
         *_kind("t5", "t5 mt5 umt5"),
         *_kind("xlnet", "xlnet"),
+        *_kind("bert", "esmc"),
+        *_kind("roberta", "luke layoutlmv3", 2),
+        *_kind("sentencepiece", "axk1 axk2 cohere_compass_text mistral4 ultrabert zamba zamba2 t5gemma2"),
+        *_kind("qwen", "hunyuan_v1_moe modernvbert ultravbert"),
         *_kind("sentencepiece", "xlm flaubert"),
         *_kind(
             "gpt",
@@ -124,13 +171,16 @@ FAMILIES: dict[str, Family] = {
     )
 }
 
+# CANINE cannot take a row of three tokens, and Reformer trains on rows of one length alone.
+REFUSED = {family.name: family for family in (*_kind("bert", "canine"), *_kind("sentencepiece", "reformer"))}
+
 
 def build(name: str, directory: Path) -> Path:
     """Write a tiny model of the family with its tokenizer, and give back the directory. The same weights every time."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    family = FAMILIES[name]
+    family = (FAMILIES | REFUSED)[name]
     tokenizer = TOKENIZERS[family.tokenizer](directory)
     known = AutoConfig.for_model(name).to_dict()
     settings = {key: value for key, value in SIZES.items() if key in known}
@@ -151,7 +201,7 @@ def build(name: str, directory: Path) -> Path:
         settings.pop("decoder_start_token_id")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = _config(name, {**settings, **family.settings})
+        config = _config(name, {**settings, **family.settings}, numbers)
         model = AutoModelForSequenceClassification.from_config(config)
         for parameter in model.parameters():  # new ones are so small that a row hardly matters to its logits
             if parameter.ndim > 1:
@@ -170,12 +220,17 @@ VISION = {
 }
 
 
-def _config(name: str, settings: dict[str, Any]) -> Any:
+def _config(name: str, settings: dict[str, Any], tokens: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
+    if name == "t5gemma2":
+        text = {**_text_sizes(name), "layer_types": ["full_attention", "full_attention"]}
+        images = {"text_config": {**text, "vocab_size": VOCABULARY}, "vision_config": VISION}
+        return AutoConfig.for_model(name, encoder=images, decoder=text, **_tokens(settings))
     if name in WITH_IMAGES:  # a model of texts and images, of which the texts alone are used
         text = {key: value for key, value in settings.items() if key not in ("text_config", "vision_config")}
-        return AutoConfig.for_model(name, text_config={**_text_sizes(name), **text}, vision_config=VISION)
+        text = {**_text_sizes(name), **tokens, **text}
+        return AutoConfig.for_model(name, text_config=text, vision_config=VISION)
     if name != "t5gemma":
         return AutoConfig.for_model(name, **settings)
     module = {**{key: value for key, value in SIZES.items() if key != "vocab_size"}, "vocab_size": VOCABULARY}
@@ -187,8 +242,8 @@ def _config(name: str, settings: dict[str, Any]) -> Any:
 def _text_sizes(name: str) -> dict[str, Any]:
     from transformers import AutoConfig
 
-    known = AutoConfig.for_model(f"{name}_text").to_dict()
-    return {key: value for key, value in {**SIZES, **SPECIAL.get(f"{name}_text", {})}.items() if key in known}
+    known = AutoConfig.for_model(WITH_IMAGES[name]).to_dict()
+    return {key: value for key, value in {**SIZES, **SPECIAL.get(WITH_IMAGES[name], {})}.items() if key in known}
 
 
 def _tokens(settings: dict[str, Any]) -> dict[str, Any]:

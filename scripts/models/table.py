@@ -124,6 +124,9 @@ NOTES = """
 - **Company.** A model that is not one of BERT's near relations is asked three rows alone and together when it is
   loaded. Where padding leaks in (FNet, ConvBERT), only rows of one length run together: right, and slower. A model
   whose answers differ all the same is refused.
+- **Refused**, each in a sentence: CANINE, Perceiver and ByT5 (bytes or characters), ESM and TAPAS, because their
+  tokenizers have no fast version; LayoutLMv2, which needs detectron2; Reformer, which trains on rows of one length
+  alone; and any other model that cannot be run or trained on a short text.
 - **BigBird** attends fully from the start; of itself it would change over at the first short batch.
 - **The longest row** is what the model's own table of positions holds, the tokenizer's limit if that is smaller, and
   without either what the configuration says.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pwd
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from packaging.requirements import Requirement
 
 from finetune_cli.commands import doctor as module
 from finetune_cli.commands.doctor import doctor
@@ -160,6 +163,13 @@ def test_a_missing_extra_is_listed_with_what_to_install(
     assert "not installed; for tracking: [no-such-tracker]: pip install no-such-tracker" in answer.stdout
 
 
+def test_every_extra_of_the_package_is_listed() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for_users = {line for extra, lines in extras.items() if extra not in ("docs", "test", "dev") for line in lines}
+    names = {Requirement(line).name for line in for_users} - {"finetune-cli"}
+    assert names <= module.OPTIONAL.keys()
+
+
 def test_a_requirement_that_is_missing_or_too_old_is_a_fault(
     tmp_path: Path, quick: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,14 +178,21 @@ def test_a_requirement_that_is_missing_or_too_old_is_a_fault(
     (metadata / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: half-installed\nVersion: 1.0\nRequires-Dist: no-such-package>=3\n"
         "Requires-Dist: pyyaml>=99\nRequires-Dist: typer>=0.1\n"
-        "Provides-Extra: more\nRequires-Dist: another-one; extra == 'more'\n"
+        "Provides-Extra: more\nRequires-Dist: another-one>=2; extra == 'more'\n"
+        "Requires-Dist: numpy>=99; extra == 'more'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(module, "PACKAGE", "half-installed")
-    missing, old = doctor(offline=True).faults
+    monkeypatch.setattr(module, "OPTIONAL", {"numpy": "model.tables", "another-one": "model.more"})
+    report = doctor(offline=True)
+    missing, old = report.faults
     assert str(missing) == "no-such-package is not installed. Type: pip install 'no-such-package>=3'"
     assert old.problem.startswith("pyyaml 6.")
     assert old.remedy == "Type: pip install 'pyyaml>=99'"
+    [extra] = report.hints
+    assert extra.problem.startswith("For model.tables: numpy 2.")
+    assert extra.remedy == "Type: pip install 'numpy>=99'"
+    assert module.what_for()["another-one"] == "model.more: pip install 'another-one>=2'"
 
 
 def test_a_gpu_that_torch_does_not_see_is_a_fault_unless_it_was_hidden(
@@ -249,12 +266,32 @@ def test_two_processes_follow_the_curve_of_one(run_cli: Run) -> None:
     assert report["trial"]["difference"] < 1e-4
 
 
+def test_a_home_that_is_not_known_is_a_fault_with_what_to_type(
+    quick: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_entry(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("HOME", "FINETUNE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "~/.cache/huggingface/hub")
+    assert [str(fault) for fault in doctor(offline=True).faults] == [
+        "~/.cache/finetune (prepared data) cannot be written: HOME is not set. "
+        "Type: export FINETUNE_CACHE=/a/directory/of/yours",
+        "~/.cache/huggingface/hub (models) cannot be written: HOME is not set. "
+        "Type: export HF_HOME=/a/directory/of/yours",
+    ]
+
+
 def test_a_trial_that_fails_says_why(quick: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "CONFIG", trial.CONFIG.replace("task: sst2", "task: sst3"))
     report = doctor(processes=2, offline=True)
     assert not report.fit
     assert "Training on 1 process failed" in report.verdict
     assert "config.yaml: 1 mistake" in report.verdict
+    assert report.verdict.endswith(". Mend this first: it is not about several processes")
+    assert ".." not in report.verdict
 
 
 def test_another_curve_is_a_fault(quick: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:

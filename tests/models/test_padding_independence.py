@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from finetune_cli.errors import ConfigError
 from finetune_cli.models import building, self_test
+from finetune_cli.models.limits import find_limits
 from finetune_cli.models.padding_independence import TRIED, require_one_pass
 from finetune_cli.models.tokenizer import load_tokenizer
 
@@ -82,6 +83,19 @@ def test_a_model_whose_answers_are_a_matter_of_chance_is_refused(
     monkeypatch.setattr("finetune_cli.models.padding_independence.answers_alike", lambda model, **padding: False)
     with pytest.raises(ConfigError, match="of type 'llama', which answers the same row differently"):
         building.build_classifier(family("llama"), kind="classification", label_names=("no", "yes"))
+
+
+@pytest.mark.parametrize(("name", "what"), [("canine", "run"), ("reformer", "trained")])
+def test_a_model_that_cannot_take_a_short_text_is_refused_in_a_sentence(
+    family: Callable[[str], Path], name: str, what: str
+) -> None:
+    """CANINE joins four characters to one, Reformer trains on rows of one length alone."""
+    with pytest.raises(ConfigError, match=rf"of type '{name}', which cannot be {what} on short texts alone \(.+\)\."):
+        building.build_classifier(family(name), kind="classification", label_names=("no", "yes"))
+
+
+def test_a_family_that_has_no_table_of_tokens_has_no_limit_of_them(family: Callable[[str], Path]) -> None:
+    assert find_limits(AutoConfig.from_pretrained(family("canine"))).vocabulary is None
 
 
 def test_the_padding_token_of_a_saved_model_is_the_tokenizers(family: Callable[[str], Path], tmp_path: Path) -> None:

@@ -32,6 +32,19 @@ def test_a_folder_without_a_tokenizer_says_what_is_expected(tmp_path: Path) -> N
         load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("config.json", {"model_type": "canine"}), ("tokenizer_config.json", {"tokenizer_class": "ByT5Tokenizer"})],
+)
+def test_a_tokenizer_that_needs_no_file_is_refused_for_what_it_is(
+    tmp_path: Path, file: str, content: dict[str, str]
+) -> None:
+    """To save it beside the model, as is said of one that is missing, would change nothing."""
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(MissingError, match=r"takes bytes or characters .* no fast version.* Choose another model"):
+        load_tokenizer(tmp_path)
+
+
 def test_without_a_padding_token_the_end_token_pads(model_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings_of(model_copy, tokenizer_class="PreTrainedTokenizerFast", pad_token=None, eos_token="[SEP]")
     with caplog.at_level("INFO", logger="finetune_cli"):

@@ -140,11 +140,14 @@ def test_several_processes_on_xla_are_refused_before_any_work(installed: Callabl
     require_a_device_for_each(1)
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, OSError], ids=lambda kind: kind.__name__)
 def test_a_torch_xla_without_a_device_says_what_to_type(
-    installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
+    """OSError is what comes of PJRT_DEVICE=TPU where no libtpu is."""
+
     def fail() -> int:
-        raise RuntimeError("no TPU found\nand a long tale")
+        raise kind("no TPU found\nand a long tale")
 
     installed(PJRT_DEVICE="TPU")
     runtime = SimpleNamespace(addressable_runtime_device_count=fail, process_count=lambda: 1)

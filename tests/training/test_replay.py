@@ -16,10 +16,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from finetune_cli.config.load import load_config
 from finetune_cli.runs import fit
-from finetune_cli.runs.parts import Parts, build_parts
+from finetune_cli.runs.parts import Parts, build_parts, can_replay
 from finetune_cli.training import replay
-from finetune_cli.training.replay import NumbersFilledIn, Work
+from finetune_cli.training.cuda_graphs import NumbersFilledIn, Work
 from tests.training.small_runs import Run, make_rows
 
 LOOPS = ("trainer", "accelerate")
@@ -166,6 +167,27 @@ def test_shapes_beyond_the_most_graphs_are_launched_kernel_by_kernel(
     again = Run("accelerate", tmp_path / "again", make_rows(37), replay=True).train()
     assert Again.recorded == 2
     assert np.allclose(again.updates(), plain.updates(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("override", "mixed_precision", "expected"),
+    [
+        (None, "no", True),
+        (None, "bf16", True),
+        (None, "fp16", False),
+        ("training.cuda_graphs=false", "bf16", False),
+        ("training.packing=true", "bf16", False),
+        ("training.gradient_checkpointing=true", "bf16", False),
+        ("training.trainer_args={adam_beta2: 0.98, tf32: false}", "bf16", True),
+        ("training.trainer_args={optim: sgd}", "bf16", False),
+        ("training.trainer_args={torch_empty_cache_steps: 5}", "bf16", False),
+    ],
+)
+def test_what_the_host_decides_anew_in_each_update_rules_graphs_out(
+    override: str | None, mixed_precision: str, expected: bool
+) -> None:
+    config = load_config(Path("configs/quickstart.yaml"), [override] if override else [])
+    assert can_replay(config, mixed_precision) is expected
 
 
 def test_an_optimizer_that_is_not_fused_is_not_replayed(tmp_path: Path) -> None:

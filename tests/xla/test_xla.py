@@ -169,9 +169,10 @@ def test_killed_then_stopped_and_continued_it_is_the_undisturbed_run_bit_for_bit
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_four_chips_are_one_device_with_the_same_curve(on_both: Callable[..., Any], tmp_path: Path) -> None:
-    _, cpu, _ = on_both("accelerate")
-    config = write_config(tmp_path, loop="accelerate", micro_batch_size=3)  # filled up to 4 rows, one for each chip
+@pytest.mark.parametrize("loop", LOOPS)
+def test_four_chips_are_one_device_with_the_same_curve(on_both: Callable[..., Any], tmp_path: Path, loop: str) -> None:
+    _, cpu, _ = on_both(loop)
+    config = write_config(tmp_path, loop=loop, micro_batch_size=3)  # filled up to 4 rows, one for each chip
     done("finetune_cli", "train", str(config), "-q", CPU_NUM_DEVICES="4", **ON_XLA)
     assert largest_difference(cpu, tmp_path) < RELATIVE
     assert json.loads((tmp_path / "run" / "run.json").read_text())["devices"] == ["xla:0 (4 x CPU)"]

@@ -16,7 +16,7 @@ GB = 1e9
 def doctor_result(out: Output, report: DoctorReport, needed_for: Mapping[str, str]) -> None:
     """Versions, devices, machine, places and the Hub; a block for a bug report; the verdict as the last line.
 
-    needed_for: optional package -> the setting that needs it.
+    needed_for: optional package -> the setting that needs it, and what to type.
     """
     if out.as_json:
         out.json(report.to_json())
@@ -48,10 +48,7 @@ def doctor_result(out: Output, report: DoctorReport, needed_for: Mapping[str, st
 
 def _versions(report: DoctorReport, needed_for: Mapping[str, str]) -> list[tuple[str, str]]:
     lines = [(name, found or "not installed") for name, found in report.versions.items()]
-    lines += [
-        (name, found or f"not installed; for {needed_for[name]}: pip install {name}")
-        for name, found in report.optional.items()
-    ]
+    lines += [(name, found or f"not installed; for {needed_for[name]}") for name, found in report.optional.items()]
     return [*lines, ("imports", report.imports)]
 
 
