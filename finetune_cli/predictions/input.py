@@ -1,4 +1,4 @@
-"""The rows that `predict` labels, checked: of a file, a folder, a stream, or texts; mistakes show before the model loads."""
+"""The rows that `predict` labels: of a file, a folder, a stream, or texts; mistakes show before the model loads."""
 
 from __future__ import annotations
 
