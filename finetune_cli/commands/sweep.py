@@ -28,6 +28,7 @@ from finetune_cli.records.run import RunRecord
 from finetune_cli.records.sweep import SweepReport
 from finetune_cli.records.training import Listener, MemberStarted
 from finetune_cli.runs.gates import require_passed
+from finetune_cli.runs.requirements import require_search
 from finetune_cli.runs.run_dir import WORKING, RunDir
 from finetune_cli.runs.session import model_name, note_values, recorded
 from finetune_cli.runs.sweeps.claims import Claim, held, require_nobody_works, try_claim, unfinished
@@ -58,7 +59,7 @@ def sweep(
     `train`. Raises MembersFailedError when no trial could be finished, GateFailedError when the best one misses a gate
     of the config; both hold the report.
     """
-    settings = _settings(config)
+    settings = require_search(config)
     run = RunDir(config.output_dir)
     require_writable(run.path)
     run.sweep.mkdir(exist_ok=True)
@@ -87,17 +88,6 @@ def sweep(
             record.exit_code = ExitCode.GATE_FAILED
     require_passed(report.gates, f"trial {report.best}, the best", report)
     return report
-
-
-def _settings(config: RunConfig) -> SweepConfig:
-    if config.sweep is None:
-        raise ConfigError(
-            "The config has no section sweep, so there is nothing to search. Write, for example:\n"
-            "  sweep:\n    parameters:\n      training.learning_rate: {low: 1e-5, high: 1e-4, log: true}\n"
-            "      training.batch_size: [8, 16, 32]\n    trials: 20\n"
-            "or name a file with this section: --search FILE."
-        )
-    return config.sweep
 
 
 def _open(run: RunDir, config: RunConfig, settings: SweepConfig, *, overwrite: bool) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 
-from finetune_cli.config.fields import RunConfig
-from finetune_cli.errors import MissingError
+from finetune_cli.config.fields import RunConfig, SweepConfig
+from finetune_cli.errors import ConfigError, MissingError
 from finetune_cli.models.lora import require_bitsandbytes, require_peft
 from finetune_cli.runs.hub_upload import require_place
 from finetune_cli.runs.tracking import require_trackers
@@ -29,3 +29,15 @@ def require_optuna() -> None:
             "finetune sweep needs the library optuna. Install it: pip install 'finetune-cli[sweep]', or pip install "
             "'.[sweep]' in a checkout."
         )
+
+
+def require_search(config: RunConfig) -> SweepConfig:
+    """The section `sweep`. Raises ConfigError, which shows one, when the config has none."""
+    if config.sweep is None:
+        raise ConfigError(
+            "The config has no section sweep, so there is nothing to search. Write, for example:\n"
+            "  sweep:\n    parameters:\n      training.learning_rate: {low: 1e-5, high: 1e-4, log: true}\n"
+            "      training.batch_size: [8, 16, 32]\n    trials: 20\n"
+            "or name a file with this section: --search FILE."
+        )
+    return config.sweep

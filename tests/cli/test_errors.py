@@ -157,3 +157,13 @@ def test_an_equal_sign_after_a_short_option_is_named_as_the_cause(
     said = capsys.readouterr().err
     assert "a short option takes no =" in said
     assert message in said
+
+
+def test_a_config_without_a_search_is_refused_before_anything_heavy_is_imported(
+    write_config: Callable[..., Path], tmp_path: Path, run_cli: RunCli
+) -> None:
+    done = run_cli(["sweep", write_config(tmp_path)], env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert done.returncode == 2
+    assert "The config has no section sweep" in done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert imported.isdisjoint({"torch", "transformers", "optuna", "numpy"})
