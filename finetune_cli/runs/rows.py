@@ -241,9 +241,10 @@ def _build(
     facts: TextFacts | None,
     scratch: FromScratchConfig | None,
 ) -> PreparedData:
-    from finetune_cli.data.prepared import TOKENIZER, publish
+    from finetune_cli.data.prepared import TOKENIZER
     from finetune_cli.data.preparing import prepare_splits, train_texts
     from finetune_cli.data.tokenization import TextEncoder
+    from finetune_cli.data.writing import publish
     from finetune_cli.models.tokenizer import load_tokenizer, save_tokenizer
     from finetune_cli.models.vocabulary import train_wordpiece
 
