@@ -23,6 +23,7 @@ from finetune_cli.commands.drafts.writing import write_draft
 from finetune_cli.config.draft import Draft
 from finetune_cli.data.label_sets import is_unlabelled
 from finetune_cli.data.readers import good_rows
+from finetune_cli.data.source_files import is_saved
 from finetune_cli.data.sources import require_present
 from finetune_cli.data.survey.choice import choose_roles
 from finetune_cli.data.survey.columns import survey
@@ -105,8 +106,15 @@ def _draft(
     training_section(draft, roles, proof, rows=rows)
     evaluation_section(draft, roles, proof, preset, updates_an_epoch=-(-rows // batch_size(rows)))
     run = output_section(draft, data)
-    pair = len(roles.text) == 2
-    return write_draft(draft, output, source=found.described, run=run, pair=pair, also=found.written)
+    return write_draft(
+        draft,
+        output,
+        source=found.described,
+        run=run,
+        pair=len(roles.text) == 2,
+        folder=(place := Path(train.where)).is_dir() and not is_saved(place),
+        also=found.written,
+    )
 
 
 def _write_task(draft: Draft, roles: Roles, preset: TaskSpec | None) -> None:

@@ -8,8 +8,9 @@ from itertools import pairwise
 from finetune_cli.commands.members import Several, left_out, member_config, train_several
 from finetune_cli.commands.seeds import check_means
 from finetune_cli.commands.summary import means, scores_of
-from finetune_cli.config.fields import BootstrapConfig, RunConfig
+from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
+from finetune_cli.config.sections.evaluation import BootstrapConfig
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.records.evaluation import EvalReport, GateOutcome, MetricValue
 from finetune_cli.records.learning_curve import CurvePoint, CurveReport

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_cli.config.fields import ChecksConfig
+from finetune_cli.config.sections.data import ChecksConfig
 from finetune_cli.errors import ConfigError, DataError, counted
 from finetune_cli.records.preparation import Padding, SplitReport, finding_lines
 from finetune_cli.runs.concealing import concealed
@@ -21,7 +21,9 @@ from finetune_cli.system.places import in_home
 from finetune_cli.tasks import TASKS, Kind
 
 if TYPE_CHECKING:
-    from finetune_cli.config.fields import DataConfig, FromScratchConfig, RunConfig
+    from finetune_cli.config.fields import RunConfig
+    from finetune_cli.config.sections.data import DataConfig
+    from finetune_cli.config.sections.model import FromScratchConfig
     from finetune_cli.data.prepared import PreparedData
     from finetune_cli.data.preparing import TextSettings
     from finetune_cli.data.readers import TableForm
@@ -239,9 +241,10 @@ def _build(
     facts: TextFacts | None,
     scratch: FromScratchConfig | None,
 ) -> PreparedData:
-    from finetune_cli.data.prepared import TOKENIZER, publish
+    from finetune_cli.data.prepared import TOKENIZER
     from finetune_cli.data.preparing import prepare_splits, train_texts
     from finetune_cli.data.tokenization import TextEncoder
+    from finetune_cli.data.writing import publish
     from finetune_cli.models.tokenizer import load_tokenizer, save_tokenizer
     from finetune_cli.models.vocabulary import train_wordpiece
 

@@ -267,6 +267,15 @@ def test_the_command_shows_choices_questions_and_what_to_type_next(
     assert json.loads((tmp_path / "finetune.schema.json").read_text(encoding="utf-8"))["properties"]["task"]
 
 
+def test_after_folders_of_texts_a_folder_is_labelled_next(tmp_path: Path, tiny_bert: Path) -> None:
+    for name in ("spam", "ham"):
+        (tmp_path / "mails" / name).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "mails" / name / f"{number}.txt").write_text(f"{name} mail {number}", encoding="utf-8")
+    report = init(str(tmp_path / "mails"), output=tmp_path / "c.yaml", model=str(tiny_bert))
+    assert report.next[-1] == "finetune predict runs/mails FOLDER"
+
+
 def test_quiet_says_only_what_was_written(command: Callable[..., Answer], tmp_path: Path, tiny_bert: Path) -> None:
     data = table(["text", "label"], NAMED, separator=";")(tmp_path)
     config = tmp_path / "config.yaml"

@@ -296,7 +296,7 @@ def test_a_full_disk_ends_the_sweep_and_fails_no_trial(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("finetune_cli.commands.train._export_best", full)
+        patch.setattr("finetune_cli.commands.train.export_best", full)
         with pytest.raises(RunFailedError, match="the disk is full"):
             run_sweep(file)
     assert [one.state for one in run_sweep(file).trials] == ["complete"]
