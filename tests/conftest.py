@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import logging
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,24 @@ def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "finetune-cache"
     monkeypatch.setenv("FINETUNE_CACHE", str(directory))
     return directory
+
+
+@contextmanager
+def log_put_back() -> Iterator[None]:
+    """What a command in this process does to the package's log is undone: else caplog would hear nothing of it."""
+    logger = logging.getLogger("finetune_cli")
+    before = logger.level, logger.propagate, logger.handlers[:], logging.lastResort
+    try:
+        yield
+    finally:
+        logger.setLevel(before[0])
+        logger.propagate, logger.handlers[:], logging.lastResort = before[1:]
+
+
+@pytest.fixture(autouse=True)
+def log_is_left_alone() -> Iterator[None]:
+    with log_put_back():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -107,7 +107,7 @@ def init(
             encoding=encoding,
             offline=offline,
         )
-    init_result(out, report)
+    init_result(out, report, quiet=quiet)
 
 
 def _require_one_source(

@@ -39,6 +39,7 @@ class InputFormat(StrEnum):
     csv = "csv"
     tsv = "tsv"
     lines = "lines"
+    text = "text"
 
 
 class OnBadRow(StrEnum):
@@ -52,7 +53,9 @@ class OnBadRow(StrEnum):
 Input = Annotated[
     str | None,
     options.argument(
-        "[INPUT|-]", "A file of rows, a .txt with a text on each line, or - for standard input; see --input-format."
+        "[INPUT|-]",
+        "A file of rows, a .txt with a text on each line, a directory with a .txt for each text, or - for standard "
+        "input.",
     ),
 ]
 
@@ -83,8 +86,8 @@ InputForm = Annotated[
     options.input_option(
         "--input-format",
         "What standard input is; by default seen in its first line: JSON Lines, a table whose header has the text "
-        "column, else a text on each line.",
-        metavar="jsonl|csv|tsv|lines",
+        "column, else a text on each line (lines). text: all of it, or of a .txt, is one text.",
+        metavar="jsonl|csv|tsv|lines|text",
         show_default=False,
     ),
 ]
@@ -101,7 +104,10 @@ BadRows = Annotated[
 OutputFile = Annotated[
     Path | None,
     options.output_option(
-        "--output -o", "Write here, not to standard output.", metavar="FILE", callback=options.in_home_or_none
+        "--output -o",
+        "Write here, not to standard output. A file that is there is replaced, when all rows are answered.",
+        metavar="FILE",
+        callback=options.in_home_or_none,
     ),
 ]
 
@@ -153,7 +159,8 @@ def predict(
     """Label a file, standard input or --text, in the order the rows come in.
 
     The id of a row is the column that data.id names, else a column id, else idx, else the row's number from 0: the
-    same as in evaluate. An empty cell is a bad row where data.id names its column, and passed over elsewhere.
+    same as in evaluate. Of a directory it is the path of the text's file. An empty cell is a bad row where data.id
+    names its column, and passed over elsewhere.
     """
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug)
     check_target(target, overrides, output_dir)

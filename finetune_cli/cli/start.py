@@ -147,9 +147,11 @@ def check_target(target: str, overrides: list[str], output_dir: str | None) -> N
 
 def check_places(config: RunConfig) -> None:
     """Refuse data that are not there and a run directory that cannot be written, before the heavy imports."""
+    from finetune_cli.data.apart import require_apart
     from finetune_cli.data.sources import require_present
     from finetune_cli.system.files import require_writable
 
+    require_apart(config.output_dir, config.data.path, config.data.splits or {}, config.model.name_or_path)
     if is_main_process():
         require_writable(in_home(config.output_dir))
     require_present(config.data.path)

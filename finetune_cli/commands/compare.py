@@ -10,7 +10,8 @@ from itertools import combinations
 from finetune_cli.commands.compared_sides import Scoring, Side, scored_side, seed_sides, sides_by_setting
 from finetune_cli.commands.comparisons import comparisons
 from finetune_cli.config.dump import config_diff
-from finetune_cli.config.fields import BootstrapConfig, RunConfig
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.sections.evaluation import BootstrapConfig
 from finetune_cli.errors import ConfigError, GateFailedError, did_you_mean
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.records.comparison import CompareReport, ConfigDifference

@@ -23,10 +23,11 @@ from finetune_cli.models.freezing import count_weights
 from finetune_cli.records.training import DryRunReport, MemoryEstimate
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.fit import new_accelerator, too_many_tokens
-from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts, rows_at_once, scored_splits, uncompiled
+from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts, rows_at_once
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
+from finetune_cli.runs.validation import scored_splits, uncompiled
 from finetune_cli.system import xla
 from finetune_cli.system.launching import join_group, launched_processes
 from finetune_cli.system.machine import describe_cpu

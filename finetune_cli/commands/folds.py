@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from finetune_cli.commands.members import Several, TrainOne, member_config, train_several
 from finetune_cli.commands.summary import summarise_splits
-from finetune_cli.config.fields import FoldsConfig, RunConfig
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.sections.data import FoldsConfig
 from finetune_cli.evaluation.resampled_t import summarise_folds
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.folds import FoldsReport

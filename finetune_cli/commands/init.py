@@ -23,12 +23,15 @@ from finetune_cli.commands.drafts.writing import write_draft
 from finetune_cli.config.draft import Draft
 from finetune_cli.data.label_sets import is_unlabelled
 from finetune_cli.data.readers import good_rows
+from finetune_cli.data.source_files import is_saved
 from finetune_cli.data.sources import require_present
 from finetune_cli.data.survey.choice import choose_roles
 from finetune_cli.data.survey.columns import survey
+from finetune_cli.data.survey.labels import NoLabelError
 from finetune_cli.data.survey.proof import Proof, prove
 from finetune_cli.data.survey.roles import Roles
 from finetune_cli.data.unlabelled import labelled_only
+from finetune_cli.errors import DataError
 from finetune_cli.records.init import InitReport
 from finetune_cli.tasks import TASKS, Kind
 
@@ -51,7 +54,8 @@ def init(
     """Look at `data` (file, directory, builtin:NAME or Hub id) and write a config for it to `output`.
 
     text, label, model, task, encoding: what the user has settled. name: configuration of a Hub data set.
-    Raises ConfigError when a file would be overwritten, DataError for data that cannot be trained on.
+    Raises ConfigError when a file would be overwritten, DataError for data that cannot be trained on; of rows without
+    labels it names the copy for `predict`, where one had to be made.
     """
     if not local_place(data).exists():
         require_present(data, key="")
@@ -60,6 +64,9 @@ def init(
     found = find_data(data, name=name, beside=output.parent, encoding=encoding, offline=offline)
     try:
         return _draft(data, found, output, preset, text, label, model)
+    except NoLabelError as err:  # a copy that was made is what `predict` takes
+        rows = found.path if Path(found.path).is_file() else "FILE"
+        raise DataError(f"{err} To label these rows with a model: finetune predict RUN|MODEL {rows}") from err
     except BaseException:
         for path in found.written:
             path.unlink(missing_ok=True)
@@ -99,8 +106,15 @@ def _draft(
     training_section(draft, roles, proof, rows=rows)
     evaluation_section(draft, roles, proof, preset, updates_an_epoch=-(-rows // batch_size(rows)))
     run = output_section(draft, data)
-    pair = len(roles.text) == 2
-    return write_draft(draft, output, source=found.described, run=run, pair=pair, also=found.written)
+    return write_draft(
+        draft,
+        output,
+        source=found.described,
+        run=run,
+        pair=len(roles.text) == 2,
+        folder=(place := Path(train.where)).is_dir() and not is_saved(place),
+        also=found.written,
+    )
 
 
 def _write_task(draft: Draft, roles: Roles, preset: TaskSpec | None) -> None:

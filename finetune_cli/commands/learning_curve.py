@@ -8,8 +8,9 @@ from itertools import pairwise
 from finetune_cli.commands.members import Several, left_out, member_config, train_several
 from finetune_cli.commands.seeds import check_means
 from finetune_cli.commands.summary import means, scores_of
-from finetune_cli.config.fields import BootstrapConfig, RunConfig
+from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
+from finetune_cli.config.sections.evaluation import BootstrapConfig
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.records.evaluation import EvalReport, GateOutcome, MetricValue
 from finetune_cli.records.learning_curve import CurvePoint, CurveReport
@@ -123,7 +124,15 @@ def _point(config: RunConfig, share: float, rows: int, report: TrainReport | See
     if isinstance(report, SeedsReport):
         metrics = means(next(split for split in report.splits if split.split == SPLIT))
     metric = config.evaluation.main_metric
-    return CurvePoint(share, rows, metrics, {seed: one[metric].value for seed, one in scores.items()})
+    collapsed = {seed: one.collapsed for seed, one in of_runs.items() if one.collapsed is not None}
+    return CurvePoint(share, rows, metrics, {seed: one[metric].value for seed, one in scores.items()}, collapsed)
+
+
+def _collapsed_runs(config: RunConfig, point: CurvePoint) -> str | list[str] | None:
+    """As run.json has it: the class of the one run, or the names of the seeds' runs."""
+    if config.training.seeds:
+        return [f"seed-{seed}" for seed in point.collapsed]
+    return next(iter(point.collapsed.values()), None)
 
 
 def _metrics(report: EvalReport) -> dict[str, MetricValue]:
@@ -142,4 +151,5 @@ def _note(record: RunRecord, config: RunConfig, report: CurveReport) -> None:
     write_json(run.metrics / "learning_curve.json", report.curve())
     write_curve(run, report)
     if report.points:
-        note_values(record, config, report.points[-1].metrics, rows=report.n)
+        largest = report.points[-1]
+        note_values(record, config, largest.metrics, rows=report.n, collapsed=_collapsed_runs(config, largest))

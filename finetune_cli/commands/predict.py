@@ -68,13 +68,14 @@ def predict(
         found, probabilities=probabilities, all_probabilities=all_probabilities, min_confidence=min_confidence
     )
     id_column = found.config.data.id if found.config else None
-    empty, labelled, unsure = _EmptyTexts(id_column), 0, 0
+    empty, labelled, unsure, cut = _EmptyTexts(id_column), 0, 0, 0
     with open_rows(found, rows, input_format=input_format) as (columns, source, wake):
         encoded = _windows(source, window_rows, predictor.encoder, columns, empty)
         with closing(read_ahead(encoded, wake=wake)) as windows:
             for window in windows:
                 ids = [row_id(row, values, id_column) for row, values in window.good]
                 answers = predictor.label(ids, window.encoded)
+                cut += predictor.count_cut(window.encoded)
                 for row in window.rows:
                     if not isinstance(row, BadRow):
                         answer = next(answers)
@@ -87,6 +88,9 @@ def predict(
                     if on_bad_row == "null":
                         yield {"id": row.row, "prediction": None, "error": row.problem}
     empty.warn()
+    if cut:
+        were = "was" if cut == 1 else "were"
+        logger.info("%d of %s %s cut to %d tokens.", cut, counted(labelled, "row"), were, predictor.max_length)
     if unsure:
         below = f"with a confidence below {predictor.min_confidence:.4g}"
         logger.info("%d of %s not answered (null): %s.", unsure, counted(labelled, "row"), below)
@@ -167,6 +171,12 @@ class _Predictor:
         )
         self.max_tokens = target.config.training.micro_batch_tokens if target.config else None
         self.autocast = prepare_to_answer(target.config, self.model.device)
+
+    def count_cut(self, encoded: EncodedBatch | None) -> int:
+        """The rows that were longer than what the model reads of them."""
+        if encoded is None or encoded.windows is not None:
+            return 0
+        return int((encoded.true_lengths > self.max_length).sum())
 
     def label(self, ids: Sequence[Any], encoded: EncodedBatch | None) -> Iterator[dict[str, Any]]:
         """One answer for each encoded row, in order."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from finetune_cli.commands.members import Several, TrainOne, left_out, member_config, train_several
 from finetune_cli.commands.summary import means, scores_of, summarise_splits
-from finetune_cli.config.fields import BootstrapConfig, RunConfig
+from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
+from finetune_cli.config.sections.evaluation import BootstrapConfig
 from finetune_cli.evaluation.seed_summary import SeedSummary, summarise_seeds
 from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
 from finetune_cli.records.run import RunRecord
@@ -109,7 +110,8 @@ def _decisive(metric: str, report: EvalReport) -> MetricValue:
 def _note(record: RunRecord, config: RunConfig, report: SeedsReport) -> None:
     for split in report.splits:
         if split.split == "validation":
-            note_values(record, config, means(split), rows=split.n)
+            names = [RunDir(report.runs[seed].run_dir).path.name for seed in split.collapsed]
+            note_values(record, config, means(split), rows=split.n, collapsed=names)
 
 
 def _seeds_there(run: RunDir) -> Sequence[int]:

@@ -81,7 +81,8 @@ def sweep(
         if report.best is None:
             raise MembersFailedError(f"None of the {len(report.trials)} trials could be finished.", report)
         best = report.trial(report.best)
-        note_values(record, config, {report.metric: best.score or MetricValue(float("nan"))}, rows=best.n or 0)
+        score = {report.metric: best.score or MetricValue(float("nan"))}
+        note_values(record, config, score, rows=best.n or 0, collapsed=best.collapsed)
         if not all(outcome.passed for outcome in report.gates):
             record.exit_code = ExitCode.GATE_FAILED
     require_passed(report.gates, f"trial {report.best}, the best", report)

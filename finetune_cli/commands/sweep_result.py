@@ -106,11 +106,12 @@ def _gates(run: RunDir, config: RunConfig, best: int, corrected: Corrected | Non
 
 
 def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) -> TrialResult:
-    state, score, rows = STATES[trial.state], None, None
+    state, score, rows, collapsed = STATES[trial.state], None, None, None
     if state == "complete":
         report = _scores(run, trial.number)
         metric = config.evaluation.main_metric
-        score, rows = MetricValue(report.loss) if metric == "loss" else report.metrics[metric], report.n
+        score = MetricValue(report.loss) if metric == "loss" else report.metrics[metric]
+        rows, collapsed = report.n, report.collapsed
     elif trial.intermediate_values:
         score = MetricValue(trial.intermediate_values[max(trial.intermediate_values)])
     return TrialResult(
@@ -122,6 +123,7 @@ def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) 
         seconds=trial.user_attrs.get(SECONDS, 0.0),
         error=trial.user_attrs.get(ERROR),
         defaults=bool(trial.user_attrs.get(DEFAULTS)),
+        collapsed=collapsed,
     )
 
 
@@ -156,7 +158,7 @@ def _finalists(run: RunDir, config: RunConfig, search: Search, runner: TrialRunn
         assert isinstance(report, SeedsReport), "several seeds were asked for"
         split = next(split for split in report.splits if split.split == "validation")
         score = split.metrics[config.evaluation.main_metric]
-        found.append(Finalist(trial.number, score.mean, score.sd, score.low, score.high))
+        found.append(Finalist(trial.number, score.mean, score.sd, score.low, score.high, list(split.collapsed)))
     return found
 
 

@@ -4,6 +4,8 @@ It imports only pydantic and PyYAML, so that `finetune validate` answers before 
 """
 
 import os
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,15 @@ from typing import Any
 from finetune_cli.config.bases import BASE, read_document
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.search_file import with_search
-from finetune_cli.config.shipped import config_file
-from finetune_cli.config.text import read_text, shorten
+from finetune_cli.config.shipped import YAML_ENDINGS, config_file
+from finetune_cli.config.text import read_text, shorten, similar_file, single_problem
 from finetune_cli.config.validation import validate
 from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, parse_value
 from finetune_cli.errors import ConfigError, Problem, counted
 from finetune_cli.tasks import TASKS, TaskSpec
 
+# Not .json: JSON is YAML, and a config may be written so.
+DATA_NAME = re.compile(r".+\.(csv|tsv|tab|txt|jsonl|ndjson|parquet|xlsx?)(\.(gz|bz2|xz|zst))?", re.IGNORECASE)
 SECTIONS = ("model", "data", "training", "evaluation", "checkpointing")
 
 
@@ -28,7 +32,23 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), *, search: Path
     `data.text=[a, b]`); the last one wins. search: a file with the section `sweep`; see `with_search`.
     Raises ConfigError: one line for each mistake, in the order of the file, `problems` holding the same as data.
     """
-    return check_text(read_text(config_file(path)), str(path), overrides, search=search)
+    return check_text(_config_text(path), str(path), overrides, search=search)
+
+
+def _config_text(name: Path | str) -> str:
+    """Raises ConfigError; where data are named, or nothing is there, with the command that makes a config."""
+    path, make = config_file(name), f"finetune init {shlex.quote(str(name))}"
+    if DATA_NAME.fullmatch(path.name) and path.is_file():
+        raise single_problem(str(name), None, None, f"is data, not a config. Make a config of it: {make}")
+    if path.is_dir():
+        inside = path / "config.yaml"
+        hint = f", such as {inside}" if inside.is_file() else f". For data in it, make a config: {make}"
+        raise single_problem(str(name), None, None, f"is a directory. Allowed: a YAML file{hint}")
+    if not path.exists():
+        place = f" -o {shlex.quote(str(name))}" if path.suffix in YAML_ENDINGS else ""
+        hint = similar_file(path) or f" Make a config for your data: finetune init DATA{place}"
+        raise single_problem(str(name), None, None, f"no such file.{hint}")
+    return read_text(path)
 
 
 def check_text(

@@ -63,7 +63,7 @@ def _read_bytes(path: Path) -> bytes:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise single_problem(str(path), None, None, f"no such file.{_similar_file(path)}") from error
+        raise single_problem(str(path), None, None, f"no such file.{similar_file(path)}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise single_problem(str(path), None, None, f"cannot be read ({reason}).") from error
@@ -74,7 +74,8 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-def _similar_file(path: Path) -> str:
+def similar_file(path: Path) -> str:
+    """The YAML file whose name is nearest, as a hint that begins with a blank; empty where none is near."""
     try:
         names = [other.name for other in path.parent.iterdir() if other.suffix in (".yaml", ".yml")]
     except OSError:

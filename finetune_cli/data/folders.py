@@ -28,11 +28,16 @@ def split_files(place: Path) -> dict[str, list[Path]]:
         stem = entry.name if entry.is_dir() else plain_stem(entry)
         shard = SHARD.fullmatch(stem)
         split = shard["split"] if shard else stem
-        if SPLIT_NAME.fullmatch(split) or OTHER_NAMES.fullmatch(split):
+        if is_called_like_split(split):
             files.setdefault(split, []).extend(_rows_in(entry))
     files = {split: found for split, found in files.items() if found}
     inner = place / HUB_FOLDER
     return split_files(inner) if not files and inner.is_dir() else files
+
+
+def is_called_like_split(name: str) -> bool:
+    """Whether a name, without ending and number, is that of a split, ours or others'."""
+    return bool(SPLIT_NAME.fullmatch(name) or OTHER_NAMES.fullmatch(name))
 
 
 def _rows_in(entry: Path) -> list[Path]:

@@ -28,12 +28,13 @@ from finetune_cli.data.checks.split import SplitChecks
 from finetune_cli.data.label_sets import Column, LabelSets, label_cell, label_reader, named_label, set_numbers
 from finetune_cli.data.labels import NumberLabels, all_of
 from finetune_cli.data.long_texts import LongTexts, LostTokens, kept_as
-from finetune_cli.data.prepared import FORMAT, SplitWriter
+from finetune_cli.data.prepared import FORMAT
 from finetune_cli.data.readers import BadRow, Values, good_rows
 from finetune_cli.data.row_ids import id_columns, row_id
 from finetune_cli.data.source_files import Source
 from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder
 from finetune_cli.data.windows import WindowSettings
+from finetune_cli.data.writing import SplitWriter
 from finetune_cli.errors import DataError
 from finetune_cli.records.preparation import Finding, PrepareReport, SplitReport
 from finetune_cli.system.read_ahead import read_ahead

@@ -46,7 +46,7 @@ __all__ = [
 
 LIST_START = re.compile(r"\s*\[\s*(\{|$)")
 STREAM_NAME = "standard input"
-STREAM_FORMATS = ("jsonl", "csv", "tsv", "lines")
+STREAM_FORMATS = ("jsonl", "csv", "tsv", "lines", "text")
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 TABLES = {".csv": read_csv, ".tsv": read_tsv}
 TYPED = {".jsonl": read_json, ".ndjson": read_json, ".json": read_json, ".parquet": read_parquet}
@@ -112,7 +112,7 @@ def read_stream(
     of objects when it starts with `[{` or is `[` alone, a table, which is said, when it has the text columns among
     other cells; else lines of text. form: of a table.
     A line of text is one text, or two with a tab between them when there are two text columns. There an empty line is
-    an empty text: answers keep their lines.
+    an empty text: answers keep their lines. "text": the whole of it is one text.
     """
     lines = decoded_lines(stream, name)
     blank = 0
@@ -132,6 +132,8 @@ def read_stream(
             yield from json_list_rows(LineStream(rest), name)
         elif found == "jsonl":
             yield from json_line_rows(rest, name, first_line=blank + 1)
+        elif found == "text":
+            yield from _whole_text(chain(repeat("\n", blank), rest), text_columns, name)
         elif found == "lines":
             yield from _line_rows(chain(repeat("", blank), rest), text_columns, name)
         else:
@@ -161,6 +163,14 @@ def _stream_format(line: str, text_columns: Sequence[str], name: str) -> str:
             f"of a table. If it is: --input-format csv (or tsv), with the text in the column {text_columns[0]!r}."
         )
     return "lines"
+
+
+def _whole_text(lines: Iterator[str | BadRow], text_columns: Sequence[str], name: str) -> Iterator[Row]:
+    if len(text_columns) > 1:
+        raise DataError(f"{name}: it is one text, and this model takes two, {' and '.join(text_columns)}.")
+    parts = list(lines)
+    bad = next((part for part in parts if isinstance(part, BadRow)), None)
+    yield bad or (0, {text_columns[0]: "".join(map(str, parts)).strip()})
 
 
 def _line_rows(lines: Iterator[str | BadRow], text_columns: Sequence[str], name: str) -> Iterator[Row]:

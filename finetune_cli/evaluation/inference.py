@@ -17,7 +17,7 @@ from finetune_cli.data.windows import pieces_of
 from finetune_cli.evaluation.window_pooling import pool_windows
 from finetune_cli.models.ready_mask import form_of_mask
 from finetune_cli.system import xla
-from finetune_cli.training.device_settings import choose_device_settings
+from finetune_cli.training.device_settings import TENSOR_CORE_MULTIPLE, choose_device_settings
 from finetune_cli.training.placing import to_device
 from finetune_cli.training.readings import start_copy
 
@@ -92,10 +92,11 @@ def predict_logits(
     pieces = pieces_of(encoded)
     lengths = pieces.piece_tokens
     settings = choose_device_settings(device.type, precision="auto", mixed_precision="no", compile_model=False)
+    multiple = min(settings.width_multiple, TENSOR_CORE_MULTIPLE)  # only what is recorded wants fewer widths
     usual = CPU_TOKENS_PER_BATCH if device.type == "cpu" else DEVICE_TOKENS_PER_BATCH
     at_once = min(usual, max_tokens or usual)
     few = FewShapes(max_length or int(lengths.max()), len(lengths), at_once) if settings.few_widths else None
-    widths = -(-lengths // settings.width_multiple) * settings.width_multiple if max_tokens else lengths
+    widths = -(-lengths // multiple) * multiple if max_tokens else lengths
     batches = list(few.batches(lengths) if few else token_batches(widths, at_once))
     processes = accelerator.num_processes if accelerator is not None else 1
     mine = batches[accelerator.process_index :: processes] if processes > 1 else batches
@@ -106,8 +107,8 @@ def predict_logits(
     started: deque[tuple[np.ndarray, Callable[[], torch.Tensor]]] = deque()
     padding: dict[str, Any] = {
         "pad_token_id": pad_token_id,
-        "multiple_of": settings.width_multiple,
-        "ready_mask": form_of_mask(model, ready=settings.ready_mask and not sharded, one_graph=settings.few_widths),
+        "multiple_of": multiple,
+        "ready_mask": form_of_mask(model, ready=settings.ready_mask and not sharded, always=settings.few_widths),
     }
     with (
         torch.no_grad() if sharded or device.type == "xla" else torch.inference_mode(),  # XLA cannot slice its tensors

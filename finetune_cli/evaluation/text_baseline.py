@@ -9,6 +9,7 @@ Dimensions: N rows, T tokens of all rows, F features, C classes.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,11 @@ from finetune_cli.data.prepared import PreparedSplit
 from finetune_cli.tasks import Kind
 
 Array = NDArray[Any]
+Score = Callable[[Any], Array]  # from features (N, F) to scores (N, C) or (N,)
 
 MAX_ROWS, MAX_ANSWERS, LEAST_ROWS = 20_000, 200_000, 2_000  # answers: rows x classes
 MAX_FEATURES = 50_000
+ROWS_AT_ONCE = 20_000  # that are scored: their features take about 100 bytes a token
 NEIGHBOUR_BUCKETS = 2**18  # pairs of neighbours are counted by a hash
 REGULARISATION = 10.0  # scikit-learn's C: the usual choice for TF-IDF, not tuned
 MAX_ITERATIONS = 100
@@ -57,11 +60,13 @@ def fit_text_baseline(
     if (labels == labels[0]).all():
         return None
     features = _Features(train, chosen, pair=pair)
-    known, asked = features.of(train, chosen), features.of(rows, np.arange(len(rows.offsets) - 1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not converged to the last digit; a class that no row has
         fit = {"classification": _classes, "multilabel": _sets, "regression": _numbers}[kind]
-        return FittedBaseline(fit(known, labels, asked, num_classes), len(chosen))
+        score = fit(features.of(train, chosen), labels, num_classes)
+    asked = np.arange(len(rows.offsets) - 1)
+    parts = [asked[start : start + ROWS_AT_ONCE] for start in range(0, len(asked), ROWS_AT_ONCE)]
+    return FittedBaseline(np.concatenate([score(features.of(rows, part)) for part in parts]), len(chosen))
 
 
 def _draw(num_rows: int, limit: int, seed: int) -> Array:
@@ -138,33 +143,38 @@ def _separator(tokens: PreparedSplit) -> int | None:
     return int(ends[0]) if len(ends) and (ends == ends[0]).all() else None
 
 
-def _classes(known: Any, labels: Array, asked: Any, num_classes: int) -> Array:
+def _classes(known: Any, labels: Array, num_classes: int) -> Score:
     """Of two classes logistic regression, of more one for each against the rest, made to sum to 1."""
-    each = [
-        _probability(known, labels == number, asked) for number in range(num_classes)[-1 if num_classes == 2 else 0 :]
-    ]
     if num_classes == 2:
-        return np.stack([1 - each[0], each[0]], axis=1)
-    scores = np.stack(each, axis=1)
-    return scores / np.maximum(scores.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+        second = _probability(known, labels == 1)
+        return lambda asked: np.stack([1 - (found := second(asked)), found], axis=1)
+    each = [_probability(known, labels == number) for number in range(num_classes)]
+
+    def score(asked: Any) -> Array:
+        scores = np.stack([of_class(asked) for of_class in each], axis=1)
+        return np.asarray(scores / np.maximum(scores.sum(axis=1, keepdims=True), np.finfo(float).tiny))
+
+    return score
 
 
-def _sets(known: Any, labels: Array, asked: Any, num_classes: int) -> Array:
-    return np.stack([_probability(known, of_class == 1, asked) for of_class in labels.T], axis=1)
+def _sets(known: Any, labels: Array, num_classes: int) -> Score:
+    each = [_probability(known, of_class == 1) for of_class in labels.T]
+    return lambda asked: np.stack([of_class(asked) for of_class in each], axis=1)
 
 
-def _probability(known: Any, positive: Array, asked: Any) -> Array:
+def _probability(known: Any, positive: Array) -> Score:
     """That a row is positive; what all or none of the known rows are is answered likewise."""
     from sklearn.linear_model import LogisticRegression
 
     if (positive == positive[0]).all():
-        return np.full(asked.shape[0], float(positive[0]))
+        return lambda asked: np.full(asked.shape[0], float(positive[0]))
     model = LogisticRegression(C=REGULARISATION, max_iter=MAX_ITERATIONS, tol=1e-3, solver="liblinear")
-    return np.asarray(model.fit(known, positive).predict_proba(asked)[:, 1])
+    model.fit(known, positive)
+    return lambda asked: np.asarray(model.predict_proba(asked)[:, 1])
 
 
-def _numbers(known: Any, labels: Array, asked: Any, num_classes: int) -> Array:
+def _numbers(known: Any, labels: Array, num_classes: int) -> Score:
     from sklearn.linear_model import Ridge
 
     model = Ridge(alpha=1.0, solver="sparse_cg").fit(known, labels.astype(np.float64))
-    return np.asarray(model.predict(asked))
+    return lambda asked: np.asarray(model.predict(asked))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from finetune_cli.errors import MissingError, first_line
 from finetune_cli.models.building import load_trained
-from finetune_cli.models.runtimes import FORMATS, require_runtime, require_unchanged, runtime_of
+from finetune_cli.models.runtimes import FORMATS, files_of_runtimes, require_runtime, require_unchanged, runtime_of
+
+logger = logging.getLogger(__name__)
 
 Inputs = dict[str, np.ndarray]
 CPU = torch.device("cpu")
@@ -49,6 +52,8 @@ def load_answering(
     require_unchanged(directory)
     runtime = runtime_of(directory)
     if runtime is None:
+        if beside := files_of_runtimes(directory):
+            logger.info("%s: the weights of torch are taken; %s beside them is left alone.", directory, beside[0])
         return load_trained(directory, device, trust_remote_code=trust_remote_code, dtype=dtype)
     return load_exported(directory, runtime)
 

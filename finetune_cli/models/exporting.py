@@ -30,12 +30,20 @@ FEW_VALUES = 1024  # a smaller constant stays in float32: there is nothing to sa
 
 
 def write_model(
-    model: PreTrainedModel, source: Path, directory: Path, *, file_format: str, dtype: str, example: Mapping[str, Any]
+    model: PreTrainedModel,
+    source: Path,
+    directory: Path,
+    *,
+    file_format: str,
+    dtype: str,
+    example: Mapping[str, Any],
+    exact: bool = False,
 ) -> None:
-    """Write the weights, and what belongs beside them, into `directory`.
+    """Write the weights, and what belongs beside them, into `directory`, over what is there.
 
-    model: loaded from `source`, on the CPU; it serves no other purpose afterwards. example: inputs (B, T) of a few
-    rows, as the model gets them. Raises ConfigError, with the model's type, for a model that cannot have this form.
+    model: loaded from `source`, on the CPU; it serves to write alone afterwards. example: inputs (B, T) of a few
+    rows, as the model gets them. exact: the form of int8 that keeps more in float32, see narrowing_products.
+    Raises ConfigError, with the model's type, for a model that cannot have this form.
     """
     for name in companions(source):
         shutil.copyfile(source / name, directory / name)
@@ -46,7 +54,10 @@ def write_model(
     with tempfile.TemporaryDirectory(dir=directory, prefix=".trace-") as folder:
         traced = Path(folder) / "model.onnx"
         trace(model, example, traced)
-        _WRITERS[file_format, dtype](traced, target)
+        if dtype == "int8":
+            _int8_onnx(traced, target, exact=exact)
+        else:
+            _WRITERS[file_format, dtype](traced, target)
 
 
 class _Logits(nn.Module):
@@ -134,7 +145,7 @@ def _half_onnx(traced: Path, target: Path) -> None:
     onnx.save(model, target)
 
 
-def _int8_onnx(traced: Path, target: Path) -> None:
+def _int8_onnx(traced: Path, target: Path, *, exact: bool) -> None:
     """Weights in 8 bits, one scale for each output; activations are scaled batch by batch when it runs.
 
     The weights take 7 of the 8 bits: with all of them, CPUs without VNNI add up two products in 16 bits, which
@@ -142,15 +153,29 @@ def _int8_onnx(traced: Path, target: Path) -> None:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    left_out = narrowing_products(traced) if exact else []
     root, hint = logging.getLogger(), _NoHint()
     root.addFilter(hint)
     try:
         quantize_dynamic(
             traced, target, op_types_to_quantize=["MatMul", "Gather"], per_channel=True, reduce_range=True,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8, nodes_to_exclude=left_out,
         )  # fmt: skip
     finally:
         root.removeFilter(hint)
+
+
+def narrowing_products(traced: Path) -> list[str]:
+    """The nodes that multiply by a matrix with more inputs than outputs.
+
+    In each layer that is the second product of the feed-forward part. Where a few of the values that come in are far
+    from the others, one scale for all of a batch loses the others.
+    """
+    import onnx
+
+    graph = onnx.load(traced).graph
+    narrow = {one.name for one in graph.initializer if len(one.dims) == 2 and one.dims[0] > one.dims[1]}
+    return [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in narrow]
 
 
 class _NoHint(logging.Filter):
@@ -178,7 +203,6 @@ def _save_openvino(traced: Path, target: Path, *, half: bool) -> None:
 _WRITERS = {
     ("onnx", "fp32"): _plain_onnx,
     ("onnx", "fp16"): _half_onnx,
-    ("onnx", "int8"): _int8_onnx,
     ("openvino", "fp32"): _openvino,
     ("openvino", "fp16"): _half_openvino,
 }

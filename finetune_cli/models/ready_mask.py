@@ -18,20 +18,22 @@ _ANSWER = "_finetune_takes_ready_mask"
 def takes_ready_mask(model: PreTrainedModel) -> bool:
     """Whether a bool mask (B, 1, 1, T) gives the logits of a mask (B, T); tried once for each model.
 
-    Only with torch's scaled-dot-product attention: other kinds take masks of other forms.
+    Only with torch's scaled-dot-product attention: other kinds take masks of other forms. Not a model that takes the
+    rows of a batch apart by their masks; see models.padding_independence.
     """
     known: bool | None = getattr(model, _ANSWER, None)
     if known is None:
         attention = str(model.config._attn_implementation)
         sdpa = attention.startswith("sdpa") or attention == "packed"
-        known = sdpa and agrees(model, trial_logits(model), ready_mask=True)
+        apart = hasattr(model, "same_number_of")
+        known = sdpa and not apart and agrees(model, trial_logits(model), ready_mask=True)
         setattr(model, _ANSWER, known)
     return known
 
 
-def form_of_mask(model: PreTrainedModel, *, ready: bool, one_graph: bool) -> bool | Literal["always"]:
-    """`ready_mask` of data.batching.pad_rows for this model. ready: what the device wants; one_graph: that it compiles
-    anew when there is no mask."""
+def form_of_mask(model: PreTrainedModel, *, ready: bool, always: bool) -> bool | Literal["always"]:
+    """`ready_mask` of data.batching.pad_rows for this model. ready: what the device wants; always: that it wants a mask
+    also where nothing is padded."""
     if not (ready and takes_ready_mask(model)):
         return False
-    return "always" if one_graph else True
+    return "always" if always else True

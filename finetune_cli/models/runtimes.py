@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import ConfigError, MissingError
-from finetune_cli.models.files import LONG_TEXTS_FILE, SAFE_WEIGHTS, TOKENIZER_PATTERNS
+from finetune_cli.models.files import LONG_TEXTS_FILE, TOKENIZER_PATTERNS, weight_format
 from finetune_cli.records.decision_rule import DECISION_FILE
 
 MANIFEST = "export.json"
@@ -81,10 +81,19 @@ def companions(directory: Path) -> list[str]:
 
 
 def runtime_of(directory: Path) -> str | None:
-    """The runtime format of a directory, "onnx" or "openvino"; None where transformers loads it, or nothing does."""
-    if any((directory / name).is_file() for name in SAFE_WEIGHTS):
+    """The runtime format of a directory, "onnx" or "openvino"; None where transformers loads it, or nothing does.
+
+    Weights of torch come first: authors add model.onnx beside them, and only those can be trained.
+    """
+    if weight_format(directory) is not None:
         return None
-    return next((name for name, of in FORMATS.items() if of.needs and (directory / of.weights[0]).is_file()), None)
+    found = files_of_runtimes(directory)
+    return next((name for name, of in FORMATS.items() if of.weights[0] in found[:1]), None)
+
+
+def files_of_runtimes(directory: Path) -> list[str]:
+    """The models of runtimes that are there, by the file to load first."""
+    return [of.weights[0] for of in FORMATS.values() if of.needs and (directory / of.weights[0]).is_file()]
 
 
 def write_manifest(directory: Path, content: dict[str, Any], names: Iterable[str]) -> None:

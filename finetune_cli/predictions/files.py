@@ -62,11 +62,13 @@ def write_predictions(rows: Rows, path: Path | None, *, file_format: str, with_e
         write(written, stdout, with_errors)
         stdout.flush()
     else:
+        replaced = " in place of the file that was there" if path.is_file() else ""
         with _replacing(path) as file, packed(file, file_kind(path)[1]) as content:
             write(written, content, with_errors)
         seconds = time.monotonic() - began
         speed = written.count / seconds
-        logger.info("Wrote %s to %s in %.1f s (%.3g rows/s)", counted(written.count, "row"), path, seconds, speed)
+        answered = counted(written.count, "row")
+        logger.info("Wrote %s to %s%s in %.1f s (%.3g rows/s)", answered, path, replaced, seconds, speed)
     return written.count
 
 

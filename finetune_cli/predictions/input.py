@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,11 +13,16 @@ from typing import Any, BinaryIO, TypeAlias
 from finetune_cli.data import readers
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.readers import BadRow, Row, TableForm, Values, read_rows, read_stream
-from finetune_cli.errors import DataError, counted
+from finetune_cli.data.row_ids import USUAL_COLUMNS
+from finetune_cli.data.survey.class_folders import class_folders
+from finetune_cli.data.text_files import data_files, text_file_rows, text_files
+from finetune_cli.errors import ConfigError, DataError, counted
 from finetune_cli.runs.rows import table_form
 from finetune_cli.runs.target import Target, text_columns
 from finetune_cli.system.places import in_home
 from finetune_cli.system.read_ahead import InterruptibleInput
+
+logger = logging.getLogger(__name__)
 
 TEXT_NAMES = ("text", "text_pair")
 PLAIN_TEXT = ".txt"
@@ -27,13 +33,30 @@ Input: TypeAlias = "Path | str | BinaryIO | Sequence[str | tuple[str, ...]]"
 def require_data_file(path: Path, *, plain_text: bool = False) -> None:
     """Raise DataError when there is no such file, or its name does not say its format.
 
-    plain_text: a file of texts, one a line, will do, too.
+    plain_text: a file of texts, one a line, will do, too, and so will a folder with a file for each text.
     """
     if plain_text and (is_pipe(path) or (path.suffix.lower() == PLAIN_TEXT and path.is_file())):
+        return
+    if path.is_dir():
+        _require_texts(path, plain_text=plain_text)
         return
     if plain_text and not path.exists():
         raise DataError(f"{path} does not exist. Expected a data file. A text to label goes with --text.")
     readers.require_data_file(path, also=(PLAIN_TEXT,) if plain_text else ())
+
+
+def _require_texts(folder: Path, *, plain_text: bool) -> None:
+    if plain_text and text_files(folder):
+        return
+    found = data_files(folder)
+    if found:
+        hint = f"Name a file: {found[0]}"
+    elif class_folders(folder):
+        rows = f"{folder.name}.utf8.jsonl"
+        hint = f"To make rows of its folders of texts, {rows}: finetune init {folder} -o {folder.name}.yaml"
+    else:
+        hint = "Expected a data file" + (", or a directory with a .txt file for each text." if plain_text else ".")
+    raise DataError(f"{folder} is a directory, not a file. {hint}")
 
 
 def is_pipe(path: Path) -> bool:
@@ -53,6 +76,9 @@ def open_rows(
         path = in_home(rows)
         if input_format is None:
             require_data_file(path, plain_text=True)
+        if path.is_dir():
+            yield *_folder_rows(target, path, input_format), _nothing
+            return
         if input_format is None and path.suffix.lower() != PLAIN_TEXT and not is_pipe(path):
             yield *_file_rows(target, path), _nothing
             return
@@ -99,6 +125,20 @@ def _file_rows(target: Target, path: Path) -> tuple[Sequence[str], Iterable[Row]
     first = next((row for row in read_rows(path, form=form) if not isinstance(row, BadRow)), None)
     columns = text_columns(target, list(first[1]) if first else [])
     return columns, _checked(target, read_rows(path, form=form), str(path), columns)
+
+
+def _folder_rows(target: Target, folder: Path, input_format: str | None) -> tuple[Sequence[str], Iterable[Row]]:
+    columns = target.config.data.text if target.config else TEXT_NAMES[:1]
+    if input_format is not None:
+        raise ConfigError(f"--input-format is about one file or standard input, and {folder} is a directory.")
+    if len(columns) > 1:
+        raise DataError(f"{folder}: there is one text in each file, and this model takes two, {' and '.join(columns)}.")
+    if others := data_files(folder):
+        are = "is no text" if len(others) == 1 else "are no texts"
+        logger.warning("%s: %s %s and left out.", folder, ", ".join(file.name for file in others), are)
+    id_column = (target.config.data.id if target.config else None) or USUAL_COLUMNS[0]
+    rows = text_file_rows(folder, column=columns[0], id_column=id_column)
+    return columns, _checked(target, rows, str(folder), columns)
 
 
 def _form(target: Target, path: Path) -> TableForm:

@@ -8,6 +8,8 @@ from typing import Any
 
 from finetune_cli.records.evaluation import MetricValue
 
+KEPT_IN_FLOAT = "the second product of each feed-forward layer"  # in the slower, more exact form of int8
+
 
 @dataclass(frozen=True)
 class Drop:
@@ -62,7 +64,8 @@ class Equality:
 class ExportReport:
     """An exported directory. bytes: of the files with the weights. problems: empty when it was proven.
 
-    equality: None when it could not be compared at all.
+    equality: None when it could not be compared at all. faster_refused: what spoke against the faster form of int8,
+    which was tried first; empty where that was kept.
     """
 
     output: str
@@ -73,6 +76,7 @@ class ExportReport:
     split: str
     equality: Equality | None = None
     problems: list[str] = field(default_factory=list)
+    faster_refused: list[str] = field(default_factory=list)
 
     @property
     def proven(self) -> bool:

@@ -19,17 +19,26 @@ ENOUGH = 50  # times the rows: beyond that no curve is trusted
 @dataclass(frozen=True)
 class CurvePoint:
     """One share of train. rows: how many. metrics: on `validation`, of several seeds their means. values: the deciding
-    metric by seed."""
+    metric by seed. collapsed: seed -> the one class it gave to every row."""
 
     share: float
     rows: int
     metrics: dict[str, MetricValue]
     values: dict[int, float]
+    collapsed: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def collapsed_word(self) -> str:
+        """That this point is of a model that has learned nothing; empty for a healthy one."""
+        if not self.collapsed:
+            return ""
+        return "collapsed" if len(self.values) == 1 else f"{len(self.collapsed)} of {len(self.values)} collapsed"
 
     def to_json(self) -> dict[str, Any]:
         metrics = {name: as_json(score) | {"value": _or_none(score.value)} for name, score in self.metrics.items()}
         values = {seed: _or_none(value) for seed, value in self.values.items()}
-        return {"share": self.share, "rows": self.rows, "metrics": metrics, "values": values}
+        collapsed = {"collapsed": self.collapsed} if self.collapsed else {}
+        return {"share": self.share, "rows": self.rows, "metrics": metrics, "values": values, **collapsed}
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,16 @@ class CurveReport:
     def answer(self) -> list[str]:
         """In sentences: would more data help?"""
         return self.forecast.sentences if self.forecast else [self.no_forecast]
+
+    @property
+    def said_of_collapsed(self) -> str:
+        """What collapsed models do to the curve; empty where there are none."""
+        if not any(point.collapsed for point in self.points):
+            return ""
+        return (
+            "Collapsed: every row is given the same answer, as by a model that has learned nothing. Such a score does "
+            "not lie on a power law: leave that share out, or train it longer."
+        )
 
     def curve(self) -> dict[str, Any]:
         """The points and the band, from which a picture can be drawn; `metrics/learning_curve.json`."""

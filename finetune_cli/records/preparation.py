@@ -38,13 +38,25 @@ class Finding:
 
     @property
     def paragraph(self) -> list[str]:
-        """The same at length: what, where, an example, what to do."""
+        """The same at length: what, where, an example."""
         lines = [f"{self.check}, {self.where}: {self.problem}"]
         if self.rows:
             lines.append(f"  {row_list(self.rows, self.count)}")
         if self.example:
             lines.append(f"  such as {self.example}")
-        return [*lines, f"  {self.advice}"]
+        return lines
+
+
+def finding_lines(findings: Sequence[Finding]) -> list[str]:
+    """All findings at length, those with the same advice together, and the advice once, after the last of them."""
+    together: dict[str, list[Finding]] = {}
+    for finding in findings:
+        together.setdefault(finding.advice, []).append(finding)
+    return [
+        line
+        for advice, alike in together.items()
+        for line in (*(line for finding in alike for line in finding.paragraph), f"  {advice}")
+    ]
 
 
 def row_list(rows: Sequence[int], total: int) -> str:

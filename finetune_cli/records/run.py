@@ -50,7 +50,8 @@ class RunRecord:
     them. resumed_from: the update it went on from, 0 for a fresh start. skipped_updates: those that were not finite and
     left the weights as they were. training_seconds: in training, over all resumes; seconds: of the last process.
     rows_per_second: over the whole run, resumes and scoring included. scores: of the best model on the scored_rows of
-    the split "validation"; of several runs, their means. size_bytes: of all files, when the run ended. further: entries
+    the split "validation"; of several runs, their means. collapsed: the class that this model gives to every row; of
+    several runs, the names of those whose models do. size_bytes: of all files, when the run ended. further: entries
     of another version, kept.
     """
 
@@ -86,6 +87,7 @@ class RunRecord:
     metric_for_best: str | None = None
     scores: dict[str, Score] | None = None
     scored_rows: int | None = None
+    collapsed: str | list[str] | None = None
     size_bytes: int | None = None
     hub: HubUpload | None = None
     further: dict[str, Any] = field(default_factory=dict)

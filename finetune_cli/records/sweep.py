@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finetune_cli.records.comparison import Comparison
-from finetune_cli.records.evaluation import Corrected, GateOutcome, MetricValue
+from finetune_cli.records.evaluation import Corrected, GateOutcome, MetricValue, PairedDifference
 
 TrialState = Literal["complete", "pruned", "failed", "running"]
 
@@ -19,7 +19,7 @@ class TrialResult:
     """One trial: the settings that were tried and how it ended.
 
     score: of a complete trial, of a pruned one its last, without interval. seconds: of training. error: why it failed.
-    defaults: it has the config's own values.
+    defaults: it has the config's own values. collapsed: the class that a complete trial's model gives to every row.
     """
 
     number: int
@@ -30,17 +30,32 @@ class TrialResult:
     seconds: float
     error: str | None
     defaults: bool
+    collapsed: str | None = None
+
+    @property
+    def ended(self) -> str:
+        """How it ended, in words."""
+        return self.state if self.collapsed is None else f"{self.state}, collapsed"
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """One of the best settings, trained again with several seeds: mean over seeds with Student's t interval."""
+    """One of the best settings, trained again with several seeds: mean over seeds with Student's t interval.
+
+    collapsed: the seeds whose models give every row one answer.
+    """
 
     number: int
     mean: float
     sd: float
     low: float
     high: float
+    collapsed: list[int] = field(default_factory=list)
+
+    @property
+    def said_of_seeds(self) -> str:
+        """Which seeds collapsed; empty where none did."""
+        return f"collapsed: seed {', '.join(map(str, self.collapsed))}" if self.collapsed else ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,18 @@ class ComparedTrials:
 
     number: int
     comparison: Comparison
+
+    @property
+    def ahead(self) -> PairedDifference:
+        """The best less the other, as the terminal and the page show it. p is adjusted for all comparisons."""
+        one = self.comparison
+        difference, low, high = (0.0 - value for value in (one.difference, one.high, one.low))
+        return PairedDifference(difference, low, high, one.p_adjusted, one.method)
+
+    @property
+    def verdict(self) -> str:
+        """On the best."""
+        return {"worse": "better", "better": "worse"}.get(self.comparison.verdict, self.comparison.verdict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +148,9 @@ class SweepReport:
 
     @property
     def said_of_comparisons(self) -> str:
-        return "The best was chosen on these rows, so that they flatter it: only a clear difference counts."
+        adjusted = f"P values are adjusted for {len(self.comparisons)} comparisons (Holm). "
+        flattered = "The best was chosen on these rows, so that they flatter it: only a clear difference counts."
+        return (adjusted if len(self.comparisons) > 1 else "") + flattered
 
     def to_json(self) -> dict[str, Any]:
         return _plain({**dataclasses.asdict(self), "run_dir": str(self.run_dir)})

@@ -146,7 +146,7 @@ def _dot(trial: TrialResult, report: SweepReport, frame: Frame, x: float) -> str
 
 def _said(trial: TrialResult, report: SweepReport) -> str:
     values = ", ".join(f"{escape(key.rpartition('.')[2])} {setting_label(one)}" for key, one in trial.values.items())
-    return f"trial {trial.number} ({trial.state}): {escape(report.metric)} {_value(trial):.4g}; {values}"
+    return f"trial {trial.number} ({trial.ended}): {escape(report.metric)} {_value(trial):.4g}; {values}"
 
 
 def _value(trial: TrialResult) -> float:

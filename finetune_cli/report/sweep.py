@@ -26,7 +26,7 @@ def sweep_html(
 ) -> str:
     """parameters: what was searched, as in the config. facts: (name, value) about the search. level: of intervals."""
     axes = [Axis(key, choice) for key, choice in parameters.items()]
-    differences = [one.comparison for one in report.comparisons]
+    differences = [one.ahead for one in report.comparisons]
     return render_html(
         "sweep.html",
         title=title,
@@ -37,7 +37,7 @@ def sweep_html(
         slices=[(axis, slice_chart(report, axis)) for axis in axes],
         parallel=parallel_chart(report, axes),
         names=[axis.name for axis in axes],
-        differences=domain_of([0.0, *(-end for one in differences for end in (one.low, one.high))], step=0.02),
+        differences=domain_of([0.0, *(end for one in differences for end in (one.low, one.high))], step=0.02),
         whisker=whisker,
         level=f"{100 * level:g} %",
     )

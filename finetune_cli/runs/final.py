@@ -10,7 +10,8 @@ from __future__ import annotations
 import shutil
 import statistics
 
-from finetune_cli.config.fields import Fold, RunConfig
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.sections.data import Fold
 from finetune_cli.errors import ConfigError, MissingError
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.folds import FoldsReport

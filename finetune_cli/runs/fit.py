@@ -55,14 +55,14 @@ class Fit:
 def fit(context: RunContext, checkpoint: Path | None) -> Fit:
     """Train from the start or from `checkpoint` until the config's end; runs in every process of the group.
 
-    When the device runs out of memory and what it takes at once was left to us, it goes on with half the rows at once,
-    from what it saved last or from `checkpoint`: the update keeps its rows, so the curve stays the same but for the
-    dropout masks.
+    When the device runs out of memory, it goes on from what it saved last or from `checkpoint`: without CUDA graphs,
+    whose memory is their own, and then, where what it takes at once was left to us, with half the rows at once. The
+    update keeps its rows, so the curve stays the same but for the dropout masks.
     """
-    micro_batch_size, stop = rows_at_once(context.config), StopRequest()
+    micro_batch_size, replay, stop = rows_at_once(context.config), True, StopRequest()
     checkpoints = context.checkpoints()
     while True:
-        parts = build_parts(context, micro_batch_size)
+        parts = build_parts(context, micro_batch_size, replay=replay)
         if checkpoint is not None:
             logger.info("Going on from %s", checkpoint)
         started = TrainingStarted(step_of(checkpoint), parts.cadence.num_updates, str(parts.device), parts.loop)
@@ -76,7 +76,11 @@ def fit(context: RunContext, checkpoint: Path | None) -> Fit:
         except RuntimeError as err:
             if not should_reduce_batch_size(err):
                 raise
-            micro_batch_size = _smaller(micro_batch_size, context.config, err)
+            if parts.device_settings.replay:
+                logger.warning("Out of memory; going on without CUDA graphs, which hold an update's memory apart.")
+                replay = False
+            else:
+                micro_batch_size = _smaller(micro_batch_size, context.config, err)
             if checkpoints.current is not None:
                 checkpoint = checkpoints.undamaged(checkpoints.current)
         else:
@@ -137,6 +141,7 @@ def _run_accelerate(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
             monitor,
             max_grad_norm=parts.config.training.max_grad_norm,
             seed=parts.config.seed,
+            replay=parts.device_settings.replay,
         )
     return monitor.progress
 
@@ -151,6 +156,7 @@ def _run_trainer(parts: Parts, follow: Callable[..., Monitor]) -> Progress:
         parts.schedule,
         accumulates=parts.accumulates,
         skip_nonfinite=parts.skip_nonfinite,
+        replay=parts.device_settings.replay,
         model=parts.model,
         args=parts.trainer_arguments(),
     )

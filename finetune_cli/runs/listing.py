@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.errors import ConfigError, first_line
+from finetune_cli.errors import ConfigError, PrunedError, first_line
 from finetune_cli.records.run import RunRecord
 from finetune_cli.runs.run_dir import WORKING, RunDir
 from finetune_cli.system import locking
@@ -22,7 +22,8 @@ QUIET_SECONDS = 3600  # without a new line in run.log, after which a run on anot
 class ListedRun:
     """A run: its path below the directory that was asked for, and its record.
 
-    is_killed: the record says that it runs, and nobody works at it.
+    is_killed: the record says that it runs, and nobody works at it. A trial that its sweep ended early is pruned, not
+    stopped: nothing is to be typed again.
     """
 
     path: str
@@ -31,7 +32,10 @@ class ListedRun:
 
     @property
     def status(self) -> str | None:
-        return "killed" if self.is_killed else self.record.status
+        if self.is_killed:
+            return "killed"
+        is_pruned = self.record.status == "stopped" and (self.record.error or "").startswith(PrunedError.BEGINNING)
+        return "pruned" if is_pruned else self.record.status
 
     def to_json(self) -> dict[str, Any]:
         return {"path": self.path, "kind": self.record.kind, **self.record.to_json(), "status": self.status}

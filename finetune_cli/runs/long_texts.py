@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from finetune_cli.config.fields import DataConfig, LongTextsConfig
+from finetune_cli.config.sections.data import DataConfig, LongTextsConfig
 from finetune_cli.errors import MissingError
 from finetune_cli.models.files import LONG_TEXTS_FILE
 from finetune_cli.tasks import Kind

@@ -10,7 +10,9 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCardData
 
 from finetune_cli.config.dump import leaves, with_references
-from finetune_cli.config.fields import ModelConfig, RunConfig, TrainingConfig
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.sections.model import ModelConfig
+from finetune_cli.config.sections.training import TrainingConfig
 from finetune_cli.data.hub import HUB_ID
 from finetune_cli.errors import counted
 from finetune_cli.models.files import LONG_TEXTS_FILE

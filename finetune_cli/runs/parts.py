@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import PartialState
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
@@ -21,17 +19,16 @@ from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
 from finetune_cli.data.order import RowOrder
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, DataError
-from finetune_cli.evaluation.inference import predict_logits
-from finetune_cli.evaluation.scoring import plain_scores
+from finetune_cli.models.compiling import compile_layers
 from finetune_cli.models.ready_mask import form_of_mask, takes_ready_mask
-from finetune_cli.runs.candidates import to_keep
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.model_to_train import build_model, make_cheaper, require_supported_on
+from finetune_cli.runs.validation import score_splits
 from finetune_cli.system import xla
 from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
 from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.kept_predictions import KeptPredictions
-from finetune_cli.training.monitor import Evaluate, Scores
+from finetune_cli.training.monitor import Evaluate
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
 from finetune_cli.training.optimization import build_optimizer, build_schedule, count_updates
 from finetune_cli.training.placing import place_before_optimizer
@@ -44,6 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OPTIMIZER_ARGUMENTS = frozenset({"optim", "adam_beta1", "adam_beta2", "adam_epsilon"})
+OUTSIDE_THE_STEP = frozenset({"adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_kwargs", "tf32"})
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ class Parts:
             length=max_length if self.config.data.padding == "max_length" else None,
             static_limit=max_length if chosen.few_widths else None,
             num_rows=xla.filled_up(self.micro_batch_size) if chosen.full_micro_batches else None,
-            ready_mask=form_of_mask(self.model, ready=chosen.ready_mask, one_graph=chosen.few_widths),
+            ready_mask=form_of_mask(self.model, ready=chosen.ready_mask, always=chosen.mask_always),
         )
 
     @cached_property
@@ -180,17 +178,29 @@ class Parts:
         )
 
 
-def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
-    """Choose what fits the device and build the model; whatever needs the loop's accelerator comes later."""
+def build_parts(context: RunContext, micro_batch_size: int, *, replay: bool = True) -> Parts:
+    """Choose what fits the device and build the model; whatever needs the loop's accelerator comes later.
+
+    replay: updates may be CUDA graphs.
+    """
     config, settings = context.config, context.config.training
     device: torch.device = PartialState().device
     require_supported_on(device, config)
     mixed_precision = _choose_precision(config, device)
+    order = RowOrder(
+        context.prepared.splits["train"].pieces.row_tokens,
+        batch_size=settings.batch_size,
+        seed=config.seed,
+        batching=settings.batching,
+    )
+    cadence = _cadence(config, order.updates_per_epoch)
     chosen = choose_device_settings(
         device.type,
         precision=settings.precision,
         mixed_precision=mixed_precision,
         compile_model=settings.compile,
+        num_updates=cadence.num_updates,
+        replay=replay and can_replay(config, mixed_precision),
     )
     if settings.micro_batch_tokens is not None and chosen.full_micro_batches:
         raise ConfigError(
@@ -201,21 +211,26 @@ def build_parts(context: RunContext, micro_batch_size: int) -> Parts:
     seed_generators(config.seed, device)  # the new head is drawn when the model is built
     model = build_model(context, device)
     make_cheaper(model, context, device)
-    if chosen.compile:
-        model.compile(dynamic=True)
     if chosen.ready_mask:
-        takes_ready_mask(model)  # tried while the model is on the CPU, and remembered
+        takes_ready_mask(model)  # tried while the model is on the CPU and not compiled, and remembered
+    if chosen.compile:
+        compile_layers(model)
     place_before_optimizer(model, device)
-    order = RowOrder(
-        context.prepared.splits["train"].pieces.row_tokens,
-        batch_size=settings.batch_size,
-        seed=config.seed,
-        batching=settings.batching,
-    )
     kept = KeptPredictions()
-    evaluate = partial(_evaluate, context, model, kept, compiled=chosen.compile)
-    cadence = _cadence(config, order.updates_per_epoch)
+    evaluate = partial(score_splits, context, model, kept, compiled=chosen.compile)
     return Parts(context, device, chosen, mixed_precision, micro_batch_size, model, order, cadence, evaluate, kept)
+
+
+def can_replay(config: RunConfig, mixed_precision: str) -> bool:
+    """Whether updates may be CUDA graphs: one process, and nothing in an update that the host decides anew each time.
+
+    fp16's scaler looks for overflows, packed rows have ever new shapes, recomputed layers put generators back, and
+    what `training.trainer_args` asks for may be something that Trainer does in its own step.
+    """
+    settings = config.training
+    by_host = settings.packing or settings.gradient_checkpointing or mixed_precision == "fp16"
+    by_trainer = not OUTSIDE_THE_STEP.issuperset(settings.trainer_args)
+    return settings.cuda_graphs and not by_host and not by_trainer and PartialState().num_processes == 1
 
 
 def rows_at_once(config: RunConfig) -> int:
@@ -223,21 +238,6 @@ def rows_at_once(config: RunConfig) -> int:
     share = -(-config.training.batch_size // PartialState().num_processes)
     chosen = config.training.micro_batch_size
     return share if chosen == "auto" else min(chosen, share)
-
-
-def scored_splits(prepared: PreparedData) -> list[str]:
-    """The validation splits, "validation" first: what training is steered by and reports at the end.
-
-    None of them for a model of all rows, which has no split "validation".
-    """
-    if "validation" not in prepared.splits:
-        return []
-    splits = [
-        name for name, split in prepared.splits.items() if name.startswith("validation") and split.labels is not None
-    ]
-    if "validation" not in splits:
-        raise DataError("The validation split has no labels, so no best model can be chosen.")
-    return sorted(splits, key=lambda name: name != "validation")
 
 
 def _choose_precision(config: RunConfig, device: torch.device) -> str:
@@ -258,41 +258,6 @@ def _cadence(config: RunConfig, updates_per_epoch: int) -> Cadence:
         save_every=None if checkpointing.every == "epoch" else checkpointing.every,
         save_every_seconds=checkpointing.every_seconds,
     )
-
-
-def uncompiled(compiled: bool) -> AbstractContextManager[Any]:
-    """Score without the compiler: rows come in any shape, and `evaluate` of the saved model must give the same."""
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
-
-
-def _evaluate(
-    context: RunContext,
-    model: PreTrainedModel,
-    kept: KeptPredictions,
-    accelerator: Accelerator,
-    check: Callable[[], None],
-    *,
-    compiled: bool,
-) -> dict[str, Scores]:
-    """See training.monitor.Monitor."""
-    prepared, scores = context.prepared, {}
-    for split in scored_splits(prepared):
-        rows = prepared.splits[split]
-        with uncompiled(compiled):
-            logits = predict_logits(
-                model,
-                rows,
-                pad_token_id=prepared.pad_token_id,
-                max_length=prepared.report.max_length,
-                device=model.device,
-                accelerator=accelerator,
-                check=check,
-                max_tokens=context.config.training.micro_batch_tokens,
-            )
-        scores[split] = plain_scores(logits, rows.known_labels(), context.rules)
-        if split == "validation":
-            kept.found(to_keep(logits, context.config))
-    return scores
 
 
 def _class_weights(config: RunConfig, prepared: PreparedData) -> torch.Tensor | None:

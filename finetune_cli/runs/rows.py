@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_cli.config.fields import ChecksConfig
+from finetune_cli.config.sections.data import ChecksConfig
 from finetune_cli.errors import ConfigError, DataError, counted
-from finetune_cli.records.preparation import Padding, SplitReport
+from finetune_cli.records.preparation import Padding, SplitReport, finding_lines
 from finetune_cli.runs.concealing import concealed
 from finetune_cli.runs.long_texts import in_windows, reading, target_reading
 from finetune_cli.runs.shares import with_share
@@ -21,7 +21,9 @@ from finetune_cli.system.places import in_home
 from finetune_cli.tasks import TASKS, Kind
 
 if TYPE_CHECKING:
-    from finetune_cli.config.fields import DataConfig, FromScratchConfig, RunConfig
+    from finetune_cli.config.fields import RunConfig
+    from finetune_cli.config.sections.data import DataConfig
+    from finetune_cli.config.sections.model import FromScratchConfig
     from finetune_cli.data.prepared import PreparedData
     from finetune_cli.data.preparing import TextSettings
     from finetune_cli.data.readers import TableForm
@@ -239,9 +241,10 @@ def _build(
     facts: TextFacts | None,
     scratch: FromScratchConfig | None,
 ) -> PreparedData:
-    from finetune_cli.data.prepared import TOKENIZER, publish
+    from finetune_cli.data.prepared import TOKENIZER
     from finetune_cli.data.preparing import prepare_splits, train_texts
     from finetune_cli.data.tokenization import TextEncoder
+    from finetune_cli.data.writing import publish
     from finetune_cli.models.tokenizer import load_tokenizer, save_tokenizer
     from finetune_cli.models.vocabulary import train_wordpiece
 
@@ -292,9 +295,8 @@ def _judged(
             logger.warning("%d findings of the data checks, as before; `finetune prepare` shows them", len(told))
     if errors:
         count = counted(len(errors), "error")
-        paragraphs = [line for finding in errors for line in finding.paragraph]
         hint = f"To go on all the same: -s data.checks.{errors[0].check}=warn"
-        raise DataError("\n".join([f"the data checks found {count}", *paragraphs, hint]))
+        raise DataError("\n".join([f"the data checks found {count}", *finding_lines(errors), hint]))
     kept = [finding for finding in findings if finding.level != "ignore"]
     return replace(prepared, report=replace(prepared.report, findings=kept))
 

@@ -123,13 +123,27 @@ def pair_rows(first: ScoredRun, other: ScoredRun) -> ScoredRun:
     if only_first or only_other:
         raise DataError(
             f"{first.name} and {other.name} were not scored on the same rows: {_some(only_first)} only in the first, "
-            f"{_some(only_other)} only in the second. Score both on the same split of the same data: finetune evaluate "
-            "RUN --split NAME. (A split taken from train, such as data.splits.validation: 0.1, depends on the seed: "
-            "data.split_seed draws the same rows in every run.)"
+            f"{_some(only_other)} only in the second. {_same_rows(first, other)}"
         )
     paired = in_order_of(first, other)
     _require_same_labels(first, paired)
     return paired
+
+
+def _same_rows(first: ScoredRun, other: ScoredRun) -> str:
+    """What to type so that two runs are scored on the same rows."""
+    named = dict.fromkeys("RUN" if run.config is None else shlex.quote(run.name) for run in (first, other))
+    lines = "".join(f"\n  finetune evaluate {name} --data FILE" for name in named)
+    drawn = [run.name for run in (first, other) if run.config and _draws_from_train(run.config)]
+    why = f" ({drawn[0]} took a share of its train rows: data.splits and data.split_seed say which.)" if drawn else ""
+    return (
+        f"Score both on one labelled file, of rows that neither was trained on, and name --split file-STEM, FILE's "
+        f"name without its ending:{lines}\nA split of the same rows in both, such as --split test, does as well.{why}"
+    )
+
+
+def _draws_from_train(config: RunConfig) -> bool:
+    return any(isinstance(source, float) for source in (config.data.splits or {}).values())
 
 
 def _require_same_labels(first: ScoredRun, other: ScoredRun) -> None:

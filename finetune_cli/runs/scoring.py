@@ -31,7 +31,7 @@ from finetune_cli.runs.candidates import with_choice
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.target import class_names, task_kind
-from finetune_cli.runs.text_baseline import with_known_baseline, with_text_baseline
+from finetune_cli.runs.text_baseline import with_text_baseline
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.tasks import TASKS, metric_problem
 
@@ -80,11 +80,10 @@ def score_prepared(
     *,
     run: RunDir | None,
     share_work: bool = False,
-    fit_baseline: bool = False,
 ) -> EvalReport:
     """Score one prepared split as the model answers it, and, for a run, write eval/<split>/; see split_logits."""
     logits = split_logits(model, prepared, config, split, share_work=share_work)
-    report = score_logits(logits, prepared, config, split, run=run, fit_baseline=fit_baseline)
+    report = score_logits(logits, prepared, config, split, run=run)
     if run is not None:
         keep_scores(run, report, logits, prepared)
     return report
@@ -145,13 +144,9 @@ def score_logits(
     run: RunDir | None = None,
     rule: DecisionRule | None = None,
     min_confidence: float | None = None,
-    fit_baseline: bool = False,
 ) -> EvalReport:
-    """The scores of a split's logits under a decision rule; for a run, corrected for the choice of its model.
-
-    fit_baseline: fit the baseline of the words, as the config says; else the one that the run has stands beside the
-    same scores.
-    """
+    """The scores of a split's logits under a decision rule; for a run, corrected for the choice of its model and with
+    the baseline of the words beside them."""
     labels = prepared.splits[split].known_labels()
     rules = replace(scoring_rules(config, prepared), decision=rule)
     train = prepared.splits.get("train")
@@ -163,10 +158,7 @@ def score_logits(
         report = replace(report, decision=decision_effect(split, logits, labels, rules, metric=metric))
     if run is not None and config is not None:
         report = with_choice(report, run, config, prepared)
-        if fit_baseline:
-            report = with_text_baseline(report, logits, prepared, config, rules)
-        else:
-            report = with_known_baseline(report, run)
+        report = with_text_baseline(report, logits, prepared, config, rules, run=run)
     if min_confidence is not None:
         report = replace(report, answered=score_answered(logits, labels, rules, min_confidence=min_confidence))
     return report

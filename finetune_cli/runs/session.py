@@ -31,7 +31,16 @@ STATUS: dict[int, Status] = {
     ExitCode.INTERRUPTED: "stopped",
 }
 # On rows and weights.
-NO_EFFECT = ("output_dir", "hub", "tracking", "evaluation.gates", "data.checks", "sweep", "training.ddp_timeout")
+NO_EFFECT = (
+    "output_dir",
+    "hub",
+    "tracking",
+    "evaluation.gates",
+    "data.checks",
+    "sweep",
+    "training.ddp_timeout",
+    "training.cuda_graphs",
+)
 
 
 @contextmanager
@@ -86,11 +95,21 @@ def model_name(config: RunConfig) -> str:
 def note_scores(record: RunRecord, config: RunConfig, reports: Sequence[EvalReport]) -> None:
     """Add the scores on the split "validation", which picked the best model, to the record."""
     report = next(report for report in reports if report.split == "validation")
-    note_values(record, config, report.metrics | {"loss": MetricValue(report.loss)}, rows=report.n)
+    metrics = report.metrics | {"loss": MetricValue(report.loss)}
+    note_values(record, config, metrics, rows=report.n, collapsed=report.collapsed)
 
 
-def note_values(record: RunRecord, config: RunConfig, metrics: Mapping[str, MetricValue], *, rows: int) -> None:
+def note_values(
+    record: RunRecord,
+    config: RunConfig,
+    metrics: Mapping[str, MetricValue],
+    *,
+    rows: int,
+    collapsed: str | list[str] | None,
+) -> None:
+    """Add scores to the record; collapsed: as there, an empty list for none."""
     record.metric_for_best, record.scored_rows = config.evaluation.main_metric, rows
+    record.collapsed = collapsed or None
     record.scores = {name: Score(_or_none(one.value), one.low, one.high) for name, one in metrics.items()}
 
 

@@ -37,8 +37,8 @@ def clip_gradients(
     how `skip_nonfinite` works, and neither waits for the device. Other optimizers, fp16 (whose scaler needs these
     fields for itself) and sharded models go the ordinary way, where skip_nonfinite has to read the norm.
     """
-    bare = _bare(optimizer)
-    if not _step_can_scale(accelerator, bare):
+    bare = bare_optimizer(optimizer)
+    if not step_can_scale(accelerator, bare):
         norm = _whole(accelerator.clip_grad_norm_(model.parameters(), max_norm or math.inf))
         if skip_nonfinite and not norm.isfinite():
             _drop_gradients(model)
@@ -57,13 +57,14 @@ def _whole(norm: Any) -> Tensor:
     return torch.as_tensor(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 
-def _bare(optimizer: Any) -> Any:
+def bare_optimizer(optimizer: Any) -> Any:
+    """torch's own, without Accelerate's wrapper."""
     while isinstance(optimizer, AcceleratedOptimizer):
         optimizer = optimizer.optimizer
     return optimizer
 
 
-def _step_can_scale(accelerator: Accelerator, optimizer: Any) -> bool:
+def step_can_scale(accelerator: Accelerator, optimizer: Any) -> bool:
     """Whether `step` honours grad_scale and found_inf: torch marks its fused optimizers so, for GradScaler."""
     fused = getattr(optimizer, "_step_supports_amp_scaling", False)
     return fused and accelerator.scaler is None and accelerator.distributed_type not in LEFT_TO_ACCELERATE

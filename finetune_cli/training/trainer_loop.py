@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,16 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune_cli.system import xla
+from finetune_cli.training.cuda_graphs import own_stream
 from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
 from finetune_cli.training.placing import to_device
+from finetune_cli.training.replay import replayed
 from finetune_cli.training.state import use_bare_weight_names
+from finetune_cli.training.update import MicroBatches, Update
 
 TRAINER_STATE = "trainer_state.json"  # the name under which Trainer looks for its state in a checkpoint
 
@@ -78,6 +81,7 @@ class SharedPartsTrainer(Trainer):
         *,
         accumulates: bool,
         skip_nonfinite: bool,
+        replay: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -86,6 +90,8 @@ class SharedPartsTrainer(Trainer):
         self.objective = objective
         self.accumulates = accumulates
         self.skip_nonfinite = skip_nonfinite
+        self.replay = replay
+        self.make_update: Callable[[MicroBatches], tuple[Tensor, Tensor]] | None = None
         self.update_loss = torch.zeros((), device=self.args.device)
         self.accelerator.ddp_handler = self._ddp_options()
 
@@ -114,7 +120,12 @@ class SharedPartsTrainer(Trainer):
         return self.lr_scheduler
 
     def training_step(self, model: Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Trainer's own step for each micro-batch of an update, of which it knows nothing: their number may vary."""
+        """Trainer's own step for each micro-batch of an update, of which it knows nothing: their number may vary.
+
+        With CUDA graphs the whole update is made here; Trainer's own clipping and step then find no gradients.
+        """
+        if self.replay:
+            return self._replayed_step(model, inputs)
         loss = torch.zeros((), device=self.args.device)
         for index, micro_batch in enumerate(inputs):
             is_last = index == len(inputs) - 1
@@ -123,6 +134,23 @@ class SharedPartsTrainer(Trainer):
             if not is_last:
                 xla.run_collected(self.args.device)
         return loss
+
+    def _replayed_step(self, model: Module, micro_batches: MicroBatches) -> Tensor:
+        if self.make_update is None:
+            self.make_update = replayed(
+                Update(
+                    self.accelerator,
+                    model,
+                    self.optimizer,
+                    self.objective,
+                    self.args.max_grad_norm or None,
+                    self.skip_nonfinite,
+                )
+            )
+        if not model.training:  # at first, and after scoring
+            model.train()
+        self.update_loss, self.grad_norm = self.make_update(micro_batches)
+        return self.update_loss
 
     def compute_loss(
         self, model: Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -151,13 +179,14 @@ class SharedPartsTrainer(Trainer):
         """Not counted: the batch says how many rows the update has, and Trainer would exchange its count each time."""
 
     def _clip_grad_norm(self, model: Module) -> Tensor:
-        self.grad_norm = clip_gradients(
-            self.accelerator,
-            model,
-            self.optimizer,
-            max_norm=self.args.max_grad_norm or None,
-            skip_nonfinite=self.skip_nonfinite,
-        )
+        if not self.replay:
+            self.grad_norm = clip_gradients(
+                self.accelerator,
+                model,
+                self.optimizer,
+                max_norm=self.args.max_grad_norm or None,
+                skip_nonfinite=self.skip_nonfinite,
+            )
         return self.grad_norm
 
     def _get_grad_norm(self, model: Module, grad_norm: Tensor | None = None) -> Tensor:
@@ -205,7 +234,5 @@ def train(trainer: SharedPartsTrainer, monitor: Monitor, *, seed: int) -> None:
     """Train until the monitor says that it is over. The monitor has this trainer's accelerator and state."""
     trainer.remove_callback(PrinterCallback)  # prints Trainer's closing summary to stdout
     trainer.add_callback(MonitorCallback(trainer, monitor, seed=seed))
-    try:
+    with suppress(_NothingLeft), own_stream(trainer.args.device) if trainer.replay else nullcontext():
         trainer.train(resume_from_checkpoint=str(monitor.resume_from) if monitor.resume_from else None)
-    except _NothingLeft:
-        return

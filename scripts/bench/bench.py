@@ -153,6 +153,7 @@ def main() -> None:
             task=options.task,
             fast=tuple(options.fast),
             environment=environment,
+            gpu=bool(facts["gpu"]),
         )
         pairs = measure(bench, options.only or [*ROWS, *([GPU_ROW] if facts["gpu"] else [])])
     print(caption(facts, options))

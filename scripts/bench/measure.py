@@ -34,7 +34,8 @@ class Finished:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all parts of one benchmark share. `work`: a scratch directory; `environment`: of each process."""
+    """What all parts of one benchmark share. `work`: a scratch directory; `environment`: of each process; `gpu`: there
+    is one."""
 
     model: Path
     work: Path
@@ -45,6 +46,7 @@ class Bench:
     task: str
     fast: tuple[str, ...]
     environment: dict[str, str]
+    gpu: bool = False
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:

@@ -12,7 +12,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,8 +40,9 @@ SIDES: dict[str, tuple[str, ...]] = {
     "accelerate": (DEFAULT, ACCELERATE),
     "memory": (PLAIN, DEFAULT),
     "trade": (DEFAULT, *TRADES),
-    "gpu": (PLAIN, PLAIN_BF16, DEFAULT, FAST),
+    "gpu": (PLAIN, PLAIN_BF16, DEFAULT, FAST, ACCELERATE, "training.cuda_graphs=false", "training.compile=true"),
 }
+GPU_LARGE_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -170,21 +171,29 @@ def beside_matmul(bench: Bench, action: Callable[[], T]) -> tuple[T, float]:
 
 
 def measure_gpu(bench: Bench) -> list[Pair]:
-    """Batch 32 on a GPU: against plain Trainer in fp32 and in bf16, and as a share of the device's matrix peak."""
+    """Batch 32 on a GPU: against plain Trainer in fp32 and in bf16, beside other settings, and as a share of the
+    device's matrix peak; the share also at a batch that fills the device."""
     found = measure_sides(bench, list(SIDES["gpu"]), batch_size=32)
+    ours, what = speed(found[DEFAULT]), f"train {bench.task}, batch 32"
+    pairs = [
+        Pair("gpu", f"{what}, default / plain fp32", "rows/s", ours, speed(found[PLAIN]), 4.0),
+        Pair("gpu", f"{what}, default / plain bf16", "rows/s", ours, speed(found[PLAIN_BF16]), 1.5),
+    ]
+    for side in SIDES["gpu"][3:]:
+        label = shlex.join(bench.fast) if side == FAST else "loop accelerate" if side == ACCELERATE else side
+        pairs.append(Pair("gpu", f"  {label} / default", "rows/s", speed(found[side]), ours))
     parameters = bench.part("parameters", "--model", bench.model)["parameters"]
     peaks = [matmul(bench) for _ in range(bench.repeats)]
-    pairs = []
-    for side, label in ((DEFAULT, "default"), (FAST, shlex.join(bench.fast))):
-        ours, what = speed(found[side]), f"train {bench.task}, batch 32, {label}"
-        useful = [6 * parameters * run.tokens_per_second / 1e9 for run in found[side]]
-        goals = (4.0, 1.5) if side == DEFAULT else (None, None)
-        pairs += [
-            Pair("gpu", f"{what} / plain fp32", "rows/s", ours, speed(found[PLAIN]), goals[0]),
-            Pair("gpu", f"{what} / plain bf16", "rows/s", ours, speed(found[PLAIN_BF16]), goals[1]),
-            Pair("gpu", f"{what}: share of torch.mm", "GFLOP/s", useful, peaks),
-        ]
-    return pairs
+
+    def share(batch_size: int, label: str, runs: list[Trained]) -> Pair:
+        useful = [6 * parameters * run.tokens_per_second / 1e9 for run in runs]
+        return Pair("gpu", f"train {bench.task}, batch {batch_size}, {label}: torch.mm", "GFLOP/s", useful, peaks)
+
+    compiled = SIDES["gpu"][-1]
+    pairs += [share(32, "default", found[DEFAULT]), share(32, compiled, found[compiled])]
+    few = replace(bench, updates=max(8, bench.updates * 32 // GPU_LARGE_BATCH))
+    large = measure_sides(few, [DEFAULT, compiled], batch_size=GPU_LARGE_BATCH)
+    return [*pairs, *(share(GPU_LARGE_BATCH, side, runs) for side, runs in large.items())]
 
 
 def measure_start(bench: Bench) -> list[Pair]:

@@ -17,20 +17,35 @@ from safetensors.torch import load_file
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.records.training import Listener, TrainReport
+from scripts.models.families import build
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHONPATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))  # which may hold the wheels
 ON_GPU = torch.cuda.is_available()
 SIZES = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256}
 
 
 def write_config(
-    directory: Path, *, dropout: float = 0.0, evaluate_every: int = 6, save_every: int = 3, **training: Any
+    directory: Path,
+    *,
+    model: str | None = None,
+    dropout: float = 0.0,
+    evaluate_every: int = 6,
+    save_every: int = 3,
+    **training: Any,
 ) -> Path:
-    """directory/config.yaml: 12 updates of 16 rows in fp32, or as `training` says. Its run: directory/run."""
+    """directory/config.yaml: 12 updates of 16 rows in fp32, or as `training` says. Its run: directory/run.
+
+    model: a family, see scripts.models.families, of which a tiny model is built; None: a BERT.
+    """
     directory.mkdir(parents=True, exist_ok=True)
+    if model is not None:
+        part: dict[str, Any] = {"name_or_path": str(build(model, directory / "family"))}
+    else:
+        part = {"from_scratch": SIZES, "dropout": dropout, "attention_dropout": dropout}
     settings = {
         "task": "sst2",
-        "model": {"from_scratch": SIZES, "dropout": dropout, "attention_dropout": dropout},
+        "model": part,
         "data": {"path": "builtin:sst2-mini", "max_length": 64},
         "training": {"max_steps": 12, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32", **training},
         "evaluation": {"every": evaluate_every, "metrics": ["accuracy"], "bootstrap": {"samples": 0}},
@@ -77,7 +92,7 @@ def started(arguments: list[str], **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -14,7 +14,8 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,16 @@ from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.predict import predict
 from finetune_cli.records.training import StepRecord, TrainingEvent
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.training.cuda_graphs import CudaRecorder, Work
 from finetune_cli.training.device_probe import probe
 from scripts.gpu.small import ON_GPU, curve, finished, largest_difference, same_weights, started, trained, write_config
 
 FP32, REDUCED = 1e-3, 5e-2  # relative differences: kernels add in another order; bf16 has three digits
 LOOPS = ("trainer", "accelerate")
+FAMILIES = (
+    *("bert", "roberta", "distilbert", "electra", "albert", "deberta-v2", "modernbert", "mpnet", "xlnet", "nomic_bert"),
+    *("qwen2", "qwen3", "llama", "gpt2", "t5", "bart", "gemma2", "mixtral"),
+)
 
 
 class Skipped(Exception):
@@ -119,14 +125,119 @@ def synchronisations(directory: Path) -> dict[str, Any]:
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            cadence = {"max_steps": 24, "evaluate_every": 24, "save_every": 24}
+            cadence = {"max_steps": 24, "evaluate_every": 24, "save_every": 24, "cuda_graphs": False}
             trained(directory / name, listen=watch, loop="accelerate", **cadence, **options)
         torch.cuda.set_sync_debug_mode("default")
         for warning in caught:
-            if "synchroniz" in str(warning.message):
+            if "synchronizing CUDA" in str(warning.message):
                 places[f"{'/'.join(Path(warning.filename).parts[-3:])}:{warning.lineno}"] += 1
         facts[name] = dict(places)
     return facts
+
+
+def graphs(directory: Path) -> dict[str, Any]:
+    """Updates replayed as CUDA graphs and launched kernel by kernel: the same curve and weights, bit for bit.
+
+    A constant learning rate that float32 holds: a graph has the rate in float32, the host in float64.
+    """
+    if not ON_GPU:
+        raise Skipped("needs a GPU")
+    facts: dict[str, Any] = {}
+    common = {"dropout": 0.1, "max_steps": 30, "learning_rate": 2.0**-10, "lr_scheduler": "constant"}
+    for precision in ("fp32", "bf16"):
+        for micro_batch_size in ("auto", 6):
+            settings = {**common, "precision": precision, "micro_batch_size": micro_batch_size}
+            places = {
+                (loop, replayed): directory / f"{precision}-{micro_batch_size}-{loop}-{replayed}"
+                for loop in LOOPS
+                for replayed in (True, False)
+            }
+            with counted_replays() as count:
+                for (loop, replayed), place in places.items():
+                    trained(place, loop=loop, cuda_graphs=replayed, **settings)
+            first, *others = places.values()
+            facts[f"{precision}, micro-batches {micro_batch_size}"] = {
+                "replays": count["replays"],
+                "graphs": count["graphs"],
+                "differences": [largest_difference(first, other) for other in others],
+                "same_weights": [same_weights(first, other) for other in others],
+            }
+    for name, fact in facts.items():
+        assert fact["replays"] >= 2 * 29, f"{name}: {fact['replays']} of 58 updates were replayed"
+        assert max(fact["differences"]) <= FP32, f"{name}: {fact}"
+    return facts
+
+
+def graphs_refused(directory: Path) -> dict[str, Any]:
+    """A model that asks the device during its forward pass goes on without graphs, dropout and all, and says so."""
+    if not ON_GPU:
+        raise Skipped("needs a GPU")
+    from transformers.models.bert.modeling_bert import BertPooler
+
+    pool = BertPooler.forward
+
+    def asking(self: Any, hidden: torch.Tensor) -> torch.Tensor:
+        float(hidden.sum())
+        return pool(self, hidden)
+
+    BertPooler.forward = asking
+    for loop in LOOPS:
+        for replayed in (True, False):
+            trained(
+                directory / f"{loop}-{replayed}", loop=loop, cuda_graphs=replayed, dropout=0.1, learning_rate=2.0**-10
+            )
+    first, *others = (directory / f"{loop}-{replayed}" for loop in LOOPS for replayed in (True, False))
+    log = (first / "run" / "run.log").read_text(encoding="utf-8")
+    [said] = [line for line in log.splitlines() if "CUDA graphs" in line]
+    facts = {"said": said, "differences": [largest_difference(first, other) for other in others]}
+    assert max(facts["differences"]) <= FP32, facts
+    return facts
+
+
+def families(directory: Path) -> dict[str, Any]:
+    """Tiny models of many families: which are replayed, and how far their curves are from those without graphs."""
+    if not ON_GPU:
+        raise Skipped("needs a GPU")
+    facts: dict[str, Any] = {}
+    for name in FAMILIES:
+        settings = {"max_steps": 8, "precision": "fp32", "learning_rate": 2.0**-10, "model": name}
+        try:
+            for replayed in (True, False):
+                with counted_replays() as count:
+                    trained(directory / f"{name}-{replayed}", cuda_graphs=replayed, **settings)
+                facts.setdefault(name, []).append(count["replays"])
+            difference = largest_difference(directory / f"{name}-True", directory / f"{name}-False")
+            facts[name] = [facts[name][0], difference]
+            log = (directory / f"{name}-True" / "run" / "run.log").read_text(encoding="utf-8")
+            facts[name] += [line.rpartition("kernel: ")[2] for line in log.splitlines() if "CUDA graphs" in line]
+        except Exception as err:
+            facts[name] = f"{type(err).__name__}: {str(err)[:200]}"
+    wrong = [name for name, fact in facts.items() if isinstance(fact, str) or fact[1] > FP32]
+    assert not wrong, f"{wrong}: {facts}"
+    return facts
+
+
+@contextmanager
+def counted_replays() -> Iterator[Counter[str]]:
+    """Counts the graphs that are recorded in the block, and how often one is replayed."""
+    count: Counter[str] = Counter()
+    record = CudaRecorder.record
+
+    def counting(self: CudaRecorder, work: Work) -> Work:
+        launch = record(self, work)
+        count["graphs"] += 1
+
+        def again() -> None:
+            count["replays"] += 1
+            launch()
+
+        return again
+
+    CudaRecorder.record = counting  # type: ignore[method-assign]
+    try:
+        yield count
+    finally:
+        CudaRecorder.record = record  # type: ignore[method-assign]
 
 
 def compiled(directory: Path) -> dict[str, Any]:
@@ -191,7 +302,7 @@ def out_of_memory(directory: Path) -> dict[str, Any]:
     peaks = {}
     for rows in (16, 8):
         torch.cuda.reset_peak_memory_stats()
-        trained(directory / f"rows-{rows}", micro_batch_size=rows)
+        trained(directory / f"rows-{rows}", micro_batch_size=rows, cuda_graphs=False)
         peaks[rows] = torch.cuda.max_memory_reserved()
         torch.cuda.empty_cache()
     if peaks[16] <= peaks[8]:
@@ -199,7 +310,7 @@ def out_of_memory(directory: Path) -> dict[str, Any]:
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((peaks[8] + peaks[16]) / 2 / total)
     try:
-        trained(directory / "little")
+        trained(directory / "little", cuda_graphs=False)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     rows = RunDir(directory / "little" / "run").read_record().micro_batch_size
@@ -217,6 +328,9 @@ STEPS: dict[str, Callable[[Path], dict[str, Any]]] = {
         resume,
         packing,
         synchronisations,
+        graphs,
+        graphs_refused,
+        families,
         compiled,
         one_process_group,
         sharded,

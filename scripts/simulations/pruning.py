@@ -24,12 +24,12 @@ from finetune_cli.commands.sweep import sweep
 from finetune_cli.config.load import load_config
 from finetune_cli.records.sweep import SweepReport
 
-UPDATES = 60  # of a trial that is not pruned
-ROWS = {"train": 400, "validation": 204, "test": 1725}
+UPDATES, BETWEEN_EVALUATIONS = 100, 20  # of a trial that is not pruned
+ROWS = {"train": 800, "validation": 408, "test": 1725}
 CONFIG = {
     "task": "mrpc",
     "training": {"max_steps": UPDATES, "batch_size": 8, "precision": "fp32"},
-    "evaluation": {"every": UPDATES // 3, "metric_for_best": "accuracy", "baseline": False},
+    "evaluation": {"every": BETWEEN_EVALUATIONS, "metric_for_best": "accuracy", "baseline": False},
     "checkpointing": {"keep": 1},
     "sweep": {
         "parameters": {

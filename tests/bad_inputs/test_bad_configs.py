@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -97,7 +98,12 @@ def test_a_wrong_line_is_refused_with_its_place_and_what_is_allowed(here: Path, 
 
 BAD_COMMAND_LINES = {
     "no such file": (["train", "d.yaml"], "d.yaml  no such file. Did you mean c.yaml?"),
-    "a directory": (["validate", "."], ".  is a directory. Allowed: a YAML file"),
+    "no such file, and none like it": (
+        ["train", "reviews-of-2025.yaml"],
+        "no such file. Make a config for your data: finetune init DATA -o reviews-of-2025.yaml",
+    ),
+    "no such file, called like data": (["validate", "reviews.csv"], "Make a config for your data: finetune init DATA"),
+    "a directory": (["validate", "."], ".  is a directory. Allowed: a YAML file. For data in it, make a config: fine"),
     "--set without value": (["train", "c.yaml", "-s", "seed"], "--set seed  not of the form key=value"),
     "--set of an unknown key": (
         ["train", "c.yaml", "-s", "trainig.lr=1"],
@@ -128,6 +134,19 @@ def test_a_wrong_command_line_says_what_to_type(here: Path, case: tuple[list[str
     Path("c.yaml").write_text(GOOD, encoding="utf-8")
     refused(finetune(*arguments), 2, *fragments)
     assert [path.name for path in here.iterdir()] == ["c.yaml"]
+
+
+@pytest.mark.parametrize("name", ["my reviews.csv", "a.tsv", "a.jsonl", "a.csv.gz", "a.parquet", "a.txt"])
+@pytest.mark.parametrize("verb", ["train", "prepare", "validate"])
+def test_data_in_the_place_of_a_config_are_told_to_init(here: Path, name: str, verb: str) -> None:
+    Path(name).write_text("text,label\ngood,1\n", encoding="utf-8")
+    refused(finetune(verb, name), 2, f"{name}  is data, not a config. Make a config of it: finetune init {quote(name)}")
+
+
+def test_a_run_in_the_place_of_a_config_shows_its_own(here: Path) -> None:
+    Path("runs").mkdir()
+    Path("runs/config.yaml").write_text(GOOD, encoding="utf-8")
+    refused(finetune("train", "runs"), 2, "is a directory. Allowed: a YAML file, such as runs/config.yaml")
 
 
 def test_all_mistakes_of_a_file_are_shown_at_once_in_order(here: Path) -> None:

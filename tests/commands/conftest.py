@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from finetune_cli.records.sweep import SweepReport
 from finetune_cli.runs.run_dir import RunDir
 from tests.commands.hub_server import WRITE_TOKEN, Hub, serving
 from tests.commands.run_files import SEARCH, SMALL, Answer, Trained
+from tests.conftest import log_put_back
 
 
 def train_from(file: Path, *overrides: str, **options: Any) -> Trained:
@@ -103,24 +103,13 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """command(args, stdin=b"") -> Answer: the command line in this process, its logging put back afterwards."""
 
     def run(args: Sequence[str | Path], *, stdin: bytes = b"") -> Answer:
-        logger = logging.getLogger("finetune_cli")
-        level, propagate, handlers, last_resort = (
-            logger.level,
-            logger.propagate,
-            logger.handlers[:],
-            logging.lastResort,
-        )
         capsys.readouterr()
-        try:
-            with monkeypatch.context() as patch, warnings.catch_warnings():
-                patch.setattr(sys, "argv", ["finetune", *map(str, args)])
-                patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-                for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY"):
-                    patch.setenv(name, "error")
-                code = app.main()
-        finally:
-            logger.setLevel(level)
-            logger.propagate, logger.handlers[:], logging.lastResort = propagate, handlers, last_resort
+        with log_put_back(), monkeypatch.context() as patch, warnings.catch_warnings():
+            patch.setattr(sys, "argv", ["finetune", *map(str, args)])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY"):
+                patch.setenv(name, "error")
+            code = app.main()
         captured = capsys.readouterr()
         return Answer(int(code), captured.out, captured.err)
 

@@ -170,6 +170,9 @@ def test_a_training_says_what_the_words_alone_would_score_and_evaluate_keeps_it(
     said = command(["evaluate", chosen.run.path])
     assert "TF-IDF, fitted on 48 rows" in said.stdout
     assert evaluate(chosen.run.path).text_baseline == words
+    assert evaluate(chosen.run.path, overrides=["evaluation.baseline=false"]).text_baseline is None
+    assert evaluate(chosen.run.path).text_baseline == words  # fitted once more
+    assert evaluate(chosen.run.path, split="train").text_baseline is None  # of rows that both have learned
     for page in ("report.html", "report.md"):
         assert "TF-IDF with logistic regression" in (chosen.run.evaluation("validation") / page).read_text()
 

@@ -453,6 +453,21 @@ def test_a_wrong_command_line_exits_with_2(
     assert message in answer.stderr
 
 
+def test_runs_that_drew_other_rows_from_train_are_told_a_way_that_helps(
+    tmp_path: Path, command: Callable[..., Answer]
+) -> None:
+    a = make_run(tmp_path / "a", class_rows(ONLY_B), "data.splits.validation=0.5")
+    b = make_run(tmp_path / "b", class_rows(ONLY_A)[:20], "data.splits.validation=0.25")
+    answer = command(["compare", a, b])
+    assert answer.code == 3
+    for run, rows in ((a, class_rows(ONLY_B)), (b, class_rows(ONLY_A))):
+        assert f"\n  finetune evaluate {run} --data FILE\n" in answer.stderr
+        write_jsonl(Path(run) / "eval" / "file-fresh" / "predictions.jsonl", rows)
+    assert "name --split file-STEM" in answer.stderr
+    assert f"({a} took a share of its train rows" in answer.stderr
+    assert command(["compare", a, b, "--split", "file-fresh"]).code == 0
+
+
 def other_classes(row: dict[str, Any]) -> dict[str, Any]:
     return {"id": row["id"], "label": "x", "prediction": "x", "probabilities": {"x": 0.5, "y": 0.5}}
 

@@ -57,6 +57,11 @@ def test_a_rule_is_fitted_obeyed_and_removed(doubtful: RunDir, tmp_path: Path, c
     assert effect["after"]["recall"]["value"] == 1.0  # a low threshold gives everything the class
     assert scores["loss"] == pytest.approx(effect["after"]["log_loss"]["value"])
     assert plain["loss"] == pytest.approx(effect["before"]["log_loss"]["value"])
+    words = scores["text_baseline"]  # the words know no rule, the model that is held against them obeys it
+    assert words["metrics"] == plain["text_baseline"]["metrics"]
+    for name, one in words["differences"].items():
+        held = scores["metrics"][name]["value"] - words["metrics"][name]["value"]
+        assert one["difference"] == pytest.approx(held), name
     folder = doubtful.evaluation("validation")
     assert "decision rule" in (folder / "report.md").read_text()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

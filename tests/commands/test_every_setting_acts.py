@@ -285,6 +285,7 @@ ELSEWHERE = {
     "training.micro_batch_tokens": "tests/training/test_windows.py",
     "training.max_grad_norm": ONE_BY_ONE,
     "training.compile": ONE_BY_ONE,
+    "training.cuda_graphs": "tests/training/test_replay.py",
     "training.packing": ONE_BY_ONE,
     "training.gradient_checkpointing": "tests/training/test_partial_training.py",
     "training.label_smoothing": ONE_BY_ONE,

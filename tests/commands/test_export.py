@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import stat
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -30,6 +32,7 @@ from finetune_cli.commands.export import export
 from finetune_cli.commands.predict import predict
 from finetune_cli.errors import ConfigError, GateFailedError, MissingError
 from finetune_cli.models import runtimes
+from finetune_cli.models.files import require_present
 from tests.commands.run_files import Answer, Trained
 from tests.conftest import write_rows
 from tests.models.damages import COMPANION_DAMAGES, ONNX_DAMAGES
@@ -48,8 +51,16 @@ FORMS = [
     ("safetensors", "fp16"),
 ]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+ONE_LAYER = {
+    **SIZES,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 1,
+    "max_position_embeddings": 64,
+}
 DISTILBERT = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
+WORDS = ("good", "bad", "film", "room")
 ROWS = [
     {"text": "a good film", "label": 1},
     {"text": "the room was awful and we were very sad", "label": 0},
@@ -138,6 +149,77 @@ def test_fp16_and_int8_are_smaller(tmp_path: Path, learned: Callable[..., Traine
     for dtype in ("fp32", "fp16", "int8"):
         sizes[dtype] = export(run.path, tmp_path / dtype, file_format="onnx", dtype=dtype, max_drops=["1"]).bytes
     assert max(sizes["int8"], sizes["fp16"]) < sizes["fp32"]  # a tiny model's graph is most of its file
+
+
+def with_an_outlier(model: Path, *, everywhere: bool) -> None:
+    """One value between the products of a feed-forward part that is far from all others, and that nothing reads.
+
+    In float32 it changes no answer. In 8 bits the others share its scale, and are lost. everywhere: also in what the
+    feed-forward part gets, which no form of int8 keeps in float32.
+    """
+    loaded = AutoModelForSequenceClassification.from_pretrained(model)
+    with torch.no_grad():
+        for layer in loaded.bert.encoder.layer:
+            layer.intermediate.dense.bias[0] = 3000
+            layer.output.dense.weight[:, 0] = 0
+            if everywhere:
+                layer.attention.output.LayerNorm.bias[0] = 3000
+                layer.intermediate.dense.weight[:, 0] = 0
+        loaded.classifier.weight.mul_(20)
+    loaded.save_pretrained(model)
+
+
+def own_answers(model: Path, directory: Path) -> Path:
+    """A file of rows whose labels are what the model says; its head is shifted so that it says both."""
+    texts = [" ".join(words) for words in itertools.product(WORDS, repeat=3)]
+    loaded = AutoModelForSequenceClassification.from_pretrained(model).eval()
+    with torch.no_grad():
+        logits = loaded(**AutoTokenizer.from_pretrained(model)(texts, padding=True, return_tensors="pt")).logits
+        loaded.classifier.bias -= logits.median(dim=0).values
+    loaded.save_pretrained(model)
+    path = directory / "answers.jsonl"
+    answers = predict(model, texts)
+    write_rows(path, [{"text": text, "label": one["prediction"]} for text, one in zip(texts, answers, strict=True)])
+    return path
+
+
+def test_int8_keeps_more_in_float32_where_the_fastest_form_is_not_proven(
+    tmp_path: Path, tiny_bert: Path, command: Callable[..., Answer]
+) -> None:
+    model = make_model(tmp_path / "model", tiny_bert, BertConfig, ONE_LAYER)
+    with_an_outlier(model, everywhere=False)
+    data = own_answers(model, tmp_path)
+    arguments = ["--format", "onnx", "--dtype", "int8", "--data", data, "--max-drop", "0.3"]
+    answer = command(["export", model, tmp_path / "out", *arguments])
+    assert answer.code == 0, answer.stderr
+    assert "all products in 8 bits: not proven (accuracy: " in answer.stdout
+    assert "second product of each feed-forward layer was left in float32" in answer.stdout
+    told = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))
+    assert any("accuracy" in problem for problem in told["faster_refused"])
+    assert told["proof"]["level"] == pytest.approx(0.975)  # the second look at the same rows
+    assert "second product of each feed-forward layer" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    nodes = onnx.load(tmp_path / "out" / "model.onnx").graph.node
+    in_float = [node.name for node in nodes if node.op_type == "MatMul" and "output/dense" in node.name]
+    assert len(in_float) == ONE_LAYER["num_hidden_layers"]
+    assert [one["prediction"] for one in predict(tmp_path / "out", ["a good film"])]
+
+
+def test_the_fastest_form_of_int8_is_kept_where_it_is_proven(tmp_path: Path, learned: Callable[..., Trained]) -> None:
+    report = export(learned("sst2").run.path, tmp_path / "out", file_format="onnx", dtype="int8", max_drops=["1"])
+    assert report.faster_refused == []
+    nodes = onnx.load(tmp_path / "out" / "model.onnx").graph.node
+    assert not [node.name for node in nodes if node.op_type == "MatMul" and "output/dense" in node.name]
+
+
+def test_int8_that_is_proven_in_no_form_says_what_spoke_against_each(tmp_path: Path, tiny_bert: Path) -> None:
+    model = make_model(tmp_path / "model", tiny_bert, BertConfig, ONE_LAYER)
+    with_an_outlier(model, everywhere=True)
+    data = own_answers(model, tmp_path)
+    with pytest.raises(GateFailedError, match="in float32 as well") as caught:
+        export(model, tmp_path / "out", file_format="onnx", dtype="int8", data=data)
+    assert caught.value.report.faster_refused
+    assert caught.value.report.problems
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -243,10 +325,11 @@ def test_a_score_that_drops_too_far_is_not_proven(
     """In int8 the logits may differ; classes the wrong way round are seen by the scores."""
     trace = export_command.write_model
 
-    def write_and_damage(model: Any, source: Path, directory: Path, **options: Any) -> None:
-        model.classifier.weight.data.mul_(-1)
-        model.classifier.bias.data.mul_(-1)
-        trace(model, source, directory, **options)
+    def write_and_damage(model: Any, source: Path, directory: Path, *, exact: bool, **options: Any) -> None:
+        if not exact:  # which comes second, with the same model
+            model.classifier.weight.data.mul_(-1)
+            model.classifier.bias.data.mul_(-1)
+        trace(model, source, directory, exact=exact, **options)
 
     monkeypatch.setattr(export_command, "write_model", write_and_damage)
     with pytest.raises(GateFailedError, match=r"accuracy: [\d.]+ became [\d.]+, difference -"):
@@ -282,6 +365,21 @@ def test_a_directory_of_another_tool_is_taken(tmp_path: Path, learned: Callable[
         (place / name).unlink()
     expected, found = (list(predict(target, ["a good film", "a bad meal"])) for target in (run.model, place))
     assert found == expected
+
+
+def test_weights_of_torch_come_before_a_model_of_a_runtime_beside_them(
+    tmp_path: Path, learned: Callable[..., Trained], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(learned("sst2").run.model, model)
+    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    (model / "model.onnx").write_bytes(b"of another time")
+    require_present(str(model))
+    with caplog.at_level("INFO", "finetune_cli"):
+        found = list(predict(model, ["a good film", "a bad meal"]))
+    assert found == list(predict(learned("sst2").run.model, ["a good film", "a bad meal"]))
+    assert "the weights of torch are taken; model.onnx beside them is left alone" in caplog.text
 
 
 def test_the_result_as_json(tmp_path: Path, learned: Callable[..., Trained], command: Callable[..., Answer]) -> None:

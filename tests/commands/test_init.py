@@ -164,6 +164,20 @@ def test_data_that_cannot_be_trained_on_are_refused_and_nothing_is_left(
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_rows_without_labels_are_made_readable_for_predict(encoding: str, tmp_path: Path, tiny_bert: Path) -> None:
+    texts = [f"für dich, Nummer {number}" for number in range(20)]
+    data = table(["text"], [[text] for text in texts], encoding=encoding)(tmp_path)
+    for _ in range(2):  # its own copy is no hindrance
+        with pytest.raises(DataError) as error:
+            init(str(data), output=tmp_path / "c.yaml", model=str(tiny_bert))
+        copy = tmp_path / "reviews.utf8.jsonl"
+        assert "no column looks like a label" in str(error.value)
+        assert f"finetune predict RUN|MODEL {copy}" in str(error.value)
+        assert [json.loads(line)["text"] for line in copy.read_text(encoding="utf-8").splitlines()] == texts
+    assert not (tmp_path / "c.yaml").exists()
+
+
 def test_a_wrong_column_name_is_met_with_the_columns(tmp_path: Path) -> None:
     data = table(["text", "label"], NAMED)(tmp_path)
     with pytest.raises(DataError, match=r"--text txt: .* has the columns text, label. Did you mean 'text'"):
@@ -251,6 +265,24 @@ def test_the_command_shows_choices_questions_and_what_to_type_next(
     assert [line.split()[1] for line in commands] == ["prepare", "train", "predict"]
     assert (tmp_path / "config.yaml").read_text(encoding="utf-8").startswith(f"{SCHEMA_LINE}\n")
     assert json.loads((tmp_path / "finetune.schema.json").read_text(encoding="utf-8"))["properties"]["task"]
+
+
+def test_after_folders_of_texts_a_folder_is_labelled_next(tmp_path: Path, tiny_bert: Path) -> None:
+    for name in ("spam", "ham"):
+        (tmp_path / "mails" / name).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "mails" / name / f"{number}.txt").write_text(f"{name} mail {number}", encoding="utf-8")
+    report = init(str(tmp_path / "mails"), output=tmp_path / "c.yaml", model=str(tiny_bert))
+    assert report.next[-1] == "finetune predict runs/mails FOLDER"
+
+
+def test_quiet_says_only_what_was_written(command: Callable[..., Answer], tmp_path: Path, tiny_bert: Path) -> None:
+    data = table(["text", "label"], NAMED, separator=";")(tmp_path)
+    config = tmp_path / "config.yaml"
+    answer = command(["init", data, "-o", config, "--model", tiny_bert, "-q"])
+    assert answer.code == 0, answer.stderr
+    written = f"Wrote {config}, {tmp_path / 'finetune.schema.json'}, {tmp_path / 'reviews.utf8.jsonl'}."
+    assert (answer.stdout, answer.stderr) == (f"{written}\n", "")
 
 
 def test_the_result_as_json(command: Callable[..., Answer], tmp_path: Path, tiny_bert: Path) -> None:

@@ -22,11 +22,13 @@ from finetune_cli.commands.runs import runs
 from finetune_cli.commands.train import train
 from finetune_cli.config.dump import config_diff
 from finetune_cli.config.load import load_config
+from finetune_cli.display.tables.learning_curve import curve_result
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ConfigError, DataError, ExitCode, GateFailedError, MembersFailedError, NotFinishedError
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.learning_curve import CurvePoint, CurveReport, Forecast
 from finetune_cli.records.training import MemberStarted, StepRecord
-from finetune_cli.report.learning_curve import curve_chart
+from finetune_cli.report.learning_curve import curve_chart, write_curve
 from finetune_cli.runs.learning_curve import forecast
 from finetune_cli.runs.run_dir import RunDir
 from tests.commands.run_files import Answer, history, read_jsonl, same_weights, saved_scores
@@ -377,6 +379,28 @@ def test_the_answer_is_a_sentence(found: Forecast, sentences: list[Any]) -> None
     assert len(found.sentences) == len(sentences)
     for said, expected in zip(found.sentences, sentences, strict=True):
         assert expected in (..., said)
+
+
+def test_collapsed_models_are_named_in_the_table_the_page_and_the_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    score = {"accuracy": MetricValue(0.5, 0.4, 0.6)}
+    points = [
+        CurvePoint(0.5, 50, score, {1: 0.5, 2: 0.5}, {1: "yes"}),
+        CurvePoint(0.75, 75, score, {1: 0.5}, {1: "yes"}),
+        CurvePoint(1.0, 100, score, {1: 0.5}),
+    ]
+    report = CurveReport(tmp_path, [0.5, 0.75, 1.0], "accuracy", 0.95, 90, {}, {}, points, None, "")
+    curve_result(Output(), report)
+    rows = [line.rstrip() for line in capsys.readouterr().out.splitlines() if " [0." in line]
+    assert [
+        row.endswith(word) for row, word in zip(rows, ("1 of 2 collapsed", "0.600]  collapsed", "0.600]"), strict=True)
+    ]
+    write_curve(RunDir(tmp_path), report)
+    page = RunDir(tmp_path).report.read_text()
+    assert page.count("collapsed</span>") == 2
+    assert "does not lie on a power law" in page
+    assert [point.get("collapsed") for point in report.curve()["points"]] == [{1: "yes"}, {1: "yes"}, None]
 
 
 def test_a_curve_that_cannot_be_read_says_why() -> None:

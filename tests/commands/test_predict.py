@@ -236,6 +236,9 @@ def test_a_bad_row_leaves_no_half_output_file(
     assert failed.code == 3
     assert "line 2" in failed.stderr or "row 2" in failed.stderr
     assert output.read_text() == "what was there\n"
+    written = command(["predict", run, source, "-o", output, "--on-bad-row", "skip"])
+    assert f"Wrote 2 rows to {output} in place of the file that was there in" in written.stderr
+    assert len(output.read_text().splitlines()) == 2
     assert sorted(path.name for path in tmp_path.glob("*answers*")) == ["answers.jsonl"]
     skipped = command(["predict", run, source, "--on-bad-row", "skip"])
     assert [json.loads(line)["id"] for line in skipped.stdout.splitlines()] == [0, 2]
@@ -275,6 +278,15 @@ def test_an_empty_text_is_answered_with_one_warning(
         assert len(list(predict(run, ["good", "", "bad", " "], window_rows=2))) == 4
         assert len(list(predict(run, ["good", "bad"]))) == 2
     assert caplog.messages == ["2 rows have an empty text (the first is row 2, id 1): the answer there says nothing."]
+
+
+def test_rows_that_are_cut_are_counted_once(learned: Callable[..., Trained], caplog: pytest.LogCaptureFixture) -> None:
+    run = learned("sst2").run.path
+    caplog.clear()
+    with caplog.at_level("INFO", "finetune_cli.commands.predict"):
+        assert len(list(predict(run, ["good", "bad " * 80, "sad " * 90], window_rows=2))) == 3
+        assert len(list(predict(run, ["good", "bad " * 60]))) == 2
+    assert [one for one in caplog.messages if "cut" in one] == ["2 of 3 rows were cut to 64 tokens."]
 
 
 def test_kept_columns_are_all_there_beside_the_answer(tmp_path: Path, learned: Callable[..., Trained]) -> None:

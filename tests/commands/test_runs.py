@@ -49,6 +49,9 @@ def test_a_trained_run_and_its_seeds_are_listed_with_their_scores(
     saved = saved_scores(tmp_path / "run" / "seed-3")["metrics"]
     assert one.scores is not None
     assert vars(one.scores["accuracy"]) == {name: saved["accuracy"][name] for name in ("value", "low", "high")}
+    collapsed = {name: saved_scores(tmp_path / "run" / name)["collapsed"] for name in ("seed-3", "seed-1")}
+    assert one.collapsed == collapsed["seed-3"]
+    assert (found["run"].collapsed or []) == [name for name, answer in collapsed.items() if answer]
     files = [path for path in (tmp_path / "run" / "seed-3").rglob("*") if path.is_file()]
     assert one.size_bytes == pytest.approx(sum(path.stat().st_size for path in files), rel=0.01)
     whole = found["run"]
@@ -82,6 +85,25 @@ def test_runs_are_sorted_as_asked_and_runs_without_the_score_come_last(tmp_path:
     assert names(tmp_path, failed=True) == ["none"]
 
 
+@pytest.mark.parametrize(
+    ("collapsed", "said"),
+    [
+        (None, "n=9  "),
+        ("positive", "n=9, collapsed  "),
+        (["seed-1", "seed-3"], "n=9, seed-1, seed-3 collapsed  "),
+        (["seed-1", "seed-2", "seed-3"], "n=9, 3 runs collapsed  "),
+    ],
+)
+def test_a_model_with_one_answer_for_all_rows_is_called_collapsed(
+    tmp_path: Path, command: Callable[..., Answer], collapsed: Any, said: str
+) -> None:
+    write_record(tmp_path / "a", **scored(0.812), collapsed=collapsed)
+    write_record(tmp_path / "b", collapsed="positive")
+    lines = command(["runs", tmp_path, "--sort", "path"]).stdout.splitlines()
+    assert f"f1 0.812 {said}" in lines[1]
+    assert "  -, collapsed  " in lines[2]
+
+
 def test_a_score_that_no_run_has_is_said(tmp_path: Path, command: Callable[..., Answer]) -> None:
     write_record(tmp_path / "b", **scored(0.9, "accuracy"))
     write_record(tmp_path / "a")
@@ -92,6 +114,14 @@ def test_a_score_that_no_run_has_is_said(tmp_path: Path, command: Callable[..., 
     )
     assert answer.stdout.splitlines()[1].split()[0] == "a"
     assert "none of these runs" not in command(["runs", tmp_path, "--sort", "accuracy"]).stderr
+
+
+def test_a_pruned_trial_is_not_said_to_have_been_stopped(tmp_path: Path, command: Callable[..., Answer]) -> None:
+    why = "Pruned after update 60: other trials did better by then."
+    write_record(tmp_path / "trial-0", status="stopped", exit_code=75, error=why)
+    write_record(tmp_path / "trial-1", status="stopped", exit_code=75, error="Stopped by SIGTERM")
+    said = [line.split()[2:4] for line in command(["runs", tmp_path, "--sort", "path"]).stdout.splitlines()[1:]]
+    assert said == [["pruned", "-"], ["stopped", "(75)"]]
 
 
 def test_a_killed_run_is_not_said_to_run(tmp_path: Path, command: Callable[..., Answer]) -> None:

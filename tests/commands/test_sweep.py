@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from finetune_cli.commands.runs import runs
 from finetune_cli.commands.sweep import sweep
 from finetune_cli.commands.train import train
 from finetune_cli.config.dump import config_diff
@@ -184,6 +185,8 @@ def test_pruned_trials_end_early_and_count_as_candidates(
         record = RunDir(tmp_path / "run" / f"trial-{one.number}").read_record()
         assert (record.status, "Pruned after update" in (record.error or "")) == ("stopped", True)
         assert not (tmp_path / "run" / f"trial-{one.number}" / "checkpoints").exists()
+    listed = {run.path: run.status for run in runs(tmp_path / "run").runs}
+    assert {listed[f"trial-{one.number}"] for one in pruned} == {"pruned"}
     assert all(one.seconds > 0 for one in report.trials)  # they count against sweep.time, too
     complete = report.count("complete")
     evaluations = [(tmp_path / "run" / f"trial-{one.number}" / "history.jsonl").read_text() for one in report.trials]
@@ -293,7 +296,7 @@ def test_a_full_disk_ends_the_sweep_and_fails_no_trial(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("finetune_cli.commands.train._export_best", full)
+        patch.setattr("finetune_cli.commands.train.export_best", full)
         with pytest.raises(RunFailedError, match="the disk is full"):
             run_sweep(file)
     assert [one.state for one in run_sweep(file).trials] == ["complete"]

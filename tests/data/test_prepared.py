@@ -14,7 +14,8 @@ import pytest
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.show import show_examples
 from finetune_cli.config.load import load_config
-from finetune_cli.data.prepared import ArrayWriter, open_prepared, publish
+from finetune_cli.data.prepared import open_prepared
+from finetune_cli.data.writing import ArrayWriter, publish
 from finetune_cli.errors import ConfigError, DataError, MissingError, RunFailedError
 from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.runs.rows import prepare_file

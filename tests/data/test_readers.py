@@ -149,6 +149,20 @@ def test_rows_after_a_bad_one_keep_their_numbers(tmp_path):
     assert [(row.row, row.line) for row in rows if isinstance(row, BadRow)] == [(1, 3), (2, 4), (3, 5)]
 
 
+def test_a_quotation_mark_that_is_never_closed_spoils_its_own_line_alone(tmp_path):
+    lines = ["id,text,label", '0,"a, ""b""\nmore",x', '1,"open,x', "2,c,x", "3,\xff,x", "4,d,x"]
+    path = write(tmp_path, "a.csv", "".join(f"{line}\n" for line in lines).encode("latin-1"))
+    found = list(read_rows(path))
+    bad = [row for row in found if isinstance(row, BadRow)]
+    assert [(row.row, row.line) for row in bad] == [(1, 4), (3, 6)]
+    assert "is never closed; the lines below are read without it" in bad[0].problem
+    assert [row for row in found if not isinstance(row, BadRow)] == [
+        (0, {"id": "0", "text": 'a, "b"\nmore', "label": "x"}),
+        (2, {"id": "2", "text": "c", "label": "x"}),
+        (4, {"id": "4", "text": "d", "label": "x"}),
+    ]
+
+
 def test_several_bad_rows_are_reported_together_and_no_more_than_five(tmp_path):
     path = write(tmp_path, "a.csv", "text,label\n" + "a\n" * 9)
     with pytest.raises(DataError) as caught:

@@ -216,6 +216,25 @@ def test_prepare_shows_findings_at_length(capsys: pytest.CaptureFixture[str]):
     ) in said
 
 
+def test_prepare_gives_the_same_advice_once(capsys: pytest.CaptureFixture[str]):
+    def finding(check: str, split: str) -> dict[str, Any]:
+        advice = f"What to do about {check}."
+        facts = {"count": 0, "rows": [], "example": None, "level": "warn"}
+        return {"check": check, "split": split, "where": f"d/{split}.csv", "problem": "bad", "advice": advice, **facts}
+
+    found = [finding(check, split) for split in ("train", "validation") for check in ("markup", "duplicates")]
+    said = prepared_text(capsys, train=split_report(), findings=found)
+    assert (
+        "\nData checks: 4 warnings\n"
+        "  markup, d/train.csv: bad\n"
+        "  markup, d/validation.csv: bad\n"
+        "    What to do about markup.\n"
+        "  duplicates, d/train.csv: bad\n"
+        "  duplicates, d/validation.csv: bad\n"
+        "    What to do about duplicates.\n\n"
+    ) in said
+
+
 def test_prepare_says_when_nothing_had_to_be_tokenised(capsys: pytest.CaptureFixture[str]):
     assert "Tokenised before, used again: cache/key\n" in prepared_text(capsys, reused=True, train=split_report())
 

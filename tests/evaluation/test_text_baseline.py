@@ -115,6 +115,15 @@ def test_of_many_rows_some_are_drawn_and_the_same_seed_draws_the_same(monkeypatc
     assert np.array_equal(first.scores, again.scores)
 
 
+@pytest.mark.parametrize(("kind", "classes"), [("classification", 2), ("classification", 3), ("regression", 0)])
+def test_rows_scored_in_parts_have_the_same_scores(monkeypatch: pytest.MonkeyPatch, kind: Kind, classes: int) -> None:
+    labels = np.arange(60) % 3 if classes == 3 else np.arange(60) % 2
+    train, rows = split(words(60), labels), split(words(23, 1), labels[:23])
+    whole = fitted(train, rows, kind, classes).scores
+    monkeypatch.setattr(text_baseline, "ROWS_AT_ONCE", 10)
+    assert np.allclose(fitted(train, rows, kind, classes).scores, whole, rtol=0, atol=1e-12)
+
+
 def test_scikit_learn_is_imported_when_a_baseline_is_fitted_and_not_before() -> None:
     code = "import sys, finetune_cli.runs.scoring, finetune_cli.runs.text_baseline; print('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 
 from finetune_cli.training.stopping import StopRequest
 from scripts.faults.faults import allowed_codes, moment
-from scripts.faults.runs import SmallRun, differences, leftovers, outcome
+from scripts.faults.runs import SmallRun, differences, leftovers, outcome, write_data
 
 SECONDS = 5.0  # within which moments that are not aimed at anything are drawn
 
@@ -48,6 +49,8 @@ def test_a_signal_during_tokenisation_ends_the_command_with_the_same_code_and_wi
     small_run: Callable[..., SmallRun],
 ) -> None:
     run = small_run(cache=None)
+    shutil.rmtree(run.folder / "data")
+    write_data(run.folder / "data", train=3000)  # a training that is not over before the signal, on a busy machine too
     assert "Stopped by SIGUSR1" in hurt(run, "USR1", "tokenisation")
     assert run.complaints == []
     # Complete or absent: on a quick machine the signal may come when the rows have just been published.

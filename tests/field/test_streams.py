@@ -137,7 +137,7 @@ def test_an_id_that_is_the_rows_number_comes_after_the_columns() -> None:
         (gzip.compress(b"id,text\n1,a\n"), "standard input is packed with gzip. Unpack it first, or name the file."),
         (b"PAR1\x15\x04", "standard input is Parquet. Name the file"),
         (b"PK\3\4\0[Content_Types].xml", "standard input is a spreadsheet. Save the sheet as CSV (UTF-8)."),
-        ("a\n".encode("utf-16"), "standard input is UTF-16 text. Save it as UTF-8."),
+        ("a\n".encode("utf-16"), "standard input is UTF-16 text. Save it as UTF-8: iconv -f UTF-16"),
     ],
     ids=("gzip", "Parquet", "spreadsheet", "UTF-16"),  # gzip's bytes hold the time, and a test's name must not
 )

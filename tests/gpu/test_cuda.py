@@ -33,11 +33,22 @@ on_cuda_alone = pytest.mark.skipif(not ON_CUDA, reason="means nothing on a CPU")
 
 
 @pytest.mark.parametrize(
-    "step", [steps.precisions, steps.predictions, steps.resume, steps.packing, steps.out_of_memory]
+    "step",
+    [
+        steps.precisions,
+        steps.predictions,
+        steps.resume,
+        steps.packing,
+        steps.out_of_memory,
+        steps.graphs,
+        steps.graphs_refused,
+        steps.families,
+    ],
 )
 def test_a_step_of_the_gpu_check_holds(step: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
     """Both loops agree in each precision; predict equals evaluate; killed and resumed bit for bit; packed as padded;
-    with too little memory half the rows at once."""
+    with too little memory half the rows at once; with CUDA graphs the same bits as without, for a model that cannot be
+    recorded and for many families, too."""
     try:
         assert step(tmp_path)
     except steps.Skipped as err:

@@ -25,10 +25,12 @@ from transformers import (
 )
 
 from finetune_cli.data.batching import pad_rows
+from finetune_cli.models import building
 from finetune_cli.models.last_layer import use_first_token_only
 from finetune_cli.models.packing import known_tokens, pack_rows
-from finetune_cli.models.ready_mask import takes_ready_mask
+from finetune_cli.models.ready_mask import form_of_mask, takes_ready_mask
 from finetune_cli.runs.parts import Parts
+from scripts.models.families import build
 from tests.models.small_models import rows, small
 from tests.training.small_runs import Run, make_rows
 
@@ -52,6 +54,17 @@ def test_a_family_that_takes_it_has_the_same_logits(config_class: type, changed:
     unpadded = inputs["input_ids"][:1]
     alone = model(input_ids=unpadded).logits
     torch.testing.assert_close(alone, model(input_ids=unpadded, attention_mask=torch.ones_like(unpadded)).logits)
+
+
+@pytest.mark.parametrize(("name", "form"), [("bert", True), ("t5", False), ("bart", False), ("fnet", False)])
+def test_a_model_that_takes_the_rows_of_a_batch_apart_is_given_the_usual_mask(
+    name: str, form: bool, tmp_path: Path
+) -> None:
+    """It looks into the mask for that, and could not be called without one."""
+    model = building.build_classifier(build(name, tmp_path), kind="classification", label_names=("a", "b"))
+    assert form_of_mask(model, ready=True, always=False) == form
+    assert form_of_mask(model, ready=True, always=True) == ("always" if form else False)
+    assert form_of_mask(model, ready=False, always=True) is False
 
 
 @pytest.mark.parametrize(

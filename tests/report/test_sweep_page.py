@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from finetune_cli.display.tables.sweep import sweep_result
+from finetune_cli.display.terminal import Output
 from finetune_cli.records.comparison import Comparison
 from finetune_cli.records.evaluation import Corrected, MetricValue
 from finetune_cli.records.sweep import ComparedTrials, Finalist, SearchedSetting, SweepReport, TrialResult
@@ -75,6 +79,36 @@ def test_the_page_says_what_the_best_is_worth_and_shows_every_trial() -> None:
     charts = [attributes["aria-label"] for tag, attributes in found.tags if tag == "svg" and "aria-label" in attributes]
     assert charts[:2] == ["f1 of each trial", f"f1 over {RATE}"]
     assert charts[-1] == "Settings and score of each trial"
+
+
+def test_the_terminal_shows_the_same_difference_as_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep_result(Output(), swept(run_dir=Path("run")))
+    shown = capsys.readouterr().out
+    assert "trial 1, less" in shown
+    assert "trial 0, the config's own values  +0.040 [+0.010, +0.080] p 0.020  better" in shown
+
+
+def test_an_undefined_difference_has_no_numbers_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    nan = math.nan
+    one = replace(
+        swept().comparisons[0].comparison, difference=nan, low=nan, high=nan, p_adjusted=nan, verdict="undefined"
+    )
+    sweep_result(Output(), swept(run_dir=Path("run"), comparisons=[ComparedTrials(0, one)]))
+    shown = capsys.readouterr().out
+    assert "nan" not in shown
+    assert "undefined" in shown
+
+
+def test_a_collapsed_trial_is_called_that_in_the_page_and_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    trials = [trial(0, "complete", 0.8), trial(1, "complete", 0.86, collapsed="yes")]
+    report = swept(run_dir=Path("run"), trials=trials, finalists=[Finalist(1, 0.85, 0.01, 0.83, 0.87, [2, 3])])
+    assert "complete, collapsed" in Tags(page(report)).text
+    assert "collapsed: seed 2, 3" in Tags(page(report)).text
+    sweep_result(Output(), report)
+    shown = capsys.readouterr().out
+    assert re.search(r"1 \* best +complete, collapsed  0\.860", shown)
+    assert "Collapsed: every row is given the answer 'yes'" in shown
+    assert "0.010  collapsed: seed 2, 3" in shown
 
 
 def test_text_stays_text_and_nothing_is_loaded() -> None:

@@ -110,6 +110,7 @@ class Run:
     loss_of: Callable[[], float] | None = None
     lag: int = 0
     static_shapes: bool = False
+    replay: bool = False
 
     def train(self) -> Run:
         parts = self.build()
@@ -128,6 +129,7 @@ class Run:
             reading_lag=self.lag,
             few_widths=self.static_shapes,
             full_micro_batches=self.static_shapes,
+            replay=self.replay,
         )
 
         def evaluate(accelerator: Accelerator, check: Callable[[], None]) -> dict[str, Scores]:

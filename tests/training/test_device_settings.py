@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,16 +30,24 @@ def test_a_cpu_runs_plainly_unless_compilation_is_asked_for() -> None:
 def test_cuda_runs_ahead_of_the_host() -> None:
     chosen = choose("cuda")
     assert chosen.pin_memory
-    assert (chosen.reading_lag, chosen.width_multiple) == (2, 8)
+    assert (chosen.reading_lag, chosen.width_multiple) == (2, 16)
     assert [chosen.compile, chosen.full_micro_batches, chosen.few_widths] == [False] * 3
-    automatic = choose("cuda", compile_model="auto")
+    assert not choose("cuda", compile_model="auto", num_updates=500).compile  # it would not pay for its own time
+    automatic = choose("cuda", compile_model="auto", num_updates=50_000)
     assert automatic.compile
     assert automatic.full_micro_batches
 
 
+def test_graphs_are_for_cuda_and_change_nothing_else_there() -> None:
+    """So that the same command with training.cuda_graphs: false trains the same model."""
+    assert not choose("cpu", replay=True).replay
+    assert not choose("xla", replay=True).replay
+    assert choose("cuda", replay=True) == replace(choose("cuda"), replay=True)
+
+
 def test_a_cpu_in_bf16_sees_a_quarter_of_the_widths() -> None:
     assert choose("cpu", mixed_precision="bf16").width_multiple == 4
-    assert choose("cuda", mixed_precision="bf16").width_multiple == 8
+    assert choose("cuda", mixed_precision="bf16").width_multiple == 16
 
 
 @pytest.mark.parametrize(

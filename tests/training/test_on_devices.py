@@ -92,7 +92,7 @@ def test_scored_rows_are_padded_to_multiples_of_8_on_cuda(
         raise _Enough
 
     monkeypatch.setattr(inference, "pad_rows", pad)
-    monkeypatch.setattr(inference, "form_of_mask", lambda model, *, ready, one_graph: ready)
+    monkeypatch.setattr(inference, "form_of_mask", lambda model, *, ready, always: ready)
     with pytest.raises(_Enough):
         predict_logits(torch.nn.Identity(), make_rows(4), pad_token_id=0, device=torch.device(device))
     assert [(options["multiple_of"], options["ready_mask"]) for options in asked] == [(multiple, device == "cuda")]

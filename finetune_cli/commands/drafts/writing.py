@@ -14,11 +14,19 @@ from finetune_cli.system.files import replacing
 
 
 def write_draft(
-    draft: Draft, output: Path, *, source: str, run: str, pair: bool, also: tuple[Path, ...] = ()
+    draft: Draft,
+    output: Path,
+    *,
+    source: str,
+    run: str,
+    pair: bool,
+    folder: bool = False,
+    also: tuple[Path, ...] = (),
 ) -> InitReport:
     """Write the config and, beside it, the schema that its first line names, for editors.
 
-    source: what it was made from, in words. run: its output_dir. also: files written before.
+    source: what it was made from, in words. run: its output_dir. folder: new texts will be files in a folder, as these
+    are. also: files written before.
     Raises ConfigError when the draft is no valid config, or cannot be written.
     """
     try:
@@ -33,7 +41,8 @@ def write_draft(
                 file.write(text)
     except OSError as err:
         raise ConfigError(f"{output} cannot be written: {err.strerror or err}. Choose another place: -o FILE.") from err
-    config, texts = shlex.quote(str(output)), '--text "..." --text-pair "..."' if pair else '--text "..."'
+    config = shlex.quote(str(output))
+    texts = "FOLDER" if folder else '--text "..." --text-pair "..."' if pair else '--text "..."'
     return InitReport(
         config=output,
         source=source,

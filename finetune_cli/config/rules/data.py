@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from finetune_cli.config.fields import WindowsConfig, as_long_texts
 from finetune_cli.config.rules.mistake import Get, Mistake, column_list, with_choice
+from finetune_cli.config.sections.data import WindowsConfig, as_long_texts
 from finetune_cli.tasks import KIND_SPECS, SAMPLES, TASKS
 
 SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")

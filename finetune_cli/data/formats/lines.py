@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 from finetune_cli.data.formats.packing import PARQUET, binary_form
@@ -13,6 +14,7 @@ BOM = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 READ_BYTES = 1 << 16
 COPY = "Or make a copy that can be read: finetune init"
+LINES_OF_TEXT = ".txt"  # what init would take for a table
 
 
 def file_lines(stream: BinaryIO, name: str) -> Iterator[str | BadRow]:
@@ -53,6 +55,8 @@ def decoded_lines(stream: Iterable[bytes], name: str) -> Iterator[str | BadRow]:
 def _require_text(first: bytes, name: str) -> None:
     """Raise DataError for what is seen by its first line not to be UTF-8 text."""
     if first.startswith(UTF16_MARKS):
+        if Path(name).suffix.lower() in ("", LINES_OF_TEXT):
+            raise DataError(f"{name} is UTF-16 text. Save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW")
         raise DataError(f"{name} is UTF-16 text. Save it as UTF-8. {COPY} {name}")
     if first.startswith(PARQUET):
         raise DataError(f"{name} is Parquet. Name the file, with .parquet at the end of its name.")
@@ -62,4 +66,7 @@ def _require_text(first: bytes, name: str) -> None:
 
 def not_utf8(byte: int, offset: int) -> str:
     """What is said of a byte that no UTF-8 text has at that place."""
-    return f"expected UTF-8 text, found byte 0x{byte:02x} at offset {offset}. Save the file as UTF-8."
+    return (
+        f"expected UTF-8 text, found byte 0x{byte:02x} at offset {offset}. Save the file as UTF-8, as with: iconv -f "
+        "WINDOWS-1252 -t UTF-8 FILE > NEW"
+    )

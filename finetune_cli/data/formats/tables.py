@@ -21,6 +21,7 @@ from finetune_cli.errors import DataError
 
 MAX_CELL_CHARACTERS = 64 * 2**20  # the csv module refuses cells above 128 KiB unless told otherwise
 EXCEL_LINE = re.compile("sep=.?$", re.IGNORECASE)
+NEVER_CLOSED = "unexpected end of data"  # what the csv module says at the end of a file
 LOOKED_AT_ROWS = 100  # below a first line that may be no header
 
 
@@ -69,14 +70,23 @@ def _own_separator(
 def _csv_records(
     lines: Iterator[str | BadRow], first_line: int, *, name: str, separator: str, guessed: bool = False
 ) -> Records:
-    """guessed: that quotation marks are a program's was seen in the file; nobody said it."""
+    """guessed: that quotation marks are a program's was seen in the file; nobody said it.
+
+    A mark that is never closed spoils its own line alone: what csv has put into that field is read again.
+    """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARACTERS))
     bad: list[BadRow] = []
+    taken: list[str | BadRow] = []  # lines of the record that is being read
     header = next(lines, "")
-    ahead = [header] if header else []
-    reader: Any = csv.reader(_set_bad_lines_aside(chain(ahead, lines), bad), strict=True, delimiter=separator)
+
+    def reader_of(lines: Iterator[str | BadRow]) -> Any:
+        plain = _set_bad_lines_aside(_noted(lines, taken), bad)
+        return csv.reader(plain, strict=True, delimiter=separator)
+
+    reader = reader_of(chain([header] if header else [], lines))
     while True:
         start = reader.line_num + first_line
+        taken.clear()
         try:
             fields: list[str] | str = next(reader)
         except StopIteration:
@@ -85,10 +95,19 @@ def _csv_records(
             fields = _csv_problem(str(err), guessed=guessed)
             if start == first_line and isinstance(header, str) and (other := other_separator(header, separator, name)):
                 fields = other
+            elif NEVER_CLOSED in str(err):
+                reader, first_line = reader_of(iter(taken[1:])), start + 1
+                bad.clear()
         if bad:
             start, fields = bad[0].line or start, bad[0].problem
             bad.clear()
         yield start, fields
+
+
+def _noted(lines: Iterator[str | BadRow], taken: list[str | BadRow]) -> Iterator[str | BadRow]:
+    for line in lines:
+        taken.append(line)
+        yield line
 
 
 def _set_bad_lines_aside(lines: Iterator[str | BadRow], bad: list[BadRow]) -> Iterator[str]:
@@ -102,9 +121,9 @@ def _set_bad_lines_aside(lines: Iterator[str | BadRow], bad: list[BadRow]) -> It
 
 def _csv_problem(error: str, *, guessed: bool) -> str:
     literal = " Where the marks belong to the texts: data.quoting: none." if guessed else ""
-    if "unexpected end of data" in error:
+    if NEVER_CLOSED in error:
         return (
-            "a quotation mark opens here and is never closed, so that the rest of the file belongs to this row. "
+            "a quotation mark opens here and is never closed; the lines below are read without it. "
             'Double it inside a text ("") and put the text in quotes.' + literal
         )
     if "expected after" in error:

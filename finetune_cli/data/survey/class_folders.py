@@ -9,7 +9,7 @@ from pathlib import Path
 from finetune_cli.data.readers import Values
 from finetune_cli.data.survey.foreign import encoding_of
 from finetune_cli.data.survey.names import split_of
-from finetune_cli.errors import DataError
+from finetune_cli.data.text_files import is_text, text_of
 
 NOT_CLASSES = {"unsup", "unlabeled", "unlabelled", "__pycache__"}
 LOOKED_AT = 20  # files of a folder
@@ -26,19 +26,15 @@ def class_folders(place: Path) -> dict[str, Path]:
 def folder_rows(place: Path, encoding: str | None) -> Iterator[Values]:
     """A row of each file: its path as the id, its text, its folder as the label. In an order that mixes the classes,
     so that the first rows are an even sample."""
-    files = [file for folder in _classes(place) for file in sorted(folder.iterdir()) if _is_text(file)]
+    files = [file for folder in _classes(place) for file in sorted(folder.iterdir()) if is_text(file)]
     for file in sorted(files, key=lambda file: hashlib.sha1(_id(file).encode()).digest()):
-        how = encoding or encoding_of(file)[0]
-        try:
-            text = file.read_text(encoding=how)
-        except (UnicodeError, LookupError) as err:
-            raise DataError(f"{file} is not {how}: {err}. Name its encoding: --encoding.") from err
-        yield {"id": _id(file), "text": text.strip(), "label": file.parent.name}
+        text = text_of(file, encoding or encoding_of(file)[0])
+        yield {"id": _id(file), "text": text, "label": file.parent.name}
 
 
 def unproven_encodings(place: Path) -> list[str]:
     """The encodings that were guessed, one for each file that is not UTF-8."""
-    files = (file for folder in _classes(place) for file in folder.iterdir() if _is_text(file))
+    files = (file for folder in _classes(place) for file in folder.iterdir() if is_text(file))
     return [encoding for encoding, sure in map(encoding_of, files) if not sure]
 
 
@@ -61,10 +57,4 @@ def _classes(place: Path) -> list[Path]:
 
 def _holds_texts(folder: Path) -> bool:
     first = [path for path, _ in zip(folder.iterdir(), range(LOOKED_AT), strict=False) if not path.name.startswith(".")]
-    return bool(first) and all(map(_is_text, first))
-
-
-def _is_text(file: Path) -> bool:
-    """`.txt`, or no ending but a number, as mail folders have."""
-    named = file.suffix.lower() == ".txt" or file.name.isdecimal()
-    return named and file.is_file() and not file.name.startswith(".")
+    return bool(first) and all(map(is_text, first))

@@ -25,6 +25,7 @@ MARKS = (  # the longer ones first: UTF-32's begins as UTF-16's does
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+NAMES = {"utf-8-sig": "UTF-8 with a mark", "cp1252": "windows-1252"}  # for people
 HEAD_BYTES = 2**18
 BLOCK_BYTES = 2**20
 RECORDS_COMPARED = 200
@@ -49,11 +50,10 @@ class Writing:
     @property
     def described(self) -> str:
         """`CSV with semicolons, windows-1252`."""
-        names = {"utf-8-sig": "UTF-8 with a mark", "cp1252": "windows-1252"}
         form = "JSON Lines" if self.separator is None else f"a table with {SEPARATORS[self.separator]}"
         header = "" if self.has_names else ", no column names"
         header += "" if self.is_tidy else ", untidy names or ends of lines"
-        return f"{form}{header}, {names.get(self.encoding, self.encoding.upper())}"
+        return f"{form}{header}, {NAMES.get(self.encoding, self.encoding.upper())}"
 
 
 def is_for_the_readers(path: Path, writing: Writing | None) -> bool:

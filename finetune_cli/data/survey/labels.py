@@ -14,6 +14,10 @@ MANY_CLASSES = 200  # different texts: more are hardly classes, unless the colum
 ID_CHARACTERS = 64  # on average, at most
 
 
+class NoLabelError(DataError):
+    """The rows have texts, and no answers to learn from."""
+
+
 def is_id(column: Column) -> bool:
     able = column.is_whole or (column.is_text and column.mean_characters <= ID_CHARACTERS)
     return bool(ID_NAME.fullmatch(column.name)) and able and column.rows > 1 and column.is_unique
@@ -27,7 +31,7 @@ def surest_label(columns: Mapping[str, Column]) -> tuple[str, ...]:
 def choose_label(
     columns: Mapping[str, Column], where: str, why: dict[str, str], questions: dict[str, str]
 ) -> tuple[str, ...]:
-    """One column, or all with 0 and 1. Raises DataError when no column looks like a label."""
+    """One column, or all with 0 and 1. Raises NoLabelError when no column looks like a label."""
     able = {name: column for name, column in columns.items() if _can_be_label(column) and not _is_counter(column)}
     named = [name for name in able if is_label_name(name)]
     flags = [name for name, column in able.items() if column.is_flag]
@@ -37,7 +41,7 @@ def choose_label(
         questions["label"] = "are these the classes, all of them, and no other facts about the rows?"
         return tuple(flags)
     if not able:
-        raise DataError(_none_found(columns, where))
+        raise NoLabelError(_none_found(columns, where))
     best, *others = sorted(able.values(), key=_rank)
     why["label"] = "called so" if best.name in named else "few different values" if best.counts else "numbers"
     if best.name not in surest and others:
@@ -62,8 +66,7 @@ def _none_found(columns: Mapping[str, Column], where: str) -> str:
     hint = f" ({listed(constant)} has one value only)" if constant else ""
     return (
         f"{where}: no column looks like a label; beside the text there is {', '.join(columns) or 'nothing'}{hint}. "
-        f"Training needs the right answer in each row: add a column, or name it: --label COLUMN. "
-        f"To label these rows with a model: finetune predict RUN|MODEL FILE."
+        f"Training needs the right answer in each row: add a column, or name it: --label COLUMN."
     )
 
 

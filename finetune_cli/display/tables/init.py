@@ -5,15 +5,22 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from finetune_cli.errors import counted
+
 if TYPE_CHECKING:
     from finetune_cli.display.terminal import Output
     from finetune_cli.records.init import InitReport
 
 
-def init_result(out: Output, report: InitReport) -> None:
-    """Each choice with its reason, the questions, and the commands to type next."""
+def init_result(out: Output, report: InitReport, *, quiet: bool = False) -> None:
+    """Each choice with its reason, the questions, and the commands to type next. quiet: only what was written."""
     if out.as_json:
         out.json(dataclasses.asdict(report))
+        return
+    written = f"Wrote {', '.join(map(str, report.written))}."
+    if quiet:
+        asked = f" {counted(len(report.questions), 'question')} to settle in it." if report.questions else ""
+        out.line(f"{written}{asked}")
         return
     out.line(f"{report.source}:")
     for choice in report.choices:
@@ -24,6 +31,6 @@ def init_result(out: Output, report: InitReport) -> None:
         for question in report.questions:
             out.line(f"  ? {question}")
     out.line()
-    out.line(f"Wrote {', '.join(map(str, report.written))}. Next:")
+    out.line(f"{written} Next:")
     for command in report.next:
         out.line(f"  {command}")

@@ -43,11 +43,17 @@ def _scores(out: Output, report: CurveReport) -> None:
     for point in report.points:
         plain = [f"{point.metrics[name].value:.3f}" for name in others]
         rows.append([f"{point.share:g}", f"{point.rows:,}", str(point.metrics[report.metric]), *plain])
-    out.table(["share", "rows", report.metric, *others], rows)
+    header = ["share", "rows", report.metric, *others]
+    if report.said_of_collapsed:
+        header.append("")
+        rows = [[*row, point.collapsed_word] for row, point in zip(rows, report.points, strict=True)]
+    out.table(header, rows)
     out.line(
         f"  {100 * report.level:g} % intervals of single scores, which are all a little too good, and all alike: each"
     )
     out.line("  training keeps the best of its evaluations on these rows.")
+    if report.said_of_collapsed:
+        out.line(f"  {report.said_of_collapsed}")
     out.line()
 
 

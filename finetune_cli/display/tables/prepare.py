@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import counted
+from finetune_cli.records.preparation import finding_lines
 
 if TYPE_CHECKING:
     from finetune_cli.display.terminal import Output
@@ -80,14 +81,13 @@ def _majority_baseline(splits: Mapping[str, SplitReport]) -> str | None:
 
 
 def _findings(out: Output, findings: Sequence[Finding]) -> None:
-    """The findings of the data checks, each with its rows and what to do."""
+    """The findings of the data checks, each with its rows, and what to do."""
     if not findings:
         out.line("Data checks: nothing found.")
         return
     out.heading(f"Data checks: {counted(len(findings), 'warning')}")
-    for finding in findings:
-        for line in finding.paragraph:
-            out.line(f"  {line}")
+    for line in finding_lines(findings):
+        out.line(f"  {line}")
 
 
 def _length_row(name: str, split: SplitReport) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from finetune_cli.display.progress import duration
+from finetune_cli.errors import counted
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.tasks import METRICS
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 HEADER = ["run", "kind", "status", "task", "model", "score", "seeds", "time", "size", "started (UTC)"]
 LONGEST_NAME = 28
+MOST_NAMED = 2  # collapsed runs of several
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -51,7 +53,7 @@ def _row(run: ListedRun, sort: str) -> list[str]:
 def _status(run: ListedRun) -> str:
     """The status, with the exit code where that says more."""
     code = run.record.exit_code
-    says_more = code and run.record.status != "running"
+    says_more = code and run.record.status != "running" and run.status != "pruned"
     return f"{run.status or 'unknown'}{f' ({code})' if says_more else ''}"
 
 
@@ -60,8 +62,17 @@ def _score(record: RunRecord, sort: str) -> str:
     name = sort if sort == "loss" or sort in METRICS else record.metric_for_best
     score = (record.scores or {}).get(name or "")
     if score is None or score.value is None:
-        return "-"
-    return f"{name} {MetricValue(score.value, score.low, score.high)} n={record.scored_rows}"
+        return f"-{_collapsed(record)}"
+    return f"{name} {MetricValue(score.value, score.low, score.high)} n={record.scored_rows}{_collapsed(record)}"
+
+
+def _collapsed(record: RunRecord) -> str:
+    """That every row got the same answer; of several runs, which of them answer so."""
+    if not record.collapsed:
+        return ""
+    which = [] if isinstance(record.collapsed, str) else record.collapsed
+    named = ", ".join(which) if len(which) <= MOST_NAMED else counted(len(which), "run")
+    return f", {named} collapsed" if which else ", collapsed"
 
 
 def _seeds(record: RunRecord) -> str:

@@ -6,10 +6,10 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.display.progress import duration
-from finetune_cli.display.tables.scores import gate_lines
+from finetune_cli.display.tables.scores import collapsed_line, gate_lines
 from finetune_cli.display.tables.several import checkpoints_line
 from finetune_cli.errors import counted
-from finetune_cli.records.sweep import SweepReport, TrialResult
+from finetune_cli.records.sweep import ComparedTrials, SweepReport, TrialResult
 from finetune_cli.runs.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _trials(out: Output, report: SweepReport) -> None:
     rows = [
         [
             _name(trial, report.best),
-            trial.state,
+            trial.ended,
             f"{trial.score}" if trial.score else "-",
             *(_value(trial.values.get(key, "-")) for key in keys),
             duration(trial.seconds),
@@ -60,12 +60,20 @@ def _name(trial: TrialResult, best: int | None) -> str:
 def _best(out: Output, report: SweepReport, best: TrialResult) -> None:
     out.line(f"Best: trial {best.number}, {report.metric} {best.score} n={best.n}.")
     out.line(f"  {report.said_of_choice}")
-    for one in report.comparisons:
-        role = report.role(one.number)
-        out.line(f"  A: trial {best.number}, {one.comparison.b}: trial {one.number}, {role}. {one.comparison.sentence}")
+    if best.collapsed is not None:
+        out.line(f"  {collapsed_line(best.collapsed)}")
     if report.comparisons:
+        rows = [
+            [f"trial {one.number}, {report.role(one.number)}", _difference(one), one.verdict]
+            for one in report.comparisons
+        ]
+        out.table([f"trial {best.number}, less", report.comparisons[0].comparison.metric, ""], rows, left=3)
         out.line(f"  {report.said_of_comparisons}")
     out.line()
+
+
+def _difference(one: ComparedTrials) -> str:
+    return "-" if one.verdict == "undefined" else str(one.ahead)
 
 
 def _finalists(out: Output, report: SweepReport) -> None:
@@ -73,10 +81,10 @@ def _finalists(out: Output, report: SweepReport) -> None:
         return
     out.heading("Again with several seeds")
     rows = [
-        [str(one.number), f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]", f"{one.sd:.3f}"]
+        [str(one.number), f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]", f"{one.sd:.3f}", one.said_of_seeds]
         for one in report.finalists
     ]
-    out.table(["trial", f"mean {report.metric}", "sd"], rows)
+    out.table(["trial", f"mean {report.metric}", "sd", ""], rows)
     out.line()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from finetune_cli.errors import counted
-from finetune_cli.records.export import ExportReport
+from finetune_cli.records.export import KEPT_IN_FLOAT, ExportReport
 
 USE = {
     "onnx": """```python
@@ -48,8 +48,9 @@ def _proof(report: ExportReport) -> str:
     equality = report.equality
     assert equality is not None, "only what was proven has a card"
     rows = counted(equality.n, "row")
+    form = f", with {KEPT_IN_FLOAT} in float32" if report.faster_refused else ""
     found = [
-        f"`{report.format}`, `{report.dtype}`. Compared with the model on {rows} of `{report.split}`: "
+        f"`{report.format}`, `{report.dtype}`{form}. Compared with the model on {rows} of `{report.split}`: "
         f"the largest difference of a logit is {equality.largest_difference:.2g}"
     ]
     if equality.changed is not None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from finetune_cli.commands.prepare import prepare
-from finetune_cli.config.fields import ChecksConfig
 from finetune_cli.config.load import load_config
+from finetune_cli.config.sections.data import ChecksConfig
 from finetune_cli.data.checks import repeats as check_repeats
 from finetune_cli.data.checks import spilled
 from finetune_cli.data.checks.findings import excerpt

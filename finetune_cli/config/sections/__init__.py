@@ -1,0 +1,1 @@
+"""The sections of a config, a module each; `config.fields` puts them together."""
