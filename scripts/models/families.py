@@ -171,7 +171,7 @@ FAMILIES: dict[str, Family] = {
     )
 }
 
-# CANINE cannot take a row of three tokens, Reformer trains on rows of one length alone, MRA has attention on CUDA alone.
+# CANINE takes no row of three tokens, Reformer trains on rows of one length alone, MRA has attention on CUDA alone.
 REFUSED = {
     family.name: family
     for family in (*_kind("bert", "canine"), *_kind("sentencepiece", "reformer"), *_kind("roberta", "mra", 2))
