@@ -41,6 +41,17 @@ def dissect(model: PreTrainedModel) -> Anatomy:
     return Anatomy(list(weights.values()), _layers(lists, ran), len(calls) > len(set(calls)))
 
 
+def not_for_texts(model: PreTrainedModel) -> tuple[str, ...]:
+    """The names of the models inside this one that a text does not reach, such as the one of the images."""
+    inner = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, PreTrainedModel) and module not in (model, model.base_model)
+    }
+    reached = {id(module) for module in _in_order(model)} if inner else set()
+    return tuple(name for name, module in inner.items() if id(module) not in reached)
+
+
 def _in_order(model: PreTrainedModel) -> list[nn.Module]:
     """The modules as they begin to run, each as often as it does."""
     ran: list[nn.Module] = []

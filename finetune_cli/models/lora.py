@@ -91,8 +91,15 @@ def add_lora(
 
 
 def _require_matrices(model: PreTrainedModel) -> None:
-    """Raise ConfigError where peft put adapters beside all experts of a layer at once, which are no matrix to merge."""
+    """Raise ConfigError where an adapter has no matrix of its own to be merged into: peft puts one beside all experts
+    of a layer at once, and Zamba's layers share their weights, which cannot take what each of two adapters adds."""
     names = {name for name, _ in model.named_parameters()}
+    shared = {name for name, _ in model.named_parameters(remove_duplicate=False)} - names
+    if beside := sorted(name for name in shared if name.endswith(f"{BASE}weight")):
+        raise ConfigError(
+            f"model.lora.target_modules: {beside[0].removesuffix(f'{BASE}weight')} shares its weights with another "
+            f"layer, so that adapters are not possible there. Name other layers, or train less with model.freeze: body."
+        )
     layers = [name.removesuffix(DOWN) for name in names if name.endswith(DOWN)]
     if other := sorted(layer for layer in layers if f"{layer}.base_layer.weight" not in names):
         raise ConfigError(
@@ -130,8 +137,11 @@ def _targets(model: PreTrainedModel, asked: Sequence[str] | str | None) -> list[
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
 
+    from finetune_cli.models.anatomy import not_for_texts
+
     linear = [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)]
-    body = [name for name in linear if belongs_to_body(model, f"{name}.weight")]
+    others = tuple(f"{name}." for name in not_for_texts(model))
+    body = [name for name in linear if belongs_to_body(model, f"{name}.weight") and not name.startswith(others)]
     if not body:
         raise ConfigError(
             f"model.lora: the body of a model of type {model.config.model_type!r} has no linear layers that adapters "

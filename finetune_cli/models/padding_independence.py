@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from finetune_cli.errors import ConfigError, first_line
 from finetune_cli.models.files import as_written
-from finetune_cli.models.self_test import FAILURES, answers_alike, run_a_row
+from finetune_cli.models.self_test import FAILURES, answers_alike, reads_whole_rows, run_a_row
 from finetune_cli.models.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
     directory: where its tokenizer is.
     The padding token is the tokenizer's where the model's is another and matters. Where padding leaks in, only rows of
     one length run together. Raises ConfigError for a model whose answers depend on company all the same, and for one
-    that does not run on texts alone.
+    that does not run on texts alone, or does not read them.
     """
     if model.config.is_encoder_decoder:
         end = model.config.eos_token_id  # heads of BART and T5 want the same number of them in each row
@@ -53,6 +53,7 @@ def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
     if own is None:
         text_config.pad_token_id = tokenizer.pad_token_id
     with _refusing(model, directory, "run"):
+        _require_reading(model, directory)
         if answers_alike(model, **padding):
             return
     text_config.pad_token_id = tokenizer.pad_token_id
@@ -78,6 +79,16 @@ def require_training(model: PreTrainedModel, directory: Path) -> None:
     if model.config.model_type not in TRIED:
         with _refusing(model, directory, "trained"):
             run_a_row(model, training=True)
+
+
+def _require_reading(model: PreTrainedModel, directory: Path) -> None:
+    """MRA's attention gives zeros where its CUDA kernel is not built, and says nothing."""
+    if not reads_whole_rows(model):
+        raise ConfigError(
+            f"model.name_or_path: {as_written(directory)} is a model of type {model.config.model_type!r}, which reads "
+            f"nothing but the ends of a row here, as where its own kernel is missing. Its scores would mean nothing; "
+            f"choose a model of another type."
+        )
 
 
 @contextmanager

@@ -64,6 +64,16 @@ def answers_alike(model: PreTrainedModel, *, pad_token_id: int, padding_side: st
     return torch.allclose(together, alone, rtol=0, atol=OF_COMPANY * float(alone.abs().max()))
 
 
+def reads_whole_rows(model: PreTrainedModel) -> bool:
+    """Whether two rows that differ in one token between their ends get different logits."""
+    row = _rows(model)[0]
+    other = row.clone()
+    other[2] = row[1]
+    with _answering(model):
+        logits = [_logits(model, [tokens], pad_token_id=0, padding_side="right") for tokens in (row, other)]
+    return torch.equal(row, other) or not torch.equal(*logits)
+
+
 def trains_alike(model: PreTrainedModel) -> bool:
     """Whether training computes the same logits of the same rows when the generator is at two different places."""
     rows = _rows(model)

@@ -143,7 +143,7 @@ FAMILIES: dict[str, Family] = {
         *_kind("bert", "mpnet", 2),
         *_kind("roberta", "roberta camembert xlm-roberta ibert data2vec-text roberta-prelayernorm xmod", 2),
         *_kind("roberta", "longformer", 2, attention_window=8),
-        *_kind("roberta", "xlm-roberta-xl yoso mra markuplm", 2),
+        *_kind("roberta", "xlm-roberta-xl yoso markuplm", 2),
         *_kind("roberta", "deberta eurobert gte jina_embeddings_v3 bart mvp modernbert-decoder"),
         *_kind("sentencepiece", "mbart plbart bigbird_pegasus"),
         *_kind("t5", "t5 mt5 umt5"),
@@ -171,8 +171,11 @@ FAMILIES: dict[str, Family] = {
     )
 }
 
-# CANINE cannot take a row of three tokens, and Reformer trains on rows of one length alone.
-REFUSED = {family.name: family for family in (*_kind("bert", "canine"), *_kind("sentencepiece", "reformer"))}
+# CANINE takes no row of three tokens, Reformer trains on rows of one length alone, MRA has attention on CUDA alone.
+REFUSED = {
+    family.name: family
+    for family in (*_kind("bert", "canine"), *_kind("sentencepiece", "reformer"), *_kind("roberta", "mra", 2))
+}
 
 
 def build(name: str, directory: Path) -> Path:

@@ -126,7 +126,8 @@ NOTES = """
   whose answers differ all the same is refused.
 - **Refused**, each in a sentence: CANINE, Perceiver and ByT5 (bytes or characters), ESM and TAPAS, because their
   tokenizers have no fast version; LayoutLMv2, which needs detectron2; Reformer, which trains on rows of one length
-  alone; and any other model that cannot be run or trained on a short text.
+  alone; MRA, whose attention gives zeros without a CUDA kernel of its own; and any other model that cannot be run or
+  trained on a short text, or does not read all of it.
 - **BigBird** attends fully from the start; of itself it would change over at the first short batch.
 - **The longest row** is what the model's own table of positions holds, the tokenizer's limit if that is smaller, and
   without either what the configuration says.

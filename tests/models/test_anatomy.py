@@ -12,6 +12,7 @@ from finetune_cli.errors import ConfigError
 from finetune_cli.models.anatomy import dissect
 from finetune_cli.models.building import build_classifier
 from finetune_cli.models.freezing import freeze
+from finetune_cli.models.lora import add_lora
 
 
 def classifier(directory: Path) -> Any:
@@ -63,3 +64,19 @@ def test_layers_that_share_their_weights_are_refused_in_a_whole_sentence(family:
 def test_more_layers_than_there_are_say_how_many_there_are(family: Callable[[str], Path]) -> None:
     with pytest.raises(ConfigError, match="5, but this model has 4 layers"):
         freeze(classifier(family("t5")), 5)
+
+
+@pytest.mark.parametrize("name", ["modernvbert", "gemma3"])
+def test_adapters_are_put_where_a_text_comes_by(family: Callable[[str], Path], name: str) -> None:
+    """The tower for images has layers of the names that are looked for, and ModernVBERT's texts have others."""
+    model = classifier(family(name))
+    add_lora(model, r=2, lora_alpha=4, lora_dropout=0.0, target_modules=None)
+    adapters = [name for name, _ in model.named_parameters() if ".lora_" in name]
+    assert adapters
+    assert not [name for name in adapters if "vision" in name]
+
+
+def test_layers_that_share_their_weights_take_no_adapters(family: Callable[[str], Path]) -> None:
+    model = classifier(family("zamba"))
+    with pytest.raises(ConfigError, match="q_proj shares its weights with another layer"):
+        add_lora(model, r=2, lora_alpha=4, lora_dropout=0.0, target_modules=None)

@@ -94,6 +94,12 @@ def test_a_model_that_cannot_take_a_short_text_is_refused_in_a_sentence(
         building.build_classifier(family(name), kind="classification", label_names=("no", "yes"))
 
 
+def test_a_model_that_does_not_read_its_rows_is_refused(family: Callable[[str], Path]) -> None:
+    """MRA's attention gives zeros on a CPU, so that every text gets the same answer."""
+    with pytest.raises(ConfigError, match="of type 'mra', which reads nothing but the ends of a row here"):
+        building.build_classifier(family("mra"), kind="classification", label_names=("no", "yes"))
+
+
 def test_a_family_that_has_no_table_of_tokens_has_no_limit_of_them(family: Callable[[str], Path]) -> None:
     assert find_limits(AutoConfig.from_pretrained(family("canine"))).vocabulary is None
 
