@@ -97,6 +97,7 @@ def _drops(
             samples=rules.samples,
             level=rules.level,
             seed=rules.seed,
+            beyond_the_rows=False,  # the same model in another form: these rows are what its drop is shown on
         )
         drops += [_drop(one, allowed.get(name, allowed[""])) for name, one in differences.items()]
     return drops

@@ -76,7 +76,21 @@ def test_mcnemar_with_many_disagreements_is_chi_squared_with_continuity_correcti
 def test_the_same_predictions_twice_do_not_differ():
     labels, a, _ = two_models(np.random.default_rng(0), 100)
     for found in compare(["accuracy", "f1", "auroc", "ece"], labels, a, a).values():
-        assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+        assert (found.difference, found.p_value) == (0, 1)
+
+
+def test_where_all_rows_agree_the_interval_is_what_so_many_rows_cannot_rule_out():
+    """SciPy's exact interval of no row of 100; twice that for a metric from -1 to 1."""
+    labels, a, _ = two_models(np.random.default_rng(0), 100)
+    reach = scipy.stats.binomtest(0, 100).proportion_ci(0.95, method="exact").high
+    found = compare(["accuracy", "matthews", "log_loss"], labels, a, a)
+    assert (found["accuracy"].low, found["accuracy"].high) == pytest.approx((-reach, reach))
+    assert (found["matthews"].low, found["matthews"].high) == pytest.approx((-2 * reach, 2 * reach))
+    assert (found["log_loss"].low, found["log_loss"].high) == (0, 0)  # it has no end: nothing can be said
+    worst = labels == 0  # B has every row right, A none
+    right, wrong = (np.eye(2)[(worst == other).astype(int)] for other in (False, True))
+    ahead = compare(["accuracy"], labels, wrong, right)["accuracy"]
+    assert (ahead.difference, ahead.low, ahead.high) == pytest.approx((1, 1 - reach, 1))
 
 
 def test_exchanging_the_sides_turns_the_sign():
