@@ -84,9 +84,11 @@ def own_stream(device: torch.device) -> Iterator[None]:
         return
     stream, before = _stream(device), torch.cuda.current_stream(device)
     stream.wait_stream(before)
-    with torch.cuda.stream(stream):
-        yield
-    before.wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        before.wait_stream(stream)
 
 
 @cache
