@@ -158,9 +158,24 @@ def _rows_to_score(
         return prepare_file(Path(data), found, class_names(model), task_kind(model))
     assert found.config is not None, "a target without a config is scored on a file"
     prepared = prepare_rows(found.config, offline=offline, about=(split,))
+    _warn_of_other_data(found, prepared, split)
     if found.config.evaluation.slices and split in prepared.splits:
         require_slices(data_sources(found.config, offline=offline)[split], found.config)
     return prepared
+
+
+def _warn_of_other_data(found: Target, prepared: PreparedData, split: str) -> None:
+    """Say it where the run was trained on other data than its config finds now: a share of train is drawn anew then."""
+    trained_on = found.run.read_record().fingerprints.data if found.run else None
+    if trained_on in (None, prepared.key) or not is_main_process():
+        return
+    message = "The data have changed since this run was trained on them, or are read in another way."
+    if found.config is not None and isinstance((found.config.data.splits or {}).get(split), float):
+        message += (
+            f" The split {split} is a share of train, and was drawn anew: the model has been trained on some of its "
+            f"rows, so the score is too high. Score it on rows that it has not seen: --data FILE"
+        )
+    logger.warning(message)
 
 
 def _fit(request: FitRequest, logits: np.ndarray, prepared: PreparedData) -> DecisionRule:

@@ -87,7 +87,9 @@ def predict(
                         raise DataError(f"{row}\nUse --on-bad-row skip or null to go on past such rows.")
                     report_bad_row(str(row))
                     if on_bad_row == "null":
-                        yield {"id": row.row, "prediction": None, "error": row.problem}
+                        values = row.values or {}
+                        answer = {"id": row_id(row.row, values, id_column), "prediction": None, "error": row.problem}
+                        yield with_own_columns(answer, values) if keep_columns else answer
     empty.warn()
     if cut:
         were = "was" if cut == 1 else "were"

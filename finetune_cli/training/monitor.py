@@ -201,6 +201,14 @@ class Monitor:
         progress.evaluated_step = progress.step
         if is_best or self._save_is_due():
             self._save()
+        if self.best_rule.gave_up(progress) and not is_last:
+            logger.info(
+                "Stopped early after update %d of %d: %d evaluations without a better %s (training.early_stopping)",
+                progress.step,
+                self.cadence.num_updates,
+                progress.evaluations_without_gain,
+                self.best_rule.metric,
+            )
 
     def _save_is_due(self) -> bool:
         if self.cadence.due(self.progress.step, self.cadence.save_every) or self.best_rule.gave_up(self.progress):

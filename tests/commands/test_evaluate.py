@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from finetune_cli.commands.evaluate import evaluate
+from finetune_cli.commands.train import train
+from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, DataError, GateFailedError, MissingError
 from finetune_cli.runs.run_dir import RunDir
 from tests.commands.run_files import LOOPS, Answer, Trained, history, read_jsonl, saved_scores
@@ -78,6 +80,46 @@ def test_the_intervals_depend_on_seed_level_and_samples(learned: Callable[..., T
     assert narrow.high - narrow.low < usual.high - usual.low
     assert found["evaluation.bootstrap.samples=0"].low is None
     assert usual == found["seed=42"]
+
+
+def test_a_share_of_train_that_is_drawn_anew_from_other_data_is_said_to_be_no_test(
+    tmp_path: Path, finished_run: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"text": f"{word} film {number}", "label": word} for number in range(20) for word in ("good", "bad")]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = finished_run(data)
+    evaluate(run)
+    assert "have changed" not in caplog.text
+    data.write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
+    evaluate(run)
+    assert "The data have changed since this run was trained on them" in caplog.text
+    assert "the model has been trained on some of its rows, so the score is too high" in caplog.text
+    caplog.clear()
+    evaluate(run, split="train")
+    assert "The data have changed" in caplog.text
+    assert "too high" not in caplog.text
+
+
+@pytest.fixture
+def finished_run(tmp_path: Path) -> Callable[[Path], Path]:
+    """A run of two updates on a file of its own, of which a fifth is the validation split."""
+
+    def train_on(data: Path) -> Path:
+        config = tmp_path / "config.yaml"
+        settings = {
+            "task": "classification",
+            "model": {"from_scratch": {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}},
+            "data": {"path": str(data), "text": "text", "label": "label", "splits": {"validation": 0.2}},
+            "training": {"max_steps": 2},
+            "evaluation": {"bootstrap": {"samples": 0}, "baseline": False},
+            "output_dir": str(tmp_path / "run"),
+        }
+        config.write_text(json.dumps(settings))
+        train(load_config(config))
+        return tmp_path / "run"
+
+    return train_on
 
 
 def test_a_file_is_scored_apart_from_the_splits(tmp_path: Path, learned: Callable[..., Trained]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from finetune_cli.commands.drafts.lengths import Lengths
 from finetune_cli.commands.drafts.model import other_language
 from finetune_cli.commands.init import init
 from finetune_cli.commands.train import train
@@ -104,12 +105,20 @@ def test_max_length_and_checks_come_from_the_data(tmp_path: Path, tiny_bert: Pat
     rows += [{"text": "<br>it is bad " + "a" * n, "label": "negative"} for n in range(2)]
     report = init(str(lines(rows)(tmp_path)), output=tmp_path / "c.yaml", model=str(tiny_bert))
     config = load_config(report.config)
-    assert config.data.max_length == 16  # 12 words and two special tokens, in steps of 16
+    assert config.data.max_length == 64  # more than these rows have: new texts may be longer
     assert (config.data.checks.empty_text, config.data.checks.encoding) == ("warn", "error")
     text = report.config.read_text(encoding="utf-8")
     assert "empty_text: warn # 1 row without a text" in text
     assert "contradictions: warn # " in text
     assert "markup: warn # 2 rows" in text
+
+
+def test_max_length_has_room_for_all_rows_or_for_all_but_a_few_long_ones() -> None:
+    assert Lengths(usual=80, longest=100, limit=512, counted_by="a tokenizer", rows=9).max_length == 112
+    assert Lengths(usual=80, longest=900, limit=512, counted_by="a tokenizer", rows=9).max_length == 80
+    assert Lengths(usual=80, longest=100, limit=512, counted_by=None, rows=9).max_length == 128  # an estimate
+    assert Lengths(usual=9, longest=12, limit=512, counted_by="a tokenizer", rows=9).max_length == 64
+    assert Lengths(usual=9, longest=12, limit=32, counted_by="a tokenizer", rows=9).max_length == 32
 
 
 def test_max_length_is_never_more_than_the_model_takes(tmp_path: Path, tiny_bert: Path) -> None:

@@ -213,6 +213,16 @@ def test_predict_and_evaluate_refuse_an_empty_cell_of_the_named_id(
     assert [row["id"] for row in nulls] == ["a", 1, "c"]
 
 
+def test_a_bad_row_keeps_its_id_and_its_own_columns(tmp_path: Path, learned: Callable[..., Trained]) -> None:
+    run, file = learned("sst2").run, tmp_path / "texts.jsonl"
+    rows = [{"sentence": text, "ticket": 7 + number} for number, text in enumerate(["good", None, "bad"])]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "no JSON\n")
+    answers = list(predict(run.path, file, overrides=["data.id=ticket"], on_bad_row="null", keep_columns=True))
+    assert [answer["id"] for answer in answers] == [7, 8, 9, 3]  # of the last nothing but its number is known
+    assert [answer.get("ticket") for answer in answers] == [7, 8, 9, None]
+    assert [answer["prediction"] is None for answer in answers] == [False, True, False, True]
+
+
 def test_an_input_without_the_named_id_gets_row_numbers_and_a_warning(
     tmp_path: Path, learned: Callable[..., Trained], caplog: pytest.LogCaptureFixture
 ) -> None:

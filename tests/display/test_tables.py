@@ -13,7 +13,7 @@ from finetune_cli.display.tables.evaluate import evaluate_result
 from finetune_cli.display.tables.prepare import histogram_lines, prepare_result
 from finetune_cli.display.tables.train import train_result
 from finetune_cli.display.terminal import Output
-from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
+from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue, PairedDifference, TextBaseline
 from finetune_cli.records.preparation import Padding, PrepareReport
 from finetune_cli.records.training import TrainReport
 
@@ -68,6 +68,27 @@ def test_regression_has_neither_classes_nor_a_confusion_matrix(capsys: pytest.Ca
 def test_a_bare_model_has_no_baseline(capsys: pytest.CaptureFixture[str]):
     evaluate_result(Output(), report(baseline={}))
     assert capsys.readouterr().out.splitlines()[1:3] == ["  score", "  accuracy 0.851 [0.814, 0.885] n=408"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "worse"),
+    [
+        ("accuracy", -0.2, -0.01, True),
+        ("accuracy", -0.2, 0.01, False),
+        ("accuracy", 0.01, 0.2, False),
+        ("log_loss", 0.01, 0.2, True),
+        ("log_loss", -0.2, -0.01, False),
+    ],
+)
+def test_a_model_that_the_words_alone_beat_is_told_what_to_try(
+    capsys: pytest.CaptureFixture[str], metric: str, low: float, high: float, worse: bool
+):
+    difference = PairedDifference((low + high) / 2, low, high, 0.01, "bootstrap")
+    words = TextBaseline(120, {metric: MetricValue(0.7, 0.6, 0.8)}, {metric: difference})
+    evaluate_result(Output(), report(text_baseline=words))
+    said = capsys.readouterr().out
+    assert "TF-IDF, fitted on 120 rows" in said
+    assert ("The model is worse than that" in said) is worse
 
 
 def test_many_classes_show_their_commonest_mistakes(capsys: pytest.CaptureFixture[str]):

@@ -91,12 +91,14 @@ def test_a_stop_during_an_evaluation_leaves_the_scoring_to_the_continued_run(tmp
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_early_stopping_counts_on_after_a_resume(tmp_path: Path, loop: str) -> None:
+def test_early_stopping_counts_on_after_a_resume(tmp_path: Path, loop: str, caplog: pytest.LogCaptureFixture) -> None:
     """With a learning rate of almost 0 nothing improves by enough: two evaluations after the best one it is over."""
     settings: dict[str, Any] = {"rows": make_rows(40), "num_epochs": 6, "patience": 2, "learning_rate": 1e-12}
-    undisturbed = Run(loop, tmp_path / "undisturbed", **settings).train()
+    with caplog.at_level("INFO", logger="finetune_cli"):
+        undisturbed = Run(loop, tmp_path / "undisturbed", **settings).train()
     steps = len(undisturbed.updates())
     assert steps < 30
+    assert f"Stopped early after update {steps} of 30: 2 evaluations without a better loss" in caplog.text
     with pytest.raises(NotFinishedError):
         Run(loop, tmp_path / "stopped", **settings, **stop_at(steps - 4, StepRecord)).train()
     assert_same_run(undisturbed, Run(loop, tmp_path / "stopped", **settings, resume=True).train())

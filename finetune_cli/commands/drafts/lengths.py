@@ -18,6 +18,7 @@ PIECES_OF_A_WORD = 1.35  # WordPiece of BERT on English news and reviews, rounde
 LETTERS_ALONE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")  # scripts without blanks: about a token each
 USUAL_LIMIT = 512
 STEP = 16
+LEAST = 64
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,11 @@ class Lengths:
 
     @property
     def max_length(self) -> int:
-        """Enough for every row where that is short, else for 99 % of them; never more than the model takes."""
+        """Enough for every row where that is short, else for 99 % of them; never more than the model takes. At least
+        LEAST: new texts may be longer than these, and a batch is as wide as its own longest row."""
         wanted = self.longest if self.longest <= 2 * self.usual else self.usual
         room = 1 if self.counted_by else 1.25  # an estimate may be too low
-        return min(-(-round(wanted * room) // STEP) * STEP, self.limit)
+        return min(max(LEAST, -(-round(wanted * room) // STEP) * STEP), self.limit)
 
     @property
     def why(self) -> str:

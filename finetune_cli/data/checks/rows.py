@@ -42,7 +42,7 @@ def checked_rows(
                 logger.warning("%s: no column %r (data.id); the ids are row numbers, from 0.", where, id_column)
             is_first = False
         if problem := _problem(values, text, columns):
-            yield BadRow(where, number, None, problem)
+            yield BadRow(where, number, None, problem, values)
         else:
             yield row
 

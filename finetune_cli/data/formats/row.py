@@ -18,13 +18,14 @@ class BadRow:
     """A row that cannot be used: where it is, what was expected and what was found.
 
     row: its number among the data rows, from 0; messages count from 1. line: the line of the file where it starts,
-    from 1; None where it is not known.
+    from 1; None where it is not known. values: its columns, where those could be read.
     """
 
     file: str
     row: int
     line: int | None
     problem: str
+    values: Values | None = None
 
     def __str__(self) -> str:
         place = f"row {self.row + 1}" if self.line is None else f"line {self.line}"
