@@ -43,7 +43,7 @@ def validate(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show every mistake in a config at once, in a moment."""
+    """Show every mistake in a config at once, in a moment. The data are not read: `finetune prepare` does that."""
     out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
     if json and len(configs) > 1:
         raise ConfigError(f"--json shows one config, and {len(configs)} are named. Name one.")

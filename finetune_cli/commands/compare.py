@@ -130,3 +130,5 @@ def _require_none_worse(report: CompareReport, metrics: Sequence[str], *, first:
     ]
     if worse:
         raise GateFailedError("--fail-if-worse:\n" + "\n".join(worse), report)
+    if metrics:
+        logger.info("--fail-if-worse %s: passed, no run is shown to be worse than %s", ", ".join(metrics), first)

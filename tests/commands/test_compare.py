@@ -419,7 +419,8 @@ def test_a_run_that_is_worse_fails_and_is_shown_all_the_same(
     assert "log_loss (lower is better)" in answer.stderr
     document = json.loads(command(["compare", b, a, "--fail-if-worse", "accuracy", "--json"]).stdout)
     assert document["comparisons"][0]["verdict"] == "worse"
-    assert command(["compare", a, b, "--fail-if-worse", "accuracy"]).code == 0
+    passed = command(["compare", a, b, "--fail-if-worse", "accuracy"])
+    assert (passed.code, "--fail-if-worse accuracy: passed" in passed.stderr) == (0, True)
     assert command(["compare", a, a, "--fail-if-worse", "accuracy"]).code == 0
 
 
