@@ -193,6 +193,7 @@ def test_trainer_has_the_same_ddp_options_unless_it_is_told_otherwise(tmp_path: 
 
 
 def test_the_generator_of_an_apple_gpu_is_saved_and_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "mps" in generators.LEFT_OUT
     monkeypatch.setattr(generators, "LEFT_OUT", ("cpu",))
     monkeypatch.setattr(torch, "get_device_module", lambda device: torch.mps)
     monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.arange(5, dtype=torch.uint8))
