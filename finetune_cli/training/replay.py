@@ -1,4 +1,4 @@
-"""Whole updates recorded as CUDA graphs, and replayed: one launch in place of some 1,500.
+"""Whole updates recorded as CUDA graphs, and replayed: one launch in place of one for each kernel.
 
 The host takes several times as long to launch the kernels of a small encoder, one by one, as a modern GPU to compute
 them. A graph holds all kernels of an update with their operands' addresses, so what changes between updates lies at
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -52,7 +52,8 @@ class ReplayedUpdates:
 
     The first update makes the optimizer's state and is no graph. Every later one is replayed, from the first of its
     shape on, so that a continued run does what the other did. A model that cannot be recorded goes on without, and that
-    is said once. loss and norm of an update are overwritten by the next.
+    is said once. A graph has the learning rate in float32, and so has an update without one: which of them an update is
+    must not be seen in the weights. loss and norm of an update are overwritten by the next.
     """
 
     def __init__(self, update: Update, recorder: CudaRecorder) -> None:
@@ -67,7 +68,9 @@ class ReplayedUpdates:
     def __call__(self, micro_batches: MicroBatches) -> tuple[Tensor, Tensor]:
         recorded = self._of_this_shape(micro_batches)
         if recorded is None:
-            return self.update(micro_batches)
+            rounded = [float(np.float32(group["lr"])) for group in self.optimizer.param_groups]
+            with self._rates(rounded, capturable=False):
+                return self.update(micro_batches)
         for place, group in zip(self.rates, self.optimizer.param_groups, strict=True):
             place.fill_(group["lr"])
         recorded.replay(micro_batches)
@@ -91,14 +94,14 @@ class ReplayedUpdates:
         self._warm_up(batches)
 
         def work() -> None:
-            loss, grad_norm = self.update(batches)
+            with self._rates(self.rates, capturable=True):
+                loss, grad_norm = self.update(batches)
             self.loss.copy_(loss)
             self.grad_norm.copy_(grad_norm)
 
         known = len(self.optimizer.state)
         try:
-            with self._rates_on_device():
-                launch = self.recorder.record(work)
+            launch = self.recorder.record(work)
         finally:
             self.update.optimizer.zero_grad()
         if len(self.optimizer.state) != known:
@@ -120,11 +123,12 @@ class ReplayedUpdates:
             raise RuntimeError("the model draws random numbers on the CPU")
 
     @contextmanager
-    def _rates_on_device(self) -> Iterator[None]:
-        """The learning rates as tensors, which a graph reads anew each time. A schedule needs the numbers."""
+    def _rates(self, rates: Sequence[Any], *, capturable: bool) -> Iterator[None]:
+        """These learning rates for the block: numbers, or the places that a graph reads anew each time. The schedule's
+        own numbers are put back."""
         kept = [(group["lr"], group["capturable"]) for group in self.optimizer.param_groups]
-        for place, group in zip(self.rates, self.optimizer.param_groups, strict=True):
-            group["lr"], group["capturable"] = place, True
+        for rate, group in zip(rates, self.optimizer.param_groups, strict=True):
+            group["lr"], group["capturable"] = rate, capturable
         try:
             yield
         finally:
