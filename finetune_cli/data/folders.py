@@ -6,8 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from finetune_cli.data.formats.packing import ADVICE
-from finetune_cli.data.readers import FORMATS, file_kind, plain_stem
+from finetune_cli.data.formats.packing import ADVICE, FORMATS, file_kind, plain_stem
 from finetune_cli.data.source_files import is_saved, natural, saved_splits
 from finetune_cli.data.survey.class_folders import class_folders
 from finetune_cli.errors import DataError

@@ -25,12 +25,11 @@ from finetune_cli.data.checks.labels import (
 from finetune_cli.data.checks.repeats import TextHashes
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.checks.split import SplitChecks
+from finetune_cli.data.formats.row import BadRow, Values, good_rows, id_columns, row_id
 from finetune_cli.data.label_sets import Column, LabelSets, label_cell, label_reader, named_label, set_numbers
 from finetune_cli.data.labels import NumberLabels, all_of
 from finetune_cli.data.long_texts import LongTexts, LostTokens, kept_as
 from finetune_cli.data.prepared import FORMAT
-from finetune_cli.data.readers import BadRow, Values, good_rows
-from finetune_cli.data.row_ids import id_columns, row_id
 from finetune_cli.data.source_files import Source
 from finetune_cli.data.tokenization import BATCH_ROWS, EncodedBatch, TextEncoder
 from finetune_cli.data.windows import WindowSettings

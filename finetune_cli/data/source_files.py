@@ -11,19 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.data.readers import (
-    AS_USUAL,
-    BadRow,
-    Row,
-    TableForm,
-    declared_names,
-    file_kind,
-    needed_columns,
-    parquet_features,
-    read_rows,
-    refuse_form,
-    require_data_file,
-)
+from finetune_cli.data.formats.packing import file_kind, require_data_file
+from finetune_cli.data.formats.parquet_rows import declared_names, needed_columns, parquet_features
+from finetune_cli.data.formats.row import AS_USUAL, BadRow, Row, TableForm
+from finetune_cli.data.readers import read_rows, refuse_form
 from finetune_cli.errors import DataError, first_line
 from finetune_cli.system.places import in_home
 

@@ -20,9 +20,12 @@ from finetune_cli.data.folders import (
     split_files,
 )
 from finetune_cli.data.folds import Folds, fold_sources
+from finetune_cli.data.formats.packing import file_kind
+from finetune_cli.data.formats.row import AS_USUAL, TableForm
 from finetune_cli.data.fractions import carve
 from finetune_cli.data.label_sets import Column
-from finetune_cli.data.readers import AS_USUAL, TableForm, file_kind, refuse_form
+from finetune_cli.data.parts import labelled_only
+from finetune_cli.data.readers import refuse_form
 from finetune_cli.data.source_files import (
     WILDCARDS,
     Source,
@@ -31,7 +34,6 @@ from finetune_cli.data.source_files import (
     is_saved,
     several,
 )
-from finetune_cli.data.unlabelled import labelled_only
 from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.system.places import in_home
 from finetune_cli.tasks import SAMPLES, Kind

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune_cli.data.checks.repeats import fold
+from finetune_cli.data.formats.row import Values, good_rows
 from finetune_cli.data.label_sets import Column, label_cell, label_reader
 from finetune_cli.data.labels import ClassLabels
-from finetune_cli.data.readers import Values, good_rows
 from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.tasks import KIND_SPECS, Kind

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
     from finetune_cli.config.sections.data import DataConfig
     from finetune_cli.config.sections.model import FromScratchConfig
+    from finetune_cli.data.formats.row import TableForm
     from finetune_cli.data.prepared import PreparedData
     from finetune_cli.data.preparing import TextSettings
-    from finetune_cli.data.readers import TableForm
     from finetune_cli.data.source_files import Source
     from finetune_cli.models.facts import TextFacts
     from finetune_cli.runs.target import Target
@@ -120,7 +120,9 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
 def table_form(data: DataConfig, other: Path | None = None, *, labelled: bool = True) -> TableForm:
     """How the config says that its tables are to be read; `other`: a file that is none of these, which may have a
     header although they have none, or be no table. labelled: whether its rows have labels."""
-    from finetune_cli.data.readers import OF_OTHERS, TABLES, TableForm, file_kind
+    from finetune_cli.data.formats.packing import file_kind
+    from finetune_cli.data.formats.row import OF_OTHERS, TableForm
+    from finetune_cli.data.readers import TABLES
 
     if other is None:
         return TableForm(data.columns, data.quoting)
@@ -149,9 +151,9 @@ def require_slices(source: Source, config: RunConfig) -> None:
 
 def labelled_file(path: Path, config: RunConfig | None, kind: Kind) -> Source:
     """The rows of one labelled file, read as the config of the run says."""
-    from finetune_cli.data.readers import OF_OTHERS
+    from finetune_cli.data.formats.row import OF_OTHERS
+    from finetune_cli.data.parts import labelled_only
     from finetune_cli.data.source_files import file_source
-    from finetune_cli.data.unlabelled import labelled_only
 
     path = in_home(path)
     if config is None:

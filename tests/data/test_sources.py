@@ -9,7 +9,7 @@ import pytest
 
 from finetune_cli.data import hub
 from finetune_cli.data.checks.rows import checked_rows
-from finetune_cli.data.readers import BadRow, good_rows
+from finetune_cli.data.formats.row import BadRow, good_rows
 from finetune_cli.data.sources import resolve_sources
 from finetune_cli.errors import DataError, MissingError
 

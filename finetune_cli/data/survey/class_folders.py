@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from finetune_cli.data.readers import Values
+from finetune_cli.data.formats.row import Values
 from finetune_cli.data.survey.foreign import encoding_of
 from finetune_cli.data.survey.names import split_of
 from finetune_cli.data.text_files import is_text, text_of

@@ -15,8 +15,10 @@ from itertools import chain, islice, repeat, zip_longest
 from pathlib import Path
 from typing import Any
 
+from finetune_cli.data.formats.packing import file_kind, require_data_file
+from finetune_cli.data.formats.row import BadRow, Values, good_rows
 from finetune_cli.data.formats.tables import MAX_CELL_CHARACTERS
-from finetune_cli.data.readers import BadRow, Values, file_kind, good_rows, read_rows, require_data_file
+from finetune_cli.data.readers import read_rows
 from finetune_cli.data.survey.class_folders import folder_rows, unproven_encodings
 from finetune_cli.data.survey.foreign import Writing, is_for_the_readers, writing_of
 from finetune_cli.errors import DataError

@@ -12,7 +12,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.readers import file_kind
+from finetune_cli.data.formats.packing import file_kind
 from finetune_cli.errors import DataError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
