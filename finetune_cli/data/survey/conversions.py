@@ -163,19 +163,11 @@ def _columns_with_decimal_commas(path: Path, writing: Writing) -> frozenset[str]
     able: set[str] | None = None
     proven: set[str] = set()
     for row in _table_rows(path, writing):
-        able = set(row) if able is None else able
-        for name in [name for name in able if row[name] and not MAYBE_WITH_COMMA.fullmatch(row[name])]:
-            able.discard(name)
-        proven |= {
-            name for name in able - proven if WITH_COMMA.fullmatch(row[name]) and not IN_THOUSANDS.fullmatch(row[name])
-        }
+        able = {name for name in able or row if not row[name] or MAYBE_WITH_COMMA.fullmatch(row[name])}
         if not able:
-            break
+            return frozenset()
+        proven |= {name for name in able if WITH_COMMA.fullmatch(row[name]) and not IN_THOUSANDS.fullmatch(row[name])}
     return frozenset(proven & (able or set()))
-
-
-def _has_decimal_comma(cell: str) -> bool:
-    return bool(WITH_COMMA.fullmatch(cell)) and not IN_THOUSANDS.fullmatch(cell)
 
 
 def _json_lines(file: Iterator[str], path: Path) -> Iterator[Values]:
