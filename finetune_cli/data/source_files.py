@@ -6,7 +6,7 @@ import glob
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,9 @@ def file_source(path: Path, form: TableForm = AS_USUAL, *, label: str | None = N
     return Source(str(path), f"{suffix}:{digest}{made}", lambda columns: read_rows(path, columns, form), names)
 
 
-def several(sources: Sequence[Source], where: str) -> Source:
-    """Sources one after another as one, their rows numbered through. where: what names them all."""
+def several(parts: Iterable[Source], where: str) -> Source:
+    """Sources one after another as one, their rows numbered through. where: what names them all, if there are two."""
+    sources = list(parts)
     if len(sources) == 1:
         return sources[0]
     known = {source.label_names for source in sources}
