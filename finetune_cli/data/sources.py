@@ -6,8 +6,7 @@ A source can be read again and again, and knows a fingerprint of its content wit
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from typing import Any
 from finetune_cli.data import hub
 from finetune_cli.data.folders import (
     SPLIT_NAME,
-    nothing_found,
+    WantedSplits,
+    directory_sources,
+    named_sources,
     own_name,
-    require_one_form,
-    require_one_validation,
-    split_files,
+    say_renamed,
+    similar_names,
 )
 from finetune_cli.data.folds import Folds, fold_sources
 from finetune_cli.data.formats.packing import file_kind
@@ -36,7 +36,7 @@ from finetune_cli.data.source_files import (
     is_saved,
     several,
 )
-from finetune_cli.errors import DataError, did_you_mean
+from finetune_cli.errors import DataError
 from finetune_cli.system.places import in_home
 from finetune_cli.tasks import SAMPLES, Kind
 
@@ -52,7 +52,7 @@ def require_present(path: str, *, key: str = "data.path: ") -> None:
     place = in_home(path)
     is_known = place.exists() or path.startswith(BUILTIN_PREFIX) or _may_be_hub_id(path)
     if not is_known and not find_files(path, Path()):
-        raise DataError(f"{key}{path} does not exist.{_similar(place)}")
+        raise DataError(f"{key}{path} does not exist.{similar_names(place)}")
 
 
 def resolve_sources(
@@ -87,7 +87,7 @@ def resolve_sources(
         for split, value in given.items()
         if not isinstance(value, float)
     }
-    wanted = _Wanted(named, split_names or {}, {*named, *fractions})
+    wanted = WantedSplits(named, split_names or {}, {*named, *fractions})
     sources = _found_sources(path, wanted, name=name, label=label, form=form, offline=offline)
     if "train" not in sources:
         raise DataError(
@@ -120,18 +120,8 @@ def _split_order(split: str) -> tuple[int, str]:
     ), split
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """named: files or splits of the Hub, by split. split_names: our name of a split -> its name at the source. given:
-    the splits that are named or drawn from train; what is called like them does not count."""
-
-    named: Mapping[str, Sequence[str]]
-    split_names: Mapping[str, str]
-    given: Collection[str]
-
-
 def _found_sources(
-    path: str, wanted: _Wanted, *, name: str | None, label: Column, form: TableForm, offline: bool
+    path: str, wanted: WantedSplits, *, name: str | None, label: Column, form: TableForm, offline: bool
 ) -> dict[str, Source]:
     """The splits in a directory, a file, a pattern of files or a data set of the Hub, and those that are named."""
     place = in_home(path)
@@ -142,81 +132,11 @@ def _found_sources(
             raise DataError(f"data.path: there is no {path!r}. The samples that come with finetune are: {shipped}.")
     open_file = partial(file_source, form=form, label=label if isinstance(label, str) else None)
     if place.is_dir() and not is_saved(place):
-        return _in_directory(place, wanted, open_file)
+        return directory_sources(place, wanted, open_file)
     if place.exists() or WILDCARDS.search(path):
-        return _named_files({"train": [path], **wanted.named}, Path(), open_file)
+        return named_sources({"train": [path], **wanted.named}, Path(), open_file)
     refuse_form(f"{path}, a data set of the Hub,", form)
     return _on_hub(path, name, wanted, label, offline=offline)
-
-
-def _in_directory(place: Path, wanted: _Wanted, open_file: Callable[[Path], Source]) -> dict[str, Source]:
-    """The files that are called as splits, or the folders of save_to_disk, and those that are named."""
-    files = split_files(place)
-    for split, theirs in wanted.split_names.items():
-        if split not in files and theirs in files:
-            files[split] = files.pop(theirs)
-    require_one_validation(place, files, wanted.given)
-    for theirs in [split for split in files if not SPLIT_NAME.fullmatch(split)]:
-        split = own_name(theirs, files)
-        found = files.pop(theirs)
-        if SPLIT_NAME.fullmatch(split) and split not in wanted.given:
-            _say_renamed(split, ", ".join(file.name for file in found), str(place))
-            files[split] = found
-    files = {split: found for split, found in files.items() if split not in wanted.given}
-    for split, found in files.items():
-        require_one_form(place, split, found)
-    if not files and not wanted.named:
-        raise DataError(nothing_found(place))
-    sources = {
-        split: several(map(open_file, found), f"{place} ({found[0].name} ...) ({len(found)} files)")
-        for split, found in files.items()
-    }
-    return sources | _named_files(wanted.named, place, open_file)
-
-
-def _named_files(
-    named: Mapping[str, Sequence[str]], base: Path, open_file: Callable[[Path], Source]
-) -> dict[str, Source]:
-    """The files of each split, relative to `base`."""
-    sources = {}
-    for split, patterns in named.items():
-        found: list[Path] = []
-        for pattern in patterns:
-            matching = find_files(pattern, base)
-            if not matching:
-                raise DataError(f"data.splits.{split}: {_not_there(base / in_home(pattern))}")
-            found += matching
-        if twice := [file for place, file in enumerate(found) if file in found[:place]]:
-            raise DataError(f"data.splits.{split}: {twice[0]} is named twice, so that its rows would count twice.")
-        where = ", ".join(str(base / pattern) for pattern in patterns)
-        sources[split] = several(map(open_file, found), f"{where} ({len(found)} files)")
-    return sources
-
-
-def _say_renamed(split: str, theirs: str, where: str) -> None:
-    logger.info("%s: %s is taken as the split %s", where, theirs, split)
-
-
-def _not_there(path: Path) -> str:
-    if WILDCARDS.search(str(path)):
-        return f"no file fits {path}. Check the pattern."
-    if path.is_dir():
-        inside = f"{path / ('*' + _endings_inside(path))}"
-        return f"{path} is not a file but a directory. For all files in it: {inside}"
-    if path.exists():
-        return f"{path} is a pipe or a device, and rows are read more than once. Write them to a file."
-    return f"{path} is not a file.{_similar(path)}"
-
-
-def _endings_inside(folder: Path) -> str:
-    return next((file.suffix for file in sorted(folder.iterdir()) if file_kind(file)[0]), ".jsonl")
-
-
-def _similar(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f" There is no directory {path.parent} either."
-    names = [entry.name for entry in path.parent.iterdir()]
-    return did_you_mean(path.name, names, shown=path.parent.joinpath) or " Check the path."
 
 
 def _may_be_hub_id(path: str) -> bool:
@@ -224,7 +144,7 @@ def _may_be_hub_id(path: str) -> bool:
     return bool(hub.HUB_ID.fullmatch(path)) and not looks_like_file
 
 
-def _on_hub(path: str, name: str | None, wanted: _Wanted, label: Column, *, offline: bool) -> dict[str, Source]:
+def _on_hub(path: str, name: str | None, wanted: WantedSplits, label: Column, *, offline: bool) -> dict[str, Source]:
     dataset = hub.find_dataset(path, name, offline=offline)
     own: dict[str, str] = {}
     for theirs in dataset.splits:
@@ -240,7 +160,7 @@ def _on_hub(path: str, name: str | None, wanted: _Wanted, label: Column, *, offl
     own = {split: theirs for split, theirs in own.items() if split not in wanted.given}
     for split, theirs in own.items():
         if split not in wanted.split_names and theirs != split:
-            _say_renamed(split, theirs, path)
+            say_renamed(split, theirs, path)
     for split, named in wanted.named.items():
         if missing := [theirs for theirs in named if theirs not in dataset.splits]:
             raise DataError(
