@@ -10,7 +10,7 @@ from pathlib import Path
 
 from finetune_cli.data.formats.packing import ADVICE, FORMATS, file_kind, plain_stem
 from finetune_cli.data.source_files import WILDCARDS, Source, find_files, is_saved, natural, saved_splits, several
-from finetune_cli.data.survey.class_folders import class_folders
+from finetune_cli.data.text_folders import class_folders
 from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.system.places import in_home
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from finetune_cli.data.label_cells import FLAGS, listed_in
-from finetune_cli.data.labels import ClassLabels
+from finetune_cli.data.labels import ClassLabels, is_nan
 from finetune_cli.errors import DataError
 
 UNLABELLED = (-1, "-1")
@@ -163,10 +162,6 @@ def is_missing(cell: Any) -> bool:
 
 def _is_flags(value: Any) -> bool:
     return isinstance(value, dict) and all(str(flag).lower() in FLAGS for flag in value.values())
-
-
-def is_nan(cell: Any) -> bool:
-    return isinstance(cell, float) and math.isnan(cell)
 
 
 def all_missing(listed: Sequence[Any]) -> bool:

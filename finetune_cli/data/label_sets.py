@@ -20,9 +20,8 @@ from finetune_cli.data.label_lists import (
     Vector,
     all_missing,
     is_missing,
-    is_nan,
 )
-from finetune_cli.data.labels import ClassLabels, NumberLabels, is_minus_one
+from finetune_cli.data.labels import ClassLabels, NumberLabels, is_minus_one, is_nan
 from finetune_cli.records.preparation import row_list
 from finetune_cli.tasks import KIND_SPECS, Kind
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from finetune_cli.data.checks.findings import ROWS_SHOWN, Tally
+from finetune_cli.data.formats.header import NUMBER
+from finetune_cli.data.source_files import natural
 from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.records.preparation import row_list
 
 MAX_DISTINCT = 10_000  # more are hardly classes; keeps memory constant when the wrong column is named
 WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)
 DIGITS = re.compile(r"\d+", re.ASCII)
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 UNLABELLED = "-1"  # GLUE's mark for a label that is not public
 UNLABELLED_ADVICE = "Label or remove them. To leave them out: -s data.unlabelled=drop"
 
@@ -57,25 +58,36 @@ def is_minus_one(value: Any) -> bool:
     return isinstance(value, str | int | float) and _Value(value).name == UNLABELLED
 
 
-class ClassLabels:
+class _LabelColumn:
+    """where: the split, for messages. column: the label column."""
+
+    def __init__(self, where: str, column: str) -> None:
+        self.where = where
+        self.column = column
+
+    def error(self, problem: str) -> DataError:
+        """The error to raise, with the place in front."""
+        return DataError(f"{self.where}, column {self.column!r}: {problem}")
+
+
+class ClassLabels(_LabelColumn):
     """The label column of one split of a classification task, read row by row.
 
-    where: the split, for messages. column: the label column. declared: class names that come with the data, in the
-    order of their numbers there, which may be another one than that of the classes asked for.
+    declared: class names that come with the data, in the order of their numbers there, which may be another one than
+    that of the classes asked for.
     """
 
     dtype = np.dtype(np.int64)
 
     def __init__(self, where: str, column: str, declared: Sequence[str] | None = None) -> None:
-        self.where = where
-        self.column = column
+        super().__init__(where, column)
         self.declared = tuple(declared or ())
         self.values: list[_Value] = []
         self._codes: dict[tuple[type, Any], int] = {}
 
     def add(self, row: int, value: Any) -> int:
         """The code of this value: its place in `values`."""
-        value = None if isinstance(value, float) and math.isnan(value) else value  # how Parquet may write a missing one
+        value = None if is_nan(value) else value  # how Parquet may write a missing one
         key = (type(value), value if value.__hash__ else str(value))
         code = self._codes.get(key)
         if code is None:
@@ -110,7 +122,7 @@ class ClassLabels:
                 f"If it is a class of yours, name all classes in data.labels. To leave them out: "
                 f"-s data.unlabelled=drop"
             )
-        names = sorted({entry.name for entry in self.values}, key=_natural)
+        names = sorted({entry.name for entry in self.values}, key=lambda name: (natural(name), name))
         if len(names) == 1:
             raise self.error(f"one class only ({names[0]!r}) in all rows. A classifier needs at least two.")
         return tuple(names)
@@ -158,7 +170,8 @@ class ClassLabels:
         if unknown:
             if counted_from_one := self._counted_from_one(names):
                 raise self.error(counted_from_one)
-            raise self.error(f"unknown label {_described(unknown[0], names)}" + _more(unknown))
+            more = f" ({len(unknown) - 1} more unknown labels, such as {unknown[1].value!r})" if unknown[1:] else ""
+            raise self.error(f"unknown label {_described(unknown[0], names)}{more}")
         return np.array([self._place(entry, places) for entry in self.values], dtype=self.dtype)
 
     def _counted_from_one(self, names: Sequence[str]) -> str | None:
@@ -198,26 +211,21 @@ class ClassLabels:
         np.add.at(totals, numbers, [entry.count for entry in self.values])
         return dict(zip(names, totals.tolist(), strict=True))
 
-    def error(self, problem: str) -> DataError:
-        """The error to raise, with the place in front."""
-        return DataError(f"{self.where}, column {self.column!r}: {problem}")
 
-
-class NumberLabels:
+class NumberLabels(_LabelColumn):
     """The label column of one split of a regression task, read row by row."""
 
     dtype = np.dtype(np.float32)
 
     def __init__(self, where: str, column: str) -> None:
-        self.where = where
-        self.column = column
+        super().__init__(where, column)
         self.num_rows = self.num_unlabelled = 0
         self.missing = Tally()
 
     def add(self, row: int, value: Any) -> float:
         """The value as a float; NaN for a missing one, which `check` judges once all rows are read."""
         self.num_rows += 1
-        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        if value is None or value == "" or is_nan(value):
             self.missing.add(row)
             return math.nan
         try:
@@ -225,7 +233,7 @@ class NumberLabels:
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not abs(number) <= float(np.finfo(self.dtype).max):
-            raise self._error(f"expected a finite number, found {value!r} in row {row + 1}.")
+            raise self.error(f"expected a finite number, found {value!r} in row {row + 1}.")
         self.num_unlabelled += number == -1
         return number
 
@@ -235,17 +243,12 @@ class NumberLabels:
             return False
         if self.missing.count:
             rows = row_list(self.missing.rows, self.missing.count)
-            raise self._error(f"expected a number in each row, found none in {rows}. {UNLABELLED_ADVICE}")
+            raise self.error(f"expected a number in each row, found none in {rows}. {UNLABELLED_ADVICE}")
         return True
 
-    def _error(self, problem: str) -> DataError:
-        return DataError(f"{self.where}, column {self.column!r}: {problem}")
 
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Sorts "2" before "10"."""
-    parts: list[str | int] = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
-    return parts, name
+def is_nan(cell: Any) -> bool:
+    return isinstance(cell, float) and math.isnan(cell)
 
 
 def all_of(count: int) -> str:
@@ -261,7 +264,3 @@ def _described(entry: _Value, names: Sequence[str]) -> str:
     shown = ", ".join(names[:20]) + (f" ... ({len(names)} in all)" if len(names) > 20 else "")
     hint = did_you_mean(str(entry.value).strip(), names, shown=repr)
     return f"{entry.value!r} in {_rows([entry])}. The classes are: {shown}.{hint}"
-
-
-def _more(unknown: Sequence[_Value]) -> str:
-    return f" ({len(unknown) - 1} more unknown labels, such as {unknown[1].value!r})" if len(unknown) > 1 else ""

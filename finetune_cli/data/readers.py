@@ -12,20 +12,18 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import BinaryIO
 
+from finetune_cli.data.formats.header import MARKS, TABLES, may_be_header, table_mark
 from finetune_cli.data.formats.json_rows import LineStream, json_line_rows, json_list_rows, read_json
 from finetune_cli.data.formats.lines import decoded_lines
 from finetune_cli.data.formats.packing import file_kind, require_data_file
 from finetune_cli.data.formats.parquet_rows import read_parquet
 from finetune_cli.data.formats.row import AS_USUAL, BadRow, Row, TableForm, say_once
-from finetune_cli.data.formats.separators import MARKS, may_be_header, table_mark
-from finetune_cli.data.formats.tables import read_csv, read_tsv, table_rows
+from finetune_cli.data.formats.tables import read_table, table_rows
 from finetune_cli.errors import DataError
 
 LIST_START = re.compile(r"\s*\[\s*(\{|$)")
 STREAM_NAME = "standard input"
 STREAM_FORMATS = ("jsonl", "csv", "tsv", "lines", "text")
-SEPARATORS = {"csv": ",", "tsv": "\t"}
-TABLES = {".csv": read_csv, ".tsv": read_tsv}
 TYPED = {".jsonl": read_json, ".ndjson": read_json, ".json": read_json, ".parquet": read_parquet}
 
 
@@ -39,7 +37,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None, form: TableForm 
     require_data_file(path)
     suffix = file_kind(path)[0]
     if suffix in TABLES:
-        rows = TABLES[suffix](path, columns, form)
+        rows = read_table(path, columns, form, separator=TABLES[suffix])
     else:
         refuse_form(path, form)
         rows = TYPED[suffix](path, columns)
@@ -99,7 +97,7 @@ def read_stream(
         elif found == "lines":
             yield from _line_rows(chain(repeat("", blank), rest), text_columns, name)
         else:
-            mark = SEPARATORS.get(found, found)
+            mark = TABLES.get(f".{found}", found)
             yield from table_rows(chain(repeat("\n", blank), rest), name, text_columns, form, separator=mark)
     except OSError as err:
         raise DataError(f"{name} cannot be read: {err.strerror or err}.") from err

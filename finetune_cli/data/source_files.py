@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune_cli.data.formats.header import TABLES
 from finetune_cli.data.formats.packing import file_kind, require_data_file
 from finetune_cli.data.formats.parquet_rows import declared_names, needed_columns, parquet_features
 from finetune_cli.data.formats.row import AS_USUAL, BadRow, Row, TableForm
@@ -47,7 +48,7 @@ def file_source(path: Path, form: TableForm = AS_USUAL, *, label: str | None = N
         return _saved_source(path, label)
     require_data_file(path)
     suffix = file_kind(path)[0]
-    if suffix not in (".csv", ".tsv"):
+    if suffix not in TABLES:
         refuse_form(path, form)
     digest = _digest([path])
     names = declared_names(parquet_features(path), label) if suffix == ".parquet" and label else None

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from finetune_cli.errors import RunFailedError
 from finetune_cli.system import locking
 from finetune_cli.system.files import sync_directory, sync_file
 
-NPY_HEADER_BYTES = 128
+NPY_HEADER_BYTES = 128  # of a 1-D array
 MAPPED_AT_ONCE = 2**16  # labels
 ABANDONED_SECONDS = 24 * 3600
 
@@ -38,11 +38,8 @@ class ArrayWriter:
         self.length += len(values)
 
     def close(self) -> None:
-        fields = f"{{'descr': '{self.dtype.str}', 'fortran_order': False, 'shape': ({self.length},), }}"
-        magic = b"\x93NUMPY\x01\x00"  # format version 1.0, of numpy.lib.format
-        text = fields.ljust(NPY_HEADER_BYTES - len(magic) - 3) + "\n"
         self._file.seek(0)
-        self._file.write(magic + len(text).to_bytes(2, "little") + text.encode("ascii"))
+        _write_header(self._file, self.dtype, (self.length,))
         self._file.close()
 
 
@@ -94,9 +91,7 @@ class SplitWriter:
         # Read and written, not mapped: the pages of a map would count as this process's memory.
         with path.open("rb") as codes, aside.open("wb") as labels:
             codes.seek(NPY_HEADER_BYTES)
-            shape = (written.length, *numbers.shape[1:])
-            header = {"descr": numbers.dtype.str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(labels, header)
+            _write_header(labels, numbers.dtype, (written.length, *numbers.shape[1:]))
             while block := codes.read(MAPPED_AT_ONCE * written.dtype.itemsize):
                 labels.write(numbers[np.frombuffer(block, written.dtype)].data)
         aside.replace(path)
@@ -104,6 +99,11 @@ class SplitWriter:
     def drop_labels(self) -> None:
         """After the last row: the split turned out to have no labels."""
         (self.folder / "labels.npy").unlink()
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Of an `.npy` file. NumPy leaves room for a length of any size, so that the header of 1-D arrays never grows."""
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
 
 
 def _id_bytes(value: Any) -> bytes:

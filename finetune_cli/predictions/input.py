@@ -14,8 +14,7 @@ from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.formats import packing
 from finetune_cli.data.formats.row import OF_OTHERS, USUAL_ID_COLUMNS, BadRow, Row, TableForm, Values
 from finetune_cli.data.readers import STREAM_NAME, read_rows, read_stream
-from finetune_cli.data.survey.class_folders import class_folders
-from finetune_cli.data.text_files import data_files, text_file_rows, text_files
+from finetune_cli.data.text_folders import class_folders, data_files, text_file_rows, text_files
 from finetune_cli.errors import ConfigError, DataError, counted
 from finetune_cli.runs.rows import table_form
 from finetune_cli.runs.target import Target, text_columns

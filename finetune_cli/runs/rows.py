@@ -120,9 +120,9 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
 def table_form(data: DataConfig, other: Path | None = None, *, labelled: bool = True) -> TableForm:
     """How the config says that its tables are to be read; `other`: a file that is none of these, which may have a
     header although they have none, or be no table. labelled: whether its rows have labels."""
+    from finetune_cli.data.formats.header import TABLES
     from finetune_cli.data.formats.packing import file_kind
     from finetune_cli.data.formats.row import OF_OTHERS, TableForm
-    from finetune_cli.data.readers import TABLES
 
     if other is None:
         return TableForm(data.columns, data.quoting)
