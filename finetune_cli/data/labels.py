@@ -16,14 +16,13 @@ import numpy as np
 
 from finetune_cli.data.checks.findings import ROWS_SHOWN, Tally
 from finetune_cli.data.formats.header import NUMBER
+from finetune_cli.data.label_cells import UNLABELLED, WHOLE_NUMBER, class_name, is_nan
 from finetune_cli.data.source_files import natural
 from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.records.preparation import row_list
 
 MAX_DISTINCT = 10_000  # more are hardly classes; keeps memory constant when the wrong column is named
-WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)
 DIGITS = re.compile(r"\d+", re.ASCII)
-UNLABELLED = "-1"  # GLUE's mark for a label that is not public
 UNLABELLED_ADVICE = "Label or remove them. To leave them out: -s data.unlabelled=drop"
 
 
@@ -37,12 +36,7 @@ class _Value:
 
     @property
     def name(self) -> str:
-        """The class name this value stands for: `1`, `1.0` and "1.0" are "1"."""
-        if isinstance(self.value, float) and self.value.is_integer():
-            return str(int(self.value))
-        if isinstance(self.value, str) and WHOLE_NUMBER.fullmatch(self.value):
-            return self.value.partition(".")[0]
-        return str(self.value)
+        return class_name(self.value)
 
     @property
     def is_missing(self) -> bool:
@@ -51,11 +45,6 @@ class _Value:
     @property
     def is_whole_number(self) -> bool:
         return not isinstance(self.value, bool) and bool(WHOLE_NUMBER.fullmatch(str(self.value)))
-
-
-def is_minus_one(value: Any) -> bool:
-    """Whether a cell holds GLUE's mark for a label that is not public, as a number or as text."""
-    return isinstance(value, str | int | float) and _Value(value).name == UNLABELLED
 
 
 class _LabelColumn:
@@ -87,7 +76,7 @@ class ClassLabels(_LabelColumn):
 
     def add(self, row: int, value: Any) -> int:
         """The code of this value: its place in `values`."""
-        value = None if is_nan(value) else value  # how Parquet may write a missing one
+        value = None if is_nan(value) else value
         key = (type(value), value if value.__hash__ else str(value))
         code = self._codes.get(key)
         if code is None:
@@ -166,13 +155,13 @@ class ClassLabels(_LabelColumn):
         places = {name: place for place, name in enumerate(names)}
         if not any(WHOLE_NUMBER.fullmatch(name) for name in names):
             places |= {str(place): place for place in range(len(names))}
-        unknown = [entry for entry in self.values if self._place(entry, places) is None]
-        if unknown:
+        numbers = [self._place(entry, places) for entry in self.values]
+        if unknown := [entry for entry, number in zip(self.values, numbers, strict=True) if number is None]:
             if counted_from_one := self._counted_from_one(names):
                 raise self.error(counted_from_one)
             more = f" ({len(unknown) - 1} more unknown labels, such as {unknown[1].value!r})" if unknown[1:] else ""
             raise self.error(f"unknown label {_described(unknown[0], names)}{more}")
-        return np.array([self._place(entry, places) for entry in self.values], dtype=self.dtype)
+        return np.array(numbers, dtype=self.dtype)
 
     def _counted_from_one(self, names: Sequence[str]) -> str | None:
         """What to say when the classes are numbered 1..K; None when they are not."""
@@ -187,13 +176,12 @@ class ClassLabels(_LabelColumn):
         )
 
     def _place(self, entry: _Value, places: dict[str, int]) -> int | None:
-        if type(entry.value) is int and 0 <= entry.value < len(self.declared):
-            by_name = places.get(self.declared[entry.value])
-            if by_name is not None:
-                return by_name
-        if isinstance(entry.value, bool) and str(entry.value) not in places:
-            return places.get(str(int(entry.value)))
-        return places.get(str(entry.value), places.get(entry.name))
+        value = entry.value
+        if type(value) is int and 0 <= value < len(self.declared) and self.declared[value] in places:
+            return places[self.declared[value]]
+        if isinstance(value, bool) and str(value) not in places:
+            return places.get(str(int(value)))
+        return places.get(str(value), places.get(entry.name))
 
     def _require_labels(self, missing: list[_Value]) -> None:
         if not missing:
@@ -245,10 +233,6 @@ class NumberLabels(_LabelColumn):
             rows = row_list(self.missing.rows, self.missing.count)
             raise self.error(f"expected a number in each row, found none in {rows}. {UNLABELLED_ADVICE}")
         return True
-
-
-def is_nan(cell: Any) -> bool:
-    return isinstance(cell, float) and math.isnan(cell)
 
 
 def all_of(count: int) -> str:

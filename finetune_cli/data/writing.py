@@ -46,23 +46,27 @@ class ArrayWriter:
 class SplitWriter:
     """Writes one split batch by batch, in constant memory; its files are complete when the `with` block ends.
 
-    label_dtype: of the label codes (also of sets of labels) or values, or None for a split without labels. windows:
-    whether the rows are read in windows.
+    label_dtype: of the label codes (also of sets of labels) or values. windows: whether the rows are read in windows.
     """
 
-    def __init__(self, folder: Path, *, token_types: bool, label_dtype: Any, windows: bool = False) -> None:
+    def __init__(self, folder: Path, *, token_types: bool, label_dtype: Any, windows: bool) -> None:
         folder.mkdir(parents=True)
-        dtypes = {"input_ids": np.int32, "offsets": np.int64, "ids": np.uint8, "id_offsets": np.int64}
+        dtypes = {
+            "input_ids": np.int32,
+            "offsets": np.int64,
+            "ids": np.uint8,
+            "id_offsets": np.int64,
+            "labels": label_dtype,
+        }
         dtypes |= {"token_type_ids": np.int8} if token_types else {}
-        dtypes |= {"labels": label_dtype} if label_dtype is not None else {}
         dtypes |= {"edges": np.int32} if windows else {}
         self.folder = folder
         self._arrays = {name: ArrayWriter(folder / f"{name}.npy", dtype) for name, dtype in dtypes.items()}
         for name in ("offsets", "id_offsets"):
             self._arrays[name].append(np.zeros(1, np.int64))
 
-    def append(self, batch: EncodedBatch, ids: Iterable[Any], labels: Sequence[float] | None) -> None:
-        """Add rows: their tokens, their ids (text or number) and, where the split has them, label codes or values."""
+    def append(self, batch: EncodedBatch, ids: Iterable[Any], labels: Sequence[float]) -> None:
+        """Add rows: their tokens, their ids (text or number), and their label codes or values."""
         arrays = self._arrays
         arrays["offsets"].append(batch.offsets[1:] + arrays["input_ids"].length)
         arrays["input_ids"].append(batch.input_ids)
@@ -74,8 +78,7 @@ class SplitWriter:
         ends = np.cumsum([len(value) for value in written])
         arrays["id_offsets"].append(ends + arrays["ids"].length)
         arrays["ids"].append(np.frombuffer(b"".join(written), np.uint8))
-        if labels is not None:
-            arrays["labels"].append(np.asarray(labels))
+        arrays["labels"].append(np.asarray(labels))
 
     def __enter__(self) -> SplitWriter:
         return self
