@@ -19,8 +19,8 @@ def describe_process() -> dict[str, Any]:
     return {
         "command": shlex.join(["finetune", *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"finetune-cli": _version("finetune-cli"), "python": platform.python_version()}
-        | {name: _version(name) for name in PACKAGES},
+        "versions": {"finetune-cli": package_version("finetune-cli"), "python": platform.python_version()}
+        | {name: package_version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "git_commit": _git_commit(),
     }
@@ -32,7 +32,8 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB on Linux
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The version of an installed package; None when it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
