@@ -25,8 +25,8 @@ from finetune_cli.models.files import (
     weights_fingerprint,
 )
 from finetune_cli.models.lora import require_peft
-from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.files import publish_directory
+from finetune_cli.system.places import cache_dir
 
 logger = logging.getLogger(__name__)
 

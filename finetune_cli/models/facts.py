@@ -17,8 +17,8 @@ from typing import Any
 from finetune_cli.errors import ConfigError, MissingError, first_line
 from finetune_cli.models.files import as_written, read_json
 from finetune_cli.models.tokenizer import load_tokenizer, tokenizer_fingerprint
-from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.files import write_json
+from finetune_cli.system.places import cache_dir
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,8 @@ from finetune_cli.records.preparation import Padding, SplitReport, finding_lines
 from finetune_cli.runs.concealing import concealed
 from finetune_cli.runs.long_texts import in_windows, reading, target_reading
 from finetune_cli.runs.shares import with_share
-from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.logs import FILE_ONLY
-from finetune_cli.system.places import in_home
+from finetune_cli.system.places import cache_dir, in_home
 from finetune_cli.tasks import TASKS, Kind
 
 if TYPE_CHECKING:
