@@ -200,7 +200,7 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
 def _model_facts(config: RunConfig, *, offline: bool) -> tuple[Path | None, TextFacts | None]:
     """The model's directory and what it makes of texts; None for a new model, whose tokenizer comes from the data."""
     from finetune_cli.models.facts import text_facts
-    from finetune_cli.models.files import require_present, resolve_model
+    from finetune_cli.models.resolving import require_present, resolve_model
 
     if config.model.from_scratch is not None:
         return None, None
