@@ -41,6 +41,30 @@ def dissect(model: PreTrainedModel) -> Anatomy:
     return Anatomy(list(weights.values()), _layers(lists, ran), len(calls) > len(set(calls)))
 
 
+def encoder_layers(model: PreTrainedModel) -> list[nn.Module] | None:
+    """The layers from the lowest up: the one list in the body that has as many members as the config says, or None."""
+    expected = getattr(model.config, "num_hidden_layers", None)
+    if expected is None or model.config.is_encoder_decoder:
+        return None
+    lists = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
+    fitting = [list(modules) for modules in lists if len(modules) == expected]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def compile_layers(model: PreTrainedModel) -> None:
+    """Have the layers compiled when they first run, for rows of any number and width; the whole model where no list of
+    layers is found. A layer of another class than the first, such as a shortened last one, stays as it is.
+
+    The layers are alike, so that one of them is compiled and serves them all. The whole model would take several times
+    as long to compile, and the layers are where the time goes
+    (https://docs.pytorch.org/tutorials/recipes/regional_compilation.html).
+    """
+    layers = encoder_layers(model) or [model]
+    for layer in layers:
+        if type(layer) is type(layers[0]):
+            layer.compile(dynamic=True)
+
+
 def not_for_texts(model: PreTrainedModel) -> tuple[str, ...]:
     """The names of the models inside this one that a text does not reach, such as the one of the images."""
     inner = {
