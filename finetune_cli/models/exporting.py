@@ -54,10 +54,15 @@ def write_model(
     with tempfile.TemporaryDirectory(dir=directory, prefix=".trace-") as folder:
         traced = Path(folder) / "model.onnx"
         trace(model, example, traced)
-        if dtype == "int8":
-            _int8_onnx(traced, target, exact=exact)
-        else:
-            _WRITERS[file_format, dtype](traced, target)
+        match file_format, dtype:
+            case "openvino", _:
+                _write_openvino(traced, target, half=dtype == "fp16")
+            case "onnx", "fp32":
+                shutil.move(traced, target)
+            case "onnx", "fp16":
+                _write_half_onnx(traced, target)
+            case "onnx", "int8":
+                _write_int8_onnx(traced, target, exact=exact)
 
 
 class _Logits(nn.Module):
@@ -119,11 +124,7 @@ def _quiet_tracer() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _plain_onnx(traced: Path, target: Path) -> None:
-    shutil.move(traced, target)
-
-
-def _half_onnx(traced: Path, target: Path) -> None:
+def _write_half_onnx(traced: Path, target: Path) -> None:
     """Weights stored in float16, computed with in float32: half the file at no loss of speed.
 
     ONNX Runtime turns them back once, when it loads the file. On a CPU it has few operators for float16.
@@ -145,7 +146,7 @@ def _half_onnx(traced: Path, target: Path) -> None:
     onnx.save(model, target)
 
 
-def _int8_onnx(traced: Path, target: Path, *, exact: bool) -> None:
+def _write_int8_onnx(traced: Path, target: Path, *, exact: bool) -> None:
     """Weights in 8 bits, one scale for each output; activations are scaled batch by batch when it runs.
 
     The weights take 7 of the 8 bits: with all of them, CPUs without VNNI add up two products in 16 bits, which
@@ -174,7 +175,7 @@ def narrowing_products(traced: Path) -> list[str]:
     import onnx
 
     graph = onnx.load(traced).graph
-    narrow = {one.name for one in graph.initializer if len(one.dims) == 2 and one.dims[0] > one.dims[1]}
+    narrow = {matrix.name for matrix in graph.initializer if len(matrix.dims) == 2 and matrix.dims[0] > matrix.dims[1]}
     return [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in narrow]
 
 
@@ -185,27 +186,11 @@ class _NoHint(logging.Filter):
         return "pre-processing before quantization" not in record.getMessage()
 
 
-def _openvino(traced: Path, target: Path) -> None:
-    _save_openvino(traced, target, half=False)
-
-
-def _half_openvino(traced: Path, target: Path) -> None:
-    _save_openvino(traced, target, half=True)
-
-
-def _save_openvino(traced: Path, target: Path, *, half: bool) -> None:
+def _write_openvino(traced: Path, target: Path, *, half: bool) -> None:
     """half: weights stored in float16; OpenVINO computes in what the device has."""
     import openvino
 
     openvino.save_model(openvino.Core().read_model(str(traced)), str(target), compress_to_fp16=half)
-
-
-_WRITERS = {
-    ("onnx", "fp32"): _plain_onnx,
-    ("onnx", "fp16"): _half_onnx,
-    ("openvino", "fp32"): _openvino,
-    ("openvino", "fp16"): _half_openvino,
-}
 
 
 def _write_safetensors(source: Path, directory: Path, *, half: bool) -> None:
@@ -214,7 +199,7 @@ def _write_safetensors(source: Path, directory: Path, *, half: bool) -> None:
     for path in (*source.glob("model*.safetensors"), *source.glob("model.safetensors.index.json")):
         if half and path.suffix == ".safetensors":
             tensors = load_file(path)
-            halved = {name: one.half() if one.is_floating_point() else one for name, one in tensors.items()}
+            halved = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
             save_file(halved, directory / path.name, metadata={"format": "pt"})
         else:
             shutil.copyfile(path, directory / path.name)
@@ -236,7 +221,8 @@ def wrong_weights(directory: Path, source: Path) -> list[str]:
     for path in sorted(source.glob("model*.safetensors")):
         theirs, ours = load_file(path), load_file(directory / path.name)
         same = theirs.keys() == ours.keys() and all(
-            torch.equal(one.to(ours[name].dtype), ours[name]) for name, one in theirs.items()
+            torch.equal(weight.to(ours[name].dtype), ours[name]) for name, weight in theirs.items()
         )
-        wrong += [] if same else [f"{path.name} does not hold the weights of the model"]
+        if not same:
+            wrong.append(f"{path.name} does not hold the weights of the model")
     return wrong

@@ -60,7 +60,7 @@ def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
     if answers_alike(model, **padding):
         return
     text_config.pad_token_id = own if own is not None else tokenizer.pad_token_id
-    _run_together_what_fits(model, _count_tokens, alone=True)
+    _run_together_what_fits(model, lambda input_ids, attention_mask: attention_mask.sum(1), alone=True)
     model.same_number_of = "tokens"
     if not answers_alike(model, **padding):
         raise ConfigError(
@@ -162,7 +162,3 @@ def _rows_of(inputs: dict[str, Any], rows: Tensor, *, without_padding: bool) -> 
         name: value[kept].view(len(rows), -1) if getattr(value, "shape", None) == kept.shape else value
         for name, value in some.items()
     }
-
-
-def _count_tokens(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    return attention_mask.sum(1)
