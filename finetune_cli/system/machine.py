@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable
 from importlib.metadata import requires
@@ -15,7 +14,7 @@ from packaging.requirements import Requirement
 from finetune_cli.records.doctor import Advice, Cpu, Place
 from finetune_cli.system.containers import container_cpus, container_memory
 from finetune_cli.system.cpus import cpus_of_affinity
-from finetune_cli.system.provenance import package_version
+from finetune_cli.system.provenance import output_of, package_version
 
 
 def installed(packages: Iterable[str]) -> dict[str, str | None]:
@@ -46,10 +45,10 @@ def misfit(needed: Requirement) -> Advice | None:
 
 
 def _fault(needed: Requirement) -> Advice | None:
-    found = package_version(needed.name)
-    if found is not None and needed.specifier.contains(found, prereleases=True):
+    present = package_version(needed.name)
+    if present is not None and needed.specifier.contains(present, prereleases=True):
         return None
-    state = "is not installed" if found is None else f"{found} does not fit ({needed.specifier} is needed)"
+    state = "is not installed" if present is None else f"{present} does not fit ({needed.specifier} is needed)"
     return Advice(f"{needed.name} {state}.", f"Type: {how_to_install(needed)}")
 
 
@@ -83,18 +82,5 @@ def look_at(name: str, path: Path) -> Place:
 
 def nvidia_driver() -> tuple[str | None, int]:
     """The version of NVIDIA's driver, and the number of GPUs that it sees; (None, 0) without it."""
-    if shutil.which("nvidia-smi") is None:
-        return None, 0
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
-            capture_output=True,
-            encoding="utf-8",
-            timeout=20,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None, 0
-    lines = done.stdout.split() if done.returncode == 0 else []
-    return (lines[0] if lines else None), len(lines)
+    versions = output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", seconds=20).split()
+    return (versions[0] if versions else None), len(versions)

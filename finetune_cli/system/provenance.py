@@ -22,7 +22,7 @@ def describe_process() -> dict[str, Any]:
         "versions": {"finetune-cli": package_version("finetune-cli"), "python": platform.python_version()}
         | {name: package_version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "git_commit": _git_commit(),
+        "git_commit": output_of("git", "rev-parse", "HEAD", seconds=5).strip() or None,
     }
 
 
@@ -40,16 +40,12 @@ def package_version(package: str) -> str | None:
         return None
 
 
-def _git_commit() -> str | None:
+def output_of(*command: str, seconds: float) -> str:
+    """What a program writes to stdout; nothing when it is not there, fails, or takes longer."""
     try:
-        result = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-            stdin=subprocess.DEVNULL,
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", timeout=seconds, check=False, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
+        return ""
+    return done.stdout if done.returncode == 0 else ""
