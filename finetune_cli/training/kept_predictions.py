@@ -45,8 +45,8 @@ class KeptPredictions:
     def stacked(self) -> dict[str, NDArray[Any]]:
         """The arrays of all evaluations together, each with their number K in front, and their updates as "step"."""
         first = next(iter(self.by_step.values()))
-        arrays = {name: np.stack([one[name] for one in self.by_step.values()]) for name in first}
-        return {"step": np.array(list(self.by_step)), **arrays}
+        stacked = {name: np.stack([arrays[name] for arrays in self.by_step.values()]) for name in first}
+        return {"step": np.array(list(self.by_step)), **stacked}
 
     def save(self, directory: Path) -> None:
         """Into a folder that is not visible yet; nothing when no evaluation left anything."""
