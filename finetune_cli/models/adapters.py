@@ -127,10 +127,10 @@ def _reason(err: Exception) -> str:
 
 def _require_all_in_place(places: Collection[str], saved: Collection[str]) -> None:
     """Raise ValueError for an adapter of another model: peft leaves out what has no place, with a warning."""
-    other = sorted(name for name in set(places).symmetric_difference(saved) if ".lora_" in name)
-    if other:
-        what = "has no place in it" if other[0] in saved else "is not in the adapter's file"
-        raise ValueError(f"{other[0].removeprefix(SAVED_PREFIX)} {what}, so it belongs to another model")
+    misplaced = sorted(name for name in set(places).symmetric_difference(saved) if ".lora_" in name)
+    if misplaced:
+        what = "has no place in it" if misplaced[0] in saved else "is not in the adapter's file"
+        raise ValueError(f"{misplaced[0].removeprefix(SAVED_PREFIX)} {what}, so it belongs to another model")
 
 
 def _base_classifier(base_dir: Path, adapter: Path) -> tuple[PreTrainedModel, set[str]]:

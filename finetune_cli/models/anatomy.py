@@ -95,17 +95,17 @@ def _in_order(model: PreTrainedModel) -> list[nn.Module]:
 def _lists_that_run(body: nn.Module, ran: list[nn.Module]) -> list[list[nn.Module]]:
     """Lists whose members run, outside of each other, and are more than tables."""
     seen = {id(module) for module in ran}
-    found: list[list[nn.Module]] = []
+    lists: list[list[nn.Module]] = []
 
     def look(module: nn.Module) -> None:
         for child in module.children():
             if not isinstance(child, nn.ModuleList) or any(isinstance(member, nn.ModuleList) for member in child):
                 look(child)
             elif len(child) and all(_is_layer(member) and _ran(member, seen) for member in child):
-                found.append(list(child))
+                lists.append(list(child))
 
     look(body)
-    return found
+    return lists
 
 
 def _ran(module: nn.Module, seen: set[int]) -> bool:

@@ -30,7 +30,6 @@ PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 SAFE_PARTS, PICKLED_PARTS = "model-*-of-*.safetensors", "pytorch_model-*-of-*.bin"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")  # the first that is there counts
-READ_BYTES = 2**20
 
 _written: dict[Path, str] = {}  # what the user called a directory that is somewhere in a cache or a package
 
@@ -61,14 +60,13 @@ def inner_model(directory: Path) -> Path:
 
 def require_weights(directory: Path) -> None:
     """Raise MissingError when the weights, or one of their parts, are not there."""
-    found = weight_format(directory)
-    if found is not None:
-        _require_parts(directory, *(SAFE_WEIGHTS if found == "safetensors" else PICKLED_WEIGHTS))
+    if (kind := weight_format(directory)) is not None:
+        _require_parts(directory, *(SAFE_WEIGHTS if kind == "safetensors" else PICKLED_WEIGHTS))
         return
     others = [path.name for pattern in ("*.h5", "*.msgpack", "*.gguf", "*.onnx") for path in directory.glob(pattern)]
-    found = f"; found {others[0]}, which is for another library" if others else ""
+    other = f"; found {others[0]}, which is for another library" if others else ""
     raise MissingError(
-        f"{as_written(directory)} has no weights: expected {' or '.join((*SAFE_WEIGHTS, PICKLED_WEIGHTS[0]))}{found}. "
+        f"{as_written(directory)} has no weights: expected {' or '.join((*SAFE_WEIGHTS, PICKLED_WEIGHTS[0]))}{other}. "
         f"Copy them there too, or save the model again with save_pretrained."
     )
 
@@ -94,8 +92,7 @@ def weight_format(directory: Path) -> str | None:
 
 def tokenizer_files(directory: Path) -> list[Path]:
     """The files of a tokenizer that are there."""
-    found = {path for pattern in TOKENIZER_PATTERNS for path in directory.glob(pattern) if path.is_file()}
-    return sorted(found)
+    return sorted({path for pattern in TOKENIZER_PATTERNS for path in directory.glob(pattern) if path.is_file()})
 
 
 def require_tokenizer(directory: Path) -> list[str]:
@@ -111,9 +108,9 @@ def require_tokenizer(directory: Path) -> list[str]:
 
 
 def _require_vocabulary(directory: Path) -> None:
-    own = read_json(directory / "tokenizer_config.json").get("tokenizer_class")
-    kind = read_json(directory / "config.json").get("model_type")
-    if own in WITHOUT_VOCABULARY or (kind and kind in WITHOUT_VOCABULARY.values()):
+    tokenizer_class = read_json(directory / "tokenizer_config.json").get("tokenizer_class")
+    model_type = read_json(directory / "config.json").get("model_type")
+    if tokenizer_class in WITHOUT_VOCABULARY or (model_type and model_type in WITHOUT_VOCABULARY.values()):
         raise MissingError(
             f"The tokenizer of {as_written(directory)} takes bytes or characters as they are and has no fast version, "
             f"which this tool needs. Choose another model."
@@ -128,8 +125,7 @@ def weights_fingerprint(directory: Path) -> str:
     for path in (directory / "config.json", *sorted([*directory.glob(single), *directory.glob(parts)])):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
-            while block := file.read(READ_BYTES):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 

@@ -70,6 +70,12 @@ def word_table(model: Any) -> nn.Embedding | None:
     return table if isinstance(table, nn.Embedding) else None
 
 
+def special_token_ids(config: PreTrainedConfig) -> set[int | None]:
+    """The numbers of the tokens that a configuration gives a meaning of their own, as to the padding token."""
+    numbers = [value for name, value in config.to_dict().items() if name.endswith("_token_id")]
+    return {number for value in numbers for number in (value if isinstance(value, list) else [value])}
+
+
 def _largest(looked_up: list[Tensor]) -> int:
     return max(int(ids.max()) for ids in looked_up)
 
@@ -94,8 +100,7 @@ def _positions(model: nn.Module, table: Tensor, largest: int, takes_types: bool)
 
 def _row(tokens: int, config: PreTrainedConfig) -> tuple[Tensor, Tensor]:
     """A row of one token that means nothing special, and token types that are found again: 0 0 ... 1."""
-    numbers = [value for name, value in config.to_dict().items() if name.endswith("_token_id")]
-    special = {number for value in numbers for number in (value if isinstance(value, list) else [value])}
+    special = special_token_ids(config)
     word = next(number for number in range(5, 1000) if number not in special)
     return torch.full((tokens,), word), torch.arange(tokens) // (tokens - 1)
 

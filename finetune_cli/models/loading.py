@@ -34,7 +34,6 @@ def load_classifier(
     cannot be used.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
     from finetune_cli.models import storage
@@ -44,19 +43,30 @@ def load_classifier(
     pickled = weight_format(directory) == "bin"
     if pickled:
         logger.info("%s: the weights are a .bin file; nothing but tensors is read from it", as_written(directory))
+    with _failures_explained(directory), _no_draws_without_storage():
+        model, info = model_class.from_pretrained(
+            directory,
+            config=config,
+            use_safetensors=not pickled,
+            weights_only=True,  # the loader for .bin files that builds tensors and runs no code
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # reported in the loading info, and judged by the caller
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
+            **options,
+        )
+    if model_class is not AutoModelForSequenceClassification:
+        storage.restore_class(model)
+    _give_own_storage(model)
+    return model, {*info["missing_keys"], *(name for name, *_shapes in info["mismatched_keys"])}
+
+
+@contextmanager
+def _failures_explained(directory: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
     try:
-        with _no_draws_without_storage():
-            model, info = model_class.from_pretrained(
-                directory,
-                config=config,
-                use_safetensors=not pickled,
-                weights_only=True,  # the loader for .bin files that builds tensors and runs no code
-                local_files_only=True,
-                ignore_mismatched_sizes=True,  # reported in the loading info, and judged by the caller
-                output_loading_info=True,
-                trust_remote_code=trust_remote_code,
-                **options,
-            )
+        yield
     except pickle.UnpicklingError as err:
         raise MissingError(
             f"The weights of {as_written(directory)} are a .bin file that is damaged or holds more than tensors. "
@@ -67,10 +77,6 @@ def load_classifier(
         raise MissingError(
             f"The model {as_written(directory)} cannot be loaded: {first_line(err)}. Download or copy it again."
         ) from err
-    if model_class is not AutoModelForSequenceClassification:
-        storage.settle(model)
-    _give_own_storage(model)
-    return model, {*info["missing_keys"], *(name for name, *_shapes in info["mismatched_keys"])}
 
 
 def _fix_attention(config: Any) -> None:

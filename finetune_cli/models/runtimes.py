@@ -87,8 +87,8 @@ def runtime_of(directory: Path) -> str | None:
     """
     if weight_format(directory) is not None:
         return None
-    found = files_of_runtimes(directory)
-    return next((name for name, of in FORMATS.items() if of.weights[0] in found[:1]), None)
+    files = files_of_runtimes(directory)
+    return next((name for name, of in FORMATS.items() if of.weights[0] in files[:1]), None)
 
 
 def files_of_runtimes(directory: Path) -> list[str]:
@@ -116,9 +116,9 @@ def require_unchanged(directory: Path) -> None:
         expected = {str(name): str(checksum) for name, checksum in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise MissingError(f"{path} is damaged. {_AGAIN}") from err
-    found = {name: _checksum(directory / name) if (directory / name).is_file() else "" for name in expected}
+    checksums = {name: _checksum(directory / name) if (directory / name).is_file() else "" for name in expected}
     added = [name for name in companions(directory) if name not in expected]
-    if wrong := [name for name in expected if found[name] != expected[name]] + added:
+    if wrong := [name for name in expected if checksums[name] != expected[name]] + added:
         raise MissingError(f"{directory / wrong[0]} is not the file that the export was proven with. {_AGAIN}")
 
 

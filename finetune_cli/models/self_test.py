@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from finetune_cli.models.limits import word_table
+from finetune_cli.models.limits import special_token_ids, word_table
 from finetune_cli.models.storage import computing_in_fp32
 
 LENGTHS = (7, 3, 5)
@@ -88,12 +88,10 @@ def _pad_token_id(model: PreTrainedModel) -> int:
 
 def _rows(model: PreTrainedModel) -> list[Tensor]:
     """Token ids of three rows, none of them special but the end token of models whose head looks for it."""
-    config = model.config
-    numbers = [value for name, value in config.get_text_config().to_dict().items() if name.endswith("_token_id")]
-    special = {number for value in numbers for number in (value if isinstance(value, list) else [value])}
-    table = word_table(model)
-    known = 64 if table is None else min(len(table.weight), 64)
-    plain = [number for number in range(1, known) if number not in special] or [0]
+    config, table = model.config, word_table(model)
+    special = special_token_ids(config.get_text_config())
+    size = 64 if table is None else min(len(table.weight), 64)
+    plain = [number for number in range(1, size) if number not in special] or [0]
     end = [config.eos_token_id] if config.is_encoder_decoder and isinstance(config.eos_token_id, int) else []
     starts = [sum(LENGTHS[:place]) for place in range(len(LENGTHS))]
     return [

@@ -52,7 +52,7 @@ def _with_head_in_fp32(model_class: Any) -> Any:
     return type(model_class.__name__, (model_class,), {"__init__": build, "__module__": model_class.__module__})
 
 
-def settle(model: PreTrainedModel) -> None:
+def restore_class(model: PreTrainedModel) -> None:
     """Give a freshly loaded model its plain class back, and let its head take what a body of another type hands it."""
     model.__class__ = type(model).__bases__[0]
     for module in _head(model):

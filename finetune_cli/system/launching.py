@@ -88,8 +88,8 @@ def _name_tpu() -> None:
     """Have Accelerate take the device of torch_tpu, which it does not know."""
     import torch
 
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None  # torch 2.6 raises
-    if found is not None and found.type == "tpu":
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None  # torch 2.6 raises
+    if device is not None and device.type == "tpu":
         os.environ.setdefault(xla.DEVICE, "tpu:0")
 
 

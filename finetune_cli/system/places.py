@@ -14,10 +14,10 @@ def in_home(path: Path | str) -> Path:
     A name that is no user's stays, too. Raises ConfigError when the home directory is asked for and not known: HOME is
     not set, and the system has no entry for this user.
     """
-    found = os.path.expanduser(os.fspath(path))
-    if found.partition("/")[0] == "~":
+    expanded = os.path.expanduser(os.fspath(path))
+    if expanded.partition("/")[0] == "~":
         raise ConfigError(f"{path}: HOME is not set, so ~ stands for no directory. Write the whole path, or set HOME.")
-    return Path(found)
+    return Path(expanded)
 
 
 def cache_dir() -> Path:
