@@ -100,12 +100,10 @@ class Checkpoints:
                     if not sharded:
                         require_every_weight(aside, accelerator)
                     add_files(aside)
-                    state = {
-                        "progress": asdict(progress),
-                        "schedule": schedule.state_dict(),
-                        "processes": accelerator.num_processes,
-                    }
-                    write_json(aside / PROGRESS, state)
+                    # A function that wraps the schedule's own is made anew by whoever put it there.
+                    schedule_state = {key: value for key, value in schedule.state_dict().items() if not callable(value)}
+                    state = {"progress": asdict(progress), "schedule": schedule_state}
+                    write_json(aside / PROGRESS, {**state, "processes": accelerator.num_processes})
                     seal(aside, step=progress.step)
                     publish_directory(aside, target)
                     self._rotate(progress)
