@@ -92,7 +92,7 @@ def trace(model: PreTrainedModel, example: Mapping[str, Any], target: Path) -> N
     names = list(example)
     axes = {name: {0: "batch", 1: "tokens"} for name in names} | {"logits": {0: "batch"}}
     try:
-        with _quiet_tracer(), torch.no_grad():
+        with _errors_only("torch.onnx"), torch.no_grad():
             torch.onnx.export(
                 _Logits(model, names).eval(),  # its own mode is the one that the tracer puts back
                 tuple(torch.from_numpy(np.asarray(example[name])) for name in names),
@@ -111,9 +111,10 @@ def trace(model: PreTrainedModel, example: Mapping[str, Any], target: Path) -> N
 
 
 @contextmanager
-def _quiet_tracer() -> Iterator[None]:
-    """Without the warnings of tracing: whether what it wrote is right is proven afterwards, on rows of all lengths."""
-    logger = logging.getLogger("torch.onnx")
+def _errors_only(logger_name: str | None) -> Iterator[None]:
+    """Without warnings, and without records of this logger below an error: whether what is written is right is proven
+    afterwards, on rows of all lengths."""
+    logger = logging.getLogger(logger_name)
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
@@ -155,15 +156,11 @@ def _write_int8_onnx(traced: Path, target: Path, *, exact: bool) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     left_out = narrowing_products(traced) if exact else []
-    root, hint = logging.getLogger(), _NoHint()
-    root.addFilter(hint)
-    try:
+    with _errors_only(None):  # the root's: a hint to a step before quantization, which is for images
         quantize_dynamic(
             traced, target, op_types_to_quantize=["MatMul", "Gather"], per_channel=True, reduce_range=True,
             weight_type=QuantType.QInt8, nodes_to_exclude=left_out,
         )  # fmt: skip
-    finally:
-        root.removeFilter(hint)
 
 
 def narrowing_products(traced: Path) -> list[str]:
@@ -177,13 +174,6 @@ def narrowing_products(traced: Path) -> list[str]:
     graph = onnx.load(traced).graph
     narrow = {matrix.name for matrix in graph.initializer if len(matrix.dims) == 2 and matrix.dims[0] > matrix.dims[1]}
     return [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in narrow]
-
-
-class _NoHint(logging.Filter):
-    """Drops the hint to a step before quantization, which is for images."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "pre-processing before quantization" not in record.getMessage()
 
 
 def _write_openvino(traced: Path, target: Path, *, half: bool) -> None:
