@@ -1,7 +1,6 @@
 """The message for a wrong key or value: what was found, what is allowed, and what was probably meant."""
 
 import re
-from collections.abc import Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -10,7 +9,7 @@ from pydantic.fields import FieldInfo
 from finetune_cli.config.fields import HubConfig, RunConfig
 from finetune_cli.config.text import shorten
 from finetune_cli.config.trainer_args import MANAGED, OURS, PASSED
-from finetune_cli.config.types import Allowed, Section, section_classes
+from finetune_cli.config.types import Allowed, Section, fields_below, section_of
 from finetune_cli.config.yaml_source import KeyPath
 from finetune_cli.errors import did_you_mean
 
@@ -105,9 +104,11 @@ BY_SECTION = {
 def unknown_key(section: KeyPath, key: str) -> str:
     """The message for a key that `section` does not have."""
     name = ".".join(map(str, section))
-    fields = sorted(_section_class(section).model_fields)
+    info = field_at(section)
+    fields = sorted(((info and section_of(info)) or RunConfig).model_fields)
+    paths = [path for path, _ in fields_below(RunConfig)]
     our_key = BY_SECTION.get((name, key)) or OURS.get(key) or COMMON_NAMES.get(key)
-    places = [".".join(path) for path in sorted(all_keys(), key=len) if path[-1] == key]
+    places = [".".join(path) for path in sorted(paths, key=len) if path[-1] == key]
     if (name, key) not in BY_SECTION and places:
         return f"does not belong {f'to {name}' if name else 'at the top'}. Write {' or '.join(places)}"
     if our_key:
@@ -116,22 +117,8 @@ def unknown_key(section: KeyPath, key: str) -> str:
         return f"belongs under training.trainer_args. Write training.trainer_args.{key}"
     if key in MANAGED:
         return f"cannot be set: {MANAGED[key]}. Take it out"
-    close = did_you_mean(key, fields, before=". ") or did_you_mean(key, {path[-1] for path in all_keys()}, before=". ")
+    close = did_you_mean(key, fields, before=". ") or did_you_mean(key, {path[-1] for path in paths}, before=". ")
     return f"unknown key. Allowed{f' in {name}' if name else ''}: {', '.join(fields)}{close}"
-
-
-def _section_class(path: KeyPath) -> type[Section]:
-    section: type[Section] = RunConfig
-    for part in path:
-        section = next(section_classes(section.model_fields[str(part)].annotation))
-    return section
-
-
-def all_keys(section: type[Section] = RunConfig, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for name, info in section.model_fields.items():
-        yield (*path, name)
-        for inner in section_classes(info.annotation):
-            yield from all_keys(inner, (*path, name))
 
 
 def field_at(path: KeyPath) -> FieldInfo | None:
@@ -140,7 +127,7 @@ def field_at(path: KeyPath) -> FieldInfo | None:
     info: FieldInfo | None = None
     for part in path:
         info = section.model_fields.get(str(part), info)
-        inner = next(section_classes(info.annotation), None) if info else None
+        inner = section_of(info) if info else None
         if inner is None:
             break
         section = inner
@@ -187,7 +174,7 @@ def wrong_value(value: Any, written: str | None, kinds: set[str], info: FieldInf
 
 def _as_section_or_list(value: str, info: FieldInfo) -> str:
     """How to write the text when a list of texts, or the section of the Hub, is expected."""
-    if HubConfig in section_classes(info.annotation):
+    if section_of(info) is HubConfig:
         return f". Write {{repo_id: {shorten(value)}}}"
     return f". Write [{shorten(value)!r}]" if allowed(info) == "a list of texts" else ""
 

@@ -12,7 +12,7 @@ from finetune_cli import __version__
 from finetune_cli.config import trainer_args as arguments
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed
-from finetune_cli.config.types import Section, as_one_or_more, section_classes
+from finetune_cli.config.types import Section, as_one_or_more, section_of
 from finetune_cli.tasks import EVALUATE_PREFIX, METRICS, TASKS
 
 DIALECT = "http://json-schema.org/draft-07/schema#"  # what the YAML language server reads best
@@ -97,8 +97,7 @@ def _sections(node: dict[str, Any], section: type[Section]) -> Iterator[tuple[di
     """Each section's schema with its class; a section that may be null is one of a choice."""
     yield node, section
     for name, info in section.model_fields.items():
-        inner = next(section_classes(info.annotation), None)
-        if inner is not None:
+        if inner := section_of(info):
             choices = [node["properties"][name], *node["properties"][name].get("anyOf", ())]
             yield from _sections(next(choice for choice in choices if "properties" in choice), inner)
 

@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from finetune_cli.config.messages import COMMON_NAMES, all_keys, allowed, field_at
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.messages import COMMON_NAMES, allowed, field_at
 from finetune_cli.config.text import shorten
 from finetune_cli.config.trainer_args import OURS
-from finetune_cli.config.types import Section
+from finetune_cli.config.types import Section, fields_below
 from finetune_cli.errors import did_you_mean
 
 RANGE_KEYS = ("low", "high", "log", "step")
@@ -45,7 +46,7 @@ def setting_problem(key: str) -> str | None:
     for fixed, reason in FIXED.items():
         if key == fixed or key.startswith(f"{fixed}."):
             return f"cannot be searched: {reason}. Take it out"
-    names = {".".join(path) for path in all_keys()}
+    names = {".".join(path) for path, _ in fields_below(RunConfig)}
     if key in names or key.startswith(("training.trainer_args.", "training.class_weights.")):
         return None
     inside = sorted(name for name in names if name.endswith(f".{key}") and not name.startswith("sweep."))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,22 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
 
 
-def section_classes(annotation: Any) -> Iterator[type[Section]]:
-    """The sections among what a field takes."""
-    for choice in (annotation, *get_args(annotation)):
+def section_of(info: FieldInfo) -> type[Section] | None:
+    """The section that a field takes, alone or among other choices; None for a plain value."""
+    for choice in (info.annotation, *get_args(info.annotation)):
         if isinstance(choice, type) and issubclass(choice, Section):
-            yield choice
+            return choice
+    return None
+
+
+def fields_below(section: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every field with its key path: those of the section, each followed by what is inside it."""
+    for name, info in section.model_fields.items():
+        yield (*path, name), info
+        if inner := section_of(info):
+            yield from fields_below(inner, (*path, name))
+
+
+def short_number(value: float) -> str:
+    """A number as a config has it: 5e-5, not 5e-05."""
+    return f"{value:g}".replace("e-0", "e-")
