@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import Annotated
 
 from finetune_cli.cli import options
-from finetune_cli.cli.start import start
+from finetune_cli.cli.start import command
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ConfigError, MissingError
 
 logger = logging.getLogger(__name__)
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
 
 EXAMPLES = """\
 finetune validate configs/mrpc.yaml
@@ -32,20 +28,16 @@ OnlyRunConfigs = Annotated[
 ]
 
 
+@command()
 def validate(
-    ctx: typer.Context,
+    out: Output,
     *,
     configs: Configs,
     only_run_configs: OnlyRunConfigs = False,
     overrides: options.Overrides,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
 ) -> None:
     """Show every mistake in a config at once, in a moment. The data are not read: `finetune prepare` does that."""
-    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
-    if json and len(configs) > 1:
+    if out.as_json and len(configs) > 1:
         raise ConfigError(f"--json shows one config, and {len(configs)} are named. Name one.")
     from finetune_cli.config.text import is_run_config
 

@@ -104,12 +104,16 @@ def leave_quietly() -> None:
 class Output:
     """Where a command's result goes: one JSON document, or lines and tables for people.
 
-    enabled: False in all processes but the main one, which print nothing.
+    enabled: False in all processes but the main one, which print nothing. quiet, verbose: how much is told beside it.
     """
 
-    def __init__(self, *, as_json: bool = False, enabled: bool = True) -> None:
+    def __init__(
+        self, *, as_json: bool = False, enabled: bool = True, quiet: bool = False, verbose: bool = False
+    ) -> None:
         self.as_json = as_json
         self.enabled = enabled
+        self.quiet = quiet
+        self.verbose = verbose
 
     def line(self, text: str = "") -> None:
         """One line of the result. Raises OutputClosedError when its reader has ended."""
