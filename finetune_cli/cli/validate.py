@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -55,15 +56,19 @@ def validate(
 def _mistakes(out: Output, path: Path, overrides: list[str]) -> ConfigError | None:
     """Check one config and say so; its mistakes as an error, if there are any."""
     from finetune_cli.config.load import load_config
-    from finetune_cli.display.tables.validate import validate_result
 
     try:
         checked = load_config(path, overrides)
     except ConfigError as err:
         if out.as_json:
-            validate_result(out, path, None, err.problems)
+            out.json({"valid": False, "problems": [asdict(problem) for problem in err.problems], "config": None})
         return err
-    validate_result(out, path, checked, ())
+    if out.as_json:
+        from finetune_cli.config.dump import plain_values
+
+        out.json({"valid": True, "problems": [], "config": plain_values(checked)})
+    else:
+        out.line(f"{path} is valid.")
     if checked.model.name_or_path is not None:
         _warn_of_model(checked.model.name_or_path)
     return None

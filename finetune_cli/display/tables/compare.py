@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from finetune_cli.display.tables.scores import collapsed_line
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
 from finetune_cli.records.comparison import ComparedSide, CompareReport, Comparison
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
 
 
 def compare_result(out: Output, report: CompareReport) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
-    from finetune_cli.records.doctor import Device, DoctorReport, Place
+from finetune_cli.display.terminal import Output
+from finetune_cli.records.doctor import Device, DoctorReport, Place
 
 GB = 1e9
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
-    from finetune_cli.records.init import InitReport
+from finetune_cli.records.init import InitReport
 
 
 def init_result(out: Output, report: InitReport) -> None:

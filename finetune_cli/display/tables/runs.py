@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from finetune_cli.display.progress import duration
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
 from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.records.run import RunRecord
+from finetune_cli.runs.listing import ListedRun, RunList
 from finetune_cli.tasks import METRICS
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
-    from finetune_cli.records.run import RunRecord
-    from finetune_cli.runs.listing import ListedRun, RunList
 
 HEADER = ["run", "kind", "status", "task", "model", "score", "seeds", "time", "size", "started (UTC)"]
 LONGEST_NAME = 28

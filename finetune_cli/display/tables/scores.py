@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
 from finetune_cli.records.evaluation import EvalReport, GateOutcome, PairedDifference
 from finetune_cli.tasks import METRICS
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
 
 
 def scores(out: Output, report: EvalReport) -> None:

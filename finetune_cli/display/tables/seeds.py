@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-from typing import TYPE_CHECKING
-
 from finetune_cli.display.tables.scores import gate_lines
-from finetune_cli.display.tables.several import checkpoints_line, collapsed_lines, mean, run_lines
+from finetune_cli.display.tables.several import closing, collapsed_lines, mean, quoted, run_lines
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
+from finetune_cli.records.evaluation import DecisionEffect
 from finetune_cli.records.training import SeedsReport, SplitSummary
 from finetune_cli.runs.run_dir import RunDir
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
-    from finetune_cli.records.evaluation import DecisionEffect
 
 SHOWN_SEEDS = 5  # of a table, so that it fits 80 columns
 
@@ -60,14 +55,10 @@ def _optimistic(decision: DecisionEffect, split: SplitSummary) -> str:
 
 def _next(out: Output, report: SeedsReport) -> None:
     run = RunDir(report.run_dir)
-    width = max(len("summary"), *(len(f"seed {seed}") for seed in report.runs))
-    out.line(f"  {'summary':{width}}  {run.summary}")
-    for seed, run_of_seed in report.runs.items():
-        out.line(f"  {f'seed {seed}':{width}}  {run_of_seed.run_dir}")
-    if not report.failed:
-        checkpoints_line(out, run.path)
-    out.line()
-    out.heading("Next")
-    name = shlex.quote(str(run.path))
-    out.line(f"  finetune evaluate {shlex.quote(str(run.seed_run(next(iter(report.runs))).path))}")
-    out.line(f"  finetune compare {name} OTHER_RUN")
+    seeds = {f"seed {seed}": run_of_seed.run_dir for seed, run_of_seed in report.runs.items()}
+    places = {"summary": run.summary, **seeds}
+    commands = [
+        f"finetune evaluate {quoted(run.seed_run(next(iter(report.runs))).path)}",
+        f"finetune compare {quoted(run.path)} OTHER_RUN",
+    ]
+    closing(out, places, commands, width=max(map(len, places)) + 1, finished=None if report.failed else run.path)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune_cli.display.progress import duration
 from finetune_cli.display.tables.scores import collapsed_line, gate_lines
-from finetune_cli.display.tables.several import checkpoints_line
+from finetune_cli.display.tables.several import closing, quoted
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
 from finetune_cli.records.sweep import ComparedTrials, SweepReport, TrialResult
 from finetune_cli.runs.run_dir import RunDir
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
 
 
 def sweep_result(out: Output, report: SweepReport) -> None:
@@ -106,19 +103,17 @@ def _settings(out: Output, report: SweepReport) -> None:
 
 def _next(out: Output, report: SweepReport) -> None:
     run = RunDir(report.run_dir)
-    out.line(f"  config     {run.best_config}")
-    out.line(f"  best run   {run.best}")
-    out.line(f"  report     {run.report}")
-    out.line(f"  summary    {run.summary}")
-    if report.count("running") == 0:
-        checkpoints_line(out, run.path)
-    out.line()
-    out.heading("Next")
+    places = {
+        "config": run.best_config,
+        "best run": run.best,
+        "report": run.report,
+        "summary": run.summary,
+    }
+    train = f"finetune train {quoted(run.best_config)}"
+    commands = [f"finetune evaluate {quoted(run.best)}", train]
     if report.folds:
-        out.line(f"  finetune train {shlex.quote(str(run.best_config))} --final   (the best settings on all rows)")
-        return
-    out.line(f"  finetune evaluate {shlex.quote(str(run.best))}")
-    out.line(f"  finetune train {shlex.quote(str(run.best_config))}")
+        commands = [f"{train} --final   (the best settings on all rows)"]
+    closing(out, places, commands, finished=None if report.count("running") else run.path)
 
 
 def _value(value: Any) -> str:
