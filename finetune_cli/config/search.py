@@ -10,35 +10,33 @@ from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.messages import COMMON_NAMES, allowed, field_at
-from finetune_cli.config.text import shorten
+from finetune_cli.config.foreign_names import COMMON_NAMES
+from finetune_cli.config.messages import allowed, field_at
+from finetune_cli.config.text import by_word, shorten
 from finetune_cli.config.trainer_args import OURS
 from finetune_cli.config.types import Section, fields_below
 from finetune_cli.errors import did_you_mean
 
 RANGE_KEYS = ("low", "high", "log", "step")
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
-ROWS = "trials are compared on the same rows"
 # Settings, and whole sections, that no trial may change; the reason completes "cannot be searched: ".
-FIXED: dict[str, str] = {
-    **dict.fromkeys(
-        ("data.path", "data.name", "data.splits", "data.label", "data.labels", "data.id", "data.limit"), ROWS
-    ),
-    **dict.fromkeys(("data.folds", "data.split_seed", "data.share", "data.checks"), ROWS),
-    "task": "trials answer one question",
-    **dict.fromkeys(
-        ("evaluation.metrics", "evaluation.metric_for_best", "evaluation.bootstrap", "evaluation.slices"),
-        "trials are compared by one score",
-    ),
-    "evaluation.gates": "gates change no score",
-    **dict.fromkeys(("tracking", "hub", "checkpointing", "output_dir"), "it changes no score"),
-    **dict.fromkeys(
-        ("seed", "training.seeds"),
-        "the best seed is the luckiest one. To train the best settings again, set sweep.seeds",
-    ),
-    "training.learning_curve": "a sweep trains each setting on all rows",
-    "sweep": "it is the search itself",
-}
+FIXED = by_word(
+    {
+        "trials are compared on the same rows": (
+            "data.path data.name data.splits data.label data.labels data.id data.limit data.folds data.split_seed "
+            "data.share data.checks"
+        ),
+        "trials answer one question": "task",
+        "trials are compared by one score": (
+            "evaluation.metrics evaluation.metric_for_best evaluation.bootstrap evaluation.slices"
+        ),
+        "gates change no score": "evaluation.gates",
+        "it changes no score": "tracking hub checkpointing output_dir",
+        "the best seed is the luckiest one. To train the best settings again, set sweep.seeds": "seed training.seeds",
+        "a sweep trains each setting on all rows": "training.learning_curve",
+        "it is the search itself": "sweep",
+    }
+)
 
 
 def setting_problem(key: str) -> str | None:

@@ -1,6 +1,7 @@
 """Reads a config file as text, and prepares text for messages: short, and without secrets."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from yaml.reader import Reader
@@ -26,6 +27,11 @@ def shorten(text: str, limit: int = 40) -> str:
 def hide_secrets(text: str) -> str:
     """The text with every token and password replaced."""
     return SECRET.sub("<hidden>", text)
+
+
+def by_word(table: Mapping[str, str]) -> dict[str, str]:
+    """A table of value -> words with blanks between them, as word -> value: for many words that share a value."""
+    return {word: value for value, words in table.items() for word in words.split()}
 
 
 def read_text(path: Path) -> str:

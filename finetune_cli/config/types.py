@@ -25,28 +25,16 @@ def as_one_or_more(value: Any) -> Any:
     return (value,) if isinstance(value, str) else as_tuple(value)
 
 
-def _as_float(value: float) -> float:
-    """`3` and `3.0` are one setting: they compare, print and hash alike in every record."""
-    return float(value)
-
+_AS_FLOAT = AfterValidator(float)  # `3` and `3.0` are one setting: they compare, print and hash alike in every record
 
 Text = Annotated[str, Field(min_length=1), Allowed("text")]
 Count = Annotated[int, Field(ge=1), Allowed("a whole number from 1")]
 CountFromZero = Annotated[int, Field(ge=0), Allowed("a whole number from 0")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number above 0")]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number from 0")]
-Share = Annotated[
-    float, Field(ge=0, lt=1, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number from 0 up to below 1")
-]
-OpenShare = Annotated[
-    float, Field(gt=0, lt=1, allow_inf_nan=False), AfterValidator(_as_float), Allowed("a number between 0 and 1")
-]
-PartOfTrain = Annotated[
-    float,
-    Field(gt=0, le=1, allow_inf_nan=False),
-    AfterValidator(_as_float),
-    Allowed("a number above 0, up to 1"),
-]
+Positive = Annotated[float, Field(gt=0), _AS_FLOAT, Allowed("a number above 0")]
+NotNegative = Annotated[float, Field(ge=0), _AS_FLOAT, Allowed("a number from 0")]
+Share = Annotated[float, Field(ge=0, lt=1), _AS_FLOAT, Allowed("a number from 0 up to below 1")]
+OpenShare = Annotated[float, Field(gt=0, lt=1), _AS_FLOAT, Allowed("a number between 0 and 1")]
+PartOfTrain = Annotated[float, Field(gt=0, le=1), _AS_FLOAT, Allowed("a number above 0, up to 1")]
 Seed = Annotated[int, Field(ge=0, lt=2**32), Allowed("a whole number from 0 to 4294967295")]
 SeedList = Annotated[
     tuple[Seed, ...],
@@ -64,7 +52,7 @@ class Section(BaseModel):
     So a default that is a section is made by a factory.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
 
 def section_of(info: FieldInfo) -> type[Section] | None:
