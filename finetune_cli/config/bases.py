@@ -10,7 +10,7 @@ from typing import Any
 from finetune_cli.config.shipped import PREFIX, config_file
 from finetune_cli.config.text import read_text
 from finetune_cli.config.yaml_source import Document, KeyPath, parse_yaml
-from finetune_cli.errors import ConfigError, Problem
+from finetune_cli.errors import ConfigError
 
 BASE = "base"
 
@@ -40,10 +40,10 @@ def _read(text: str, source: str, environ: Mapping[str, str], chain: tuple[str, 
 
 def _base_of(document: Document, source: str, environ: Mapping[str, str], chain: tuple[str, ...]) -> Document | None:
     """The base's document; None, with the problem noted, when there is none to be had."""
-    name, place = document.data[BASE], document.spots[BASE,].value
+    name = document.data[BASE]
 
     def refuse(message: str) -> None:
-        document.problems.append(Problem(place.source, place.line, place.column, BASE, message))
+        document.problems.append(document.spots[BASE,].value.problem(BASE, message))
 
     if not isinstance(name, str) or not name:
         refuse("expected one file. Allowed: the path of a YAML file, relative to this one")
@@ -55,8 +55,8 @@ def _base_of(document: Document, source: str, environ: Mapping[str, str], chain:
     try:
         text = read_text(config_file(path))
     except ConfigError as err:
-        found = err.problems[0]
-        refuse(f"{found.source}: {found.message}")
+        problem = err.problems[0]
+        refuse(f"{problem.source}: {problem.message}")
         return None
     try:
         return _read(text, path, environ, (*chain, path))

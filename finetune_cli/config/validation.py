@@ -5,16 +5,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from finetune_cli.config.environment import SHORTEST_SECRET
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed, field_at, unknown_key, wrong_value
 from finetune_cli.config.rules import RULES
 from finetune_cli.config.rules.mistake import Mistake, UnusableValue
 from finetune_cli.config.text import hide_secrets, shorten
-from finetune_cli.config.yaml_source import Document, KeyPath
+from finetune_cli.config.yaml_source import Document, KeyPath, Place
 from finetune_cli.errors import Problem, did_you_mean
 from finetune_cli.tasks import TASKS
-
-SHORTEST_SECRET = 4  # shorter texts occur in any message
 
 
 def validate(document: Document, source: str) -> tuple[RunConfig | None, list[Problem]]:
@@ -86,8 +85,7 @@ def _value_or_default(data: dict[str, Any], path: KeyPath) -> Any:
     for part in path:
         if not isinstance(value, dict) or part not in value:
             info = field_at(path)
-            default = info.get_default(call_default_factory=True) if info else None
-            return default
+            return info.get_default(call_default_factory=True) if info else None
         value = value[part]
     return value
 
@@ -145,8 +143,8 @@ def _problem_at(document: Document, mistake: Mistake, source: str) -> Problem:
         spot = document.spots.get(path[:length])
         if spot is not None:
             place = spot.value if length == len(path) and not mistake.at_key else spot.key
-            return Problem(place.source, place.line, place.column, key, message)
-    return Problem(source, 1, 1, key, message)
+            return place.problem(key, message)
+    return Place(source, 1, 1).problem(key, message)
 
 
 def _told(document: Document, mistake: Mistake) -> str:

@@ -30,6 +30,9 @@ class Place:
     line: int | None = None
     column: int | None = None
 
+    def problem(self, key: str, message: str) -> Problem:
+        return Problem(self.source, self.line, self.column, key, message)
+
 
 @dataclass(frozen=True, slots=True)
 class Spot:
@@ -73,6 +76,13 @@ class Document:
     sources: list[str] = field(default_factory=list)
     is_whole: bool = True
 
+    def forget(self, path: KeyPath) -> None:
+        """Drop what is known of a key and of everything below it; its value stays in `data`."""
+        for known in (self.spots, self.filled):
+            for below in [other for other in known if other[: len(path)] == path]:
+                del known[below]
+        self.unusable = {other for other in self.unusable if other[: len(path)] != path}
+
 
 def parse_yaml(text: str, source: str, environ: Mapping[str, str] = NO_VARIABLES) -> Document:
     """The keys of a config file's text, variables filled in from `environ`.
@@ -81,12 +91,12 @@ def parse_yaml(text: str, source: str, environ: Mapping[str, str] = NO_VARIABLES
     """
     root = compose(text, source)
     if root is None:
-        raise single_problem(source, 1, 1, "the file is empty. Allowed: keys such as `task: mrpc`")
+        raise single_problem(source, "the file is empty. Allowed: keys such as `task: mrpc`", 1, 1)
     if not isinstance(root, MappingNode):
         found = "a list" if isinstance(root, SequenceNode) else "a single text"
         mark = root.start_mark
         message = f"the file holds {found}. Allowed: keys such as `task: mrpc`"
-        raise single_problem(source, mark.line + 1, mark.column + 1, message)
+        raise single_problem(source, message, mark.line + 1, mark.column + 1)
     reader = _NodeReader(source, environ)
     reader.document.data = reader.value(root, ()) or {}
     return reader.document
@@ -100,10 +110,10 @@ def parse_value(text: str, source: str, path: KeyPath, environ: Mapping[str, str
     try:
         root = compose(text, source)
         if isinstance(root, SequenceNode | MappingNode) and not root.flow_style:
-            raise single_problem(source, None, None, "a list is written [a, b] here. Quote a text that has ': ' in it")
+            raise single_problem(source, "a list is written [a, b] here. Quote a text that has ': ' in it")
     except ConfigError as error:
         key = ".".join(map(str, path))
-        document.problems += [Problem(source, None, None, key, problem.message) for problem in error.problems]
+        document.problems += [Place(source).problem(key, problem.message) for problem in error.problems]
         document.unusable.add(path)
         return document
     value = None if root is None else reader.value(root, path)
@@ -125,9 +135,8 @@ class _NodeReader:
         return Place(self.source, mark.line + 1, mark.column + 1) if self.with_lines else Place(self.source)
 
     def problem(self, node: Node, path: KeyPath, message: str) -> None:
-        place = self.place(node.start_mark)
         key = hide_secrets(".".join(map(str, path)))
-        self.document.problems.append(Problem(place.source, place.line, place.column, key, message))
+        self.document.problems.append(self.place(node.start_mark).problem(key, message))
 
     def refuse(self, node: Node, path: KeyPath, message: str) -> Any:
         """None in place of a value that cannot be used, and a problem that says why."""
