@@ -76,34 +76,21 @@ def _is_same(path: str, other: str) -> bool:
 def laid_over(below: Document, above: Document) -> Document:
     """Both as one: sections key by key; of everything else `above` has the last word, also with null.
 
-    A section with nothing in it (all its lines are comments, say) says nothing.
+    A section with nothing in it (all its lines are comments, say) says nothing. Changes `below`, and returns it.
     """
-    replaced: list[KeyPath] = []
 
-    def merge(low: dict[str, Any], high: dict[str, Any], path: KeyPath) -> dict[str, Any]:
-        result = dict(low)
+    def merge(low: dict[str, Any], high: dict[str, Any], path: KeyPath) -> None:
         for key, value in high.items():
-            inner = (*path, key)
             if value is None and not path and isinstance(low.get(key), dict):
                 continue
             if isinstance(value, dict) and isinstance(low.get(key), dict):
-                result[key] = merge(low[key], value, inner)
+                merge(low[key], value, (*path, key))
             else:
-                replaced.append(inner)
-                result[key] = value
-        return result
+                below.forget((*path, key))
+                low[key] = value
 
-    data = merge(below.data, above.data, ())
-
-    def is_kept(path: KeyPath) -> bool:
-        return not any(path[: len(outer)] == outer for outer in replaced)
-
-    return Document(
-        data,
-        {path: spot for path, spot in below.spots.items() if is_kept(path)} | above.spots,
-        below.problems + above.problems,
-        {path for path in below.unusable if is_kept(path)} | above.unusable,
-        {path: filled for path, filled in below.filled.items() if is_kept(path)} | above.filled,
-        [*above.sources, *(source for source in below.sources if source not in above.sources)],
-        below.is_whole and above.is_whole,
-    )
+    merge(below.data, above.data, ())
+    below.take(above)
+    below.sources = list(dict.fromkeys([*above.sources, *below.sources]))
+    below.is_whole &= above.is_whole
+    return below

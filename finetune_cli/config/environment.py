@@ -32,22 +32,23 @@ class Filled:
 
 def fill(text: str, environ: Mapping[str, str]) -> Filled:
     """Fill in the variables of a text. Raises ValueError, with what to type, for one not set or badly formed."""
-    value, saved, has_secret = "", "", False
-    end = 0
-    for found in REFERENCE.finditer(text):
-        between = text[end : found.start()]
-        end = found.end()
+    has_secret = False
+
+    def saved(found: re.Match[str]) -> str:
+        nonlocal has_secret
         if found.group() == ESCAPED:
-            value, saved = f"{value}{between}{OPENING}", f"{saved}{between}{ESCAPED}"
-            continue
-        name, filled = _variable(found, environ)
+            return ESCAPED
+        name, value = _variable(found, environ)
         is_secret = bool(SECRET_NAME.search(name))
         has_secret |= is_secret
-        value += between + filled
-        saved += between + (found.group() if is_secret else escaped(filled))
-    value, saved = value + text[end:], saved + text[end:]
-    found_whole = REFERENCE.fullmatch(text)
-    return Filled(value, saved if has_secret else None, bool(found_whole and found_whole.group() != ESCAPED))
+        return found.group() if is_secret else escaped(value)
+
+    def filled(found: re.Match[str]) -> str:
+        return OPENING if found.group() == ESCAPED else _variable(found, environ)[1]
+
+    kept = REFERENCE.sub(saved, text)
+    is_whole = text != ESCAPED and REFERENCE.fullmatch(text) is not None
+    return Filled(REFERENCE.sub(filled, text), kept if has_secret else None, is_whole)
 
 
 def escaped(text: str) -> str:

@@ -100,10 +100,7 @@ def apply_override(document: Document, argument: str, environ: Mapping[str, str]
         holder = holder[part]
     new = parse_value(text, place.source, path, environ)
     document.forget(path)
-    document.problems += new.problems
-    document.spots |= new.spots
-    document.unusable |= new.unusable
-    document.filled |= new.filled
+    document.take(new)
     holder.pop(path[-1], None)
     holder.update(new.data)
 

@@ -1,7 +1,7 @@
 """The message for a wrong key or value: what was found, what is allowed, and what was probably meant."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -51,11 +51,12 @@ def field_at(path: KeyPath) -> FieldInfo | None:
 
 def allowed(info: FieldInfo) -> str:
     """What a field allows, in words, from its type."""
-    notes = [note.text for note in info.metadata if isinstance(note, Allowed)]
-    return notes[-1] if notes else _allowed(info.annotation)
+    return _allowed(info.annotation, info.metadata)
 
 
-def _allowed(annotation: Any) -> str:
+def _allowed(annotation: Any, notes: Sequence[Any] = ()) -> str:
+    if words := [note.text for note in notes if isinstance(note, Allowed)]:
+        return words[-1]
     if annotation is NoneType:
         return "null"
     if annotation is bool:
@@ -64,8 +65,7 @@ def _allowed(annotation: Any) -> str:
         return "a number"
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        notes = [note.text for note in arguments[1:] if isinstance(note, Allowed)]
-        return notes[-1] if notes else _allowed(arguments[0])
+        return _allowed(arguments[0], arguments[1:])
     if origin is Literal:
         return ", ".join(map(str, arguments))
     if origin in (Union, UnionType):

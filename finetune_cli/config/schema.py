@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BeforeValidator
 
 from finetune_cli import __version__
-from finetune_cli.config import trainer_args as arguments
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed
+from finetune_cli.config.trainer_args import PASSED
 from finetune_cli.config.types import Section, as_one_or_more, section_of
 from finetune_cli.tasks import EVALUATE_PREFIX, METRICS, TASKS
 
@@ -31,17 +31,6 @@ BASE = {
     "minLength": 1,
 }
 VARIABLE = {"type": "string", "pattern": r"\$\{"}
-ARGUMENT_TYPES: dict[int, dict[str, Any]] = {
-    id(arguments.FLAG): {"type": "boolean"},
-    id(arguments.TEXT): {"type": "string", "minLength": 1},
-    id(arguments.COUNT): {"type": "integer", "minimum": 1},
-    id(arguments.POSITIVE): {"type": "number", "exclusiveMinimum": 0},
-    id(arguments.BETA): {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
-    id(arguments.KEYS): {"type": "object"},
-    id(arguments.KEYS_OR_FILE): {"type": ["object", "string"]},
-    id(arguments.FLAG_OR_TEXT): {"type": ["boolean", "string"]},
-    id(arguments.OPTIMIZER): {"enum": list(arguments.OPTIMIZERS)},
-}
 
 
 def schema_text() -> str:
@@ -128,8 +117,8 @@ def _names(properties: dict[str, Any]) -> None:
     passed = properties["training"]["properties"]["trainer_args"]
     passed["additionalProperties"] = False
     passed["properties"] = {
-        name: {**_or_null(ARGUMENT_TYPES[id(value)]), "description": f"TrainingArguments.{name}: {value.text}."}
-        for name, value in arguments.PASSED.items()
+        name: {**_or_null(value.schema), "description": f"TrainingArguments.{name}: {value.text}."}
+        for name, value in PASSED.items()
     }
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError, create_model
-from pydantic.fields import FieldInfo
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.foreign_names import COMMON_NAMES
@@ -138,17 +137,12 @@ def _value_problem(key: str, value: Any) -> str | None:
     info = field_at(path)
     if info is None or path[:-1] in (("training", "trainer_args"), ("training", "class_weights")):
         return None  # judged with the whole config of the trial
+    section: type[Section] = create_model("One", __base__=Section, value=(info.annotation, info))  # type: ignore[arg-type]
     try:
-        _holder(info).model_validate({"value": value})
+        section.model_validate({"value": value})
     except ValidationError:
         return f"{shorten(str(value))} does not fit {key}. Allowed: {allowed(info)}"
     return None
-
-
-def _holder(info: FieldInfo) -> type[Section]:
-    """A section with this field alone, to judge a value by its type."""
-    made: type[Section] = create_model("One", __base__=Section, value=(info.annotation, info))  # type: ignore[arg-type]
-    return made
 
 
 def _is_number(value: Any) -> bool:

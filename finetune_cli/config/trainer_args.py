@@ -15,9 +15,10 @@ from finetune_cli.errors import did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a passed field allows: in words, and as a check of a YAML value."""
+    """What a passed field allows: in words, as JSON Schema, and as a check of a YAML value."""
 
     text: str
+    schema: dict[str, Any]
     accepts: Callable[[Any], bool]
 
 
@@ -25,14 +26,28 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-FLAG = Value("true or false", lambda value: isinstance(value, bool))
-TEXT = Value("text", lambda value: isinstance(value, str) and bool(value))
-COUNT = Value("a whole number from 1", lambda value: type(value) is int and value >= 1)
-POSITIVE = Value("a number above 0", lambda value: _is_number(value) and value > 0)
-BETA = Value("a number from 0 up to below 1", lambda value: _is_number(value) and 0 <= value < 1)
-KEYS = Value("a section with keys", lambda value: isinstance(value, dict))
-KEYS_OR_FILE = Value("a section with keys, or a JSON file", lambda value: KEYS.accepts(value) or TEXT.accepts(value))
-FLAG_OR_TEXT = Value("true, false or text", lambda value: isinstance(value, bool) or TEXT.accepts(value))
+FLAG = Value("true or false", {"type": "boolean"}, lambda value: isinstance(value, bool))
+TEXT = Value("text", {"type": "string", "minLength": 1}, lambda value: isinstance(value, str) and bool(value))
+COUNT = Value(
+    "a whole number from 1", {"type": "integer", "minimum": 1}, lambda value: type(value) is int and value >= 1
+)
+POSITIVE = Value(
+    "a number above 0", {"type": "number", "exclusiveMinimum": 0}, lambda value: _is_number(value) and value > 0
+)
+BETA = Value(
+    "a number from 0 up to below 1",
+    {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+    lambda value: _is_number(value) and 0 <= value < 1,
+)
+KEYS = Value("a section with keys", {"type": "object"}, lambda value: isinstance(value, dict))
+KEYS_OR_FILE = Value(
+    "a section with keys, or a JSON file",
+    {"type": ["object", "string"]},
+    lambda value: KEYS.accepts(value) or TEXT.accepts(value),
+)
+FLAG_OR_TEXT = Value(
+    "true, false or text", {"type": ["boolean", "string"]}, lambda value: FLAG.accepts(value) or TEXT.accepts(value)
+)
 
 OPTIMIZERS = tuple(
     """
@@ -46,7 +61,9 @@ OPTIMIZERS = tuple(
     """.split()
 )
 OPTIMIZER = Value(
-    "an optimizer of transformers, such as adamw_torch, adafactor, sgd", lambda value: value in OPTIMIZERS
+    "an optimizer of transformers, such as adamw_torch, adafactor, sgd",
+    {"enum": list(OPTIMIZERS)},
+    lambda value: value in OPTIMIZERS,
 )
 
 PASSED: dict[str, Value] = {

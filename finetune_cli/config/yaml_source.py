@@ -4,7 +4,8 @@ Duplicate keys, keys that are not text, anchors, aliases, merge keys and tags ar
 mistakes the reader goes on, so that all of them can be shown together.
 """
 
-import math
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from finetune_cli.config.environment import OPENING, fill
 from finetune_cli.config.text import SECRET, SECRET_MESSAGE, hide_secrets, shorten, single_problem
-from finetune_cli.config.yaml_core import MAX_DIGITS, REFUSED, TAG, compose, core_value
+from finetune_cli.config.yaml_core import REFUSED, TAG, compose, core_value
 from finetune_cli.errors import ConfigError, Problem
 
 KeyPath = tuple[str | int, ...]
@@ -76,6 +77,13 @@ class Document:
     sources: list[str] = field(default_factory=list)
     is_whole: bool = True
 
+    def take(self, other: Document) -> None:
+        """Add what another document says of its keys, problems included."""
+        self.spots |= other.spots
+        self.unusable |= other.unusable
+        self.filled |= other.filled
+        self.problems += other.problems
+
     def forget(self, path: KeyPath) -> None:
         """Drop what is known of a key and of everything below it; its value stays in `data`."""
         for known in (self.spots, self.filled):
@@ -134,6 +142,11 @@ class _NodeReader:
     def place(self, mark: yaml.Mark) -> Place:
         return Place(self.source, mark.line + 1, mark.column + 1) if self.with_lines else Place(self.source)
 
+    def note(self, path: KeyPath, key: Node, value: Node) -> None:
+        """Keep where a key and its value stand."""
+        text = value.value if isinstance(value, ScalarNode) else None
+        self.document.spots[path] = Spot(self.place(key.start_mark), self.place(value.start_mark), text)
+
     def problem(self, node: Node, path: KeyPath, message: str) -> None:
         key = hide_secrets(".".join(map(str, path)))
         self.document.problems.append(self.place(node.start_mark).problem(key, message))
@@ -156,19 +169,19 @@ class _NodeReader:
         return self.mapping(node, path)
 
     def scalar(self, node: ScalarNode, path: KeyPath) -> Any:
-        text = node.value
+        text, kind = node.value, node.tag.removeprefix(TAG)
         if SECRET.search(text):
             return self.refuse(node, path, SECRET_MESSAGE)
-        kind = node.tag.removeprefix(TAG)
-        if kind == "str" and OPENING in text:
-            return self.filled(node, path)
-        if kind == "bool":
-            return text.lower() == "true"
         if kind == "null":
             return None
-        if kind in ("int", "float"):
-            return self.number(node, path, kind)
-        return text
+        if kind == "str":
+            return self.filled(node, path) if OPENING in text else text
+        value = core_value(text)
+        if not isinstance(value, str):
+            return value
+        special = text.lstrip("+-").lower() in (".inf", ".nan")
+        what = f"{text} is not a number here" if special else f"{shorten(text)} is too large for a number"
+        return self.refuse(node, path, f"{what}. Allowed: a finite number; quote it if it is a text")
 
     def filled(self, node: ScalarNode, path: KeyPath) -> Any:
         """A text with its variables filled in; a lone one without quotes is read as if its value stood there."""
@@ -185,23 +198,11 @@ class _NodeReader:
         self.document.filled[path] = FromEnvironment(found.value, other, node.value, found.saved)
         return value
 
-    def number(self, node: ScalarNode, path: KeyPath, kind: str) -> int | float | None:
-        text = node.value
-        special = text.lstrip("+-").lower() in (".inf", ".nan")
-        number: int | float = math.nan
-        if len(text) <= MAX_DIGITS and not special:
-            number = int(text) if kind == "int" else float(text)
-        if math.isfinite(number):
-            return number
-        what = f"{text} is not a number here" if special else f"{shorten(text)} is too large for a number"
-        return self.refuse(node, path, f"{what}. Allowed: a finite number; quote it if it is a text")
-
     def sequence(self, node: SequenceNode, path: KeyPath) -> list[Any]:
         values = []
         for index, child in enumerate(node.value):
             item = (*path, index)
-            text = child.value if isinstance(child, ScalarNode) else None
-            self.document.spots[item] = Spot(self.place(child.start_mark), self.place(child.start_mark), text)
+            self.note(item, child, child)
             values.append(self.value(child, item))
             if item in self.document.unusable:
                 self.document.unusable.add(path)
@@ -214,8 +215,7 @@ class _NodeReader:
             if key is None:
                 continue
             item = (*path, key)
-            text = value_node.value if isinstance(value_node, ScalarNode) else None
-            self.document.spots[item] = Spot(self.place(key_node.start_mark), self.place(value_node.start_mark), text)
+            self.note(item, key_node, value_node)
             value = self.value(value_node, item)
             if item not in self.document.unusable:
                 values[key] = value

@@ -6,12 +6,12 @@ wrong already, `get` ends the rule.
 
 from types import FunctionType
 
-from finetune_cli.config.rules import data, evaluation, folds, learning_curve, model, sweep, training
+from finetune_cli.config.rules import data, evaluation, folds, model, sweep, training
 
 # Every public function of these modules is a rule.
 RULES = tuple(
     rule
-    for module in (training, data, evaluation, model, folds, learning_curve, sweep)
+    for module in (data, evaluation, model, folds, training, sweep)
     for name, rule in vars(module).items()
     if isinstance(rule, FunctionType) and rule.__module__ == module.__name__ and not name.startswith("_")
 )
