@@ -115,11 +115,14 @@ def predict(
     """
     check_target(target, overrides, output_dir)
     rows = rows_to_label(source, texts, text_pairs, output, named=input_format is not None)
-    chosen_format = output_format(output, file_format)
+    from finetune_cli.predictions.files import choose_format, require_writable, write_predictions
+
+    written_as = choose_format(output, file_format)
+    if output is not None:
+        require_writable(output)
     with lean_imports():
         from finetune_cli.commands.predict import WINDOW_ROWS
         from finetune_cli.commands.predict import predict as run_predict
-    from finetune_cli.predictions.files import write_predictions
 
     before_computing()
     answers = run_predict(
@@ -138,17 +141,7 @@ def predict(
         report_bad_row=out.warn,
     )
     with out.byte_stream() as stdout, closing(answers):
-        write_predictions(answers, output, file_format=chosen_format, with_errors=on_bad_row == "null", stdout=stdout)
-
-
-def output_format(output: Path | None, requested: str | None) -> str:
-    """The format of the predictions. Raises ConfigError when none fits, or when the file cannot be written."""
-    from finetune_cli.predictions.files import choose_format, require_writable
-
-    file_format = choose_format(output, requested)
-    if output is not None:
-        require_writable(output)
-    return file_format
+        write_predictions(answers, output, file_format=written_as, with_errors=on_bad_row == "null", stdout=stdout)
 
 
 def rows_to_label(

@@ -75,7 +75,8 @@ Push = Annotated[
     options.run_option("--push", "Upload the model to hub.repo_id after training, again if it was uploaded before."),
 ]
 
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?")
+SHARES = "rising shares of train with commas between them, such as 0.1,0.2,0.4,0.7,1"
+WHOLE, DECIMAL = r"\d+", r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?"
 
 
 @command(every_process=True)
@@ -102,7 +103,11 @@ def train(
     so on, and the scores of all rows (--final adds a model of all rows); with --learning-curve (or
     training.learning_curve) one for each share of train, share-0.1 and so on, and what twice the rows would bring.
     """
-    changes = [*with_output_dir(overrides, output_dir), *_seeds(seeds), *_shares(learning_curve)]
+    changes = [
+        *with_output_dir(overrides, output_dir),
+        *_numbers("seeds", seeds, WHOLE, int, "whole numbers with commas between them, such as 1,2,3"),
+        *_numbers("learning-curve", learning_curve, DECIMAL, float, SHARES),
+    ]
     run_config = read_config(config, changes)
     if run_config.training.learning_curve and num_processes > 1:
         raise ConfigError("A learning curve trains in one process. Leave out --num-processes.")
@@ -130,26 +135,14 @@ def train(
     return ExitCode.DONE
 
 
-def _seeds(seeds: str | None) -> list[str]:
-    """`--seeds 1,2,3` as a `--set`. Raises ConfigError for anything but whole numbers with commas between them."""
-    if seeds is None:
+def _numbers(option: str, text: str | None, form: str, number: type[float], expected: str) -> list[str]:
+    """`--seeds 1,2,3` and the like as a `--set`. Raises ConfigError for other than numbers of this form and commas."""
+    if text is None:
         return []
-    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", seeds):
-        raise ConfigError(f"--seeds {seeds!r}: expected whole numbers with commas between them, such as 1,2,3.")
-    return [f"training.seeds=[{', '.join(str(int(seed)) for seed in seeds.split(','))}]"]
-
-
-def _shares(shares: str | None) -> list[str]:
-    """`--learning-curve 0.1,0.4,1` as a `--set`. Raises ConfigError for anything but numbers and commas."""
-    if shares is None:
-        return []
-    words = [word.strip() for word in shares.split(",")]
-    if not all(NUMBER.fullmatch(word) for word in words):
-        raise ConfigError(
-            f"--learning-curve {shares!r}: expected rising shares of train with commas between them, such as "
-            "0.1,0.2,0.4,0.7,1."
-        )
-    return [f"training.learning_curve=[{', '.join(str(float(word)) for word in words)}]"]
+    words = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch(form, word) for word in words):
+        raise ConfigError(f"--{option} {text!r}: expected {expected}.")
+    return [f"training.{option.replace('-', '_')}=[{', '.join(str(number(word)) for word in words)}]"]
 
 
 def _refuse_with_dry_run(*, resume: str, overwrite: bool, push: bool, final: bool, num_processes: int) -> None:

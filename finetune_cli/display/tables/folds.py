@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finetune_cli.display.tables.scores import gate_lines, scores
-from finetune_cli.display.tables.several import closing, collapsed_lines, mean, quoted, run_lines
+from finetune_cli.display.tables.several import closing, quoted, run_lines, score_table
 from finetune_cli.display.terminal import Output
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.training import SplitSummary
@@ -30,12 +30,7 @@ def folds_result(out: Output, report: FoldsReport) -> None:
 
 def _over_folds(out: Output, report: FoldsReport, split: SplitSummary) -> None:
     out.heading(f"{split.split} over {len(report.runs)} folds")
-    rows = []
-    for name, score in split.metrics.items():
-        values = list(score.values.values())
-        rows.append([name, mean(score), f"{score.sd:.3f}", f"{min(values):.3f}", f"{max(values):.3f}"])
-    out.table(["score", "mean", "sd", "lowest", "highest"], rows)
-    collapsed_lines(out, "fold", split)
+    score_table(out, "fold", split)
     out.line(f"  {100 * report.level:g} % intervals of the mean: corrected resampled t (Nadeau and Bengio 2003), since")
     out.line("  folds share training rows. Each fold keeps its best evaluation on the rows that score it, so a score")
     out.line("  with many evaluations is a little too good.")

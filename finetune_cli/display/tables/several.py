@@ -9,15 +9,20 @@ from typing import Any
 
 from finetune_cli.display.progress import duration
 from finetune_cli.display.terminal import Output
-from finetune_cli.records.training import SeedScore, SeedsReport, SplitSummary, TrainReport
+from finetune_cli.records.training import SeedsReport, SplitSummary, TrainReport
 from finetune_cli.runs.run_dir import MEMBERS, member_number
 
 
-def mean(score: SeedScore) -> str:
-    return f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]"
-
-
-def collapsed_lines(out: Output, kind: str, split: SplitSummary) -> None:
+def score_table(out: Output, kind: str, split: SplitSummary, shown: Sequence[int] = ()) -> None:
+    """The scores of a split with mean and spread, those of the runs in `shown` or else the ends of all, and which runs
+    collapsed."""
+    header = [f"{kind} {number}" for number in shown] or ["lowest", "highest"]
+    rows = []
+    for name, score in split.metrics.items():
+        values = [score.values[number] for number in shown] or [min(score.values.values()), max(score.values.values())]
+        mean = f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]"
+        rows.append([name, mean, *(f"{value:.3f}" for value in (score.sd, *values))])
+    out.table(["score", "mean", "sd", *header], rows)
     for number, name in split.collapsed.items():
         out.line(
             f"  Collapsed: {kind} {number} gives every row the class {name!r}, as a model does that has learned "
