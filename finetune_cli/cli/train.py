@@ -122,16 +122,13 @@ def train(
     if num_processes > 1 and not holds_several_runs(run_config):
         return train_on_several(run_config, num_processes, offline=offline)
     show = partial(_show, out, pair=len(run_config.data.text) == 2)
+    given: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "final": final, "offline": offline}
     if num_processes > 1:
-        words = {"--quiet": out.quiet, "--verbose": out.verbose, f"--resume={resume}": resume != "auto"}
-        switches = [word for word, is_given in words.items() if is_given]
-        given: dict[str, Any] = {"final": final, "overwrite": overwrite, "offline": offline, "switches": switches}
         with shown_when_failed(show):
-            show(train_each_on_several(run_config, num_processes, **given))
-        return ExitCode.DONE
-    given = {"resume": resume, "overwrite": overwrite, "push": push, "offline": offline, "final": final}
-    with leaving_group(), shown_when_failed(show):
-        show(_train_here(out, run_config, **given))
+            show(_train_in_groups(out, run_config, num_processes, **given))
+    else:
+        with leaving_group(), shown_when_failed(show):
+            show(_train_here(out, run_config, push=push, **given))
     return ExitCode.DONE
 
 
@@ -178,6 +175,15 @@ def _train_here(out: Output, config: RunConfig, **given: Any) -> TrainReport | S
     before_computing()
     with training_display(shown=out.enabled and not out.quiet) as listen:
         return train(config, listen=listen, **given)
+
+
+def _train_in_groups(
+    out: Output, config: RunConfig, num_processes: int, *, resume: str, **given: bool
+) -> SeedsReport | FoldsReport:
+    """Train each seed or fold in processes of its own, which are told the same options."""
+    words = {"--quiet": out.quiet, "--verbose": out.verbose, f"--resume={resume}": resume != "auto"}
+    switches = [word for word, is_given in words.items() if is_given]
+    return train_each_on_several(config, num_processes, switches=switches, **given)
 
 
 def _imports_for(config: RunConfig) -> AbstractContextManager[None]:
