@@ -1,7 +1,5 @@
 """`base: common.yaml`: configs that build on others, read into one document that remembers where everything stands."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

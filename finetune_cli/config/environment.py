@@ -4,8 +4,6 @@ As in a shell, the default counts where the variable is not set or empty, and `$
 a variable whose name says that it is a secret is used, but never written: saved configs keep the reference.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

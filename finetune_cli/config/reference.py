@@ -1,7 +1,5 @@
 """The reference of all fields, in Markdown; from the same models that check a config. docs/config.md holds it."""
 
-from __future__ import annotations
-
 import json
 from typing import Any, Literal, get_args, get_origin
 

@@ -1,7 +1,5 @@
 """The config's fields as a JSON Schema, for editors; from the same models that check a config."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """What a sweep tries for one setting, as it is written in `sweep.parameters`: a list of values, or a range."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """`--search search.yaml`: the section `sweep` in a file of its own, with mistakes at the lines of that file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Configs that come with the package: `builtin:quickstart` wherever a config is named."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from finetune_cli.system.places import in_home

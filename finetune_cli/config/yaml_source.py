@@ -4,12 +4,10 @@ Duplicate keys, keys that are not text, anchors, aliases, merge keys and tags ar
 mistakes the reader goes on, so that all of them can be shown together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -77,7 +75,7 @@ class Document:
     sources: list[str] = field(default_factory=list)
     is_whole: bool = True
 
-    def take(self, other: Document) -> None:
+    def take(self, other: Self) -> None:
         """Add what another document says of its keys, problems included."""
         self.spots |= other.spots
         self.unusable |= other.unusable
