@@ -32,17 +32,17 @@ def fill(text: str, environ: Mapping[str, str]) -> Filled:
     """Fill in the variables of a text. Raises ValueError, with what to type, for one not set or badly formed."""
     has_secret = False
 
-    def saved(found: re.Match[str]) -> str:
+    def saved(match: re.Match[str]) -> str:
         nonlocal has_secret
-        if found.group() == ESCAPED:
+        if match.group() == ESCAPED:
             return ESCAPED
-        name, value = _variable(found, environ)
+        name, value = _variable(match, environ)
         is_secret = bool(SECRET_NAME.search(name))
         has_secret |= is_secret
-        return found.group() if is_secret else escaped(value)
+        return match.group() if is_secret else escaped(value)
 
-    def filled(found: re.Match[str]) -> str:
-        return OPENING if found.group() == ESCAPED else _variable(found, environ)[1]
+    def filled(match: re.Match[str]) -> str:
+        return OPENING if match.group() == ESCAPED else _variable(match, environ)[1]
 
     kept = REFERENCE.sub(saved, text)
     is_whole = text != ESCAPED and REFERENCE.fullmatch(text) is not None
@@ -54,12 +54,12 @@ def escaped(text: str) -> str:
     return text.replace(OPENING, ESCAPED)
 
 
-def _variable(found: re.Match[str], environ: Mapping[str, str]) -> tuple[str, str]:
+def _variable(match: re.Match[str], environ: Mapping[str, str]) -> tuple[str, str]:
     """The name and the value of one reference."""
-    parts = NAME.fullmatch(found[1] or "")
+    parts = NAME.fullmatch(match[1] or "")
     if parts is None:
         raise ValueError(
-            f"{found.group()} is not of the form ${{NAME}} or ${{NAME:-default}}. Write $${{ for the two characters"
+            f"{match.group()} is not of the form ${{NAME}} or ${{NAME:-default}}. Write $${{ for the two characters"
         )
     name, default = parts.groups()
     value = environ.get(name)

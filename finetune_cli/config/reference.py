@@ -55,8 +55,8 @@ def _takes(key: str, info: FieldInfo) -> str:
             return f"a list of {listed}, `evaluate:NAME`"
         return f"{listed}, or null" if type(None) in get_args(info.annotation) else listed
     if section_of(info):
-        said = any(isinstance(note, Allowed) for note in info.metadata)
-        return allowed(info) if said else "a section, or null"
+        has_words = any(isinstance(note, Allowed) for note in info.metadata)
+        return allowed(info) if has_words else "a section, or null"
     choice: Any = info.annotation
     if get_origin(choice) is Literal:
         return ", ".join(f"`{_shown(name)}`" for name in get_args(choice))

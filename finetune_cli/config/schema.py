@@ -108,10 +108,10 @@ def _names(properties: dict[str, Any]) -> None:
     evaluation["metrics"]["items"] = {"anyOf": [metrics, others]}
     about = {"description": evaluation["metric_for_best"]["description"]}
     evaluation["metric_for_best"] = {**about, "enum": [*METRICS, None]}
-    splits = next(one for one in properties["data"]["properties"]["splits"]["anyOf"] if one.get("type") == "object")
+    data = properties["data"]["properties"]
+    splits = next(choice for choice in data["splits"]["anyOf"] if choice.get("type") == "object")
     splits["propertyNames"] = {"pattern": SPLIT_NAMES}
-    folds = properties["data"]["properties"]["folds"]["anyOf"]
-    folds.insert(0, {"type": "integer", "minimum": 2})  # short for n
+    data["folds"]["anyOf"].insert(0, {"type": "integer", "minimum": 2})  # short for n
     passed = properties["training"]["properties"]["trainer_args"]
     passed["additionalProperties"] = False
     passed["properties"] = {
@@ -148,7 +148,7 @@ def _take_variables(root: dict[str, Any]) -> None:
                 node["properties"][name] = {**about, "anyOf": [field, variable]}
             elif set(kinds) & {"integer", "number", "boolean"}:
                 node["properties"][name] = {**field, **variable, "type": [*kinds, "string"]}
-            elif choices and not any(one.get("type") in ("array", "object") for one in choices):
+            elif choices and not any(choice.get("type") in ("array", "object") for choice in choices):
                 field["anyOf"] = [*choices, variable]
 
 

@@ -45,7 +45,7 @@ def _inside(search: Document, name: str) -> Document:
         {(SECTION,): Spot(whole, whole, None)} | {below(path): spot for path, spot in search.spots.items()},
         [replace(problem, key=f"{SECTION}.{problem.key}".rstrip(".")) for problem in search.problems],
         {below(path) for path in search.unusable},
-        {below(path): found for path, found in search.filled.items()},
+        {below(path): filled for path, filled in search.filled.items()},
         search.sources,
         search.is_whole,
     )

@@ -45,8 +45,8 @@ def validate(document: Document, source: str) -> tuple[RunConfig | None, list[Pr
         and (document.is_whole or mistake.path in document.spots)
     ]
     if config is not None:
-        saved = {path: (found, _at(document.data, path)) for path, found in document.filled.items() if found.saved}
-        config.keep_references({path: (value, str(found.saved)) for path, (found, value) in saved.items()})
+        saved = {path: (filled, _at(document.data, path)) for path, filled in document.filled.items() if filled.saved}
+        config.keep_references({path: (value, str(filled.saved)) for path, (filled, value) in saved.items()})
     return config, problems
 
 
@@ -56,12 +56,12 @@ def _validated(document: Document) -> RunConfig:
         return RunConfig.model_validate(document.data)
     except ValidationError as error:
         wrong = {_key_path(detail["loc"], document.data, detail["type"]) for detail in error.errors()}
-        others = {path: found.other for path, found in document.filled.items() if path in wrong}
-        if not others:
+        alternatives = {path: filled.alternative for path, filled in document.filled.items() if path in wrong}
+        if not alternatives:
             raise
-        before = {path: _at(document.data, path) for path in others}
-        for path, other in others.items():
-            _at(document.data, path[:-1])[path[-1]] = other
+        before = {path: _at(document.data, path) for path in alternatives}
+        for path, alternative in alternatives.items():
+            _at(document.data, path[:-1])[path[-1]] = alternative
         try:
             return RunConfig.model_validate(document.data)
         except ValidationError:
@@ -130,15 +130,15 @@ def _schema_message(path: KeyPath, kinds: set[str], document: Document) -> str:
         return f"is missing. Allowed: {', '.join(TASKS)}"
     if "missing" in kinds:
         return f"is missing. Allowed: {allowed(info)}"
-    spot, found = document.spots.get(path), document.filled.get(path)
-    written = found.text if found else spot.text if spot else None
+    spot, filled = document.spots.get(path), document.filled.get(path)
+    written = filled.text if filled else spot.text if spot else None
     return wrong_value(_at(document.data, path), written, kinds, info)
 
 
 def _problem_at(document: Document, mistake: Mistake, source: str) -> Problem:
     """The mistake with its position: of the value or of the key; when it has none, of its section."""
     path = mistake.path
-    key, message = hide_secrets(".".join(map(str, path))), hide_secrets(_told(document, mistake))
+    key, message = hide_secrets(".".join(map(str, path))), hide_secrets(_message(document, mistake))
     for length in range(len(path), 0, -1):
         spot = document.spots.get(path[:length])
         if spot is not None:
@@ -147,12 +147,12 @@ def _problem_at(document: Document, mistake: Mistake, source: str) -> Problem:
     return Place(source, 1, 1).problem(key, message)
 
 
-def _told(document: Document, mistake: Mistake) -> str:
+def _message(document: Document, mistake: Mistake) -> str:
     """The message, with what a variable stands for, and with references in place of what secret ones hold."""
-    message, own = mistake.message, document.filled.get(mistake.path)
-    if own and not own.saved:
-        message = f"{own.reference} stands for {shorten(own.text)!r}: {message}"
-    for path, found in document.filled.items():
-        if found.saved and found.text and (path == mistake.path or len(found.text) >= SHORTEST_SECRET):
-            message = message.replace(found.text, found.reference)
+    message, variable = mistake.message, document.filled.get(mistake.path)
+    if variable and not variable.saved:
+        message = f"{variable.reference} stands for {shorten(variable.text)!r}: {message}"
+    for path, filled in document.filled.items():
+        if filled.saved and filled.text and (path == mistake.path or len(filled.text) >= SHORTEST_SECRET):
+            message = message.replace(filled.text, filled.reference)
     return message

@@ -46,13 +46,13 @@ class Spot:
 class FromEnvironment:
     """A value that variables were filled into.
 
-    text: as a text. other: the same read as YAML reads it without quotes (a number, a flag), or as a text where that
-    was done already; for fields that do not take the value as it is. reference: what a message shows. saved: what a
-    saved config keeps in its place, when it holds a secret.
+    text: as a text. alternative: the same read as YAML reads it without quotes (a number, a flag), or as a text where
+    that was done already; for fields that do not take the value as it is. reference: what a message shows. saved: what
+    a saved config keeps in its place, when it holds a secret.
     """
 
     text: str
-    other: Any
+    alternative: Any
     reference: str
     saved: str | None
 
@@ -84,10 +84,10 @@ class Document:
 
     def forget(self, path: KeyPath) -> None:
         """Drop what is known of a key and of everything below it; its value stays in `data`."""
-        for known in (self.spots, self.filled):
-            for below in [other for other in known if other[: len(path)] == path]:
-                del known[below]
-        self.unusable = {other for other in self.unusable if other[: len(path)] != path}
+        for facts in (self.spots, self.filled):
+            for below in [key for key in facts if key[: len(path)] == path]:
+                del facts[below]
+        self.unusable = {key for key in self.unusable if key[: len(path)] != path}
 
 
 def parse_yaml(text: str, source: str, environ: Mapping[str, str] = NO_VARIABLES) -> Document:
@@ -184,16 +184,16 @@ class _NodeReader:
     def filled(self, node: ScalarNode, path: KeyPath) -> Any:
         """A text with its variables filled in; a lone one without quotes is read as if its value stood there."""
         try:
-            found = fill(node.value, self.environ)
+            filled = fill(node.value, self.environ)
         except ValueError as err:
             return self.refuse(node, path, str(err))
-        if found.saved is None and SECRET.search(found.value):
+        if filled.saved is None and SECRET.search(filled.value):
             return self.refuse(node, path, SECRET_MESSAGE)
-        value: Any = found.value
-        other = core_value(found.value) if found.is_whole else found.value
-        if found.is_whole and node.style is None:
-            value, other = other, value
-        self.document.filled[path] = FromEnvironment(found.value, other, node.value, found.saved)
+        value: Any = filled.value
+        alternative = core_value(filled.value) if filled.is_whole else filled.value
+        if filled.is_whole and node.style is None:
+            value, alternative = alternative, value
+        self.document.filled[path] = FromEnvironment(filled.value, alternative, node.value, filled.saved)
         return value
 
     def sequence(self, node: SequenceNode, path: KeyPath) -> list[Any]:

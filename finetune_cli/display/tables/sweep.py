@@ -9,7 +9,7 @@ from finetune_cli.display.tables.scores import collapsed_line, gate_lines
 from finetune_cli.display.tables.several import closing, quoted
 from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
-from finetune_cli.records.sweep import ComparedTrials, SweepReport, TrialResult
+from finetune_cli.records.sweep import SweepReport, TrialResult
 from finetune_cli.runs.run_dir import RunDir
 
 
@@ -61,16 +61,16 @@ def _best(out: Output, report: SweepReport, best: TrialResult) -> None:
         out.line(f"  {collapsed_line(best.collapsed)}")
     if report.comparisons:
         rows = [
-            [f"trial {one.number}, {report.role(one.number)}", _difference(one), one.verdict]
-            for one in report.comparisons
+            [
+                f"trial {other.number}, {report.role(other.number)}",
+                "-" if other.verdict == "undefined" else str(other.ahead),
+                other.verdict,
+            ]
+            for other in report.comparisons
         ]
         out.table([f"trial {best.number}, less", report.comparisons[0].comparison.metric, ""], rows, left=3)
         out.line(f"  {report.said_of_comparisons}")
     out.line()
-
-
-def _difference(one: ComparedTrials) -> str:
-    return "-" if one.verdict == "undefined" else str(one.ahead)
 
 
 def _finalists(out: Output, report: SweepReport) -> None:
@@ -78,8 +78,13 @@ def _finalists(out: Output, report: SweepReport) -> None:
         return
     out.heading("Again with several seeds")
     rows = [
-        [str(one.number), f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]", f"{one.sd:.3f}", one.said_of_seeds]
-        for one in report.finalists
+        [
+            str(trial.number),
+            f"{trial.mean:.3f} [{trial.low:.3f}, {trial.high:.3f}]",
+            f"{trial.sd:.3f}",
+            trial.said_of_seeds,
+        ]
+        for trial in report.finalists
     ]
     out.table(["trial", f"mean {report.metric}", "sd", ""], rows)
     out.line()
@@ -88,15 +93,15 @@ def _finalists(out: Output, report: SweepReport) -> None:
 def _settings(out: Output, report: SweepReport) -> None:
     rows = [
         [
-            one.key,
-            _value(one.best),
-            "-" if one.importance is None else f"{one.importance:.2f} +- {one.sd:.2f}",
-            f"near the {one.bound} end: search further" if one.bound else "",
+            setting.key,
+            _value(setting.best),
+            "-" if setting.importance is None else f"{setting.importance:.2f} +- {setting.sd:.2f}",
+            f"near the {setting.bound} end: search further" if setting.bound else "",
         ]
-        for one in report.settings
+        for setting in report.settings
     ]
     out.table(["setting", "best", "importance", ""], rows, left=4)
-    if any(one.importance is None for one in report.settings):
+    if any(setting.importance is None for setting in report.settings):
         out.line("  Too few complete trials to say which settings mattered.")
     out.line()
 

@@ -22,7 +22,7 @@ def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
         scores(out, evaluation)
         gate_lines(out, evaluation.gates)
         out.line()
-    chosen = any(one.choice is None or one.choice.candidates != 1 for one in report.evaluations)
+    chosen = any(scored.choice is None or scored.choice.candidates != 1 for scored in report.evaluations)
     best = f"{'Best' if chosen else 'Kept'}: update {report.best_step}, saved and scored above."
     if report.already_finished:
         out.line(f"Finished before, after {counted(report.steps, 'update')}; nothing was trained. {best}")
