@@ -26,7 +26,8 @@ def validate(document: Document, source: str) -> tuple[RunConfig | None, list[Pr
         mistakes += _schema_mistakes(error, document)
     task = document.data.get("task")
     if isinstance(task, str) and task and task not in TASKS:
-        mistakes.append(Mistake(("task",), _unknown_task(task)))
+        near = did_you_mean(task.lower(), TASKS, before=". ")
+        mistakes.append(Mistake(("task",), f"{shorten(task)!r} is not a task. Allowed: {', '.join(TASKS)}{near}"))
     bad = document.unusable | {mistake.path for mistake in mistakes}
 
     def get(key: str) -> Any:
@@ -46,7 +47,7 @@ def validate(document: Document, source: str) -> tuple[RunConfig | None, list[Pr
     ]
     if config is not None:
         saved = {path: (filled, _at(document.data, path)) for path, filled in document.filled.items() if filled.saved}
-        config.keep_references({path: (value, str(filled.saved)) for path, (filled, value) in saved.items()})
+        config.references.update({path: (value, str(filled.saved)) for path, (filled, value) in saved.items()})
     return config, problems
 
 
@@ -88,12 +89,6 @@ def _value_or_default(data: dict[str, Any], path: KeyPath) -> Any:
             return info.get_default(call_default_factory=True) if info else None
         value = value[part]
     return value
-
-
-def _unknown_task(task: str) -> str:
-    return (
-        f"{shorten(task)!r} is not a task. Allowed: {', '.join(TASKS)}{did_you_mean(task.lower(), TASKS, before='. ')}"
-    )
 
 
 def _schema_mistakes(error: ValidationError, document: Document) -> list[Mistake]:
