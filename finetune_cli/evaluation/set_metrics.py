@@ -14,7 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_cli.evaluation.confusion import ClassCounts, FloatArray, IntArray, divide, f1, precision, recall
+from finetune_cli.evaluation.confusion import (
+    ClassCounts,
+    FloatArray,
+    IntArray,
+    divide,
+    f1,
+    precision,
+    recall,
+    weighted_f1,
+)
 from finetune_cli.evaluation.row_metrics import ECE_BINS, WeightedMetric, mean_over_rows, surprise, two_class_auroc
 
 BoolArray = NDArray[np.bool_]
@@ -48,10 +57,6 @@ def _micro(counts: SetCounts) -> ClassCounts:
     )
 
 
-def _weighted_f1(counts: SetCounts) -> FloatArray:
-    return divide((f1(counts) * counts.labelled).sum(-1), counts.labelled.sum(-1))
-
-
 def _hamming_loss(counts: SetCounts) -> FloatArray:
     wrong = counts.labelled + counts.predicted - 2 * counts.correct
     return divide(wrong.sum(-1), counts.rows * wrong.shape[-1])
@@ -61,7 +66,7 @@ SET_METRICS: dict[str, Callable[[SetCounts], FloatArray]] = {
     "accuracy": lambda counts: divide(counts.exact, counts.rows),
     "f1_micro": lambda counts: f1(_micro(counts))[..., 0],
     "f1_macro": lambda counts: f1(counts).mean(axis=-1),
-    "f1_weighted": _weighted_f1,
+    "f1_weighted": weighted_f1,
     "precision_micro": lambda counts: precision(_micro(counts))[..., 0],
     "precision_macro": lambda counts: precision(counts).mean(axis=-1),
     "recall_micro": lambda counts: recall(_micro(counts))[..., 0],

@@ -20,8 +20,8 @@ from finetune_cli.report.error_analysis import (
     Residuals,
     Suspects,
     calibration,
+    confused_pairs,
     label_suspects,
-    pairs_of_cells,
     residuals,
     worst_errors,
 )
@@ -232,7 +232,7 @@ def _suspect_rows(answers: Answers, selection: Selection, raw: RawRows) -> list[
 def _pairs(report: EvalReport) -> list[tuple[str, str, int, float]]:
     if len(report.confusion) <= MAX_MATRIX_CLASSES and not report.confusion_cells:
         return []
-    return pairs_of_cells(report.cells(), [score.label for score in report.per_class], MAX_PAIRS)
+    return confused_pairs(list(report.cells()), [score.label for score in report.per_class], MAX_PAIRS)
 
 
 def _classes_shown(per_class: list[ClassScore]) -> list[ClassScore]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from finetune_cli.evaluation.equivalence import wilson
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
 from finetune_cli.records.evaluation import EvalReport, MetricValue
@@ -22,7 +23,6 @@ from finetune_cli.report.error_analysis import (
     confused_pairs,
     label_suspects,
     residuals,
-    wilson,
     worst_errors,
 )
 from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, build_page, select_rows
@@ -34,8 +34,8 @@ from tests.report.report_pages import ACCURACY, Tags, answers_of, hostile_page, 
 
 def test_wilson_is_the_textbook_interval():
     """9 of 10 at 95 %: 0.5958 to 0.9821 (Brown, Cai and DasGupta 2001); none of 10 still has a width."""
-    assert wilson(9, 10) == pytest.approx((0.5958, 0.9821), abs=1e-4)
-    low, high = wilson(0, 10)
+    assert wilson(9, 10, 0.95) == pytest.approx((0.5958, 0.9821), abs=1e-4)
+    low, high = wilson(0, 10, 0.95)
     assert (low, high) == (0.0, pytest.approx(0.2775, abs=1e-4))
 
 
@@ -98,10 +98,8 @@ def test_a_class_without_rows_suggests_nothing():
 
 
 def test_confused_pairs_leave_out_the_diagonal():
-    assert confused_pairs([[5, 3, 0], [1, 9, 0], [0, 4, 4]], ["x", "y", "z"], 2) == [
-        ("z", "y", 4, 0.5),
-        ("x", "y", 3, 0.375),
-    ]
+    cells = [(0, 0, 5), (0, 1, 3), (1, 0, 1), (1, 1, 9), (2, 1, 4), (2, 2, 4)]
+    assert confused_pairs(cells, ["x", "y", "z"], 2) == [("z", "y", 4, 0.5), ("x", "y", 3, 0.375)]
 
 
 def test_groups_have_rows_score_and_interval():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import EllipsisType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,16 +15,15 @@ from finetune_cli.evaluation.confusion import (
     IntArray,
     class_counter,
     confusion_matrix,
-    per_class_report,
 )
 from finetune_cli.evaluation.intervals.calibration import calibration_interval
 from finetune_cli.evaluation.intervals.means import mean_interval
 from finetune_cli.evaluation.intervals.ranks import area_interval
 from finetune_cli.evaluation.intervals.shares import Interval, f1_interval, share_interval
 from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Counter
-from finetune_cli.evaluation.row_metrics import ROW_METRICS, squared_errors, surprise
+from finetune_cli.evaluation.row_metrics import ROW_METRICS, of_label, squared_errors, surprise
 from finetune_cli.evaluation.thresholds import fit_threshold
-from finetune_cli.records.evaluation import MANY_CLASSES, ClassScore
+from finetune_cli.records.evaluation import MANY_CLASSES
 
 BLOCK_CELLS = 2**17  # 1 MB of float64
 
@@ -80,7 +79,7 @@ def _brier(labels: Array, scores: FloatArray, level: float, seed: int) -> Interv
 def _mean(labels: Array, scores: FloatArray, of_class: FloatArray, level: float) -> Interval | None:
     """Of the mean of a loss that each row would have with each class as its label (N, C)."""
     expected = (scores * of_class).sum(axis=1), (scores * of_class**2).sum(axis=1)
-    return mean_interval(of_class[np.arange(len(labels)), labels], level, expected)
+    return mean_interval(of_label(labels, of_class), level, expected)
 
 
 def _auroc(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
@@ -145,7 +144,7 @@ class Classification(ClassKind):
         return frequencies, frequencies
 
     def probability_of_truth(self, labels: Array, scores: FloatArray) -> FloatArray:
-        return np.asarray(scores[np.arange(len(labels)), labels])
+        return of_label(labels, scores)
 
     def wrongness(self, labels: Array, answers: Array, scores: FloatArray) -> FloatArray:
         return np.where(answers != labels, self.probability_of_truth(answers, scores), 0.0)
@@ -176,14 +175,8 @@ class Classification(ClassKind):
     def decisions(self, labels: Array, scores: FloatArray) -> tuple[FloatArray, BoolArray]:
         return scores.max(axis=1), self.answers(scores) == labels
 
-    def collapsed(self, labels: Array, answers: Array, names: Sequence[str]) -> str | None:
-        alike, varied = (answers == answers[0]).all(), (labels != labels[0]).any()
-        return names[answers[0]] if alike and varied else None
-
-    def per_class(
-        self, labels: Array, answers: Array, names: Sequence[str], level: float | None = None
-    ) -> list[ClassScore]:
-        return per_class_report(class_counter(labels, answers, len(names)), len(labels), names, level)
+    def in_words(self, answer: Any, names: Sequence[str]) -> str:
+        return names[answer]
 
     def confusion(self, labels: Array, answers: Array, num_classes: int) -> list[list[int]]:
         if num_classes > MANY_CLASSES:

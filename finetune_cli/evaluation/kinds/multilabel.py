@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from finetune_cli.data.label_sets import set_in_words, set_numbers
 from finetune_cli.errors import DataError
-from finetune_cli.evaluation.confusion import FloatArray, IntArray, per_class_report
+from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.intervals.calibration import calibration_interval
 from finetune_cli.evaluation.intervals.means import mean_interval
 from finetune_cli.evaluation.intervals.ranks import area_interval, precision_interval
@@ -18,7 +18,6 @@ from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Coun
 from finetune_cli.evaluation.row_metrics import surprise
 from finetune_cli.evaluation.set_metrics import SET_METRICS, SET_ROW_METRICS, SetCounts, set_counter
 from finetune_cli.evaluation.thresholds import fit_threshold
-from finetune_cli.records.evaluation import ClassScore
 
 THRESHOLD = 0.5  # a class is answered from this probability on
 ROWS_PER_CLASS_OF_AREA = 10  # on average, that an interval of the mean area takes; ranks say more than answers
@@ -191,14 +190,8 @@ class Multilabel(ClassKind):
     def decisions(self, labels: Array, scores: FloatArray) -> tuple[FloatArray, BoolArray]:
         return scores.ravel(), np.asarray(labels.ravel(), bool)
 
-    def collapsed(self, labels: Array, answers: Array, names: Sequence[str]) -> str | None:
-        alike, varied = (answers == answers[0]).all(), (labels != labels[0]).any()
-        return set_in_words(answers[0], names) if alike and varied else None
-
-    def per_class(
-        self, labels: Array, answers: Array, names: Sequence[str], level: float | None = None
-    ) -> list[ClassScore]:
-        return per_class_report(set_counter(labels, answers), len(labels), names, level)
+    def in_words(self, answer: Any, names: Sequence[str]) -> str:
+        return set_in_words(answer, names)
 
     def with_threshold(self, answers: Array, number: int, above: BoolArray) -> Array:
         answers[:, number] = above
