@@ -58,7 +58,7 @@ def wilson(count: float, total: int, level: float) -> tuple[float, float]:
     centre = share + z * z / (2 * total)
     margin = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
-    return max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale)
+    return (centre - margin) / scale if count else 0.0, (centre + margin) / scale if count < total else 1.0
 
 
 def compared_metrics(rules: ScoringRules) -> list[str]:
