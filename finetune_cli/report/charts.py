@@ -1,4 +1,4 @@
-"""Drawings as inline SVG: lines, whiskers, a reliability diagram, bars, points. Colours come from the page's CSS.
+"""Drawings as inline SVG: frames, whiskers, a reliability diagram, bars, points. Colours come from the page's CSS.
 
 Charts are drawn 360 units wide, about their width on a telephone, so that their letters keep a readable size there.
 """
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from finetune_cli.errors import counted
-from finetune_cli.report.curves import Point
 from finetune_cli.report.error_analysis import Calibration, Residuals
 
 WIDTH, HEIGHT = 360, 220
@@ -20,16 +19,6 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34
 SQUARE = 300
 
 Scale = Callable[[float], float]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One curve. style: a CSS class. dots: mark each point (for the few points of evaluations)."""
-
-    name: str
-    points: Sequence[Point]
-    style: str
-    dots: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,40 +48,6 @@ def tick_label(value: float) -> str:
         mantissa, _, exponent = f"{value:.2e}".partition("e")
         return f"{float(mantissa):g}e{int(exponent)}"
     return f"{value:.6g}"
-
-
-def line_chart(lines: Sequence[Line], *, label: str, marked: float | None = None, y_from_zero: bool = False) -> Markup:
-    """Curves over updates. label: what is drawn, for readers of the page's text. marked: an update to point out."""
-    points = [point for line in lines for point in line.points if math.isfinite(point[1])]
-    if not points:
-        return Markup()
-    values = [y for _, y in points]
-    low, high = (0.0 if y_from_zero else min(values)), max(values)
-    margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    frame, grid = framed(
-        (min(0.0, min(x for x, _ in points)), max(x for x, _ in points)),
-        (low if y_from_zero else low - margin, high + margin),
-        x_title="update",
-    )
-    drawn = [grid]
-    if marked is not None:
-        drawn.append(svg_line(frame.x(marked), TOP, frame.x(marked), frame.height - BOTTOM, "marked"))
-    drawn += [_curve(line, frame) for line in lines]
-    return svg(drawn, label)
-
-
-def _curve(line: Line, frame: Frame) -> str:
-    points = [(frame.x(x), frame.y(y)) for x, y in line.points if math.isfinite(y)]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    drawn = f'<polyline class="curve {line.style}" points="{path}"/>'
-    if line.dots:
-        drawn += "".join(
-            f'<circle class="dot {line.style}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3.2">'
-            f"<title>{Markup.escape(line.name)} {y:.4g} after update {x:g}</title></circle>"
-            for x, y in line.points
-            if math.isfinite(y)
-        )
-    return drawn
 
 
 def whisker(

@@ -9,7 +9,7 @@ from pathlib import Path
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError
 from finetune_cli.records.comparison import CompareReport, Comparison
-from finetune_cli.report.charts import domain_of, whisker
+from finetune_cli.report.charts import domain_of
 from finetune_cli.report.disagreement import Disagreement, disagreement
 from finetune_cli.report.page import RawRows
 from finetune_cli.report.rendering import render_html
@@ -66,7 +66,6 @@ def write_comparison(path: Path, report: CompareReport) -> None:
         pairs=pairs,
         regression=first.classes is None,
         problem=raw.problem,
-        whisker=whisker,
     )
     try:
         with replacing(path) as file:

@@ -16,7 +16,7 @@ from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError, MissingError, counted
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.report.curves import read_curves
-from finetune_cli.report.page import Lengths, RawRows, build_page, select_rows
+from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, select_rows
 from finetune_cli.report.rendering import evaluation_html, evaluation_markdown
 from finetune_cli.report.slices import SliceScore
 from finetune_cli.runs.answers import read_answers
@@ -57,7 +57,7 @@ def write_report(
         id_column=config.data.id,
         limit=config.data.limit if file is None else None,
     )
-    page = build_page(
+    page = EvaluationPage(
         run.path.resolve().name,
         report,
         answers,
@@ -72,7 +72,7 @@ def write_report(
             evaluation.bootstrap.level,
             config.seed,
         ),
-        facts=_facts(run, config, split.where, report),
+        facts=list(_facts(run, config, split.where, report)),
     )
     for name, content in (("report.html", evaluation_html(page)), ("report.md", evaluation_markdown(page))):
         with replacing(folder / name) as page_file:

@@ -25,7 +25,7 @@ from finetune_cli.report.error_analysis import (
     residuals,
     worst_errors,
 )
-from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, build_page, select_rows
+from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, select_rows
 from finetune_cli.report.rendering import clean, escape_markdown, evaluation_html, evaluation_markdown, number
 from finetune_cli.report.slices import EMPTY, SliceScore, by_column, by_length
 from finetune_cli.runs.answers import Answers, in_order_of, read_answers
@@ -271,7 +271,7 @@ def test_text_of_any_kind_can_be_written():
 
 def test_rows_that_cannot_be_read_again_are_named_by_id():
     page = random_page(100, 2)
-    page = build_page(
+    page = EvaluationPage(
         "run",
         page.report,
         page.answers,
@@ -293,7 +293,7 @@ def regression(predictions: np.ndarray, labels: np.ndarray) -> EvaluationPage:
     rules = ScoringRules("regression", None, ("pearson", "mse"), samples=50)
     report = score_split("validation", predictions[:, None].astype(np.float32), labels, rules, train_labels=labels)
     answers = Answers(list(range(len(labels))), None, labels, predictions, None)
-    return build_page(
+    return EvaluationPage(
         "run",
         report,
         answers,
@@ -335,7 +335,7 @@ def test_a_collapsed_model_is_called_that():
     rules = ScoringRules("classification", ("x", "y"), ("accuracy",), samples=20)
     report = score_split("validation", logits, labels, rules, train_labels=labels)
     answers = answers_of(logits, labels, ("x", "y"))
-    page = build_page(
+    page = EvaluationPage(
         "run",
         report,
         answers,
@@ -380,7 +380,7 @@ def test_several_labels_a_row_have_a_page():
     probabilities = generator.uniform(size=(200, 3))
     labels = generator.uniform(size=(200, 3)) < probabilities
     answers = Answers(list(range(200)), ("x", "y", "z"), labels, probabilities > 0.5, probabilities)
-    page = build_page(
+    page = EvaluationPage(
         "run",
         EvalReport("validation", 200, 0.5, {"f1_macro": MetricValue(0.7, 0.6, 0.8)}, baseline={}),
         answers,
