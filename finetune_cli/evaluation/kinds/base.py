@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import ClassCounts, FloatArray, IntArray, per_class_report
-from finetune_cli.evaluation.intervals.shares import Interval
+from finetune_cli.evaluation.intervals.shares import Interval, f1_interval, share_interval
 from finetune_cli.evaluation.row_metrics import WeightedMetric
 from finetune_cli.records.evaluation import ClassScore
 from finetune_cli.tasks import Kind
@@ -23,6 +23,23 @@ BoolArray = NDArray[np.bool_]
 Counter = Callable[[FloatArray], ClassCounts]
 ShareInterval = Callable[[Array, Array, float], Interval | None]  # labels, answers, level
 ScoreInterval = Callable[[Array, FloatArray, float, int], Interval | None]  # labels, scores, level, seed
+
+
+def intervals_of_counts(
+    by_row: Callable[[Array, Array], tuple[FloatArray, FloatArray, FloatArray]],
+) -> dict[str, ShareInterval]:
+    """Those of precision, recall and F1, by what labels and answers of each row (N,) have: decisions that are answered
+    rightly, that are in its label, that are answered."""
+
+    def precision(labels: Array, answers: Array, level: float) -> Interval | None:
+        correct, _, answered = by_row(labels, answers)
+        return share_interval(correct, answered, level)
+
+    return {
+        "precision": precision,
+        "recall": lambda labels, answers, level: precision(answers, labels, level),
+        "f1": lambda labels, answers, level: f1_interval(*by_row(labels, answers), level),
+    }
 
 
 class TaskKind(ABC):

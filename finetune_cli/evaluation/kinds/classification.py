@@ -19,8 +19,8 @@ from finetune_cli.evaluation.confusion import (
 from finetune_cli.evaluation.intervals.calibration import calibration_interval
 from finetune_cli.evaluation.intervals.means import mean_interval
 from finetune_cli.evaluation.intervals.ranks import area_interval
-from finetune_cli.evaluation.intervals.shares import Interval, f1_interval, share_interval
-from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Counter
+from finetune_cli.evaluation.intervals.shares import Interval, share_interval
+from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Counter, intervals_of_counts
 from finetune_cli.evaluation.row_metrics import ROW_METRICS, of_label, squared_errors, surprise
 from finetune_cli.evaluation.thresholds import fit_threshold
 from finetune_cli.records.evaluation import MANY_CLASSES
@@ -54,26 +54,9 @@ def _right(labels: Array, answers: Array, level: float) -> Interval | None:
     return share_interval((labels == answers).astype(np.float64), np.ones(len(labels)), level)
 
 
-def _precision(labels: Array, answers: Array, level: float) -> Interval | None:
-    said = (answers == 1).astype(np.float64)
-    return share_interval(said * (labels == 1), said, level)
-
-
-def _recall(labels: Array, answers: Array, level: float) -> Interval | None:
-    return _precision(answers, labels, level)
-
-
-def _f1(labels: Array, answers: Array, level: float) -> Interval | None:
+def _of_class_one(labels: Array, answers: Array) -> tuple[FloatArray, FloatArray, FloatArray]:
     truth, said = ((column == 1).astype(np.float64) for column in (labels, answers))
-    return f1_interval(truth * said, truth, said, level)
-
-
-def _log_loss(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    return _mean(labels, scores, surprise(scores), level)
-
-
-def _brier(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    return _mean(labels, scores, squared_errors(scores), level)
+    return truth * said, truth, said
 
 
 def _mean(labels: Array, scores: FloatArray, of_class: FloatArray, level: float) -> Interval | None:
@@ -90,22 +73,19 @@ def _auroc(labels: Array, scores: FloatArray, level: float, seed: int) -> Interv
     return area_interval([labels == c for c in classes], [scores[:, c] for c in classes], level)
 
 
-def _ece(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    return calibration_interval(scores.max(axis=1), scores.argmax(axis=1) == labels, level, seed)
-
-
 class Classification(ClassKind):
     name = "classification"
     count_metrics = CONFUSION_METRICS
     score_metrics = ROW_METRICS
-    share_intervals: ClassVar = {
-        "accuracy": _right,
-        "f1_micro": _right,
-        "precision": _precision,
-        "recall": _recall,
-        "f1": _f1,
+    share_intervals: ClassVar = {"accuracy": _right, "f1_micro": _right, **intervals_of_counts(_of_class_one)}
+    score_intervals: ClassVar = {
+        "auroc": _auroc,
+        "log_loss": lambda labels, scores, level, seed: _mean(labels, scores, surprise(scores), level),
+        "brier": lambda labels, scores, level, seed: _mean(labels, scores, squared_errors(scores), level),
+        "ece": lambda labels, scores, level, seed: calibration_interval(
+            scores.max(axis=1), scores.argmax(axis=1) == labels, level, seed
+        ),
     }
-    score_intervals: ClassVar = {"auroc": _auroc, "log_loss": _log_loss, "brier": _brier, "ece": _ece}
     baseline_words = "always the commonest class of training"
     confidence_words = "the highest probability of each row"
 
