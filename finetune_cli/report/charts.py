@@ -101,7 +101,7 @@ def reliability_chart(calibration: Calibration) -> Markup:
             f'<rect class="count" x="{left + 0.8:.1f}" y="{floor - size:.1f}" '
             f'width="{max(0.5, right - left - 1.6):.1f}" height="{size:.1f}"/>'
             + svg_line(x, frame.y(one.accuracy_low), x, frame.y(one.accuracy_high), "range")
-            + f'<circle class="value" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{said}</title></circle>'
+            + svg_dot(x, y, "value", 4.5, said)
         )
     return svg(drawn, f"Reliability diagram, ECE {calibration.ece:.3f}", width=SQUARE + 60, height=SQUARE)
 
@@ -113,7 +113,7 @@ def scatter_chart(residuals: Residuals) -> Markup:
     both = (min(values) - margin, max(values) + margin)
     frame, grid = framed(both, both, x_title="label", width=SQUARE + 60, height=SQUARE, y_title="prediction")
     drawn = [grid, svg_line(frame.x(both[0]), frame.y(both[0]), frame.x(both[1]), frame.y(both[1]), "ideal")]
-    drawn += [f'<circle class="point" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3"/>' for x, y in residuals.points]
+    drawn += [svg_dot(frame.x(x), frame.y(y), "point", 3) for x, y in residuals.points]
     return svg(drawn, "Predictions over labels", width=SQUARE + 60, height=SQUARE)
 
 
@@ -170,6 +170,21 @@ def framed(
 
 def svg_line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
     return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def svg_dot(x: float, y: float, style: str, radius: float, said: str = "") -> str:
+    """said: what a pointer over the dot shows, escaped."""
+    start = f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"'
+    return f"{start}><title>{said}</title></circle>" if said else f"{start}/>"
+
+
+def svg_path(points: Sequence[tuple[float, float]], style: str) -> str:
+    """A line through places of the drawing."""
+    return f'<polyline class="curve {style}" points="{svg_points(points)}"/>'
+
+
+def svg_points(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def svg(drawn: Sequence[str], label: str, *, width: int = WIDTH, height: int = HEIGHT) -> Markup:

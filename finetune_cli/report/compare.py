@@ -1,4 +1,7 @@
-"""The page of `compare --html`: the sides, their differences, the rows on which they disagree."""
+"""The page of `compare --html`: the sides, their differences, the rows on which they disagree.
+
+Dimensions: N rows.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError
+from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.records.comparison import CompareReport, Comparison
 from finetune_cli.report.charts import domain_of
-from finetune_cli.report.disagreement import Disagreement, disagreement
 from finetune_cli.report.page import RawRows
 from finetune_cli.report.rendering import render_html
 from finetune_cli.report.write import read_raw
@@ -32,6 +37,16 @@ class DisagreedRow:
     a: str
     b: str
     texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Row numbers, those with the largest change first. both_right, both_wrong: counts; None in regression."""
+
+    for_a: IntArray
+    for_b: IntArray
+    both_right: int | None
+    both_wrong: int | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,27 @@ def write_comparison(path: Path, report: CompareReport) -> None:
             file.write(html)
     except OSError as err:
         raise ConfigError(f"--html {path}: cannot write it: {err.strerror or err}. Name another file.") from err
+
+
+def disagreement(a: Answers, b: Answers) -> Disagreement:
+    """Where one is right and the other wrong; in regression where one is nearer. Rows of a and b are the same."""
+    change = _quality(b) - _quality(a)
+    if a.classes is None:
+        order = np.argsort(change, kind="stable")
+        return Disagreement(order[change[order] < 0], order[change[order] > 0][::-1], None, None)
+    right_a, right_b = a.correct(), b.correct()
+    only_a, only_b = np.flatnonzero(right_a & ~right_b), np.flatnonzero(right_b & ~right_a)
+    return Disagreement(
+        only_a[np.argsort(change[only_a], kind="stable")],
+        only_b[np.argsort(-change[only_b], kind="stable")],
+        int((right_a & right_b).sum()),
+        int((~right_a & ~right_b).sum()),
+    )
+
+
+def _quality(answers: Answers) -> FloatArray:
+    """The higher the better: the probability of the truth, or in regression the distance from it, negated."""
+    return answers.task.probability_of_truth(answers.labels, answers.scores(of_probabilities=True))
 
 
 def _pair(

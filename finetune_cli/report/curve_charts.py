@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from finetune_cli.report.charts import BOTTOM, TOP, Frame, framed, svg, svg_line
+from finetune_cli.report.charts import BOTTOM, TOP, Frame, framed, svg, svg_dot, svg_line, svg_path
 from finetune_cli.report.curves import Curves, Point, smoothed
 
 
@@ -68,14 +68,9 @@ def line_chart(lines: Sequence[Line], *, label: str, marked: float | None = None
 
 
 def _curve(line: Line, frame: Frame) -> str:
-    points = [(frame.x(x), frame.y(y)) for x, y in line.points if math.isfinite(y)]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    drawn = f'<polyline class="curve {line.style}" points="{path}"/>'
-    if line.dots:
-        drawn += "".join(
-            f'<circle class="dot {line.style}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3.2">'
-            f"<title>{Markup.escape(line.name)} {y:.4g} after update {x:g}</title></circle>"
-            for x, y in line.points
-            if math.isfinite(y)
-        )
-    return drawn
+    points = [(x, y) for x, y in line.points if math.isfinite(y)]
+    drawn = [svg_path([(frame.x(x), frame.y(y)) for x, y in points], line.style)]
+    for x, y in points if line.dots else ():
+        said = f"{Markup.escape(line.name)} {y:.4g} after update {x:g}"
+        drawn.append(svg_dot(frame.x(x), frame.y(y), f"dot {line.style}", 3.2, said))
+    return "".join(drawn)

@@ -16,8 +16,8 @@ from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
 from finetune_cli.records.evaluation import EvalReport, MetricValue
 from finetune_cli.report.charts import tick_label, ticks
+from finetune_cli.report.compare import disagreement
 from finetune_cli.report.curves import MAX_POINTS, read_curves
-from finetune_cli.report.disagreement import disagreement
 from finetune_cli.report.error_analysis import (
     calibration,
     confused_pairs,
