@@ -39,8 +39,8 @@ def compare_logits(
         if rules.classes:
             count = int((~rules.task.right(ours.answers, theirs.answers)).sum())
         # The same model in another form: these rows are what its drop is shown on.
-        found = paired_differences(compared_metrics(rules), labels, ours, theirs, rules, beyond_the_rows=False)
-        drops = [_drop(difference, allowed.get(name, allowed[""])) for name, difference in found.items()]
+        differences = paired_differences(compared_metrics(rules), labels, ours, theirs, rules, beyond_the_rows=False)
+        drops = [_drop(difference, allowed.get(name, allowed[""])) for name, difference in differences.items()]
     return Equality(
         n=len(labels),
         largest_difference=largest,
@@ -66,17 +66,17 @@ def compared_metrics(rules: ScoringRules) -> list[str]:
     return list(dict.fromkeys([*rules.names, KIND_SPECS[rules.kind].metric_of_loss]))
 
 
-def _drop(found: Difference, allowed: float) -> Drop:
+def _drop(tested: Difference, allowed: float) -> Drop:
     """Passed where the worse end of the interval is within the bound; a metric that the model itself has not, too."""
-    greater_is_better = found.metric not in METRICS or METRICS[found.metric].greater_is_better
-    worst = found.low if greater_is_better else -found.high
+    greater_is_better = tested.metric not in METRICS or METRICS[tested.metric].greater_is_better
+    worst = tested.low if greater_is_better else -tested.high
     return Drop(
-        found.metric,
-        found.a,
-        found.b,
-        found.difference,
-        found.low,
-        found.high,
+        tested.metric,
+        tested.a,
+        tested.b,
+        tested.difference,
+        tested.low,
+        tested.high,
         allowed,
-        passed=worst >= -allowed or (math.isnan(found.a) and math.isnan(found.b)),
+        passed=worst >= -allowed or (math.isnan(tested.a) and math.isnan(tested.b)),
     )

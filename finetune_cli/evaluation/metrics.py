@@ -105,13 +105,13 @@ def check_scored_rows(labels: Array, scores: Array, *, kind: Kind) -> tuple[Arra
 
 def check_names(names: Sequence[str], scores: FloatArray, *, kind: Kind) -> None:
     """Raise for a metric that these scores cannot have."""
-    known = [*KINDS[kind].count_metrics, *KINDS[kind].score_metrics]
+    possible = [*KINDS[kind].count_metrics, *KINDS[kind].score_metrics]
     for name in names:
         if name.startswith(EVALUATE_PREFIX):
             continue
-        if name not in known:
+        if name not in possible:
             raise ConfigError(
-                f"metric {name!r}: not one for {kind}. Possible: {', '.join(known)}, {EVALUATE_PREFIX}NAME."
+                f"metric {name!r}: not one for {kind}. Possible: {', '.join(possible)}, {EVALUATE_PREFIX}NAME."
             )
         if METRICS[name].binary_only and scores.shape[1] != 2:
             raise ConfigError(

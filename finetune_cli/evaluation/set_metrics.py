@@ -53,7 +53,7 @@ def set_counter(labels: IntArray, predictions: BoolArray) -> Callable[[FloatArra
 def _micro(counts: SetCounts) -> ClassCounts:
     """All decisions as those of one class."""
     return ClassCounts(
-        *(one.sum(axis=-1, keepdims=True) for one in (counts.correct, counts.labelled, counts.predicted))
+        *(of_class.sum(axis=-1, keepdims=True) for of_class in (counts.correct, counts.labelled, counts.predicted))
     )
 
 
@@ -121,11 +121,11 @@ def _average_precision(positive: BoolArray, scores: FloatArray) -> WeightedMetri
 
     def average(weights: FloatArray) -> FloatArray:
         ordered = np.take(weights, order, axis=1)
-        found = np.take(np.cumsum(ordered * hits, axis=1), last, axis=1)
-        taken = np.take(np.cumsum(ordered, axis=1), last, axis=1)
+        hits_above = np.take(np.cumsum(ordered * hits, axis=1), last, axis=1)
+        rows_above = np.take(np.cumsum(ordered, axis=1), last, axis=1)
         of_positives = np.take(weights, rows, axis=1)
         total = of_positives.sum(axis=1)
-        summed = (of_positives * divide(found, taken)).sum(axis=1)
+        summed = (of_positives * divide(hits_above, rows_above)).sum(axis=1)
         return np.divide(summed, total, out=np.full_like(total, np.nan), where=total > 0)
 
     return average

@@ -71,10 +71,10 @@ def whisker(
 
 def domain_of(values: Sequence[float | None], *, step: float = 0.1) -> tuple[float, float]:
     """A common scale for whiskers: the values' range, out to the next tenth and never beyond 1 when none is."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    if not known:
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    if not finite:
         return 0.0, 1.0
-    low, high = min(known), max(known)
+    low, high = min(finite), max(finite)
     if high > 1 or low < -1:
         span = (high - low) or abs(high) or 1.0
         return (0.0 if low >= 0 else low - span * 0.05), high + span * 0.05
@@ -89,18 +89,18 @@ def reliability_chart(calibration: Calibration) -> Markup:
     frame, grid = framed(
         (start, 1.0), (0.0, 1.0), x_title="confidence", width=SQUARE + 60, height=SQUARE, y_title="right", foot=strip
     )
-    most = max(one.n for one in calibration.bins)
+    most = max(bin.n for bin in calibration.bins)
     floor = frame.height - BOTTOM
     drawn = [grid, svg_line(frame.x(start), frame.y(start), frame.x(1), frame.y(1), "ideal")]
-    for one in calibration.bins:
-        left, right = frame.x(max(start, one.low)), frame.x(one.high)
-        size = one.n / most * (strip - 8)
-        x, y = frame.x(one.confidence), frame.y(one.accuracy)
-        said = f"{counted(one.n, 'answer')} with confidence {one.low:.2f} to {one.high:.2f}: {one.accuracy:.3f} right"
+    for bin in calibration.bins:
+        left, right = frame.x(max(start, bin.low)), frame.x(bin.high)
+        size = bin.n / most * (strip - 8)
+        x, y = frame.x(bin.confidence), frame.y(bin.accuracy)
+        said = f"{counted(bin.n, 'answer')} with confidence {bin.low:.2f} to {bin.high:.2f}: {bin.accuracy:.3f} right"
         drawn.append(
             f'<rect class="count" x="{left + 0.8:.1f}" y="{floor - size:.1f}" '
             f'width="{max(0.5, right - left - 1.6):.1f}" height="{size:.1f}"/>'
-            + svg_line(x, frame.y(one.accuracy_low), x, frame.y(one.accuracy_high), "range")
+            + svg_line(x, frame.y(bin.accuracy_low), x, frame.y(bin.accuracy_high), "range")
             + svg_dot(x, y, "value", 4.5, said)
         )
     return svg(drawn, f"Reliability diagram, ECE {calibration.ece:.3f}", width=SQUARE + 60, height=SQUARE)

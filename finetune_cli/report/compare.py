@@ -48,6 +48,9 @@ class Disagreement:
     both_right: int | None
     both_wrong: int | None
 
+    def shown(self) -> IntArray:
+        return np.concatenate([self.for_a[:MAX_ROWS], self.for_b[:MAX_ROWS]])
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -68,12 +71,10 @@ def write_comparison(path: Path, report: CompareReport) -> None:
     first, *others = [read_answers(_predictions(side.runs[0], split)) for side in report.sides]
     names = [side.name for side in report.sides]
     answers = dict(zip(names, [first, *(in_order_of(first, other) for other in others)], strict=True))
-    found = [disagreement(answers[a], answers[b]) for a, b in report.pairs]
-    wanted = {int(row) for one in found for rows in (one.for_a, one.for_b) for row in rows[:MAX_ROWS]}
-    raw = _texts([side.runs[0] for side in report.sides], split, first, wanted)
-    pairs = [
-        _pair(report, a, b, (answers[a], answers[b]), one, raw) for (a, b), one in zip(report.pairs, found, strict=True)
-    ]
+    counts = {(a, b): disagreement(answers[a], answers[b]) for a, b in report.pairs}
+    shown = {int(row) for of_pair in counts.values() for row in of_pair.shown()}
+    raw = _texts([side.runs[0] for side in report.sides], split, first, shown)
+    pairs = [_pair(report, a, b, (answers[a], answers[b]), of_pair, raw) for (a, b), of_pair in counts.items()]
     html = render_html(
         "compare.html",
         report=report,
@@ -111,18 +112,18 @@ def _quality(answers: Answers) -> FloatArray:
 
 
 def _pair(
-    report: CompareReport, a: str, b: str, answers: tuple[Answers, Answers], found: Disagreement, raw: RawRows
+    report: CompareReport, a: str, b: str, answers: tuple[Answers, Answers], counts: Disagreement, raw: RawRows
 ) -> Pair:
-    comparisons = [one for one in report.comparisons if (one.a, one.b) == (a, b)]
-    ends = [end for one in comparisons for end in (one.low, one.high, one.difference)]
+    comparisons = [metric for metric in report.comparisons if (metric.a, metric.b) == (a, b)]
+    ends = [end for metric in comparisons for end in (metric.low, metric.high, metric.difference)]
     return Pair(
         a,
         b,
         comparisons,
         domain_of([0.0, *ends], step=0.02),
-        found,
-        _rows(answers, found.for_a[:MAX_ROWS], raw),
-        _rows(answers, found.for_b[:MAX_ROWS], raw),
+        counts,
+        _rows(answers, counts.for_a[:MAX_ROWS], raw),
+        _rows(answers, counts.for_b[:MAX_ROWS], raw),
     )
 
 

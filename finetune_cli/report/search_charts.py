@@ -35,8 +35,8 @@ class Axis:
 
     def place(self, value: Any) -> float:
         if not isinstance(self.choice, dict):
-            found = next(n for n, one in enumerate(self.choice) if one == value and type(one) is type(value))
-            return found / (len(self.choice) - 1)
+            place = next(n for n, tried in enumerate(self.choice) if (tried, type(tried)) == (value, type(value)))
+            return place / (len(self.choice) - 1)
         low, high = self.choice["low"], self.choice["high"]
         scale = math.log if self.choice.get("log") else float
         return (scale(value) - scale(low)) / (scale(high) - scale(low))

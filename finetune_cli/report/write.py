@@ -100,9 +100,9 @@ def read_raw(
             if place >= len(ids) or ids[place] != row_id(number, values, id_column):
                 raise DataError(f"{source.where}: the rows have changed since they were scored.")
             if place in wanted:
-                texts[place] = tuple(str(values.get(column, ""))[:CLIPPED] for column in text)
-            for name, found in columns.items():
-                found.append(values.get(name))
+                texts[place] = tuple(str(values.get(name, ""))[:CLIPPED] for name in text)
+            for name, column in columns.items():
+                column.append(values.get(name))
         if place + 1 != len(ids):
             raise DataError(f"{source.where}: the rows have changed since they were scored.")
     except (DataError, MissingError, OSError) as err:

@@ -161,8 +161,7 @@ class Classification(ClassKind):
     def confusion(self, labels: Array, answers: Array, num_classes: int) -> list[list[int]]:
         if num_classes > MANY_CLASSES:
             return []
-        found: list[list[int]] = confusion_matrix(labels, answers, num_classes).tolist()
-        return found
+        return list(confusion_matrix(labels, answers, num_classes).tolist())
 
     def confusion_cells(self, labels: Array, answers: Array, num_classes: int) -> list[tuple[int, int, int]]:
         if num_classes <= MANY_CLASSES:
