@@ -105,7 +105,7 @@ class EvaluationPage:
     raw: RawRows
     _: KW_ONLY
     curves: Curves | None
-    lengths: Lengths | None
+    lengths: Lengths
     metric_for_best: str | None
     slice_score: SliceScore
     facts: list[tuple[str, str]]
@@ -175,12 +175,11 @@ class EvaluationPage:
     @cached_property
     def slicings(self) -> list[Slicing]:
         """By length, by the columns asked for, and, where rows were cut, those against the rest."""
-        answers, lengths, how, slicings = self.answers, self.lengths, self.slice_score, []
-        if lengths is not None:
-            slicings.append(by_length(answers, lengths.tokens, how))
-            if len(lengths.cut_rows()):
-                cut = np.where(lengths.tokens >= lengths.limit, f"{lengths.limit} tokens", "shorter")
-                slicings.append(by_column(answers, "length limit", cut.tolist(), how))
+        answers, lengths, how = self.answers, self.lengths, self.slice_score
+        slicings = [by_length(answers, lengths.tokens, how)]
+        if len(lengths.cut_rows()):
+            cut = np.where(lengths.tokens >= lengths.limit, f"{lengths.limit} tokens", "shorter")
+            slicings.append(by_column(answers, "length limit", cut.tolist(), how))
         return slicings + [by_column(answers, name, values, how) for name, values in self.raw.columns.items()]
 
     def slice_domain(self, slicing: Slicing) -> tuple[float, float]:
@@ -229,9 +228,8 @@ class EvaluationPage:
         )
 
 
-def select_rows(answers: Answers, lengths: Lengths | None) -> Selection:
+def select_rows(answers: Answers, lengths: Lengths) -> Selection:
     """Which rows the page shows: known before their texts are read."""
     one_class = answers.classes is not None and not KIND_SPECS[answers.kind].several_labels
     suspects = label_suspects(answers) if one_class else None
-    cut = [] if lengths is None else lengths.cut_rows()[:MAX_CUT_ROWS].tolist()
-    return Selection(worst_errors(answers, MAX_ERRORS), suspects, cut)
+    return Selection(worst_errors(answers, MAX_ERRORS), suspects, lengths.cut_rows()[:MAX_CUT_ROWS].tolist())

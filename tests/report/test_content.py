@@ -275,10 +275,10 @@ def test_rows_that_cannot_be_read_again_are_named_by_id():
         "run",
         page.report,
         page.answers,
-        select_rows(page.answers, None),
+        select_rows(page.answers, page.lengths),
         RawRows(problem="data.csv does not exist."),
         curves=None,
-        lengths=None,
+        lengths=page.lengths,
         metric_for_best="accuracy",
         slice_score=ACCURACY,
         facts=[],
@@ -289,18 +289,23 @@ def test_rows_that_cannot_be_read_again_are_named_by_id():
     assert "a text" not in evaluation_html(page)
 
 
+def uncut(num_rows: int) -> Lengths:
+    return Lengths(np.arange(num_rows) % 30 + 3, limit=64, truncated=0)
+
+
 def regression(predictions: np.ndarray, labels: np.ndarray) -> EvaluationPage:
     rules = ScoringRules("regression", None, ("pearson", "mse"), samples=50)
     report = score_split("validation", predictions[:, None].astype(np.float32), labels, rules, train_labels=labels)
     answers = Answers(list(range(len(labels))), None, labels, predictions, None)
+    lengths = uncut(len(labels))
     return EvaluationPage(
         "run",
         report,
         answers,
-        select_rows(answers, None),
+        select_rows(answers, lengths),
         RawRows(),
         curves=None,
-        lengths=Lengths(np.arange(len(labels)) % 30 + 3, limit=64, truncated=0),
+        lengths=lengths,
         metric_for_best="pearson",
         slice_score=SliceScore("mse", samples=100, level=0.95, seed=0),
         facts=[],
@@ -334,15 +339,15 @@ def test_a_collapsed_model_is_called_that():
     logits = np.tile(np.array([[3.0, 0.0]], np.float32), (40, 1))
     rules = ScoringRules("classification", ("x", "y"), ("accuracy",), samples=20)
     report = score_split("validation", logits, labels, rules, train_labels=labels)
-    answers = answers_of(logits, labels, ("x", "y"))
+    answers, lengths = answers_of(logits, labels, ("x", "y")), uncut(40)
     page = EvaluationPage(
         "run",
         report,
         answers,
-        select_rows(answers, None),
+        select_rows(answers, lengths),
         RawRows(),
         curves=None,
-        lengths=None,
+        lengths=lengths,
         metric_for_best="accuracy",
         slice_score=ACCURACY,
         facts=[],
@@ -380,14 +385,15 @@ def test_several_labels_a_row_have_a_page():
     probabilities = generator.uniform(size=(200, 3))
     labels = generator.uniform(size=(200, 3)) < probabilities
     answers = Answers(list(range(200)), ("x", "y", "z"), labels, probabilities > 0.5, probabilities)
+    lengths = uncut(200)
     page = EvaluationPage(
         "run",
         EvalReport("validation", 200, 0.5, {"f1_macro": MetricValue(0.7, 0.6, 0.8)}, baseline={}),
         answers,
-        select_rows(answers, None),
+        select_rows(answers, lengths),
         RawRows(columns={"source": ["web", "mail"] * 100}),
         curves=None,
-        lengths=None,
+        lengths=lengths,
         metric_for_best="f1_macro",
         slice_score=SliceScore("exact_match", samples=100, level=0.95, seed=0),
         facts=[],
