@@ -77,11 +77,11 @@ def price_of_choosing(
     Time grows with N x K x B: B is 400, less where N x K is above 500,000, and 50 at least. Memory: that of one
     candidate and some MB.
     """
-    known = [name for name in names if name in METRICS and name != "loss"]
+    own = [name for name in names if name in METRICS and name != "loss"]
     if num_candidates == 1 or len(labels) < 2:
-        return dict.fromkeys(known, 0.0)
-    asked = list(dict.fromkeys([*known, decider]))
-    metrics = (_weighted_metrics(asked, one, labels, kind, num_classes) for one in candidates)
+        return dict.fromkeys(own, 0.0)
+    asked = list(dict.fromkeys([*own, decider]))
+    metrics = (_weighted_metrics(asked, candidate, labels, kind, num_classes) for candidate in candidates)
     scored = _resample(asked, metrics, num_candidates, len(labels), seed)
     sign = 1.0 if METRICS[decider].greater_is_better else -1.0
     values = sign * scored[decider].drawn
@@ -91,7 +91,7 @@ def price_of_choosing(
     price = sign * min(0.0, sign * (price - (1 - BBC_SHARE) * optimism[decider]))
     if not math.isfinite(price):
         return {}
-    shares = {name: optimism[name] / optimism[decider] if optimism[decider] else 0.0 for name in known}
+    shares = {name: optimism[name] / optimism[decider] if optimism[decider] else 0.0 for name in own}
     return {name: float(price * share) for name, share in shares.items() if math.isfinite(share)}
 
 
@@ -132,14 +132,14 @@ def _weighted_metrics(
         by_score = {name: build(labels[::step], candidate.scores) for name, build in builders.items()}
 
     def values(weights: FloatArray) -> Mapping[str, FloatArray]:
-        found: dict[str, FloatArray] = {}
+        scores: dict[str, FloatArray] = {}
         if count is not None:
             counts = count(weights)
-            found |= {name: metric(counts) for name, metric in by_count.items()}
+            scores |= {name: metric(counts) for name, metric in by_count.items()}
         if by_score:
             thinned = np.ascontiguousarray(weights[:, ::step])
-            found |= {name: metric(thinned) for name, metric in by_score.items()}
-        return found
+            scores |= {name: metric(thinned) for name, metric in by_score.items()}
+        return scores
 
     return values
 
@@ -177,8 +177,8 @@ def _resample(
 
 
 def _fill(target: dict[str, FloatArray], block: slice, k: int, values: Mapping[str, FloatArray]) -> None:
-    for name, found in values.items():
-        target[name][block, k] = found
+    for name, scores in values.items():
+        target[name][block, k] = scores
 
 
 def _resamples(num_rows: int, samples: int, seed: int) -> Iterator[tuple[slice, FloatArray, FloatArray]]:

@@ -64,8 +64,8 @@ def fit_text_baseline(
         warnings.simplefilter("ignore")  # not converged to the last digit; a class that no row has
         fit = {"classification": _classes, "multilabel": _sets, "regression": _numbers}[kind]
         score = fit(features.of(train, chosen), labels, num_classes)
-    asked = np.arange(len(rows.offsets) - 1)
-    parts = [asked[start : start + ROWS_AT_ONCE] for start in range(0, len(asked), ROWS_AT_ONCE)]
+    numbers = np.arange(len(rows.offsets) - 1)
+    parts = [numbers[start : start + ROWS_AT_ONCE] for start in range(0, len(numbers), ROWS_AT_ONCE)]
     return FittedBaseline(np.concatenate([score(features.of(rows, part)) for part in parts]), len(chosen))
 
 
@@ -128,10 +128,10 @@ class _Features:
     def _counts(self, ids: Array, of_row: Array, num_rows: int) -> Any:
         from scipy import sparse
 
-        known = np.minimum(ids, self.size)
+        numbers = np.minimum(ids, self.size)  # tokens that train does not have are one
         beside = of_row[1:] == of_row[:-1]
-        pairs = (known[:-1] * 1_000_003 + known[1:])[beside] % NEIGHBOUR_BUCKETS + self.size + 1
-        columns = np.concatenate([known, pairs])
+        pairs = (numbers[:-1] * 1_000_003 + numbers[1:])[beside] % NEIGHBOUR_BUCKETS + self.size + 1
+        columns = np.concatenate([numbers, pairs])
         where = np.concatenate([of_row, of_row[1:][beside]])
         shape = (num_rows, self.size + 1 + NEIGHBOUR_BUCKETS)
         return sparse.csr_matrix((np.ones(len(columns)), (where, columns)), shape=shape)
@@ -143,38 +143,38 @@ def _separator(tokens: PreparedSplit) -> int | None:
     return int(ends[0]) if len(ends) and (ends == ends[0]).all() else None
 
 
-def _classes(known: Any, labels: Array, num_classes: int) -> Score:
+def _classes(features: Any, labels: Array, num_classes: int) -> Score:
     """Of two classes logistic regression, of more one for each against the rest, made to sum to 1."""
     if num_classes == 2:
-        second = _probability(known, labels == 1)
-        return lambda asked: np.stack([1 - (found := second(asked)), found], axis=1)
-    each = [_probability(known, labels == number) for number in range(num_classes)]
+        second = _probability(features, labels == 1)
+        return lambda rows: np.stack([1 - (of_second := second(rows)), of_second], axis=1)
+    each = [_probability(features, labels == number) for number in range(num_classes)]
 
-    def score(asked: Any) -> Array:
-        scores = np.stack([of_class(asked) for of_class in each], axis=1)
+    def score(rows: Any) -> Array:
+        scores = np.stack([of_class(rows) for of_class in each], axis=1)
         return np.asarray(scores / np.maximum(scores.sum(axis=1, keepdims=True), np.finfo(float).tiny))
 
     return score
 
 
-def _sets(known: Any, labels: Array, num_classes: int) -> Score:
-    each = [_probability(known, of_class == 1) for of_class in labels.T]
-    return lambda asked: np.stack([of_class(asked) for of_class in each], axis=1)
+def _sets(features: Any, labels: Array, num_classes: int) -> Score:
+    each = [_probability(features, of_class == 1) for of_class in labels.T]
+    return lambda rows: np.stack([of_class(rows) for of_class in each], axis=1)
 
 
-def _probability(known: Any, positive: Array) -> Score:
-    """That a row is positive; what all or none of the known rows are is answered likewise."""
+def _probability(features: Any, positive: Array) -> Score:
+    """That a row is positive; where all rows are alike, or none is, so is every answer."""
     from sklearn.linear_model import LogisticRegression
 
     if (positive == positive[0]).all():
-        return lambda asked: np.full(asked.shape[0], float(positive[0]))
+        return lambda rows: np.full(rows.shape[0], float(positive[0]))
     model = LogisticRegression(C=REGULARISATION, max_iter=MAX_ITERATIONS, tol=1e-3, solver="liblinear")
-    model.fit(known, positive)
-    return lambda asked: np.asarray(model.predict_proba(asked)[:, 1])
+    model.fit(features, positive)
+    return lambda rows: np.asarray(model.predict_proba(rows)[:, 1])
 
 
-def _numbers(known: Any, labels: Array, num_classes: int) -> Score:
+def _numbers(features: Any, labels: Array, num_classes: int) -> Score:
     from sklearn.linear_model import Ridge
 
-    model = Ridge(alpha=1.0, solver="sparse_cg").fit(known, labels.astype(np.float64))
-    return lambda asked: np.asarray(model.predict(asked))
+    model = Ridge(alpha=1.0, solver="sparse_cg").fit(features, labels.astype(np.float64))
+    return lambda rows: np.asarray(model.predict(rows))
