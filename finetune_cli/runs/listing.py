@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.errors import ConfigError, PrunedError, first_line
+from finetune_cli.errors import ConfigError, first_line
 from finetune_cli.records.run import RunRecord
 from finetune_cli.runs.run_dir import WORKING, RunDir
 from finetune_cli.system import locking
@@ -34,8 +34,7 @@ class ListedRun:
     def status(self) -> str | None:
         if self.is_killed:
             return "killed"
-        is_pruned = self.record.status == "stopped" and (self.record.error or "").startswith(PrunedError.BEGINNING)
-        return "pruned" if is_pruned else self.record.status
+        return "pruned" if self.record.pruned else self.record.status
 
     def to_json(self) -> dict[str, Any]:
         return {"path": self.path, "kind": self.record.kind, **self.record.to_json(), "status": self.status}

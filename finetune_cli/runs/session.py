@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from finetune_cli.config.dump import config_diff
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError
+from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError, PrunedError
 from finetune_cli.records.evaluation import EvalReport, MetricValue
 from finetune_cli.records.run import RunRecord, Score, Status
 from finetune_cli.records.training import TrainReport
@@ -137,6 +137,7 @@ def recorded(run: RunDir, started: RunRecord) -> Iterator[RunRecord]:
             known = err.error if isinstance(err, StopNow) else err
             code = known.exit_code if isinstance(known, FinetuneError) else code
             code = ExitCode.INTERRUPTED if isinstance(err, KeyboardInterrupt) else code
+            record.pruned = isinstance(known, PrunedError) or None
             record.error = str(known) if isinstance(known, FinetuneError) else f"{type(err).__name__}: {err}"
             # A stop is no error: its traceback would bury those that are.
             log.log(logging.INFO if code in STATUS else logging.ERROR, record.error, exc_info=code not in STATUS)

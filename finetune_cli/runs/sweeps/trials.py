@@ -88,10 +88,10 @@ class TrialRunner:
             place = sum(other <= step for other in steps)
             if math.isfinite(value) and self.search.report(number, place, value):
                 self.search.note(number, PRUNED, step)
-                raise PrunedError(f"{PrunedError.BEGINNING} {step}: other trials did better by then.")
+                raise PrunedError(f"Pruned after update {step}: other trials did better by then.")
 
         if pruned := self.search.trials[number].user_attrs.get(PRUNED):
-            raise PrunedError(f"{PrunedError.BEGINNING} {pruned}.")
+            raise PrunedError(f"Pruned after update {pruned}.")
         for step, value in _evaluations(RunDir(config.output_dir), self.metric):
             evaluated(step, value)
 
