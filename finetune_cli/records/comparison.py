@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_cli.records.evaluation import MetricValue, as_json
+from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.records.plain import as_json
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class CompareReport:
         return list(dict.fromkeys((one.a, one.b) for one in self.comparisons))
 
     def to_json(self) -> dict[str, Any]:
-        return as_json(self)
+        return as_json(self, drop_null=("note",))
 
 
 def _setting(value: Any) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from finetune_cli.records.comparison import Comparison
 from finetune_cli.records.evaluation import Corrected, GateOutcome, MetricValue, PairedDifference
+from finetune_cli.records.plain import as_json
 
 TrialState = Literal["complete", "pruned", "failed", "running"]
 
@@ -153,17 +152,8 @@ class SweepReport:
         return (adjusted if len(self.comparisons) > 1 else "") + flattered
 
     def to_json(self) -> dict[str, Any]:
-        return _plain({**dataclasses.asdict(self), "run_dir": str(self.run_dir)})
+        return as_json(self)
 
 
 def _trials(count: int) -> str:
     return "1 trial" if count == 1 else f"{count} trials"
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
