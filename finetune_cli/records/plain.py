@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,12 +43,12 @@ def from_plain(kind: type[R], value: Any) -> R:
 
     Raises pydantic's ValidationError, a ValueError, for an entry that is missing or of another type.
     """
-    record: R = _reader(kind).validate_python(value)
-    return record
+    reader: Callable[[Any], TypeAdapter[R]] = _reader  # the cache hides what it takes
+    return reader(kind).validate_python(value)
 
 
 @cache
-def _reader(kind: Any) -> TypeAdapter[Any]:
+def _reader(kind: Any) -> Any:
     from pydantic import TypeAdapter  # here, since `finetune --help` does without it
 
     return TypeAdapter(kind)
