@@ -56,7 +56,7 @@ def train_each_on_several(
     require_a_device_for_each(num_processes)
     from finetune_cli.commands.folds import train_folds
     from finetune_cli.commands.seeds import train_seeds
-    from finetune_cli.runs.final import require_folds_to_come
+    from finetune_cli.runs.folds import require_folds_to_come
 
     if final:
         require_folds_to_come(config)

@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 
 from finetune_cli.config.fields import HubConfig, RunConfig
 from finetune_cli.models import building, four_bit, lora
-from finetune_cli.records.evaluation import EvalReport, GateOutcome
+from finetune_cli.records.evaluation import EvalReport, GateOutcome, of_split
 from finetune_cli.records.training import TrainReport
 from finetune_cli.report.write import write_report
 from finetune_cli.runs.candidates import write_candidates
 from finetune_cli.runs.context import RunContext
-from finetune_cli.runs.final import take_scores_of_folds
 from finetune_cli.runs.fit import Fit
+from finetune_cli.runs.folds import take_scores_of_folds
 from finetune_cli.runs.gates import check_report, parse_gates, require_passed
 from finetune_cli.runs.hub_upload import is_uploaded, upload
 from finetune_cli.runs.long_texts import keep_reading
@@ -88,5 +88,4 @@ def conclude(context: RunContext, hub: HubConfig | None, *, push: bool, already_
 
 def gate_outcomes(config: RunConfig, reports: list[EvalReport]) -> list[GateOutcome]:
     """The config's gates, which are about the split "validation"."""
-    validation = next(report for report in reports if report.split == "validation")
-    return check_report(parse_gates(config.evaluation.gates), validation)
+    return check_report(parse_gates(config.evaluation.gates), of_split(reports))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from finetune_cli.config.changes import changed
 from finetune_cli.config.dump import to_yaml
 from finetune_cli.data.batching import pad_rows
 from finetune_cli.data.prepared import PreparedData
@@ -119,8 +120,8 @@ def _require_compared(allowed: dict[str, float], metrics: Sequence[str]) -> None
 def _finish(aside: Path, found: Target, report: ExportReport) -> None:
     """What users and `finetune` read beside the model: the card, the run's config, and the manifest last."""
     if found.config is not None:
-        own = {"model": found.config.model.model_copy(update={"name_or_path": ".", "from_scratch": None, "lora": None})}
-        config = found.config.model_copy(update={**own, "hub": None, "tracking": ()})
+        model = {"model.name_or_path": ".", "model.from_scratch": None, "model.lora": None}
+        config = changed(found.config, {**model, "hub": None, "tracking": ()})
         (aside / RUN_CONFIG).write_text(to_yaml(config), encoding="utf-8")
     (aside / "README.md").write_text(export_card(found.model_dir / "README.md", report), encoding="utf-8")
     weights = [path.name for path in aside.iterdir() if path.suffix in (".onnx", ".xml", ".bin", ".safetensors")]

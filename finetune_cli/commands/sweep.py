@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from accelerate.utils.memory import clear_device_cache
@@ -18,6 +19,7 @@ from finetune_cli.commands.members import member_config, open_members
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.sweep_result import close_sweep, require_scores
 from finetune_cli.commands.train import train
+from finetune_cli.config.changes import changed
 from finetune_cli.config.dump import leaves, to_yaml
 from finetune_cli.config.fields import RunConfig, SweepConfig
 from finetune_cli.config.load import load_config
@@ -93,16 +95,15 @@ def sweep(
 def _open(run: RunDir, config: RunConfig, settings: SweepConfig, *, overwrite: bool) -> None:
     if overwrite:
         require_nobody_works(run.path, run.sweep)
-    others = [] if overwrite else _other_search(run, settings)
-    open_members(run, config, ["trial", "finalist"], overwrite=overwrite, more_differences=others)
+    differences = partial(_other_search, settings)
+    open_members(run, config, ["trial", "finalist"], overwrite=overwrite, more_differences=differences)
     run.sweep.mkdir(exist_ok=True)
 
 
-def _other_search(run: RunDir, settings: SweepConfig) -> list[str]:
-    there = load_config(run.config).sweep if run.members("trial") and run.config.is_file() else None
-    if there is None:
+def _other_search(settings: SweepConfig, there: RunConfig) -> list[str]:
+    if there.sweep is None:
         return []
-    old, new = dict(leaves(there)), dict(leaves(settings))
+    old, new = dict(leaves(there.sweep)), dict(leaves(settings))
     keys = [key for key in dict.fromkeys([*old, *new]) if key not in MAY_CHANGE and old.get(key) != new.get(key)]
     return [f"  sweep.{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in keys]
 
@@ -115,14 +116,16 @@ def _search(run: RunDir, config: RunConfig, settings: SweepConfig) -> Search:
             "evaluation.metric_for_best to a metric of the package, or to loss."
         )
     maximise = METRICS[metric].greater_is_better
-    alike = config.model_copy(
-        update={
+    alike = changed(
+        config,
+        {
             "output_dir": ".",
             "hub": None,
             "tracking": (),
-            "evaluation": config.evaluation.model_copy(update={"gates": ()}),
-            "sweep": settings.model_copy(update={**dict.fromkeys(MAY_CHANGE), "finalists": 1}),
-        }
+            "evaluation.gates": (),
+            **{f"sweep.{name}": None for name in MAY_CHANGE},
+            "sweep.finalists": 1,
+        },
     )
     fingerprint = hashlib.sha256(to_yaml(alike).encode()).hexdigest()
     return Search(run.sweep, settings, maximise=maximise, fingerprint=fingerprint)

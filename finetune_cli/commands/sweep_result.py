@@ -17,12 +17,13 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from finetune_cli.commands.compare import compare
+from finetune_cli.config.changes import changed
 from finetune_cli.config.dump import to_yaml
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import MissingError
 from finetune_cli.evaluation.candidates import deciding_metric
-from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
+from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue, of_split
 from finetune_cli.records.sweep import ComparedTrials, Finalist, SearchedSetting, SweepReport, TrialResult
 from finetune_cli.records.sweep import TrialState as Ended
 from finetune_cli.records.training import SeedsReport
@@ -109,9 +110,7 @@ def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) 
     state, score, rows, collapsed = STATES[trial.state], None, None, None
     if state == "complete":
         report = _scores(run, trial.number)
-        metric = config.evaluation.main_metric
-        score = MetricValue(report.loss) if metric == "loss" else report.metrics[metric]
-        rows, collapsed = report.n, report.collapsed
+        score, rows, collapsed = report.scores[config.evaluation.main_metric], report.n, report.collapsed
     elif trial.intermediate_values:
         score = MetricValue(trial.intermediate_values[max(trial.intermediate_values)])
     return TrialResult(
@@ -152,11 +151,10 @@ def _finalists(run: RunDir, config: RunConfig, search: Search, runner: TrialRunn
         return []
     for trial in search.complete[: settings.finalists]:
         one = runner.config_of(trial)
-        training = one.training.model_copy(update={"seeds": settings.seeds})
         path = str(run.member("finalist", trial.number).path)
-        report = runner.train(one.model_copy(update={"training": training, "output_dir": path}), runner.listen)
+        report = runner.train(changed(one, {"training.seeds": settings.seeds, "output_dir": path}), runner.listen)
         assert isinstance(report, SeedsReport), "several seeds were asked for"
-        split = next(split for split in report.splits if split.split == "validation")
+        split = of_split(report.splits)
         score = split.metrics[config.evaluation.main_metric]
         found.append(Finalist(trial.number, score.mean, score.sd, score.low, score.high, list(split.collapsed)))
     return found
@@ -225,9 +223,8 @@ def _point_at_best(run: RunDir, whole: RunConfig, best: int) -> None:
     """
     trial = run.member("trial", best)
     config = load_config(trial.config, [f"output_dir={json.dumps(f'{run.path}-best')}"])
-    evaluation = config.evaluation.model_copy(update={"gates": whole.evaluation.gates})
     with replacing(run.best_config) as file:
-        file.write(to_yaml(config.model_copy(update={"evaluation": evaluation, "hub": whole.hub})))
+        file.write(to_yaml(changed(config, {"evaluation.gates": whole.evaluation.gates, "hub": whole.hub})))
     aside = run.path / ".writing-best"
     if aside.is_symlink():
         aside.unlink()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.plain import as_json, from_plain
@@ -242,9 +242,10 @@ class EvalReport:
         """Whether the corrected scores differ from those that they correct."""
         return self.choice is not None and self.choice.candidates != 1 and bool(self.corrected)
 
-    def score(self, name: str) -> MetricValue:
-        """A score by its name; of the loss, which has no interval, too."""
-        return MetricValue(self.loss) if name == "loss" else self.metrics[name]
+    @property
+    def scores(self) -> dict[str, MetricValue]:
+        """The metrics, and the loss, which has no interval."""
+        return self.metrics | {"loss": MetricValue(self.loss)}
 
     def to_json(self) -> dict[str, Any]:
         """A metric that is not defined on these rows (NaN) has the value null: JSON has no NaN."""
@@ -262,6 +263,19 @@ class EvalReport:
         if decision := entries.get("decision"):
             decision["rule"] = DecisionRule.from_json(decision["rule"])
         return from_plain(cls, entries)
+
+
+class _OfASplit(Protocol):
+    @property
+    def split(self) -> str: ...
+
+
+S = TypeVar("S", bound=_OfASplit)
+
+
+def of_split(reports: Iterable[S], split: str = "validation") -> S:
+    """What is said of one split among what is said of several."""
+    return next(report for report in reports if report.split == split)
 
 
 def _with_nan(value: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
-from finetune_cli.records.plain import as_json
+from finetune_cli.records.plain import as_json, plain
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,10 @@ class SplitSummary:
     n: int
     metrics: dict[str, SeedScore]
     collapsed: dict[int, str]
+
+    @property
+    def means(self) -> dict[str, MetricValue]:
+        return {name: MetricValue(one.mean, plain(one.low), plain(one.high)) for name, one in self.metrics.items()}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Quality gates: scores against bounds, and against another run's scores on the same rows."""
+"""Quality gates: scores against bounds, and against another run's scores on the same rows; as a file for CI."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from xml.etree import ElementTree
 
 from finetune_cli.config.gate import Gate, read_gate, remedy
 from finetune_cli.errors import ConfigError, GateFailedError, counted
 from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
 from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows
+from finetune_cli.system.files import replacing
 from finetune_cli.tasks import METRICS
 
 MAX_DROP = re.compile(r"\s*(?P<metric>[\w:./-]+?)\s*=\s*(?P<bound>\d*\.?\d+(?:[eE][-+]?\d+)?)\s*")
@@ -159,3 +162,23 @@ def _value(gate: Gate, metrics: Mapping[str, MetricValue], loss: float, correcte
     end = (gate.end or "").removeprefix("corrected").removeprefix(".")
     value = getattr(metric, end or "value")
     return math.nan if value is None else float(value)
+
+
+def write_junit(path: Path, report: EvalReport, name: str) -> None:
+    """The gates as JUnit XML, the form in which CI systems show tests: one test case for each.
+
+    name: what was evaluated, as the user gave it. Raises ConfigError without any gate.
+    """
+    if not report.gates:
+        raise ConfigError("--junit: there is no gate to report. Add one, such as --gate 'f1>=0.88'.")
+    failures = sum(not outcome.passed for outcome in report.gates)
+    suite = ElementTree.Element(
+        "testsuite", name=f"{name} {report.split}", tests=str(len(report.gates)), failures=str(failures)
+    )
+    for outcome in report.gates:
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{name}.{report.split}", name=outcome.gate)
+        if not outcome.passed:
+            ElementTree.SubElement(case, "failure", message=outcome.finding, type="gate")
+    ElementTree.indent(suite)
+    with replacing(path) as file:
+        file.write(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")

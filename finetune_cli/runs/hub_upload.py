@@ -13,7 +13,7 @@ from finetune_cli.config.text import hide_secrets
 from finetune_cli.errors import ConfigError, ExitCode, MissingError, RunFailedError, first_line
 from finetune_cli.records.run import HubUpload
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.session import logging_to
+from finetune_cli.runs.run_log import logging_to
 
 logger = logging.getLogger(__name__)
 

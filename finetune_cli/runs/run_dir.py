@@ -69,12 +69,6 @@ class RunDir:
         """The model of all rows, beside the folds that score it."""
         return RunDir(self.path / "final")
 
-    def seed_run(self, seed: int) -> RunDir:
-        return self.member("seed", seed)
-
-    def seed_runs(self) -> list[RunDir]:
-        return self.members("seed")
-
     def require_one_run(self) -> None:
         """Raise ConfigError that names the runs when this directory holds several models."""
         if runs := self.members():

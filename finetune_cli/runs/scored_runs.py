@@ -68,16 +68,16 @@ def variances_over_rows(runs: Sequence[Answers], names: Sequence[str], *, sample
 def read_scored_runs(name: str, split: str) -> list[ScoredRun]:
     """The runs of each seed when `name` is a directory of several seeds, else that one run; see read_scored_run."""
     run = RunDir(name)
-    if not run.seed_runs() or not run.config.is_file():
+    if not run.members("seed") or not run.config.is_file():
         return [read_scored_run(name, split)]
     seeds = load_config(run.config).training.seeds or ()
-    unfinished = [seed for seed in seeds if not run.seed_run(seed).model.is_dir()]
+    unfinished = [seed for seed in seeds if not run.member("seed", seed).model.is_dir()]
     if unfinished:
         raise MissingError(
             f"{name} is not finished: seeds without a model are {', '.join(map(str, unfinished))}. Train them first:\n"
             f"  finetune train {shlex.quote(str(run.config))}"
         )
-    return [read_scored_run(str(run.seed_run(seed).path), split) for seed in seeds]
+    return [read_scored_run(str(run.member("seed", seed).path), split) for seed in seeds]
 
 
 def read_scored_run(name: str, split: str) -> ScoredRun:
@@ -134,16 +134,12 @@ def _same_rows(first: ScoredRun, other: ScoredRun) -> str:
     """What to type so that two runs are scored on the same rows."""
     named = dict.fromkeys("RUN" if run.config is None else shlex.quote(run.name) for run in (first, other))
     lines = "".join(f"\n  finetune evaluate {name} --data FILE" for name in named)
-    drawn = [run.name for run in (first, other) if run.config and _draws_from_train(run.config)]
+    drawn = [run.name for run in (first, other) if run.config and run.config.data.draws_from_train]
     why = f" ({drawn[0]} took a share of its train rows: data.splits and data.split_seed say which.)" if drawn else ""
     return (
         f"Score both on one labelled file, of rows that neither was trained on, and name --split file-STEM, FILE's "
         f"name without its ending:{lines}\nA split of the same rows in both, such as --split test, does as well.{why}"
     )
-
-
-def _draws_from_train(config: RunConfig) -> bool:
-    return any(isinstance(source, float) for source in (config.data.splits or {}).values())
 
 
 def _require_same_labels(first: ScoredRun, other: ScoredRun) -> None:

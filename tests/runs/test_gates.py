@@ -21,8 +21,8 @@ from finetune_cli.runs.gates import (
     parse_max_drops,
     require_computed,
     with_gates,
+    write_junit,
 )
-from finetune_cli.runs.junit import write_junit
 from finetune_cli.runs.scored_runs import ScoredRun
 
 REPORT = EvalReport(

@@ -65,5 +65,5 @@ def _next(out: Output, report: CurveReport) -> None:
     out.line()
     out.heading("Next")
     largest = run.member("share", report.shares[-1])
-    seeds = largest.seed_runs()
+    seeds = largest.members("seed")
     out.line(f"  finetune evaluate {shlex.quote(str((seeds[0] if seeds else largest).path))}")

@@ -69,5 +69,5 @@ def _next(out: Output, report: SeedsReport) -> None:
     out.line()
     out.heading("Next")
     name = shlex.quote(str(run.path))
-    out.line(f"  finetune evaluate {shlex.quote(str(run.seed_run(next(iter(report.runs))).path))}")
+    out.line(f"  finetune evaluate {shlex.quote(str(run.member('seed', next(iter(report.runs))).path))}")
     out.line(f"  finetune compare {name} OTHER_RUN")

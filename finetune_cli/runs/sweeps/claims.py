@@ -34,7 +34,7 @@ class Claim:
 
 def try_claim(folder: Path, trial: FrozenTrial) -> Claim | None:
     """Take a trial, unless another living process has it."""
-    stack = _try_lock(_lock_of(folder, trial.number))
+    stack = _try_lock(folder / f"trial-{trial.number}.lock")
     return None if stack is None else Claim(trial, stack)
 
 
@@ -53,10 +53,6 @@ def require_nobody_works(path: Path, folder: Path) -> None:
 
 def unfinished(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state == TrialState.RUNNING]
-
-
-def _lock_of(folder: Path, number: int) -> Path:
-    return folder / f"trial-{number}.lock"
 
 
 def _try_lock(path: Path) -> ExitStack | None:

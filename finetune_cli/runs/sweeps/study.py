@@ -8,9 +8,10 @@ and not on how often the sweep was started.
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from finetune_cli.config.fields import SweepConfig
 from finetune_cli.config.search import is_whole
 from finetune_cli.errors import ConfigError, MissingError, first_line
-from finetune_cli.system import locking
+from finetune_cli.runs.sweeps.claims import held
 
 NAME = "sweep"
 DEFAULTS = "defaults"  # marks the trial that has the config's own values
@@ -44,7 +45,7 @@ class _FileLock(BaseJournalFileLock):
         self._held = ExitStack()
 
     def acquire(self) -> bool:
-        locking.hold(self._held.enter_context(self._path.open("a")))
+        self._held.enter_context(held(self._path))
         return True
 
     def release(self) -> None:
@@ -64,11 +65,10 @@ class Search:
         self.settings = settings
         self.journal = folder / "journal.log"
         self.distributions = {key: distribution(key, choice) for key, choice in settings.parameters.items()}
-        lock = _FileLock(folder / "journal.lock")
-        with _held(lock):
+        with held(folder / "journal.lock"):
             _drop_half_line(self.journal)
         try:
-            storage = JournalStorage(JournalFileBackend(str(self.journal), lock_obj=lock))
+            storage = JournalStorage(JournalFileBackend(str(self.journal), lock_obj=_FileLock(folder / "journal.lock")))
             direction = StudyDirection.MAXIMIZE if maximise else StudyDirection.MINIMIZE
             self.study: Study = optuna.create_study(
                 storage=storage, study_name=NAME, direction=direction, pruner=_pruner(settings), load_if_exists=True
@@ -110,17 +110,17 @@ class Search:
 
         Call it with the sweep's lock held, so that no two processes begin the same.
         """
-        number, attributes = len(self.trials), {}
+        number = len(self.trials)
         sampler = _sampler(self.settings, self.distributions, number)
         memory = optuna.create_study(study_name=NAME, direction=self.study.direction, sampler=sampler)
         memory.add_trials(self.trials)
-        if number == 0 and (first := self._own_params(own)) is not None:
+        first = self._own_params(own) if number == 0 else None
+        if first is not None:
             memory.enqueue_trial(first)
-            attributes = {DEFAULTS: True}
         memory.ask(self.distributions)
         asked = memory.trials[-1]
-        for name, value in attributes.items():
-            asked.set_user_attr(name, value)
+        if first is not None:
+            asked.set_user_attr(DEFAULTS, True)
         self.study.add_trial(asked)
         return self.trials[-1]
 
@@ -162,10 +162,7 @@ class Search:
         return Trial(self.study, self.trials[number]._trial_id)
 
     def grid_size(self) -> int:
-        size = 1
-        for values in _grid(self.distributions).values():
-            size *= len(values)
-        return size
+        return math.prod(map(len, _grid(self.distributions).values()))
 
 
 def distribution(key: str, choice: Any) -> BaseDistribution:
@@ -222,15 +219,6 @@ def _pruner(settings: SweepConfig) -> optuna.pruners.BasePruner:
     if settings.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner()
     return optuna.pruners.NopPruner()
-
-
-@contextmanager
-def _held(lock: BaseJournalFileLock) -> Iterator[None]:
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _drop_half_line(journal: Path) -> None:

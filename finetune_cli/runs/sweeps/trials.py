@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedError, PrunedError
+from finetune_cli.records.evaluation import of_split
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.training import EvalRecord, Listener, SeedsReport, TrainingEvent, TrainReport
 from finetune_cli.runs.run_dir import RunDir
@@ -70,8 +71,7 @@ class TrialRunner:
 
     def _close(self, number: int, report: TrainReport | FoldsReport | SeedsReport) -> None:
         assert not isinstance(report, SeedsReport), "a trial is trained with one seed"
-        validation = next(one for one in report.evaluations if one.split == "validation")
-        value = validation.loss if self.metric == "loss" else validation.metrics[self.metric].value
+        value = of_split(report.evaluations).scores[self.metric].value
         self.search.note(number, SECONDS, report.seconds)
         if not math.isfinite(value):
             self.search.note(number, ERROR, f"{self.metric} is not defined on the validation rows")
