@@ -31,10 +31,11 @@ from finetune_cli.runs.gates import (
     require_computed,
     with_gates,
 )
-from finetune_cli.runs.rows import data_sources, prepare_file, prepare_rows, require_slices
+from finetune_cli.runs.rows import prepare_file, prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scored_runs import read_scored_run
 from finetune_cli.runs.scoring import keep_scores, score_logits, split_logits
+from finetune_cli.runs.sources import data_sources, require_slices
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
 from finetune_cli.system.files import disk_error, disk_errors_explained, is_full_or_read_only
 from finetune_cli.system.group import wait_for_main_process

@@ -26,7 +26,7 @@ from finetune_cli.predictions.input import Input, open_rows, with_own_columns
 from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.runs.answer_precision import prepare_to_answer
 from finetune_cli.runs.decisions import require_possible
-from finetune_cli.runs.long_texts import target_reading
+from finetune_cli.runs.long_texts import encoder_of, target_reading
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
 from finetune_cli.system.read_ahead import read_ahead
 from finetune_cli.training.precision import available_device
@@ -169,9 +169,7 @@ class _Predictor:
         self.pad_token_id: int = tokenizer.pad_token_id
         how = target_reading(target, facts.max_length, self.kind)
         self.max_length = how.max_length
-        self.encoder = TextEncoder(
-            tokenizer, token_types=facts.token_types, vocabulary=facts.vocabulary, **how._asdict()
-        )
+        self.encoder = encoder_of(tokenizer, facts, how)
         self.max_tokens = target.config.training.micro_batch_tokens if target.config else None
         self.autocast = prepare_to_answer(target.config, self.model.device)
 

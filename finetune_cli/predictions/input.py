@@ -17,7 +17,7 @@ from finetune_cli.data.row_ids import USUAL_COLUMNS
 from finetune_cli.data.survey.class_folders import class_folders
 from finetune_cli.data.text_files import data_files, text_file_rows, text_files
 from finetune_cli.errors import ConfigError, DataError, counted
-from finetune_cli.runs.rows import table_form
+from finetune_cli.runs.sources import table_form
 from finetune_cli.runs.target import Target, text_columns
 from finetune_cli.system.places import in_home
 from finetune_cli.system.read_ahead import InterruptibleInput

@@ -26,9 +26,9 @@ from finetune_cli.records.evaluation import EvalReport, of_split
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.candidates import SPLIT, write_only_candidate
-from finetune_cli.runs.rows import data_sources
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
+from finetune_cli.runs.sources import data_sources
 
 LEAST = 1e-15  # the nearest to 0 and 1 that a probability counts as, so that its logit is finite
 
