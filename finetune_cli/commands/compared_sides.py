@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from finetune_cli.config.changes import changed
 from finetune_cli.config.dump import to_yaml
 from finetune_cli.errors import ConfigError
 from finetune_cli.evaluation.intervals.by_family import scored_metrics
@@ -13,10 +13,23 @@ from finetune_cli.evaluation.metrics import metric_parts
 from finetune_cli.evaluation.seed_summary import summarise_seeds
 from finetune_cli.records.comparison import ComparedSide
 from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.records.plain import plain
 from finetune_cli.runs.scored_runs import ScoredRun, metric_values, variances_over_rows
 from finetune_cli.tasks import Kind
 
-Side = list[ScoredRun]  # one run, or the runs of one setting with different seeds
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run, or the runs of one setting with different seeds."""
+
+    name: str
+    runs: list[ScoredRun]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.config.seed for run in self.runs if run.config is not None]
 
 
 @dataclass(frozen=True)
@@ -30,61 +43,53 @@ class Scoring:
     seed: int
 
 
-def sides_by_setting(runs: Sequence[ScoredRun]) -> list[Side]:
-    """Runs of one setting together, when there are two settings or more with two seeds or more each."""
-    alone = [[run] for run in runs]
-    settings: dict[str, Side] = {}
+def sides_of(groups: Sequence[list[ScoredRun]]) -> list[Side]:
+    """The sides, with their names. groups: of each directory or file that was named, its runs.
+
+    Single runs of one setting are a side together, when there are two settings or more with two seeds or more each;
+    otherwise each is one. Raises ConfigError where one group has several seeds and another a single run.
+    """
+    alone = [group for group in groups if len(group) == 1]
+    several = [group for group in groups if len(group) > 1]
+    if several and alone:
+        raise ConfigError(
+            f"{alone[0][0].name} is one run, and another side has several seeds. Compare it with one of those, such "
+            f"as {several[0][0].name}, or train it with several seeds, too."
+        )
+    groups = several or _by_setting([group[0] for group in alone]) or alone
+    return [Side(LETTERS[n] if n < len(LETTERS) else f"R{n + 1}", group) for n, group in enumerate(groups)]
+
+
+def _by_setting(runs: Sequence[ScoredRun]) -> list[list[ScoredRun]] | None:
+    """Runs of one setting together; None when that does not make two sides or more of several seeds each."""
+    settings: dict[str, list[ScoredRun]] = {}
     for run in runs:
         if run.config is None:
-            return alone
-        setting = to_yaml(run.config.model_copy(update={"seed": 0, "output_dir": "", "tracking": (), "hub": None}))
-        settings.setdefault(setting, []).append(run)
-    sides = list(settings.values())
-    repeated = len(sides) > 1 and all(len(side) > 1 and len(set(seeds_of(side))) == len(side) for side in sides)
-    return sides if repeated else alone
+            return None
+        setting = changed(run.config, {"seed": 0, "output_dir": "", "tracking": (), "hub": None})
+        settings.setdefault(to_yaml(setting), []).append(run)
+    groups = list(settings.values())
+    repeated = [len({run.config.seed for run in group if run.config}) == len(group) > 1 for group in groups]
+    return groups if len(groups) > 1 and all(repeated) else None
 
 
-def seed_sides(groups: list[Side]) -> list[Side]:
-    """The sides as they were named; two or more seeds each."""
-    for group in groups:
-        if len(group) < 2:
-            raise ConfigError(
-                f"{group[0].name} is one run, and another side has several seeds. Compare it with one of those, such "
-                f"as {next(group[0].name for group in groups if len(group) > 1)}, or train it with several seeds, too."
-            )
-    return groups
-
-
-def seeds_of(side: Side) -> list[int]:
-    return [run.config.seed for run in side if run.config is not None]
-
-
-def scored_side(name: str, side: Side, scoring: Scoring) -> ComparedSide:
+def scored_side(side: Side, scoring: Scoring) -> ComparedSide:
     """A run's scores with their intervals; of several seeds the means, with Student's t intervals."""
-    if len(side) == 1:
-        return ComparedSide(
-            name, [side[0].name], seeds_of(side), _with_intervals(side[0], scoring), collapsed=_collapsed(side)
-        )
-    values = [metric_values(run, scoring.metrics) for run in side]
-    of_rows = variances_over_rows(side, scoring.metrics, samples=scoring.samples, seed=scoring.seed)
-    summaries = {
-        metric: summarise_seeds(
-            [of_run[metric] for of_run in values], level=scoring.level, row_variance=of_rows[metric]
-        )
-        for metric in scoring.metrics
-    }
-    return ComparedSide(
-        name,
-        [run.name for run in side],
-        seeds_of(side),
-        {metric: _metric_value(one.mean, one.low, one.high) for metric, one in summaries.items()},
-        {metric: one.sd for metric, one in summaries.items()},
-        _collapsed(side),
+    names, collapsed = (
+        [run.name for run in side.runs],
+        {run.name: run.collapsed for run in side.runs if run.collapsed is not None},
     )
-
-
-def _collapsed(side: Side) -> dict[str, str]:
-    return {run.name: run.collapsed for run in side if run.collapsed is not None}
+    if len(side.runs) == 1:
+        return ComparedSide(side.name, names, side.seeds, _with_intervals(side.runs[0], scoring), collapsed=collapsed)
+    values = [metric_values(run, scoring.metrics) for run in side.runs]
+    of_rows = variances_over_rows(side.runs, scoring.metrics, samples=scoring.samples, seed=scoring.seed)
+    means, sds = {}, {}
+    for metric in scoring.metrics:
+        of_runs = [of_run[metric] for of_run in values]
+        summary = summarise_seeds(of_runs, level=scoring.level, row_variance=of_rows[metric])
+        means[metric] = MetricValue(summary.mean, plain(summary.low), plain(summary.high))
+        sds[metric] = summary.sd
+    return ComparedSide(side.name, names, side.seeds, means, sds, collapsed)
 
 
 def _with_intervals(run: ScoredRun, scoring: Scoring) -> dict[str, MetricValue]:
@@ -101,7 +106,3 @@ def _with_intervals(run: ScoredRun, scoring: Scoring) -> dict[str, MetricValue]:
             seed=run.config.seed if run.config is not None else 0,
         )
     return {name: found[name] for name in scoring.metrics}
-
-
-def _metric_value(value: float, low: float, high: float) -> MetricValue:
-    return MetricValue(value) if math.isnan(low) else MetricValue(value, low, high)

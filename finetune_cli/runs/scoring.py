@@ -26,11 +26,10 @@ from finetune_cli.evaluation.scoring import (
 )
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.evaluation import EvalReport
-from finetune_cli.runs.answer_precision import prepare_to_answer
 from finetune_cli.runs.candidates import with_choice
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.target import class_names, task_kind
+from finetune_cli.runs.target import class_names, prepare_to_answer, task_kind
 from finetune_cli.runs.text_baseline import with_text_baseline
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.tasks import TASKS, metric_problem

@@ -19,6 +19,7 @@ from finetune_cli.system.places import in_home
 from finetune_cli.tasks import KIND_SPECS, TASKS, Kind
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 USUAL_COLUMNS = (*(task.text for task in TASKS.values() if task.text), ("text",))
@@ -46,6 +47,22 @@ class Target:
 
 def answering_dtype(config: RunConfig) -> str:
     return "fp32" if config.model.dtype == "fp32" else "bf16"
+
+
+def prepare_to_answer(config: RunConfig | None, device: torch.device) -> torch.dtype | None:
+    """Set up the device as for training, and return the type for autocast; None for the weights' own fp32.
+
+    config: of the run that trained the model. A model without run (a Hub id or a directory) answers as
+    `training.precision: auto` would train it.
+    """
+    from finetune_cli.training.device_settings import apply_device_settings, choose_device_settings
+    from finetune_cli.training.precision import inference_dtype
+
+    requested = config.training.precision if config else "auto"
+    settings = choose_device_settings(device.type, precision=requested, mixed_precision="no", compile_model=False)
+    apply_device_settings(settings)
+    narrow = config is not None and config.model.dtype != "fp32"
+    return inference_dtype(requested, device.type, narrow_weights=narrow)
 
 
 def open_target(
