@@ -16,7 +16,7 @@ from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, TrainReport
 from finetune_cli.report.write import write_report
-from finetune_cli.runs.folds import final_config, pool_folds, read_pooled
+from finetune_cli.runs.folds import final_config, pool_folds
 from finetune_cli.runs.gates import check_report, parse_gates
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
@@ -93,7 +93,7 @@ def _pool(config: RunConfig, *, offline: bool) -> EvalReport:
         write_report(RunDir(config.output_dir), config, prepared, pool_folds(config, prepared, offline=offline))
     if launched_processes() > 1:
         wait_for_main_process(join_group())
-    return read_pooled(RunDir(config.output_dir))
+    return RunDir(config.output_dir).read_scores()
 
 
 def _note(config: RunConfig, record: RunRecord, report: FoldsReport) -> None:

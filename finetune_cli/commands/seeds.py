@@ -113,7 +113,7 @@ def _row_variances(config: RunConfig, runs: dict[int, TrainReport], split: str) 
     """The variance of each score's mean over seeds that comes from the choice of rows, from the runs' predictions."""
     if launched_processes() > 1:
         join_group().wait_for_everyone()  # the main process writes them
-    answers = [read_answers(RunDir(run.run_dir).evaluation(split) / "predictions.jsonl") for run in runs.values()]
+    answers = [read_answers(RunDir(run.run_dir).predictions(split)) for run in runs.values()]
     of_loss = KIND_SPECS[answers[0].kind].metric_of_loss
     names = [name for name in config.evaluation.metrics if name != "loss"]
     samples = config.evaluation.bootstrap.samples or BootstrapConfig().samples

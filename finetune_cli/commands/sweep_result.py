@@ -9,7 +9,6 @@ import shutil
 import statistics
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
@@ -23,7 +22,7 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import MissingError
 from finetune_cli.evaluation.candidates import deciding_metric
-from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue, of_split
+from finetune_cli.records.evaluation import Corrected, GateOutcome, MetricValue, of_split
 from finetune_cli.records.sweep import ComparedTrials, Finalist, SearchedSetting, SweepReport, TrialResult
 from finetune_cli.records.sweep import TrialState as Ended
 from finetune_cli.records.training import SeedsReport
@@ -49,9 +48,9 @@ NEAR = 0.1  # of the range
 
 def require_scores(run: RunDir, search: Search) -> None:
     """Raise MissingError for a finished trial whose directory has been deleted: it would be missed at the end."""
-    gone = [trial.number for trial in search.complete if not _scores_file(run, trial.number).is_file()]
-    if gone:
-        names = ", ".join(str(run.member("trial", number).path) for number in gone)
+    members = [run.member("trial", trial.number) for trial in search.complete]
+    if gone := [member.path for member in members if not (member.evaluation("validation") / "metrics.json").is_file()]:
+        names = ", ".join(map(str, gone))
         raise MissingError(
             f"The scores of finished trials are gone: {names}. Put them back, or start anew with --overwrite."
         )
@@ -61,7 +60,7 @@ def close_sweep(run: RunDir, config: RunConfig, search: Search, runner: TrialRun
     """Train the finalists, and write summary.json, report.html, best.yaml and the link best/."""
     complete, metric = search.complete, config.evaluation.main_metric
     finalists = _finalists(run, config, search, runner)
-    sign = 1 if _maximises(search) else -1
+    sign = 1 if search.maximise else -1
     best = max(finalists, key=lambda one: sign * one.mean).number if finalists else None
     if best is None and complete:
         best = complete[0].number
@@ -69,7 +68,7 @@ def close_sweep(run: RunDir, config: RunConfig, search: Search, runner: TrialRun
     report = SweepReport(
         run_dir=run.path,
         metric=metric,
-        greater_is_better=_maximises(search),
+        greater_is_better=search.maximise,
         trials=[_result(run, config, search, trial) for trial in search.trials],
         best=best,
         folds=config.data.folds.n if config.data.folds else None,
@@ -87,29 +86,19 @@ def close_sweep(run: RunDir, config: RunConfig, search: Search, runner: TrialRun
     return report
 
 
-def _maximises(search: Search) -> bool:
-    return search.study.direction == optuna.study.StudyDirection.MAXIMIZE
-
-
-def _scores_file(run: RunDir, number: int) -> Path:
-    return run.member("trial", number).evaluation("validation") / "metrics.json"
-
-
-def _scores(run: RunDir, number: int) -> EvalReport:
-    return EvalReport.from_json(json.loads(_scores_file(run, number).read_text(encoding="utf-8")))
-
-
 def _gates(run: RunDir, config: RunConfig, best: int, corrected: Corrected | None) -> list[GateOutcome]:
     """The config's gates on the best trial's scores; its own correction is not that of the choice among trials."""
     decider = deciding_metric(config.evaluation.main_metric, config.spec.kind)
     fair = {decider: corrected} if corrected else {}
-    return check_report(parse_gates(config.evaluation.gates), replace(_scores(run, best), corrected=fair))
+    return check_report(
+        parse_gates(config.evaluation.gates), replace(run.member("trial", best).read_scores(), corrected=fair)
+    )
 
 
 def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) -> TrialResult:
     state, score, rows, collapsed = STATES[trial.state], None, None, None
     if state == "complete":
-        report = _scores(run, trial.number)
+        report = run.member("trial", trial.number).read_scores()
         score, rows, collapsed = report.scores[config.evaluation.main_metric], report.n, report.collapsed
     elif trial.intermediate_values:
         score = MetricValue(trial.intermediate_values[max(trial.intermediate_values)])

@@ -9,7 +9,6 @@ Dimensions: N rows, C classes.
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 from dataclasses import replace
@@ -49,11 +48,6 @@ def pool_folds(config: RunConfig, prepared: PreparedData, *, offline: bool) -> E
     return report
 
 
-def read_pooled(run: RunDir) -> EvalReport:
-    """The scores that `pool_folds` has written."""
-    return EvalReport.from_json(json.loads((run.evaluation(SPLIT) / "metrics.json").read_text(encoding="utf-8")))
-
-
 def _pooled_logits(config: RunConfig, prepared: PreparedData, run: RunDir, *, offline: bool) -> np.ndarray:
     """Logits (N, C) that give the probabilities which the folds have written."""
     assert config.data.folds is not None, "there are folds to pool"
@@ -65,7 +59,7 @@ def _pooled_logits(config: RunConfig, prepared: PreparedData, run: RunDir, *, of
     logits = np.empty((len(ids), len(prepared.label_names or ("value",))))
     for fold in range(folds.n):
         one, rows = run.member("fold", fold + 1), np.flatnonzero(dealt == fold)
-        answers = read_answers(one.evaluation(SPLIT) / "predictions.jsonl")
+        answers = read_answers(one.predictions(SPLIT))
         if len(dealt) != len(ids) or answers.ids != ids[rows].tolist() or answers.classes != prepared.label_names:
             raise MissingError(
                 f"{one.path}: its predictions are not about the rows that the config names. Start anew with "
@@ -125,7 +119,7 @@ def take_scores_of_folds(run: RunDir) -> EvalReport:
     folds = RunDir(run.path.parent)
     require_folds(run)
     shutil.copytree(folds.evaluation(SPLIT), run.evaluation(SPLIT), dirs_exist_ok=True)
-    return read_pooled(run)
+    return run.read_scores(SPLIT)
 
 
 def require_folds(run: RunDir) -> None:

@@ -18,7 +18,6 @@ from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.tasks import KIND_SPECS, METRICS, Kind
 
-SPLIT = "validation"
 BAND_POINTS = 33
 POINT = 0.01
 
@@ -60,7 +59,7 @@ def _error(value: float, metric: str) -> float:
 
 def _over_rows(runs: Sequence[Sequence[RunDir]], metric: str, *, kind: Kind, samples: int, seed: int) -> Array:
     """The covariance (K, K), over resamples of the validation rows, of the mean score of each share's runs."""
-    answers = [read_answers(run.evaluation(SPLIT) / "predictions.jsonl") for of_share in runs for run in of_share]
+    answers = [read_answers(run.predictions()) for of_share in runs for run in of_share]
     name = KIND_SPECS[kind].metric_of_loss if metric == "loss" else metric
     ((_, of_probabilities),) = metric_parts([name])
     sets = [one.scores(of_probabilities=of_probabilities) for one in answers]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 
 from finetune_cli.records.doctor import Trial
+from finetune_cli.runs.run_dir import RunDir
 
 TIMEOUT_SECONDS = 300
 TOLERANCE = 1e-4  # relative; sums over processes differ in their last digits (4e-6 was the most on CPUs)
@@ -87,5 +87,5 @@ def _curve(config: Path, directory: Path, processes: int) -> list[float]:
         message = next((line for line in reversed(lines) if line.startswith("error:")), "".join(lines[-1:]))
         noun = "process" if processes == 1 else "processes"
         raise _Failed(f"training on {processes} {noun} failed: {message.removeprefix('error: ')}")
-    records = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [record[key] for record in records if record["type"] == "train" for key in ("loss", "grad_norm")]
+    history = RunDir(run).read_history()
+    return [line[key] for line in history if line["type"] == "train" for key in ("loss", "grad_norm")]

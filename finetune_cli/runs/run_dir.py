@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from finetune_cli.errors import ConfigError
+from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.run import RunRecord
 from finetune_cli.system.files import remove_directory, write_json
 from finetune_cli.system.places import in_home
@@ -48,6 +52,21 @@ class RunDir:
 
     def evaluation(self, split: str) -> Path:
         return self.path / "eval" / split
+
+    def read_scores(self, split: str = "validation") -> EvalReport:
+        """The scores of a split. Raises OSError where there are none, ValueError or KeyError for a damaged file."""
+        return EvalReport.from_json(json.loads((self.evaluation(split) / "metrics.json").read_text(encoding="utf-8")))
+
+    def predictions(self, split: str = "validation") -> Path:
+        """The answer to each row of a split."""
+        return self.evaluation(split) / "predictions.jsonl"
+
+    def read_history(self) -> Iterator[dict[str, Any]]:
+        """The lines of history.jsonl; the last one may be half written. None where there is no such file."""
+        lines = self.history.read_bytes().splitlines() if self.history.is_file() else []
+        for line in lines:
+            with suppress(ValueError):
+                yield json.loads(line)
 
     def member(self, kind: str, number: float) -> RunDir:
         """One of several runs inside this directory, such as that of a seed."""

@@ -95,7 +95,7 @@ def read_scored_run(name: str, split: str) -> ScoredRun:
         if not run.config.is_file():
             raise MissingError(f"{name} is no run: it has no config.yaml. Name a run directory or a predictions.jsonl.")
         config = load_config(run.config)
-        path = run.evaluation(split) / "predictions.jsonl"
+        path = run.predictions(split)
         if not path.is_file():
             raise _no_scores(run, split)
     elif not path.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -153,10 +152,8 @@ def recorded(run: RunDir, started: RunRecord) -> Iterator[RunRecord]:
 def read_report(run: RunDir, *, already_finished: bool) -> TrainReport:
     """The report of a finished run, from its files. Raises MissingError when it lacks some."""
     record = run.read_record()
-    evaluations = [
-        EvalReport.from_json(json.loads(file.read_text(encoding="utf-8")))
-        for file in sorted((run.path / "eval").glob("validation*/metrics.json"))
-    ]
+    files = sorted(run.path.glob("eval/validation*/metrics.json"))
+    evaluations = [run.read_scores(file.parent.name) for file in files]
     steps, best_step, seconds, speed = record.steps, record.best_step, record.training_seconds, record.rows_per_second
     is_whole = run.model.is_dir() and evaluations
     if not is_whole or steps is None or best_step is None or seconds is None or speed is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -95,10 +94,9 @@ def _differences(
 
 def _known(report: EvalReport, run: RunDir) -> TextBaseline | None:
     """What the run's files have beside these very scores."""
-    file = run.evaluation(report.split) / "metrics.json"
     try:
-        known = EvalReport.from_json(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError):
+        known = run.read_scores(report.split)
+    except (OSError, ValueError, KeyError, TypeError):
         return None  # not scored yet, or by another version
     same = (known.n, known.to_json()["metrics"]) == (report.n, report.to_json()["metrics"])
     return known.text_baseline if same else None

@@ -62,7 +62,7 @@ class Search:
         for one that is damaged.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.settings = settings
+        self.settings, self.maximise = settings, maximise
         self.journal = folder / "journal.log"
         self.distributions = {key: distribution(key, choice) for key, choice in settings.parameters.items()}
         with held(folder / "journal.lock"):
@@ -93,7 +93,7 @@ class Search:
     @property
     def complete(self) -> list[FrozenTrial]:
         """The trials with a score, the best first, the earliest of equals before the others."""
-        sign = -1 if self.study.direction == StudyDirection.MAXIMIZE else 1
+        sign = -1 if self.maximise else 1
         scored = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
         return sorted(scored, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 

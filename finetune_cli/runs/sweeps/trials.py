@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from optuna.trial import FrozenTrial
 
@@ -66,8 +64,8 @@ class TrialRunner:
         """How long a trial has trained that did not come to its end; it counts against sweep.time as the others do."""
         with suppress(FinetuneError):  # settings that clash have trained nothing
             run = RunDir(self.config_of(trial).output_dir)
-            seconds = sum(_trained_seconds(one) for one in (run, *run.members()))
-            self.search.note(trial.number, SECONDS, seconds)
+            lines = ([line for line in one.read_history() if line["type"] == "train"] for one in (run, *run.members()))
+            self.search.note(trial.number, SECONDS, sum(trained[-1]["seconds"] for trained in lines if trained))
 
     def _close(self, number: int, report: TrainReport | FoldsReport | SeedsReport) -> None:
         assert not isinstance(report, SeedsReport), "a trial is trained with one seed"
@@ -92,8 +90,10 @@ class TrialRunner:
 
         if pruned := self.search.trials[number].user_attrs.get(PRUNED):
             raise PrunedError(f"Pruned after update {pruned}.")
-        for step, value in _evaluations(RunDir(config.output_dir), self.metric):
-            evaluated(step, value)
+        for line in RunDir(config.output_dir).read_history():
+            if line["type"] == "eval" and line["split"] == "validation":
+                value = line.get(self.metric)
+                evaluated(line["step"], math.nan if value is None else value)
 
         def listen(event: TrainingEvent) -> None:
             self.listen(event)
@@ -101,30 +101,6 @@ class TrialRunner:
                 evaluated(event.step, event.loss if self.metric == "loss" else event.metrics[self.metric])
 
         return listen
-
-
-def _evaluations(run: RunDir, metric: str) -> Iterator[tuple[int, float]]:
-    """(update, score) of each evaluation in the history of a run that was begun before."""
-    for record in _records(run):
-        if record.get("type") == "eval" and record.get("split") == "validation":
-            value = record.get(metric)
-            yield record["step"], math.nan if value is None else value
-
-
-def _trained_seconds(run: RunDir) -> float:
-    """Up to the last update in the history of a run."""
-    return max((record["seconds"] for record in _records(run) if record.get("type") == "train"), default=0.0)
-
-
-def _records(run: RunDir) -> Iterator[dict[str, Any]]:
-    """The lines of a run's history; the last one may be half written."""
-    if not run.history.is_file():
-        return
-    for line in run.history.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError):
-            value = json.loads(line)
-            if isinstance(value, dict):
-                yield value
 
 
 def _is_of_the_disk(err: BaseException) -> bool:
