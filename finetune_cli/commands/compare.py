@@ -7,8 +7,7 @@ import math
 from collections.abc import Sequence
 from itertools import combinations
 
-from finetune_cli.commands.compared_sides import Scoring, Side, scored_side, sides_of
-from finetune_cli.commands.comparisons import comparisons
+from finetune_cli.commands.comparisons import Scoring, Side, comparisons, scored_side, sides_of
 from finetune_cli.config.dump import config_diff
 from finetune_cli.config.sections.evaluation import BootstrapConfig
 from finetune_cli.errors import ConfigError, GateFailedError, did_you_mean

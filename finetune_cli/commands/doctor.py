@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune_cli.errors import ConfigError, first_line
 from finetune_cli.records.doctor import Advice, Cpu, Device, DoctorReport, Hub, Place, Torch, Trial
-from finetune_cli.runs.hub_status import hub_status
+from finetune_cli.runs.hub import hub_status
 from finetune_cli.runs.process_check import try_processes
 from finetune_cli.system import xla
 from finetune_cli.system.cache import cache_dir

@@ -18,7 +18,7 @@ from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.fit import Fit
 from finetune_cli.runs.folds import take_scores_of_folds
 from finetune_cli.runs.gates import check_report, parse_gates, require_passed
-from finetune_cli.runs.hub_upload import is_uploaded, upload
+from finetune_cli.runs.hub import is_uploaded, upload
 from finetune_cli.runs.long_texts import keep_reading
 from finetune_cli.runs.model_card import model_card
 from finetune_cli.runs.scoring import score_prepared

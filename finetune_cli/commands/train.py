@@ -32,7 +32,7 @@ from finetune_cli.records.training import Listener, SeedsReport, TrainReport
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.fit import Fit, fit
 from finetune_cli.runs.folds import require_folds, require_folds_to_come
-from finetune_cli.runs.hub_upload import is_uploaded, require_write_access
+from finetune_cli.runs.hub import is_uploaded, require_write_access
 from finetune_cli.runs.requirements import require_tools
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
