@@ -66,16 +66,10 @@ def locked(run: RunDir) -> Iterator[None]:
             with keeping_early_records():
                 yield
         finally:
-            if is_new:
-                _remove_if_unused(run)
-
-
-def _remove_if_unused(run: RunDir) -> None:
-    """Leave no directory behind that holds the lock alone: the command was refused before it wrote anything."""
-    with suppress(OSError):
-        if list(run.path.iterdir()) == [run.lock]:
-            run.lock.unlink()
-            run.path.rmdir()
+            with suppress(OSError):
+                if is_new and list(run.path.iterdir()) == [run.lock]:  # refused before anything was written
+                    run.lock.unlink()
+                    run.path.rmdir()
 
 
 def run_differences(there: RunConfig, now: RunConfig, *, ignore: tuple[str, ...] = ()) -> list[str]:
