@@ -31,7 +31,7 @@ from finetune_cli.runs.candidates import corrected_best, read_candidates
 from finetune_cli.runs.gates import check_report, parse_gates
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.sweeps.study import DEFAULTS, ERROR, SECONDS, Search
-from finetune_cli.runs.sweeps.trials import TrialRunner
+from finetune_cli.runs.sweeps.trials import Sweep
 from finetune_cli.system.files import replacing, write_json
 from finetune_cli.tasks import KIND_SPECS
 
@@ -56,56 +56,55 @@ def require_scores(run: RunDir, search: Search) -> None:
         )
 
 
-def close_sweep(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> SweepReport:
+def close_sweep(sweep: Sweep) -> SweepReport:
     """Train the finalists, and write summary.json, report.html, best.yaml and the link best/."""
-    complete, metric = search.complete, config.evaluation.main_metric
-    finalists = _finalists(run, config, search, runner)
+    search, finalists = sweep.search, _finalists(sweep)
     sign = 1 if search.maximise else -1
     best = max(finalists, key=lambda one: sign * one.mean).number if finalists else None
-    if best is None and complete:
-        best = complete[0].number
-    candidates, corrected = _corrected(run, config, search, best)
+    if best is None and search.best is not None:
+        best = search.best.number
+    candidates, corrected = _corrected(sweep, best)
     report = SweepReport(
-        run_dir=run.path,
-        metric=metric,
+        run_dir=sweep.run.path,
+        metric=sweep.metric,
         greater_is_better=search.maximise,
-        trials=[_result(run, config, search, trial) for trial in search.trials],
+        trials=[_result(sweep, trial) for trial in search.trials],
         best=best,
-        folds=config.data.folds.n if config.data.folds else None,
+        folds=sweep.config.data.folds.n if sweep.config.data.folds else None,
         candidates=candidates,
         corrected=corrected,
-        comparisons=_comparisons(run, config, search, best),
+        comparisons=_comparisons(sweep, best),
         finalists=finalists,
         settings=_searched(search, best),
-        gates=[] if best is None else _gates(run, config, best, corrected),
+        gates=[] if best is None else _gates(sweep, best, corrected),
     )
-    write_json(run.summary, report.to_json())
-    write_sweep_page(run, config, search.settings, report)
+    write_json(sweep.run.summary, report.to_json())
+    write_sweep_page(sweep.run, sweep.config, search.settings, report)
     if best is not None:
-        _point_at_best(run, config, best)
+        _point_at_best(sweep.run, sweep.config, best)
     return report
 
 
-def _gates(run: RunDir, config: RunConfig, best: int, corrected: Corrected | None) -> list[GateOutcome]:
+def _gates(sweep: Sweep, best: int, corrected: Corrected | None) -> list[GateOutcome]:
     """The config's gates on the best trial's scores; its own correction is not that of the choice among trials."""
-    decider = deciding_metric(config.evaluation.main_metric, config.spec.kind)
+    decider = deciding_metric(sweep.metric, sweep.config.spec.kind)
     fair = {decider: corrected} if corrected else {}
     return check_report(
-        parse_gates(config.evaluation.gates), replace(run.member("trial", best).read_scores(), corrected=fair)
+        parse_gates(sweep.config.evaluation.gates), replace(sweep.member(best).read_scores(), corrected=fair)
     )
 
 
-def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) -> TrialResult:
+def _result(sweep: Sweep, trial: FrozenTrial) -> TrialResult:
     state, score, rows, collapsed = STATES[trial.state], None, None, None
     if state == "complete":
-        report = run.member("trial", trial.number).read_scores()
-        score, rows, collapsed = report.scores[config.evaluation.main_metric], report.n, report.collapsed
+        report = sweep.member(trial.number).read_scores()
+        score, rows, collapsed = report.scores[sweep.metric], report.n, report.collapsed
     elif trial.intermediate_values:
         score = MetricValue(trial.intermediate_values[max(trial.intermediate_values)])
     return TrialResult(
         number=trial.number,
         state=state,
-        values=search.values(trial),
+        values=sweep.search.values(trial),
         score=score,
         n=rows,
         seconds=trial.user_attrs.get(SECONDS, 0.0),
@@ -115,51 +114,49 @@ def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) 
     )
 
 
-def _corrected(run: RunDir, config: RunConfig, search: Search, best: int | None) -> tuple[int, Corrected | None]:
+def _corrected(sweep: Sweep, best: int | None) -> tuple[int, Corrected | None]:
     """How many candidates the best was chosen among, and its score less the price of that choice.
 
     They are the evaluations of all trials that were scored, of pruned ones too; with folds the trials themselves.
     """
     if best is None:
-        return len(search.complete), None
-    score = _result(run, config, search, search.trials[best]).score
+        return len(sweep.search.complete), None
+    score = _result(sweep, sweep.search.trials[best]).score
     assert score is not None, "the best trial is complete"
     runs = {
         trial.number: member
-        for trial, member in ((trial, run.member("trial", trial.number)) for trial in search.trials)
+        for trial, member in ((trial, sweep.member(trial.number)) for trial in sweep.search.trials)
         if trial.state == TrialState.COMPLETE
         or (trial.state == TrialState.PRUNED and read_candidates(member) is not None)
     }
-    return corrected_best(score, config.evaluation.main_metric, runs, best, seed=config.seed)
+    return corrected_best(score, sweep.metric, runs, best, seed=sweep.config.seed)
 
 
-def _finalists(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> list[Finalist]:
+def _finalists(sweep: Sweep) -> list[Finalist]:
     """The best settings with several seeds, an ordinary training of several seeds each; the best trial first."""
-    settings, found = search.settings, []
+    settings, finalists = sweep.search.settings, []
     if settings.seeds is None:
         return []
-    for trial in search.complete[: settings.finalists]:
-        one = runner.config_of(trial)
-        path = str(run.member("finalist", trial.number).path)
-        report = runner.train(changed(one, {"training.seeds": settings.seeds, "output_dir": path}), runner.listen)
+    for trial in sweep.search.complete[: settings.finalists]:
+        config = sweep.config_of(trial)
+        path = str(sweep.run.member("finalist", trial.number).path)
+        report = sweep.train(changed(config, {"training.seeds": settings.seeds, "output_dir": path}), sweep.listen)
         assert isinstance(report, SeedsReport), "several seeds were asked for"
         split = of_split(report.splits)
-        score = split.metrics[config.evaluation.main_metric]
-        found.append(Finalist(trial.number, score.mean, score.sd, score.low, score.high, list(split.collapsed)))
-    return found
+        score = split.metrics[sweep.metric]
+        finalists.append(Finalist(trial.number, score.mean, score.sd, score.low, score.high, list(split.collapsed)))
+    return finalists
 
 
-def _comparisons(run: RunDir, config: RunConfig, search: Search, best: int | None) -> list[ComparedTrials]:
+def _comparisons(sweep: Sweep, best: int | None) -> list[ComparedTrials]:
     """The best trial against the runner-up and against the config's own values, on the same rows."""
-    others = [trial for trial in search.complete if trial.number != best]
+    others = [trial for trial in sweep.search.complete if trial.number != best]
     wanted = [*others[:1], *(trial for trial in others[1:] if trial.user_attrs.get(DEFAULTS))]
     if best is None or not wanted:
         return []
-    metric = config.evaluation.main_metric
-    if metric == "loss":
-        metric = KIND_SPECS[config.spec.kind].metric_of_loss
+    metric = KIND_SPECS[sweep.config.spec.kind].metric_of_loss if sweep.metric == "loss" else sweep.metric
     numbers = [best, *(trial.number for trial in wanted)]
-    report = compare([str(run.member("trial", number).path) for number in numbers], metrics=[metric])
+    report = compare([str(sweep.member(number).path) for number in numbers], metrics=[metric])
     return [ComparedTrials(number, one) for number, one in zip(numbers[1:], report.comparisons, strict=True)]
 
 

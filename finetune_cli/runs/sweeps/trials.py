@@ -25,16 +25,29 @@ Train = Callable[[RunConfig, Listener], TrainReport | FoldsReport | SeedsReport]
 
 
 @dataclass(frozen=True)
-class TrialRunner:
-    """Trains trials. train: one config, also when its run was finished before. metric: the score that decides."""
+class Sweep:
+    """A sweep under way. config: of the whole. config_of: of a trial; it raises ConfigError for settings that clash.
+    train: one config, also when its run was finished before."""
 
+    config: RunConfig
     search: Search
-    metric: str
     config_of: Callable[[FrozenTrial], RunConfig]
     train: Train
     listen: Listener
 
-    def run(self, trial: FrozenTrial) -> None:
+    @property
+    def run(self) -> RunDir:
+        return RunDir(self.config.output_dir)
+
+    @property
+    def metric(self) -> str:
+        """The score that decides."""
+        return self.config.evaluation.main_metric
+
+    def member(self, trial: int) -> RunDir:
+        return self.run.member("trial", trial)
+
+    def train_trial(self, trial: FrozenTrial) -> None:
         """Train a trial to its end, going on where it was stopped, and close it.
 
         What is wrong with the trial alone fails it, and is noted. Raises what ends the whole sweep: a stop signal, a
