@@ -61,9 +61,7 @@ def export(
     prepared, split = _rows(found, model, split, data, offline=offline)
     rows = prepared.splits[split]
     reference = reference_of(found, model, prepared, split)
-    metrics = compared_metrics(reference.rules)
-    if wrong := [name for name in allowed if name and name not in metrics]:
-        raise ConfigError(f"--max-drop {wrong[0]}=...: expected one of the metrics of the run: {', '.join(metrics)}.")
+    _require_compared(allowed, compared_metrics(reference.rules))
     example = pad_rows(rows, np.arange(TRACED_ROWS) % rows.num_rows, pad_token_id=prepared.pad_token_id)
     form = {"file_format": file_format, "dtype": dtype}
     report = ExportReport(str(place), file_format, dtype, 0, _weight_bytes(found.model_dir), split)
@@ -112,6 +110,11 @@ def _rows(found: Target, model: Any, split: str, data: Path | str | None, *, off
         split = "train"  # a model of all rows has no others
     require_split(prepared, found.config, split)
     return prepared, split
+
+
+def _require_compared(allowed: dict[str, float], metrics: Sequence[str]) -> None:
+    if wrong := [name for name in allowed if name and name not in metrics]:
+        raise ConfigError(f"--max-drop {wrong[0]}=...: expected one of the metrics of the run: {', '.join(metrics)}.")
 
 
 def _finish(aside: Path, found: Target, report: ExportReport) -> None:

@@ -10,8 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from finetune_cli.data.checks.texts import is_empty
 from finetune_cli.data.readers import BadRow, GoodRow, Row, Values
 from finetune_cli.data.row_ids import row_id
@@ -19,7 +17,6 @@ from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError, counted
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import predictions
-from finetune_cli.models.exported import load_answering
 from finetune_cli.models.facts import text_facts
 from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.predictions.input import Input, open_rows, with_own_columns
@@ -160,12 +157,7 @@ class _Predictor:
     def __init__(
         self, target: Target, *, probabilities: bool, all_probabilities: bool, min_confidence: float | None
     ) -> None:
-        self.model: PreTrainedModel = load_answering(
-            target.model_dir,
-            available_device(),
-            trust_remote_code=target.trust_remote_code,
-            dtype=target.dtype,
-        )
+        self.model = target.load(available_device())
         self.names = class_names(self.model)
         self.kind = task_kind(self.model)
         require_possible(None, min_confidence, self.names, self.kind)

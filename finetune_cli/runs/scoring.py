@@ -145,7 +145,12 @@ def score_logits(
     min_confidence: float | None = None,
 ) -> EvalReport:
     """The scores of a split's logits under a decision rule; for a run, corrected for the choice of its model and with
-    the baseline of the words beside them."""
+    the baseline of the words beside them.
+
+    min_confidence: score the rows alone whose answer reaches it as well; by default those that the rule answers.
+    """
+    if min_confidence is None and rule is not None and rule.abstention is not None:
+        min_confidence = rule.abstention.below
     labels = prepared.splits[split].known_labels()
     rules = replace(scoring_rules(config, prepared), decision=rule)
     train = prepared.splits.get("train")

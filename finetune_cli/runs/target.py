@@ -38,14 +38,16 @@ class Target:
         """Whether the run's config lets the model bring code of its own."""
         return self.config is not None and self.config.model.trust_remote_code
 
-    @property
-    def dtype(self) -> str:
-        """Of the body when it answers, see models.storage: that of its run's training, where 4 bits are merged into
-        bf16."""
-        return "fp32" if self.run is None or self.config is None else answering_dtype(self.config)
+    def load(self, device: torch.device) -> PreTrainedModel:
+        """The model, ready to answer: as its run trained it, or as it was exported."""
+        from finetune_cli.models.exported import load_answering
+
+        dtype = "fp32" if self.run is None or self.config is None else answering_dtype(self.config)
+        return load_answering(self.model_dir, device, trust_remote_code=self.trust_remote_code, dtype=dtype)
 
 
 def answering_dtype(config: RunConfig) -> str:
+    """Of the body when it answers, see models.storage: that of its training, where 4 bits are merged into bf16."""
     return "fp32" if config.model.dtype == "fp32" else "bf16"
 
 
