@@ -103,9 +103,9 @@ def scored_side(side: Side, scoring: Scoring) -> ComparedSide:
 
 def _with_intervals(run: ScoredRun, scoring: Scoring) -> dict[str, MetricValue]:
     """The intervals are those that `finetune evaluate` printed: drawn with the run's own seed."""
-    found: dict[str, MetricValue] = {}
+    scores: dict[str, MetricValue] = {}
     for names, of_probabilities in metric_parts(scoring.metrics):
-        found |= scored_metrics(
+        scores |= scored_metrics(
             names,
             labels=run.labels,
             scores=run.scores(of_probabilities=of_probabilities),
@@ -114,7 +114,7 @@ def _with_intervals(run: ScoredRun, scoring: Scoring) -> dict[str, MetricValue]:
             level=scoring.level,
             seed=run.config.seed if run.config is not None else 0,
         )
-    return {name: found[name] for name in scoring.metrics}
+    return {name: scores[name] for name in scoring.metrics}
 
 
 def comparisons(pairs: Sequence[tuple[Side, Side]], scoring: Scoring, plan: float | None) -> list[Comparison]:

@@ -57,14 +57,14 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
             "--dry-run measures one training, and those of a learning curve differ. Measure the longest: "
             f"-s training.learning_curve=null -s data.share={config.training.learning_curve[-1]:g}"
         )
-    one, num_runs = _one_of_several(config)
-    prepared = prepare_rows(one, offline=offline, once=True)
+    first, num_runs = _one_of_several(config)
+    prepared = prepare_rows(first, offline=offline, once=True)
     join_group()
-    if left_out := sorted(one.training.trainer_args.keys() - APPLIED_ARGUMENTS):
+    if left_out := sorted(first.training.trainer_args.keys() - APPLIED_ARGUMENTS):
         logger.warning("Left out of this measurement, as the Trainer alone can do it: %s", ", ".join(left_out))
-    rules = scoring_rules(one, prepared)
-    context = RunContext(RunDir(one.output_dir), one, prepared, rules, offline, listen=lambda event: None)
-    asked, program = rows_at_once(one), peak_memory_bytes()
+    rules = scoring_rules(first, prepared)
+    context = RunContext(RunDir(first.output_dir), first, prepared, rules, offline, listen=lambda event: None)
+    asked, program = rows_at_once(first), peak_memory_bytes()
     rows = asked
     while True:
         try:
@@ -72,7 +72,7 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
         except RuntimeError as err:
             if not should_reduce_batch_size(err):
                 raise
-            if (tokens := one.training.micro_batch_tokens) is not None:
+            if (tokens := first.training.micro_batch_tokens) is not None:
                 raise too_many_tokens(tokens) from err
             if rows == 1:
                 raise RunFailedError(
@@ -83,7 +83,7 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
             break
         clear_device_cache(garbage_collection=True)
     if rows < asked:
-        _say_what_fits(one, asked, rows)
+        _say_what_fits(first, asked, rows)
     return report
 
 

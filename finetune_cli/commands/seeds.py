@@ -76,14 +76,14 @@ def check_means(config: RunConfig, splits: Sequence[SplitSummary], runs: dict[in
 
 def _corrected_means(means: dict[str, MetricValue], reports: Sequence[EvalReport]) -> dict[str, Corrected]:
     """The mean over seeds of the scores as each seed corrected its own, with the interval of the mean moved along."""
-    found: dict[str, Corrected] = {}
+    corrected: dict[str, Corrected] = {}
     for name in set.intersection(*(set(report.corrected) for report in reports)):
         of_seeds = [report.corrected[name] for report in reports]
         mean = means[name]
         value = sum(one.value for one in of_seeds) / len(of_seeds)
         low, high = (None if end is None else end + value - mean.value for end in (mean.low, mean.high))
-        found[name] = Corrected(value, low, high, of_seeds[0].candidates)
-    return found
+        corrected[name] = Corrected(value, low, high, of_seeds[0].candidates)
+    return corrected
 
 
 def _best_seed(config: RunConfig, runs: dict[int, TrainReport]) -> BestSeed | None:
@@ -117,8 +117,8 @@ def _row_variances(config: RunConfig, runs: dict[int, TrainReport], split: str) 
     of_loss = KIND_SPECS[answers[0].kind].metric_of_loss
     names = [name for name in config.evaluation.metrics if name != "loss"]
     samples = config.evaluation.bootstrap.samples or BootstrapConfig().samples
-    found = variances_over_rows(answers, list(dict.fromkeys([*names, of_loss])), samples=samples, seed=config.seed)
-    return {**found, "loss": found[of_loss]}
+    variances = variances_over_rows(answers, list(dict.fromkeys([*names, of_loss])), samples=samples, seed=config.seed)
+    return {**variances, "loss": variances[of_loss]}
 
 
 def summarise_splits(runs: Mapping[int, TrainReport], summarise: Summarise) -> list[SplitSummary]:

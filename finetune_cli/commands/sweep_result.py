@@ -165,11 +165,11 @@ def _searched(search: Search, best: int | None) -> list[SearchedSetting]:
         return []
     trial = search.trials[best]
     importances = _importances(search)
-    found = []
+    settings = []
     for key, value in search.values(trial).items():
         importance, sd = importances.get(key, (None, None))
-        found.append(SearchedSetting(key, value, importance, sd, _bound(trial, key)))
-    return found
+        settings.append(SearchedSetting(key, value, importance, sd, _bound(trial, key)))
+    return settings
 
 
 def _bound(trial: FrozenTrial, key: str) -> str | None:
@@ -198,8 +198,8 @@ def _importance_of(search: Search, trials: list[FrozenTrial]) -> dict[str, float
     memory.add_trials(trials)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a resample in which a setting has one value
-        found = get_param_importances(memory, evaluator=PedAnovaImportanceEvaluator())
-    return {key: value if math.isfinite(value) else 0.0 for key, value in found.items()}
+        importances = get_param_importances(memory, evaluator=PedAnovaImportanceEvaluator())
+    return {key: value if math.isfinite(value) else 0.0 for key, value in importances.items()}
 
 
 def _point_at_best(run: RunDir, whole: RunConfig, best: int) -> None:

@@ -126,15 +126,15 @@ def with_choice(report: EvalReport, run: RunDir, config: RunConfig, prepared: Pr
         return report
     if report.split != SPLIT:
         return replace(report, choice=Choice(1), corrected=_uncorrected(report))
-    found = read_candidates(run)
-    if found is None:
+    candidates = read_candidates(run)
+    if candidates is None:
         return replace(report, choice=Choice(None))
-    if not np.array_equal(found.labels, prepared.splits[SPLIT].known_labels()):
+    if not np.array_equal(candidates.labels, prepared.splits[SPLIT].known_labels()):
         return report  # other rows than those of the training, by --set
-    if found.metric is None or len(found) == 1:
+    if candidates.metric is None or len(candidates) == 1:
         return replace(report, choice=Choice(1), corrected=_uncorrected(report))
-    corrected = corrected_scores(report.metrics, [found], found.kept, found.metric, seed=config.seed)
-    return replace(report, choice=Choice(len(found), found.metric), corrected=corrected)
+    corrected = corrected_scores(report.metrics, [candidates], candidates.kept, candidates.metric, seed=config.seed)
+    return replace(report, choice=Choice(len(candidates), candidates.metric), corrected=corrected)
 
 
 def corrected_best(
@@ -144,8 +144,8 @@ def corrected_best(
 
     metric: by which it is the best. None where a run kept no candidates, or of other rows than the rest.
     """
-    found = {name: read_candidates(run) for name, run in runs.items()}
-    offered = {name: one.offered() for name, one in found.items() if one is not None}
+    of_runs = {name: read_candidates(run) for name, run in runs.items()}
+    offered = {name: one.offered() for name, one in of_runs.items() if one is not None}
     count = sum(map(len, offered.values()))
     if len(offered) < len(runs) or any(
         not np.array_equal(one.labels, offered[best].labels) for one in offered.values()

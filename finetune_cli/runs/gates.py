@@ -74,8 +74,8 @@ def _not_computed(test: Gate | MaxDrop, metrics: Collection[str], *, intervals: 
     if computed:
         return None
     option, loss = ("--gate", ", loss") if isinstance(test, Gate) else ("--max-drop", "")
-    found = f"{option} {test.text!r}: {test.metric!r} was not computed, only: {', '.join(metrics)}{loss}"
-    return found + remedy(test.metric, test.text, list(metrics))
+    problem = f"{option} {test.text!r}: {test.metric!r} was not computed, only: {', '.join(metrics)}{loss}"
+    return problem + remedy(test.metric, test.text, list(metrics))
 
 
 def check_gates(
@@ -92,9 +92,9 @@ def check_gates(
     require_computed(gates, metrics)
     outcomes = []
     for gate in gates:
-        found = _value(gate, metrics, loss, corrected or {})
+        score = _value(gate, metrics, loss, corrected or {})
         note = metrics[gate.metric].note if gate.end and not gate.of_corrected else None
-        outcomes.append(GateOutcome(gate.text, gate.holds(found), found, note=note or ""))
+        outcomes.append(GateOutcome(gate.text, gate.holds(score), score, note=note or ""))
     return outcomes
 
 
@@ -135,10 +135,10 @@ def check_drops(drops: Sequence[MaxDrop], new: ScoredRun, baseline: ScoredRun) -
     of_new, of_baseline = metric_values(new, names), metric_values(pair_rows(new, baseline), names)
     outcomes = []
     for drop in drops:
-        found, before = of_new[drop.metric], of_baseline[drop.metric]
-        dropped = before - found if METRICS[drop.metric].greater_is_better else found - before
+        score, before = of_new[drop.metric], of_baseline[drop.metric]
+        dropped = before - score if METRICS[drop.metric].greater_is_better else score - before
         passed = dropped <= drop.bound  # not for NaN
-        outcomes.append(GateOutcome(f"max-drop {drop.text}", passed, found, baseline=before))
+        outcomes.append(GateOutcome(f"max-drop {drop.text}", passed, score, baseline=before))
     return outcomes
 
 

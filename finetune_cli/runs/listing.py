@@ -61,18 +61,18 @@ def list_runs(directory: Path) -> RunList:
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"
         raise ConfigError(f"{directory} {what}. Name a directory with runs below it: finetune runs DIR")
-    found = RunList(directory)
-    for folder in _folders(directory, found.unreadable):
+    listed = RunList(directory)
+    for folder in _folders(directory, listed.unreadable):
         run = RunDir(folder)
         try:
             record = run.read_whole_record()
             is_killed = record.status == "running" and not _is_worked_at(run)
-            found.runs.append(ListedRun(os.path.relpath(folder, directory), record, is_killed))
+            listed.runs.append(ListedRun(os.path.relpath(folder, directory), record, is_killed))
         except (OSError, ValueError) as err:
-            found.unreadable[str(run.record)] = (isinstance(err, OSError) and err.strerror) or (
+            listed.unreadable[str(run.record)] = (isinstance(err, OSError) and err.strerror) or (
                 f"damaged: {first_line(err)}"
             )
-    return found
+    return listed
 
 
 def _is_worked_at(run: RunDir) -> bool:

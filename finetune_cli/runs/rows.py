@@ -137,10 +137,10 @@ def _tokenised(
     """The rows as tokens, found in the cache or made now; the report says where the sources lie this time."""
     tokenizer = model.facts.fingerprint if isinstance(model, _Pretrained) else f"ordered wordpiece:{model.vocab_size}"
     directory = cache_dir() / "prepared" / content_key(sources, settings, tokenizer)
-    found = open_prepared(directory)
-    prepared = found or publish(directory, partial(_build, sources, settings, how, model))
+    kept = open_prepared(directory)
+    prepared = kept or publish(directory, partial(_build, sources, settings, how, model))
     report = prepared.report.at({split: source.where for split, source in sources.items()})
-    return replace(prepared, report=replace(report, key=prepared.key, reused=found is not None))
+    return replace(prepared, report=replace(report, key=prepared.key, reused=kept is not None))
 
 
 def _build(

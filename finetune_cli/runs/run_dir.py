@@ -76,12 +76,12 @@ class RunDir:
         """The runs inside this directory, of one kind or of all, by number; empty for an ordinary run."""
         configs = self.path.glob(f"{kind or '*'}-*/config.yaml")
         numbered = ((*path.parent.name.partition("-")[::2], path.parent) for path in configs)
-        found = [
+        members = [
             (name, float(number), path)
             for name, number, path in numbered
             if NUMBER.fullmatch(number) and name in MEMBERS
         ]
-        return [RunDir(path) for _, _, path in sorted(found)]
+        return [RunDir(path) for _, _, path in sorted(members)]
 
     @property
     def final(self) -> RunDir:

@@ -48,21 +48,21 @@ class ScoredRun(Answers):
 
 
 def metric_values(run: ScoredRun, names: Sequence[str]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for part, of_probabilities in metric_parts(names):
         scores = run.scores(of_probabilities=of_probabilities)
-        found |= compute_metrics(part, labels=run.labels, scores=scores, kind=run.kind)
-    return found
+        values |= compute_metrics(part, labels=run.labels, scores=scores, kind=run.kind)
+    return values
 
 
 def variances_over_rows(runs: Sequence[Answers], names: Sequence[str], *, samples: int, seed: int) -> dict[str, float]:
     """The variance of each metric's mean over runs on the same rows that comes from the choice of these rows."""
     first = runs[0]
-    found: dict[str, float] = {}
+    variances: dict[str, float] = {}
     for part, of_probabilities in metric_parts(names):
         scores = [run.scores(of_probabilities=of_probabilities) for run in runs]
-        found |= row_variances(part, labels=first.labels, runs=scores, kind=first.kind, samples=samples, seed=seed)
-    return found
+        variances |= row_variances(part, labels=first.labels, runs=scores, kind=first.kind, samples=samples, seed=seed)
+    return variances
 
 
 def read_scored_runs(name: str, split: str) -> list[ScoredRun]:
@@ -116,8 +116,8 @@ def pair_rows(first: ScoredRun, other: ScoredRun) -> ScoredRun:
     Raises DataError that says what differs when they are not about the same rows, labels and classes.
     """
     if set(first.classes or ()) != set(other.classes or ()) or first.kind != other.kind:
-        found = [f"{run.name} {run.answers_in_words}" for run in (first, other)]
-        raise DataError(f"The runs do not answer the same question: {found[0]}, {found[1]}. Compare runs of one task.")
+        kinds = ", ".join(f"{run.name} {run.answers_in_words}" for run in (first, other))
+        raise DataError(f"The runs do not answer the same question: {kinds}. Compare runs of one task.")
     here, there = set(first.ids), set(other.ids)
     only_first, only_other = [row_id for row_id in first.ids if row_id not in there], list(there - here)
     if only_first or only_other:

@@ -73,9 +73,9 @@ def _differences(
     task, classes = KINDS[rules.kind], rules.label_names or ()
     of_model = task.scores(calibrated(logits, rules.decision))
     answers = answers_of(of_model, rules.decision, classes, rules.kind)
-    found: dict[str, Difference] = {}
+    differences: dict[str, Difference] = {}
     for part, look_at_scores in metric_parts(names):
-        found |= compare_predictions(
+        differences |= compare_predictions(
             part,
             labels=labels,
             scores_a=of_words,
@@ -87,7 +87,7 @@ def _differences(
         )
     return {
         name: PairedDifference(one.difference, one.low, one.high, one.p_value, one.method)
-        for name, one in found.items()
+        for name, one in differences.items()
         if all(map(math.isfinite, (one.difference, one.low, one.high, one.p_value)))
     }
 
