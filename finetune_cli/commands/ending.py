@@ -21,7 +21,7 @@ from finetune_cli.runs.gates import check_report, parse_gates, require_passed
 from finetune_cli.runs.hub import is_uploaded, upload
 from finetune_cli.runs.long_texts import keep_reading
 from finetune_cli.runs.model_card import model_card
-from finetune_cli.runs.scoring import score_prepared
+from finetune_cli.runs.scoring import score_model
 from finetune_cli.runs.session import read_report
 from finetune_cli.runs.target import answering_dtype
 from finetune_cli.runs.validation import scored_splits
@@ -61,7 +61,7 @@ def score_best(context: RunContext, fitted: Fit) -> list[EvalReport]:
         trust_remote_code=config.model.trust_remote_code,
         dtype=answering_dtype(config),
     )
-    reports = [score_prepared(model, prepared, config, split, run=run) for split in scored_splits(prepared)]
+    reports = [score_model(context, model, split) for split in scored_splits(prepared)]
     for report in reports:
         write_report(run, config, prepared, report)
     if config.data.trains_on_all_rows:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune_cli.config.changes import changed
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.data.label_sets import named_label
+from finetune_cli.data.prepared import PreparedData
 from finetune_cli.runs.rows import prepare_rows
-
-if TYPE_CHECKING:
-    from finetune_cli.config.fields import RunConfig
-    from finetune_cli.data.prepared import PreparedData, PreparedSplit
 
 
 def prepare(config: RunConfig, *, offline: bool = False, quiet: bool = False) -> PreparedData:
@@ -42,24 +40,19 @@ class ShownExample:
         return " ".join([*self.tokens[: self.pair_start], "||", *self.tokens[self.pair_start :]])
 
 
-def show_examples(prepared: PreparedData, count: int, *, split: str = "train") -> list[ShownExample]:
-    """The first `count` encoded rows of a split as tokens."""
-    return list(_shown(prepared, prepared.splits[split], count))
-
-
-def _shown(prepared: PreparedData, split: PreparedSplit, count: int) -> Iterator[ShownExample]:
+def show_examples(prepared: PreparedData, count: int) -> list[ShownExample]:
+    """The first `count` encoded rows of train as tokens."""
     from tokenizers import Tokenizer
 
-    from finetune_cli.data.label_sets import named_label
-
+    split = prepared.splits["train"]
     token = Tokenizer.from_file(str(prepared.tokenizer_dir / "tokenizer.json")).id_to_token
+    shown = []
     for row in range(min(count, split.num_rows)):
         pair_start = None
         if split.token_type_ids is not None:
             types = split.token_type_ids[split.offsets[row] : split.offsets[row + 1]]
             pair_start = int(types.argmax()) or None  # the first 1
-        label: str | float | list[str] | None = None
-        if split.labels is not None:
-            label = named_label(split.labels[row], prepared.label_names)
+        label = None if split.labels is None else named_label(split.labels[row], prepared.label_names)
         tokens = [token(int(number)) or "?" for number in split.tokens(row)]
-        yield ShownExample(split.name, split.ids[row], label, tokens, pair_start)
+        shown.append(ShownExample(split.name, split.ids[row], label, tokens, pair_start))
+    return shown

@@ -88,20 +88,12 @@ def _is_worked_at(run: RunDir) -> bool:
 
 def _folders(directory: Path, unreadable: dict[str, str]) -> Iterator[str]:
     """The directories that have a run.json."""
-    waiting = [str(directory)]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            with os.scandir(folder) as entries:
-                names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
-        except OSError as err:
-            unreadable[folder] = err.strerror or str(err)
-            continue
-        is_run = "run.json" in names
+
+    def note(err: OSError) -> None:
+        unreadable[err.filename] = err.strerror or str(err)
+
+    for folder, names, files in os.walk(directory, onerror=note):
+        is_run = "run.json" in files
+        names[:] = [name for name in names if not name.startswith(".") and not (is_run and name in OWN_FOLDERS)]
         if is_run:
             yield folder
-        waiting += [
-            os.path.join(folder, name)
-            for name, is_folder in names.items()
-            if is_folder and not name.startswith(".") and not (is_run and name in OWN_FOLDERS)
-        ]

@@ -71,20 +71,12 @@ def warn_of_undefined(context: RunContext) -> None:
         )
 
 
-def score_prepared(
-    model: PreTrainedModel,
-    prepared: PreparedData,
-    config: RunConfig | None,
-    split: str,
-    *,
-    run: RunDir | None,
-    share_work: bool = False,
-) -> EvalReport:
-    """Score one prepared split as the model answers it, and, for a run, write eval/<split>/; see split_logits."""
-    logits = split_logits(model, prepared, config, split, share_work=share_work)
+def score_model(context: RunContext, model: PreTrainedModel, split: str) -> EvalReport:
+    """Score a split of a run as its saved model answers it, and write eval/<split>/; see split_logits."""
+    config, prepared, run = context.config, context.prepared, context.run
+    logits = split_logits(model, prepared, config, split, share_work=False)
     report = score_logits(logits, prepared, config, split, run=run)
-    if run is not None:
-        keep_scores(run, report, logits, prepared)
+    keep_scores(run, report, logits, prepared)
     return report
 
 
@@ -140,7 +132,7 @@ def score_logits(
     config: RunConfig | None,
     split: str,
     *,
-    run: RunDir | None = None,
+    run: RunDir | None,
     rule: DecisionRule | None = None,
     min_confidence: float | None = None,
 ) -> EvalReport:
