@@ -90,8 +90,7 @@ def _scoring(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: S
         logger.warning("Left out, since it needs the probability of every class: %s. %s", left_out, SCORED_WITH_ALL)
         names = {name: None for name in names if name not in lacking}
     bootstrap = configs[0].evaluation.bootstrap if configs else BootstrapConfig()
-    samples = bootstrap.samples or BootstrapConfig().samples  # switched off for single scores, but needed here
-    return Scoring(tuple(names), kind, samples, bootstrap.level, configs[0].seed if configs else 0)
+    return Scoring(tuple(names), kind, bootstrap.samples_to_compare, bootstrap.level, configs[0].seed if configs else 0)
 
 
 def _needs_all(name: str, kind: Kind) -> bool:

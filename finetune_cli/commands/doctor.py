@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from finetune_cli.errors import ConfigError, first_line
 from finetune_cli.records.doctor import Advice, Cpu, Device, DoctorReport, Hub, Place, Torch, Trial
 from finetune_cli.runs.hub import hub_status
-from finetune_cli.runs.process_check import try_processes
+from finetune_cli.runs.process_check import run_python, try_processes
 from finetune_cli.system import xla
 from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.machine import (
@@ -104,7 +103,7 @@ def what_for() -> dict[str, str]:
 def probe_torch(**variables: str) -> Torch:
     """What torch says, in a process of its own: a driver that crashes takes no report with it."""
     try:
-        done = _python("-m", "finetune_cli.training.device_probe", **variables)
+        done = run_python("-m", "finetune_cli.training.device_probe", timeout=PROBE_SECONDS, **variables)
     except subprocess.TimeoutExpired:
         return Torch(error=NO_ANSWER)
     if done.returncode:
@@ -112,19 +111,6 @@ def probe_torch(**variables: str) -> Torch:
         return Torch(error=lines[-1] if lines else f"its process ended with code {done.returncode}")
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return Torch(**{**facts, "devices": tuple(Device(**device) for device in facts["devices"])})
-
-
-def _python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, **variables},
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=PROBE_SECONDS,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def _directories() -> list[tuple[str, Path]]:
@@ -158,7 +144,7 @@ def _xla_faults() -> list[Advice]:
     if reason is None:
         return []
     try:
-        done = _python("-c", XLA_PROBE)
+        done = run_python("-c", XLA_PROBE, timeout=PROBE_SECONDS)
         problem = "" if done.returncode == 0 else first_line(RuntimeError(done.stderr.strip().splitlines()[-1]))
     except subprocess.TimeoutExpired:
         problem = f"no answer within {PROBE_SECONDS} s"

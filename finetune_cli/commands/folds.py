@@ -17,7 +17,7 @@ from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, TrainReport
 from finetune_cli.report.write import write_report
 from finetune_cli.runs.folds import final_config, pool_folds
-from finetune_cli.runs.gates import check_report, parse_gates
+from finetune_cli.runs.gates import check_config_gates
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.session import note_scores
@@ -81,7 +81,7 @@ def _summarise(
     level, path = config.evaluation.bootstrap.level, RunDir(config.output_dir).path
     pooled = None if failed else _pool(config, offline=offline)
     splits = summarise_splits(runs, lambda split, name, values: summarise_folds(values, n=folds.n, level=level))
-    gates = check_report(parse_gates(config.evaluation.gates), pooled) if pooled else []
+    gates = check_config_gates(config, pooled) if pooled else []
     return FoldsReport(path, folds.n, folds.repeats, level, runs, failed, pooled, splits, gates)
 
 

@@ -10,14 +10,13 @@ from finetune_cli.commands.members import Several, member_config, train_several
 from finetune_cli.commands.seeds import check_means
 from finetune_cli.config.changes import changed
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.sections.evaluation import BootstrapConfig
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.records.evaluation import GateOutcome, of_split
 from finetune_cli.records.learning_curve import CurvePoint, CurveReport
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, SeedsReport, TrainReport
 from finetune_cli.report.learning_curve import write_curve
-from finetune_cli.runs.gates import check_report, parse_gates
+from finetune_cli.runs.gates import check_config_gates
 from finetune_cli.runs.learning_curve import forecast
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
@@ -79,7 +78,7 @@ def _summarise(
         {share: [RunDir(each.run_dir) for each in _each(config, one).values()] for share, one in runs.items()},
         metric,
         kind=config.spec.kind,
-        samples=bootstrap.samples or BootstrapConfig().samples,
+        samples=bootstrap.samples_to_compare,
         seed=config.seed,
     )
     gates = _gates(config, runs[max(rows)]) if runs and not failed else []
@@ -125,7 +124,7 @@ def _collapsed_runs(config: RunConfig, point: CurvePoint) -> str | list[str] | N
 def _gates(config: RunConfig, largest: TrainReport | SeedsReport) -> list[GateOutcome]:
     if isinstance(largest, SeedsReport):
         return check_means(config, largest.splits, largest.runs)
-    return check_report(parse_gates(config.evaluation.gates), of_split(largest.evaluations))
+    return check_config_gates(config, of_split(largest.evaluations))
 
 
 def _note(config: RunConfig, record: RunRecord, report: CurveReport) -> None:

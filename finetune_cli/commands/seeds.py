@@ -9,7 +9,6 @@ from functools import partial
 from finetune_cli.commands.members import Several, TrainOne, member_config, train_several
 from finetune_cli.config.changes import changed
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.sections.evaluation import BootstrapConfig
 from finetune_cli.evaluation.seed_summary import SeedSummary, summarise_seeds
 from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue, of_split
 from finetune_cli.records.run import RunRecord
@@ -116,7 +115,7 @@ def _row_variances(config: RunConfig, runs: dict[int, TrainReport], split: str) 
     answers = [read_answers(RunDir(run.run_dir).predictions(split)) for run in runs.values()]
     of_loss = KIND_SPECS[answers[0].kind].metric_of_loss
     names = [name for name in config.evaluation.metrics if name != "loss"]
-    samples = config.evaluation.bootstrap.samples or BootstrapConfig().samples
+    samples = config.evaluation.bootstrap.samples_to_compare
     variances = variances_over_rows(answers, list(dict.fromkeys([*names, of_loss])), samples=samples, seed=config.seed)
     return {**variances, "loss": variances[of_loss]}
 

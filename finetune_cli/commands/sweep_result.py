@@ -28,12 +28,11 @@ from finetune_cli.records.sweep import TrialState as Ended
 from finetune_cli.records.training import SeedsReport
 from finetune_cli.report.sweep import write_sweep_page
 from finetune_cli.runs.candidates import corrected_best, read_candidates
-from finetune_cli.runs.gates import check_report, parse_gates
+from finetune_cli.runs.gates import check_config_gates
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.sweeps.study import DEFAULTS, ERROR, SECONDS, Search
 from finetune_cli.runs.sweeps.trials import Sweep
 from finetune_cli.system.files import replacing, write_json
-from finetune_cli.tasks import KIND_SPECS
 
 STATES: dict[TrialState, Ended] = {
     TrialState.COMPLETE: "complete",
@@ -89,9 +88,7 @@ def _gates(sweep: Sweep, best: int, corrected: Corrected | None) -> list[GateOut
     """The config's gates on the best trial's scores; its own correction is not that of the choice among trials."""
     decider = deciding_metric(sweep.metric, sweep.config.spec.kind)
     fair = {decider: corrected} if corrected else {}
-    return check_report(
-        parse_gates(sweep.config.evaluation.gates), replace(sweep.member(best).read_scores(), corrected=fair)
-    )
+    return check_config_gates(sweep.config, replace(sweep.member(best).read_scores(), corrected=fair))
 
 
 def _result(sweep: Sweep, trial: FrozenTrial) -> TrialResult:
@@ -154,7 +151,7 @@ def _comparisons(sweep: Sweep, best: int | None) -> list[ComparedTrials]:
     wanted = [*others[:1], *(trial for trial in others[1:] if trial.user_attrs.get(DEFAULTS))]
     if best is None or not wanted:
         return []
-    metric = KIND_SPECS[sweep.config.spec.kind].metric_of_loss if sweep.metric == "loss" else sweep.metric
+    metric = deciding_metric(sweep.metric, sweep.config.spec.kind)
     numbers = [best, *(trial.number for trial in wanted)]
     report = compare([str(sweep.member(number).path) for number in numbers], metrics=[metric])
     return [ComparedTrials(number, one) for number, one in zip(numbers[1:], report.comparisons, strict=True)]

@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from accelerate.utils.memory import clear_device_cache
 
 from finetune_cli.commands.beginning import model_fingerprint, open_run
-from finetune_cli.commands.ending import conclude, export_best, gate_outcomes, score_best
+from finetune_cli.commands.ending import conclude, export_best, score_best
 from finetune_cli.commands.folds import train_folds
 from finetune_cli.commands.learning_curve import train_shares
 from finetune_cli.commands.members import TrainOne
@@ -25,6 +25,7 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.apart import require_apart
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, ExitCode
+from finetune_cli.records.evaluation import of_split
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.learning_curve import CurveReport
 from finetune_cli.records.run import Fingerprints, RunRecord
@@ -32,6 +33,7 @@ from finetune_cli.records.training import Listener, SeedsReport, TrainReport
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.fit import Fit, fit
 from finetune_cli.runs.folds import require_folds, require_folds_to_come
+from finetune_cli.runs.gates import check_config_gates
 from finetune_cli.runs.hub import is_uploaded, require_write_access
 from finetune_cli.runs.requirements import require_tools
 from finetune_cli.runs.rows import prepare_rows
@@ -150,7 +152,7 @@ def _train_one(
                     export_best(context, fitted)
                     reports = score_best(context, fitted)
                     note_scores(record, config, reports)
-                    if not all(outcome.passed for outcome in gate_outcomes(config, reports)):
+                    if not all(outcome.passed for outcome in check_config_gates(config, of_split(reports))):
                         record.exit_code = ExitCode.GATE_FAILED
             wait_for_main_process(state)
         return conclude(context, hub, push=push, already_finished=finished)

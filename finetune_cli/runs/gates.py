@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.gate import Gate, read_gate, remedy
 from finetune_cli.errors import ConfigError, GateFailedError, counted
 from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
@@ -106,6 +107,11 @@ def check_report(gates: Sequence[Gate], report: EvalReport) -> list[GateOutcome]
         replace(outcome, note=outcome.note or _note(gate, report, fair))
         for gate, outcome in zip(gates, outcomes, strict=True)
     ]
+
+
+def check_config_gates(config: RunConfig, report: EvalReport) -> list[GateOutcome]:
+    """The config's gates on the scores of the split that they are about, "validation"."""
+    return check_report(parse_gates(config.evaluation.gates), report)
 
 
 def _note(gate: Gate, report: EvalReport, fair: Collection[str]) -> str:
