@@ -92,8 +92,8 @@ def train_several(
     """Train each of several runs inside the run directory; write and return their summary.
 
     train_one: trains one config and returns its report, also when that run was finished before. A run whose training
-    fails leaves the others alone: MembersFailedError comes after the last one. GateFailedError
-    when the summary misses a gate of the config. Both errors hold the summary.
+    fails leaves the others alone: MembersFailedError comes after the last one. GateFailedError when the summary misses
+    a gate of the config. Both errors hold the summary.
     """
     run, main, kind = RunDir(config.output_dir), is_main_process(), several.kind
     with locked(run) if main else nullcontext():
