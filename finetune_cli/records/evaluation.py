@@ -178,6 +178,10 @@ class TextBaseline:
     metrics: dict[str, MetricValue]
     differences: dict[str, PairedDifference]
 
+    def to_json(self) -> dict[str, Any]:
+        """In metrics.json these scores have a note even where it is null."""
+        return as_json(self)
+
 
 @dataclass(frozen=True)
 class EvalReport:
