@@ -16,21 +16,22 @@ from finetune_cli.config.sections.data import ChecksConfig
 from finetune_cli.config.sections.model import FromScratchConfig
 from finetune_cli.data.order import RowOrder
 from finetune_cli.data.prepared import TOKENIZER, PreparedData, open_prepared
-from finetune_cli.data.preparing import TextSettings, column_names, content_key, prepare_splits, train_texts
+from finetune_cli.data.preparing import prepare_splits
 from finetune_cli.data.shares import share_of
 from finetune_cli.data.source_files import Source
+from finetune_cli.data.text_settings import TextSettings, column_names, content_key, train_texts
 from finetune_cli.data.writing import publish
 from finetune_cli.errors import ConfigError, DataError, counted
 from finetune_cli.models.facts import TextFacts, text_facts
-from finetune_cli.models.files import require_present, resolve_model
+from finetune_cli.models.resolving import require_present, resolve_model
 from finetune_cli.models.tokenizer import load_tokenizer, save_tokenizer
 from finetune_cli.models.vocabulary import train_wordpiece
 from finetune_cli.records.preparation import Padding, SplitReport, finding_lines
 from finetune_cli.runs.long_texts import Reading, encoder_of, in_windows, reading, target_reading
 from finetune_cli.runs.sources import data_sources, labelled_file, read_groups, require_slices
 from finetune_cli.runs.target import Target, text_columns
-from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.logs import FILE_ONLY
+from finetune_cli.system.places import cache_dir
 from finetune_cli.tasks import Kind
 
 logger = logging.getLogger(__name__)

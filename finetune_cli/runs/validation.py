@@ -71,5 +71,5 @@ def score_splits(
         logits = logits_in_training(context, model, rows, compiled=compiled, accelerator=accelerator, check=check)
         scores[split] = plain_scores(logits, rows.known_labels(), context.rules)
         if split == "validation":
-            kept.found(to_keep(logits, context.config))
+            kept.note(to_keep(logits, context.config))
     return scores
