@@ -17,7 +17,8 @@ from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError
 from finetune_cli.evaluation.decision import fit_rule, with_abstention
 from finetune_cli.records.decision_rule import DecisionRule, read_rule
-from finetune_cli.records.evaluation import EvalReport, GateOutcome
+from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.report.write import write_report
 from finetune_cli.runs.decisions import FitRequest, parse_fit, require_possible, store_rule
 from finetune_cli.runs.gates import (

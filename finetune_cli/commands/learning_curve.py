@@ -11,10 +11,11 @@ from finetune_cli.commands.seeds import check_means
 from finetune_cli.config.changes import changed
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.errors import ConfigError, DataError
-from finetune_cli.records.evaluation import GateOutcome, of_split
+from finetune_cli.records.evaluation import of_split
 from finetune_cli.records.learning_curve import CurvePoint, CurveReport
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, SeedsReport, TrainReport
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.report.learning_curve import write_curve
 from finetune_cli.runs.gates import check_config_gates
 from finetune_cli.runs.learning_curve import forecast

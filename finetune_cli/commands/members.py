@@ -18,9 +18,9 @@ from finetune_cli.config.dump import leaves, to_yaml
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, MembersFailedError, RunFailedError
-from finetune_cli.records.evaluation import GateOutcome
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, MemberStarted, TrainReport
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.runs.gates import require_passed
 from finetune_cli.runs.run_dir import MEMBERS, RunDir, member_number
 from finetune_cli.runs.session import locked, model_name, recorded, run_differences

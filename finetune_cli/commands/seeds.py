@@ -10,9 +10,10 @@ from finetune_cli.commands.members import Several, TrainOne, member_config, trai
 from finetune_cli.config.changes import changed
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.evaluation.seed_summary import SeedSummary, summarise_seeds
-from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue, of_split
+from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue, of_split
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import BestSeed, Listener, SeedScore, SeedsReport, SplitSummary, TrainReport
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.candidates import corrected_best
 from finetune_cli.runs.gates import check_gates, parse_gates

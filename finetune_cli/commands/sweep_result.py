@@ -22,10 +22,11 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import MissingError
 from finetune_cli.evaluation.candidates import deciding_metric
-from finetune_cli.records.evaluation import Corrected, GateOutcome, MetricValue, of_split
+from finetune_cli.records.evaluation import Corrected, MetricValue, of_split
 from finetune_cli.records.sweep import ComparedTrials, Finalist, SearchedSetting, SweepReport, TrialResult
 from finetune_cli.records.sweep import TrialState as Ended
 from finetune_cli.records.training import SeedsReport
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.report.sweep import write_sweep_page
 from finetune_cli.runs.candidates import corrected_best, read_candidates
 from finetune_cli.runs.gates import check_config_gates

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.plain import as_json, from_plain
+from finetune_cli.records.verdicts import Choice, GateOutcome
 
 TOO_FEW_ROWS = "too few rows for an interval"
 MANY_CLASSES = 100  # above, a matrix of them and a probability for each of them in every row fill disks
@@ -56,30 +57,6 @@ class Corrected:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Whether the model was chosen on the rows that score it: as the best of `candidates` by `metric`.
-
-    candidates: 1 when nothing was chosen on them; None when it is not known any more what was to choose from.
-    """
-
-    candidates: int | None
-    metric: str | None = None
-
-    def __str__(self) -> str:
-        if self.candidates == 1:
-            return "Nothing was chosen on these rows, so the scores need no correction."
-        if self.candidates is None:
-            return (
-                "The model was chosen on these rows, so its scores are too good by an unknown amount: this run kept no "
-                "predictions of the other evaluations."
-            )
-        return (
-            f"The model is the best of {self.candidates} evaluations on these rows, by {self.metric}: as they are, its "
-            "scores are too good. Believe the corrected ones."
-        )
-
-
-@dataclass(frozen=True)
 class ClassScore:
     """How one class was recognised; support counts its true rows.
 
@@ -97,27 +74,6 @@ class ClassScore:
         """A score with its interval, where there is one."""
         low, high = self.intervals.get(name) or (None, None)
         return str(MetricValue(getattr(self, name), low, high))
-
-
-@dataclass(frozen=True)
-class GateOutcome:
-    """A gate and the score that it was held against.
-
-    baseline: the other run's score, for a `max-drop`. note: what is to know of the score; empty for most.
-    """
-
-    gate: str
-    passed: bool
-    found: float
-    baseline: float | None = None
-    note: str = ""
-
-    @property
-    def finding(self) -> str:
-        """`found 0.8800`, with the baseline's number and the note where there are such."""
-        found = "not defined on these rows" if math.isnan(self.found) else f"found {self.found:.4f}"
-        found += "" if self.baseline is None else f", baseline {self.baseline:.4f}"
-        return f"{found}, {self.note}" if self.note else found
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.records.evaluation import EvalReport, GateOutcome
+from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.plain import as_json
 from finetune_cli.records.training import SplitSummary, TrainReport
+from finetune_cli.records.verdicts import GateOutcome
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.records.evaluation import GateOutcome, MetricValue
+from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.plain import as_json, plain
 from finetune_cli.records.training import SeedsReport, TrainReport
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.tasks import METRICS
 
 FORECAST_LEVEL = 0.9  # of all intervals of a forecast

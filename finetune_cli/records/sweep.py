@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finetune_cli.records.comparison import Comparison
-from finetune_cli.records.evaluation import Corrected, GateOutcome, MetricValue, PairedDifference
+from finetune_cli.records.evaluation import Corrected, MetricValue, PairedDifference
 from finetune_cli.records.plain import as_json
+from finetune_cli.records.verdicts import GateOutcome
 
 TrialState = Literal["complete", "pruned", "failed", "running"]
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
+from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
 from finetune_cli.records.plain import as_json, plain
+from finetune_cli.records.verdicts import GateOutcome
 
 
 @dataclass(frozen=True)

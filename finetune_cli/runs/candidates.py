@@ -18,7 +18,8 @@ from finetune_cli.evaluation.candidates import compact, deciding_metric, expand
 from finetune_cli.evaluation.choosing import Candidate, moved_interval, price_of_choosing
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.base import Array
-from finetune_cli.records.evaluation import Choice, Corrected, EvalReport, MetricValue
+from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
+from finetune_cli.records.verdicts import Choice
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import write_bytes

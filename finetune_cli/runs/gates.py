@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.gate import Gate, read_gate, remedy
 from finetune_cli.errors import ConfigError, GateFailedError, counted
-from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
+from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows
 from finetune_cli.system.files import replacing
 from finetune_cli.tasks import METRICS
