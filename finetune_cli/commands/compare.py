@@ -116,9 +116,9 @@ def _config_differences(sides: Sequence[Side]) -> list[ConfigDifference]:
 
 def _require_none_worse(report: CompareReport, metrics: Sequence[str], *, first: str) -> None:
     worse = [
-        f"  {one.sentence}"
-        for one in report.comparisons
-        if one.a == first and one.metric in metrics and one.verdict in ("worse", "undefined")
+        f"  {comparison.sentence}"
+        for comparison in report.comparisons
+        if comparison.a == first and comparison.metric in metrics and comparison.verdict in ("worse", "undefined")
     ]
     if worse:
         raise GateFailedError("--fail-if-worse:\n" + "\n".join(worse), report)

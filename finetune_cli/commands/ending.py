@@ -76,7 +76,7 @@ def conclude(context: RunContext, hub: HubConfig | None, *, push: bool, already_
     run = context.run
     report = read_report(run, already_finished=already_finished)
     outcomes = check_config_gates(context.config, of_split(report.evaluations))
-    evaluations = [replace(one, gates=outcomes) if one.split == "validation" else one for one in report.evaluations]
+    evaluations = [replace(item, gates=outcomes) if item.split == "validation" else item for item in report.evaluations]
     report = replace(report, evaluations=evaluations)
     if hub and not all(outcome.passed for outcome in outcomes):
         logger.warning("A gate failed: nothing is uploaded to %s.", hub.repo_id)

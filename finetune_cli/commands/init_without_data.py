@@ -89,7 +89,7 @@ def _put_in_order(draft: Draft, translation: Translation) -> None:
             continue
         draft.section("" if keys == [top] else top)
         fields = _field_order(top)
-        for key in sorted((one for one in keys if "trainer_args" not in one), key=lambda one: fields.get(one, 99)):
+        for key in sorted((name for name in keys if "trainer_args" not in name), key=lambda name: fields.get(name, 99)):
             value, why = translation.values[key]
             draft.put(key.rpartition(".")[2], value, why, ask=translation.questions.get(key, ""))
         passed = {key.rpartition(".")[2]: translation.values[key] for key in keys if "trainer_args" in key}

@@ -110,8 +110,8 @@ def _each(config: RunConfig, report: TrainReport | SeedsReport) -> dict[int, Tra
 def _point(config: RunConfig, share: float, rows: int, report: TrainReport | SeedsReport) -> CurvePoint:
     of_runs = {seed: of_split(run.evaluations) for seed, run in _each(config, report).items()}
     metrics = of_split(report.splits).means if isinstance(report, SeedsReport) else next(iter(of_runs.values())).scores
-    values = {seed: one.scores[config.evaluation.main_metric].value for seed, one in of_runs.items()}
-    collapsed = {seed: one.collapsed for seed, one in of_runs.items() if one.collapsed is not None}
+    values = {seed: scored.scores[config.evaluation.main_metric].value for seed, scored in of_runs.items()}
+    collapsed = {seed: scored.collapsed for seed, scored in of_runs.items() if scored.collapsed is not None}
     return CurvePoint(share, rows, metrics, values, collapsed)
 
 

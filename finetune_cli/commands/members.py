@@ -111,7 +111,7 @@ def train_several(
             report = several.summarise(runs, failed)
             if main:
                 write_json(run.summary, report.to_json())
-                record.training_seconds = sum(one.seconds for one in runs.values())
+                record.training_seconds = sum(trained.seconds for trained in runs.values())
                 several.note(record, report)
             if failed:
                 listing = "\n".join(f"  {kind} {member_number(key)}: {error}" for key, error in failed.items())
@@ -135,11 +135,13 @@ def _train_each(
     """
     runs: dict[N, R] = {}
     failed: dict[N, str] = {}
-    for number, (key, one) in enumerate(configs.items(), start=1):
-        logger.info("%s %s (%d of %d): %s", kind.capitalize(), member_number(key), number, len(configs), one.output_dir)
+    for number, (key, config) in enumerate(configs.items(), start=1):
+        logger.info(
+            "%s %s (%d of %d): %s", kind.capitalize(), member_number(key), number, len(configs), config.output_dir
+        )
         listen(MemberStarted(kind, key, number, len(configs)))
         try:
-            runs[key] = train_one(one)
+            runs[key] = train_one(config)
         except Exception as err:
             known = isinstance(err, FinetuneError)
             if (known and not isinstance(err, RunFailedError)) or launched_processes() > 1:

@@ -80,7 +80,7 @@ def _corrected_means(means: dict[str, MetricValue], reports: Sequence[EvalReport
     for name in set.intersection(*(set(report.corrected) for report in reports)):
         of_seeds = [report.corrected[name] for report in reports]
         mean = means[name]
-        value = sum(one.value for one in of_seeds) / len(of_seeds)
+        value = sum(score.value for score in of_seeds) / len(of_seeds)
         low, high = (None if end is None else end + value - mean.value for end in (mean.low, mean.high))
         corrected[name] = Corrected(value, low, high, of_seeds[0].candidates)
     return corrected

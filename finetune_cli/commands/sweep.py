@@ -198,11 +198,11 @@ def _make_room(sweep: Sweep) -> None:
         if not trial.state.is_finished() or (best is not None and trial.number == best.number):
             continue
         member = sweep.member(trial.number)
-        folders = [folder for one in (member, *member.members()) for folder in (one.checkpoints, one.model)]
+        folders = [folder for each in (member, *member.members()) for folder in (each.checkpoints, each.model)]
         if not any(folder.is_dir() for folder in folders):
             continue
         with suppress(OSError):
             for folder in folders:
                 remove_directory(folder)
-            for one in (*member.members(), member):  # what run.json says of the size was before
-                one.write_record(replace(one.read_record(), size_bytes=directory_bytes(one.path)))
+            for each in (*member.members(), member):  # what run.json says of the size was before
+                each.write_record(replace(each.read_record(), size_bytes=directory_bytes(each.path)))

@@ -60,7 +60,7 @@ def close_sweep(sweep: Sweep) -> SweepReport:
     """Train the finalists, and write summary.json, report.html, best.yaml and the link best/."""
     search, finalists = sweep.search, _finalists(sweep)
     sign = 1 if search.maximise else -1
-    best = max(finalists, key=lambda one: sign * one.mean).number if finalists else None
+    best = max(finalists, key=lambda finalist: sign * finalist.mean).number if finalists else None
     if best is None and search.best is not None:
         best = search.best.number
     candidates, corrected = _corrected(sweep, best)
@@ -188,7 +188,7 @@ def _importances(search: Search) -> dict[str, tuple[float, float]]:
     generator = random.Random(search.settings.seed)
     whole = _importance_of(search, complete)
     drawn = [_importance_of(search, generator.choices(complete, k=len(complete))) for _ in range(RESAMPLES)]
-    return {key: (value, statistics.stdev(one.get(key, 0.0) for one in drawn)) for key, value in whole.items()}
+    return {key: (value, statistics.stdev(draw.get(key, 0.0) for draw in drawn)) for key, value in whole.items()}
 
 
 def _importance_of(search: Search, trials: list[FrozenTrial]) -> dict[str, float]:

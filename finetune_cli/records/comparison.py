@@ -119,7 +119,7 @@ class CompareReport:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """The sides that are compared, by name, in order."""
-        return list(dict.fromkeys((one.a, one.b) for one in self.comparisons))
+        return list(dict.fromkeys((comparison.a, comparison.b) for comparison in self.comparisons))
 
     def to_json(self) -> dict[str, Any]:
         return as_json(self, drop_null=("note",))

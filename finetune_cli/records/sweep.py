@@ -68,9 +68,9 @@ class ComparedTrials:
     @property
     def ahead(self) -> PairedDifference:
         """The best less the other, as the terminal and the page show it. p is adjusted for all comparisons."""
-        one = self.comparison
-        difference, low, high = (0.0 - value for value in (one.difference, one.high, one.low))
-        return PairedDifference(difference, low, high, one.p_adjusted, one.method)
+        comparison = self.comparison
+        difference, low, high = (0.0 - value for value in (comparison.difference, comparison.high, comparison.low))
+        return PairedDifference(difference, low, high, comparison.p_adjusted, comparison.method)
 
     @property
     def verdict(self) -> str:
@@ -118,7 +118,7 @@ class SweepReport:
     gates: list[GateOutcome] = field(default_factory=list)
 
     def trial(self, number: int) -> TrialResult:
-        return next(one for one in self.trials if one.number == number)
+        return next(trial for trial in self.trials if trial.number == number)
 
     def count(self, *states: TrialState) -> int:
         return sum(trial.state in states for trial in self.trials)

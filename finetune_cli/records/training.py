@@ -127,7 +127,9 @@ class SplitSummary:
 
     @property
     def means(self) -> dict[str, MetricValue]:
-        return {name: MetricValue(one.mean, plain(one.low), plain(one.high)) for name, one in self.metrics.items()}
+        return {
+            name: MetricValue(score.mean, plain(score.low), plain(score.high)) for name, score in self.metrics.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -146,13 +146,13 @@ def corrected_best(
     metric: by which it is the best. None where a run kept no candidates, or of other rows than the rest.
     """
     of_runs = {name: read_candidates(run) for name, run in runs.items()}
-    offered = {name: one.offered() for name, one in of_runs.items() if one is not None}
+    offered = {name: candidates.offered() for name, candidates in of_runs.items() if candidates is not None}
     count = sum(map(len, offered.values()))
     if len(offered) < len(runs) or any(
-        not np.array_equal(one.labels, offered[best].labels) for one in offered.values()
+        not np.array_equal(candidates.labels, offered[best].labels) for candidates in offered.values()
     ):
         return count, None
-    before = sum(len(one) for one in list(offered.values())[: list(offered).index(best)])
+    before = sum(len(candidates) for candidates in list(offered.values())[: list(offered).index(best)])
     decider = deciding_metric(metric, offered[best].kind)
     kept = before + offered[best].kept
     return count, corrected_scores({decider: score}, list(offered.values()), kept, decider, seed=seed).get(decider)
@@ -169,7 +169,7 @@ def corrected_scores(
     prices = price_of_choosing(
         list(scores),
         deciding_metric(metric, first.kind),
-        (one for run in runs for one in run.each()),
+        (candidate for run in runs for candidate in run.each()),
         num_candidates=count,
         kept=kept,
         labels=first.labels,
@@ -198,9 +198,9 @@ def _moved(name: str, score: MetricValue, price: float, candidates: int) -> Corr
 
 def _uncorrected(report: EvalReport) -> dict[str, Corrected]:
     return {
-        name: Corrected(one.value, one.low, one.high)
-        for name, one in report.metrics.items()
-        if name in METRICS and math.isfinite(one.value)
+        name: Corrected(score.value, score.low, score.high)
+        for name, score in report.metrics.items()
+        if name in METRICS and math.isfinite(score.value)
     }
 
 

@@ -58,11 +58,11 @@ def _pooled_logits(config: RunConfig, prepared: PreparedData, run: RunDir, *, of
     ids = np.array(prepared.splits[SPLIT].ids[:], dtype=object)
     logits = np.empty((len(ids), len(prepared.label_names or ("value",))))
     for fold in range(folds.n):
-        one, rows = run.member("fold", fold + 1), np.flatnonzero(dealt == fold)
-        answers = read_answers(one.predictions(SPLIT))
+        member, rows = run.member("fold", fold + 1), np.flatnonzero(dealt == fold)
+        answers = read_answers(member.predictions(SPLIT))
         if len(dealt) != len(ids) or answers.ids != ids[rows].tolist() or answers.classes != prepared.label_names:
             raise MissingError(
-                f"{one.path}: its predictions are not about the rows that the config names. Start anew with "
+                f"{member.path}: its predictions are not about the rows that the config names. Start anew with "
                 "--overwrite."
             )
         if answers.probabilities is None:

@@ -63,7 +63,7 @@ def _over_rows(runs: Sequence[Sequence[RunDir]], metric: str, *, kind: Kind, sam
     answers = [read_answers(run.predictions()) for of_share in runs for run in of_share]
     name = deciding_metric(metric, kind)
     ((_, of_probabilities),) = metric_parts([name])
-    sets = [one.scores(of_probabilities=of_probabilities) for one in answers]
+    sets = [of_run.scores(of_probabilities=of_probabilities) for of_run in answers]
     values = bootstrap_values([name], labels=answers[0].labels, score_sets=sets, kind=kind, samples=samples, seed=seed)
     means = values[name].reshape(len(runs), -1, samples).mean(axis=1)  # (K, S)
     return np.atleast_2d(np.cov(means[:, ~np.isnan(means).any(axis=0)]))

@@ -154,7 +154,7 @@ def _require_same_labels(first: ScoredRun, other: ScoredRun) -> None:
 
 
 def _some(ids: Sequence[Any]) -> str:
-    shown = ", ".join(repr(one) for one in ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
+    shown = ", ".join(repr(row_id) for row_id in ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
     return f"{counted(len(ids), 'id')} ({shown})" if ids else "0 ids"
 
 

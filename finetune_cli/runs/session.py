@@ -103,7 +103,7 @@ def note_values(
     """Add scores to the record; collapsed: as there, an empty list for none."""
     record.metric_for_best, record.scored_rows = config.evaluation.main_metric, rows
     record.collapsed = collapsed or None
-    record.scores = {name: Score(plain(one.value), one.low, one.high) for name, one in metrics.items()}
+    record.scores = {name: Score(plain(score.value), score.low, score.high) for name, score in metrics.items()}
 
 
 @contextmanager

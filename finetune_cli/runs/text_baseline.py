@@ -57,9 +57,9 @@ def with_text_baseline(
     of_words, of_model = Scored(fitted.scores, rules.task.answers(fitted.scores)), rules.scored(logits)
     scores = metric_values(names, labels, of_words, rules)
     differences = {
-        name: PairedDifference(one.difference, one.low, one.high, one.p_value, one.method)
-        for name, one in paired_differences(names, labels, of_words, of_model, rules).items()
-        if all(map(math.isfinite, (one.difference, one.low, one.high, one.p_value)))
+        name: PairedDifference(test.difference, test.low, test.high, test.p_value, test.method)
+        for name, test in paired_differences(names, labels, of_words, of_model, rules).items()
+        if all(map(math.isfinite, (test.difference, test.low, test.high, test.p_value)))
     }
     logger.info("TF-IDF baseline: %s in %.1f s", counted(fitted.num_rows, "row"), time.monotonic() - began)
     return replace(report, text_baseline=TextBaseline(fitted.num_rows, scores, differences))

@@ -138,5 +138,5 @@ def _wrong_opset(directory: Path, file_format: str) -> list[str]:
         model = onnx.load(directory / FORMATS["onnx"].weights[0], load_external_data=False)
     except Exception as err:  # a damaged file fails in the reader of protocol buffers
         return [f"{FORMATS['onnx'].weights[0]} cannot be read: {first_line(err)}"]
-    opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), None)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
     return [] if opset == OPSET else [f"it says opset {opset}, expected {OPSET}"]

@@ -183,21 +183,21 @@ def encode(value: Any) -> Any:
 def decode(choice: Any, value: Any) -> Any:
     if isinstance(choice, dict):
         return value
-    return next(one for one in choice if encode(one) == value and type(encode(one)) is type(value))
+    return next(offered for offered in choice if encode(offered) == value and type(encode(offered)) is type(value))
 
 
 def _grid(distributions: Mapping[str, BaseDistribution]) -> dict[str, list[Any]]:
     return {key: list(_points(one)) for key, one in distributions.items()}
 
 
-def _points(one: BaseDistribution) -> Iterator[Any]:
-    if isinstance(one, CategoricalDistribution):
-        yield from one.choices
-    elif isinstance(one, IntDistribution | FloatDistribution):
-        count = int((one.high - one.low) / (one.step or 1) + 1e-9) + 1
+def _points(among: BaseDistribution) -> Iterator[Any]:
+    if isinstance(among, CategoricalDistribution):
+        yield from among.choices
+    elif isinstance(among, IntDistribution | FloatDistribution):
+        count = int((among.high - among.low) / (among.step or 1) + 1e-9) + 1
         for place in range(count):
-            value = one.low + place * (one.step or 1)
-            yield value if isinstance(one, IntDistribution) else round(value, 12)
+            value = among.low + place * (among.step or 1)
+            yield value if isinstance(among, IntDistribution) else round(value, 12)
 
 
 def _sampler(

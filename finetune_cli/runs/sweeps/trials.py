@@ -77,8 +77,11 @@ class Sweep:
         """How long a trial has trained that did not come to its end; it counts against sweep.time as the others do."""
         with suppress(FinetuneError):  # settings that clash have trained nothing
             run = RunDir(self.config_of(trial).output_dir)
-            lines = ([line for line in one.read_history() if line["type"] == "train"] for one in (run, *run.members()))
-            self.search.note(trial.number, SECONDS, sum(trained[-1]["seconds"] for trained in lines if trained))
+            trained = 0.0
+            for member in (run, *run.members()):
+                updates = [line for line in member.read_history() if line["type"] == "train"]
+                trained += updates[-1]["seconds"] if updates else 0.0
+            self.search.note(trial.number, SECONDS, trained)
 
     def _close(self, number: int, report: TrainReport | FoldsReport | SeedsReport) -> None:
         assert not isinstance(report, SeedsReport), "a trial is trained with one seed"
