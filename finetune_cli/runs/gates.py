@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.gate import Gate, read_gate, remedy
+from finetune_cli.config.gate import MAX_DROP, Gate, read_gate, remedy
 from finetune_cli.errors import ConfigError, GateFailedError, counted
 from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
 from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows
 from finetune_cli.system.files import replacing
 from finetune_cli.tasks import METRICS
-
-MAX_DROP = re.compile(r"\s*(?P<metric>[\w:./-]+?)\s*=\s*(?P<bound>\d*\.?\d+(?:[eE][-+]?\d+)?)\s*")
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def parse_max_drops(texts: Sequence[str], baseline: str | None) -> list[MaxDrop]
     drops = []
     for text in texts:
         match = MAX_DROP.fullmatch(text)
-        if match is None:
+        if match is None or match["metric"] is None:
             raise ConfigError(f"--max-drop {text!r}: expected METRIC=NUMBER, a number from 0, such as f1=0.01.")
         if match["metric"] not in METRICS or match["metric"] == "loss":
             raise ConfigError(

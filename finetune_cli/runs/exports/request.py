@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from finetune_cli.config.gate import MAX_DROP
 from finetune_cli.errors import ConfigError
 from finetune_cli.models.runtimes import MANIFEST, check_form, runtime_of
 from finetune_cli.runs.target import Target, open_target
 
-MAX_DROP = re.compile(r"\s*(?:(?P<metric>[\w:./-]+?)\s*=\s*)?(?P<bound>\d*\.?\d+(?:[eE][-+]?\d+)?)\s*")
 DEFAULT_DROP = 0.01
 
 
