@@ -72,7 +72,7 @@ def prepare_rows(
     settings = TextSettings(
         data.text, data.label, data.labels, config.spec.kind, data.id, limit=data.limit, **how._asdict()
     )
-    prepared = _tokenised(sources, settings, how, model)
+    prepared = _tokenised(sources, settings, model)
     reused = bool(prepared.report.reused)
     if not quiet:
         rows = sum(split.num_rows for split in prepared.splits.values())
@@ -107,7 +107,7 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
         limit=None,
         **how._asdict(),
     )
-    prepared = _tokenised({f"file-{path.stem}": source}, settings, how, _Pretrained(target.model_dir, facts))
+    prepared = _tokenised({f"file-{path.stem}": source}, settings, _Pretrained(target.model_dir, facts))
     prepared = _judged(prepared, data.checks if data else ChecksConfig(), quiet=False)
     return in_windows(prepared, how.long_texts)
 
@@ -133,23 +133,19 @@ def _reading(config: RunConfig, model: _Pretrained | FromScratchConfig) -> Readi
 
 
 def _tokenised(
-    sources: dict[str, Source], settings: TextSettings, how: Reading, model: _Pretrained | FromScratchConfig
+    sources: dict[str, Source], settings: TextSettings, model: _Pretrained | FromScratchConfig
 ) -> PreparedData:
     """The rows as tokens, found in the cache or made now; the report says where the sources lie this time."""
     tokenizer = model.facts.fingerprint if isinstance(model, _Pretrained) else f"ordered wordpiece:{model.vocab_size}"
     directory = cache_dir() / "prepared" / content_key(sources, settings, tokenizer)
     kept = open_prepared(directory)
-    prepared = kept or publish(directory, partial(_build, sources, settings, how, model))
+    prepared = kept or publish(directory, partial(_build, sources, settings, model))
     report = prepared.report.at({split: source.where for split, source in sources.items()})
     return replace(prepared, report=replace(report, key=prepared.key, reused=kept is not None))
 
 
 def _build(
-    sources: dict[str, Source],
-    settings: TextSettings,
-    how: Reading,
-    model: _Pretrained | FromScratchConfig,
-    folder: Path,
+    sources: dict[str, Source], settings: TextSettings, model: _Pretrained | FromScratchConfig, folder: Path
 ) -> dict[str, Any]:
     """Write the tokenizer and the tokens into a new folder; what `publish` puts into its manifest."""
     if isinstance(model, FromScratchConfig):
@@ -163,6 +159,7 @@ def _build(
     else:
         tokenizer, facts = load_tokenizer(model.directory), model.facts
     save_tokenizer(tokenizer, folder / TOKENIZER)
+    how = Reading(settings.max_length, settings.truncation, settings.long_texts)
     return prepare_splits(sources, settings, encoder_of(tokenizer, facts, how), folder)
 
 
