@@ -104,8 +104,6 @@ class NotFinishedError(FinetuneError):
 class PrunedError(NotFinishedError):
     """A trial of a sweep did worse than others had done by then, and ends early."""
 
-    BEGINNING = "Pruned after update"  # of its message, by which its record is known
-
 
 class InterruptedRunError(FinetuneError):
     """Ctrl-C."""

@@ -124,7 +124,7 @@ def evaluate(
     with lean_imports():
         from finetune_cli.commands.evaluate import evaluate as run_evaluate
     from finetune_cli.display.tables.evaluate import evaluate_result
-    from finetune_cli.runs.junit import write_junit
+    from finetune_cli.runs.gates import write_junit
 
     def show(report: EvalReport) -> None:
         evaluate_result(out, report)

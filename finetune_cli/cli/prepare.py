@@ -34,7 +34,7 @@ def prepare(
     """
     run_config = read_config(config, overrides)
     from finetune_cli.commands.prepare import prepare as run_prepare
-    from finetune_cli.commands.show import show_examples
+    from finetune_cli.commands.prepare import show_examples
     from finetune_cli.display.tables.prepare import prepare_result
 
     end_if_stopped()

@@ -52,7 +52,7 @@ def train_each_on_several(
     switches: options of `finetune train` for each of them.
     """
     _require_processes(num_processes)
-    from finetune_cli.runs.final import require_folds_to_come
+    from finetune_cli.runs.folds import require_folds_to_come
 
     if final:
         require_folds_to_come(config)

@@ -7,10 +7,8 @@ import math
 from collections.abc import Sequence
 from itertools import combinations
 
-from finetune_cli.commands.compared_sides import Scoring, Side, scored_side, seed_sides, sides_by_setting
-from finetune_cli.commands.comparisons import comparisons
+from finetune_cli.commands.comparisons import Scoring, Side, comparisons, scored_side, sides_of
 from finetune_cli.config.dump import config_diff
-from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.sections.evaluation import BootstrapConfig
 from finetune_cli.errors import ConfigError, GateFailedError, did_you_mean
 from finetune_cli.evaluation.kinds import KINDS
@@ -21,7 +19,6 @@ from finetune_cli.tasks import KIND_SPECS, TASKS, Kind, metric_problem, metrics_
 logger = logging.getLogger(__name__)
 
 SCORED_WITH_ALL = "Score the runs again with: finetune evaluate RUN --probabilities all"
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def compare(
@@ -53,21 +50,20 @@ def compare(
     groups = [[run if run is first else pair_rows(first, run) for run in group] for group in groups]
     scored = [run for group in groups for run in group]
     scoring = _scoring(scored, metrics, fail_if_worse)
-    sides = sides_by_setting(scored) if len(scored) == len(runs) else seed_sides(groups)
-    names = [LETTERS[n] if n < len(LETTERS) else f"R{n + 1}" for n in range(len(sides))]
-    pairs = list(combinations(range(len(sides)), 2)) if all_pairs else [(0, n) for n in range(1, len(sides))]
+    sides = sides_of(groups)
+    pairs = list(combinations(sides, 2)) if all_pairs else [(sides[0], side) for side in sides[1:]]
     report = CompareReport(
         split=split if any(run.config for run in scored) else None,
         n=len(first.ids),
         level=scoring.level,
         samples=scoring.samples,
-        seeds=len(sides[0]) > 1,
-        sides=[scored_side(name, side, scoring) for name, side in zip(names, sides, strict=True)],
-        config_differences=_config_differences(sides, names),
-        comparisons=comparisons(sides, names, pairs, scoring, plan),
+        seeds=len(sides[0].runs) > 1,
+        sides=[scored_side(side, scoring) for side in sides],
+        config_differences=_config_differences(sides),
+        comparisons=comparisons(pairs, scoring, plan),
         family=len(pairs),
     )
-    _require_none_worse(report, fail_if_worse, first=names[0])
+    _require_none_worse(report, fail_if_worse, first=sides[0].name)
     return report
 
 
@@ -94,8 +90,7 @@ def _scoring(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: S
         logger.warning("Left out, since it needs the probability of every class: %s. %s", left_out, SCORED_WITH_ALL)
         names = {name: None for name in names if name not in lacking}
     bootstrap = configs[0].evaluation.bootstrap if configs else BootstrapConfig()
-    samples = bootstrap.samples or BootstrapConfig().samples  # switched off for single scores, but needed here
-    return Scoring(tuple(names), kind, samples, bootstrap.level, configs[0].seed if configs else 0)
+    return Scoring(tuple(names), kind, bootstrap.samples_to_compare, bootstrap.level, configs[0].seed if configs else 0)
 
 
 def _needs_all(name: str, kind: Kind) -> bool:
@@ -103,18 +98,15 @@ def _needs_all(name: str, kind: Kind) -> bool:
     return name in KINDS[kind].score_metrics and (KIND_SPECS[kind].several_labels or name in ("auroc", "brier"))
 
 
-def _config_differences(sides: Sequence[Side], names: Sequence[str]) -> list[ConfigDifference]:
+def _config_differences(sides: Sequence[Side]) -> list[ConfigDifference]:
     """The keys in which the sides' configs differ; a predictions file has no config and no part in this."""
-    configs: dict[str, RunConfig] = {}
-    for name, side in zip(names, sides, strict=True):
-        if side[0].config is not None:
-            configs[name] = side[0].config
+    configs = {side.name: side.runs[0].config for side in sides if side.runs[0].config is not None}
     if not configs:
         return []
     base = next(iter(configs.values()))
     changes = {name: {key: pair for key, *pair in config_diff(base, config)} for name, config in configs.items()}
     of_base = {key: pair[0] for change in changes.values() for key, pair in change.items()}
-    left_out = {"output_dir", "tracking", "hub"} | ({"seed"} if len(sides[0]) > 1 else set())
+    left_out = {"output_dir", "tracking", "hub"} | ({"seed"} if len(sides[0].runs) > 1 else set())
     return [
         ConfigDifference(key, {name: change[key][1] if key in change else value for name, change in changes.items()})
         for key, value in of_base.items()
@@ -124,9 +116,9 @@ def _config_differences(sides: Sequence[Side], names: Sequence[str]) -> list[Con
 
 def _require_none_worse(report: CompareReport, metrics: Sequence[str], *, first: str) -> None:
     worse = [
-        f"  {one.sentence}"
-        for one in report.comparisons
-        if one.a == first and one.metric in metrics and one.verdict in ("worse", "undefined")
+        f"  {comparison.sentence}"
+        for comparison in report.comparisons
+        if comparison.a == first and comparison.metric in metrics and comparison.verdict in ("worse", "undefined")
     ]
     if worse:
         raise GateFailedError("--fail-if-worse:\n" + "\n".join(worse), report)

@@ -1,82 +1,171 @@
-"""Two sides against each other, on each metric: the test, its sentence, and what it could have shown."""
+"""The sides of a comparison: which runs belong together, their scores, and two sides against each other."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from finetune_cli.commands.compared_sides import Scoring, Side, seeds_of
-from finetune_cli.evaluation.comparison import Difference, McNemar, compare_predictions, compare_seeds, mcnemar
-from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.config.changes import changed
+from finetune_cli.config.dump import to_yaml
+from finetune_cli.errors import ConfigError
+from finetune_cli.evaluation.comparison import Difference, compare_predictions, compare_seeds, mcnemar
+from finetune_cli.evaluation.intervals.by_family import scored_metrics
 from finetune_cli.evaluation.kinds.base import Array
 from finetune_cli.evaluation.metrics import metric_parts
 from finetune_cli.evaluation.power import holm, planned, smallest_difference
+from finetune_cli.evaluation.seed_summary import summarise_seeds
 from finetune_cli.evaluation.verdicts import describe
-from finetune_cli.records.comparison import Comparison
-from finetune_cli.runs.scored_runs import ScoredRun
-from finetune_cli.tasks import METRICS
+from finetune_cli.records.comparison import ComparedSide, Comparison
+from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.records.plain import plain
+from finetune_cli.runs.scored_runs import ScoredRun, metric_values, variances_over_rows
+from finetune_cli.tasks import METRICS, Kind
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-class NamedSide(NamedTuple):
+@dataclass(frozen=True)
+class Side:
+    """One run, or the runs of one setting with different seeds."""
+
     name: str
-    runs: Side
+    runs: list[ScoredRun]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.config.seed for run in self.runs if run.config is not None]
 
 
-def comparisons(
-    sides: Sequence[Side], names: Sequence[str], pairs: Sequence[tuple[int, int]], scoring: Scoring, plan: float | None
-) -> list[Comparison]:
+@dataclass(frozen=True)
+class Scoring:
+    """How all sides are scored, and the size, level and seed of the bootstrap that compares them."""
+
+    metrics: tuple[str, ...]
+    kind: Kind
+    samples: int
+    level: float
+    seed: int
+
+
+def sides_of(groups: Sequence[list[ScoredRun]]) -> list[Side]:
+    """The sides, with their names. groups: of each directory or file that was named, its runs.
+
+    Single runs of one setting are a side together, when there are two settings or more with two seeds or more each;
+    otherwise each is one. Raises ConfigError where one group has several seeds and another a single run.
+    """
+    alone = [group for group in groups if len(group) == 1]
+    several = [group for group in groups if len(group) > 1]
+    if several and alone:
+        raise ConfigError(
+            f"{alone[0][0].name} is one run, and another side has several seeds. Compare it with one of those, such "
+            f"as {several[0][0].name}, or train it with several seeds, too."
+        )
+    groups = several or _by_setting([group[0] for group in alone]) or alone
+    return [Side(LETTERS[n] if n < len(LETTERS) else f"R{n + 1}", group) for n, group in enumerate(groups)]
+
+
+def _by_setting(runs: Sequence[ScoredRun]) -> list[list[ScoredRun]] | None:
+    """Runs of one setting together; None when that does not make two sides or more of several seeds each."""
+    settings: dict[str, list[ScoredRun]] = {}
+    for run in runs:
+        if run.config is None:
+            return None
+        setting = changed(run.config, {"seed": 0, "output_dir": "", "tracking": (), "hub": None})
+        settings.setdefault(to_yaml(setting), []).append(run)
+    groups = list(settings.values())
+    repeated = [len({run.config.seed for run in group if run.config}) == len(group) > 1 for group in groups]
+    return groups if len(groups) > 1 and all(repeated) else None
+
+
+def scored_side(side: Side, scoring: Scoring) -> ComparedSide:
+    """A run's scores with their intervals; of several seeds the means, with Student's t intervals."""
+    names, collapsed = (
+        [run.name for run in side.runs],
+        {run.name: run.collapsed for run in side.runs if run.collapsed is not None},
+    )
+    if len(side.runs) == 1:
+        return ComparedSide(side.name, names, side.seeds, _with_intervals(side.runs[0], scoring), collapsed=collapsed)
+    values = [metric_values(run, scoring.metrics) for run in side.runs]
+    of_rows = variances_over_rows(side.runs, scoring.metrics, samples=scoring.samples, seed=scoring.seed)
+    means, sds = {}, {}
+    for metric in scoring.metrics:
+        of_runs = [of_run[metric] for of_run in values]
+        summary = summarise_seeds(of_runs, level=scoring.level, row_variance=of_rows[metric])
+        means[metric] = MetricValue(summary.mean, plain(summary.low), plain(summary.high))
+        sds[metric] = summary.sd
+    return ComparedSide(side.name, names, side.seeds, means, sds, collapsed)
+
+
+def _with_intervals(run: ScoredRun, scoring: Scoring) -> dict[str, MetricValue]:
+    """The intervals are those that `finetune evaluate` printed: drawn with the run's own seed."""
+    scores: dict[str, MetricValue] = {}
+    for names, of_probabilities in metric_parts(scoring.metrics):
+        scores |= scored_metrics(
+            names,
+            labels=run.labels,
+            scores=run.scores(of_probabilities=of_probabilities),
+            kind=scoring.kind,
+            samples=scoring.samples,
+            level=scoring.level,
+            seed=run.config.seed if run.config is not None else 0,
+        )
+    return {name: scores[name] for name in scoring.metrics}
+
+
+def comparisons(pairs: Sequence[tuple[Side, Side]], scoring: Scoring, plan: float | None) -> list[Comparison]:
     """The second side of each pair against its first, one metric after the other; p values adjusted for the pairs."""
-    found = [_differences(sides[a], sides[b], scoring) for a, b in pairs]
-    adjusted = {name: holm([one[name].p_value for one in found]) for name in scoring.metrics}
+    differences = [_differences(first, other, scoring) for first, other in pairs]
+    adjusted = {name: holm([of_pair[name].p_value for of_pair in differences]) for name in scoring.metrics}
     return [
         _comparison(
-            found[number][name],
-            NamedSide(names[a], sides[a]),
-            NamedSide(names[b], sides[b]),
+            differences[number][name],
+            first,
+            other,
             p_adjusted=adjusted[name][number],
             family=len(pairs),
             level=scoring.level,
             plan=plan,
         )
-        for number, (a, b) in enumerate(pairs)
+        for number, (first, other) in enumerate(pairs)
         for name in scoring.metrics
     ]
 
 
 def _differences(first: Side, other: Side, scoring: Scoring) -> dict[str, Difference]:
     differences: dict[str, Difference] = {}
+    paired = sorted(first.seeds) == sorted(other.seeds)
+    common: dict[str, Any] = {
+        "labels": first.runs[0].labels,
+        "kind": scoring.kind,
+        "samples": scoring.samples,
+        "level": scoring.level,
+        "seed": scoring.seed,
+    }
     for names, of_probabilities in metric_parts(scoring.metrics):
-        runs_a, runs_b = ([run.scores(of_probabilities=of_probabilities) for run in side] for side in (first, other))
-        common: dict[str, Any] = {
-            "labels": first[0].labels,
-            "kind": scoring.kind,
-            "samples": scoring.samples,
-            "level": scoring.level,
-            "seed": scoring.seed,
-        }
-        if len(first) == 1:
-            differences |= compare_predictions(names, scores_a=runs_a[0], scores_b=runs_b[0], **common)
+        a, b = ([run.scores(of_probabilities=of_probabilities) for run in side.runs] for side in (first, other))
+        if len(first.runs) == 1:
+            differences |= compare_predictions(names, scores_a=a[0], scores_b=b[0], **common)
             continue
-        paired = sorted(seeds_of(first)) == sorted(seeds_of(other))
         if paired:
-            runs_a, runs_b = _by_seed(first, runs_a), _by_seed(other, runs_b)
-        differences |= compare_seeds(names, runs_a=runs_a, runs_b=runs_b, paired=paired, **common)
+            a, b = _by_seed(first, a), _by_seed(other, b)
+        differences |= compare_seeds(names, runs_a=a, runs_b=b, paired=paired, **common)
     return differences
 
 
 def _by_seed(side: Side, scores: list[Array]) -> list[Array]:
     """The scores in the order of the seeds, so that run i has the same seed on both sides."""
-    return [scores[run] for run in np.argsort(seeds_of(side))]
+    return [scores[run] for run in np.argsort(side.seeds)]
 
 
 def _comparison(
-    found: Difference,
-    first: NamedSide,
-    other: NamedSide,
+    difference: Difference,
+    first: Side,
+    other: Side,
     *,
     p_adjusted: float,
     family: int,
@@ -84,25 +173,25 @@ def _comparison(
     plan: float | None,
 ) -> Comparison:
     """plan: see `compare`. Where runs are a family, power is that of its strictest test."""
-    greater_is_better = found.metric not in METRICS or METRICS[found.metric].greater_is_better
-    counts = _disagreements(first.runs[0], other.runs[0]) if found.method == "mcnemar" else None
-    disagreements = None if counts is None else (counts.only_a + counts.only_b) / found.num_rows
+    greater_is_better = difference.metric not in METRICS or METRICS[difference.metric].greater_is_better
+    counts = mcnemar(first.runs[0].correct(), other.runs[0].correct()) if difference.method == "mcnemar" else None
+    disagreements = None if counts is None else (counts.only_a + counts.only_b) / difference.num_rows
     alpha = (1 - level) / family
-    verdict = _verdict(found, p_adjusted, level, greater_is_better=greater_is_better)
+    verdict = _verdict(difference, p_adjusted, level, greater_is_better=greater_is_better)
     return Comparison(
-        metric=found.metric,
+        metric=difference.metric,
         a=first.name,
         b=other.name,
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-        p_value=found.p_value,
+        difference=difference.difference,
+        low=difference.low,
+        high=difference.high,
+        p_value=difference.p_value,
         p_adjusted=p_adjusted,
-        method=found.method,
+        method=difference.method,
         verdict=verdict,
-        sentence=_why_equal(found, first, other)
+        sentence=_why_equal(difference, first, other)
         or describe(
-            found,
+            difference,
             greater_is_better=greater_is_better,
             level=level,
             a=first.name,
@@ -112,35 +201,30 @@ def _comparison(
         ),
         only_a=None if counts is None else counts.only_a,
         only_b=None if counts is None else counts.only_b,
-        detectable=smallest_difference(found, disagreements, alpha=alpha),
+        detectable=smallest_difference(difference, disagreements, alpha=alpha),
         disagreements=disagreements,
         plan=None
         if plan is None or verdict == "undefined"
-        else planned(found, disagreements, plan, seeds=len(first.runs), alpha=alpha),
+        else planned(difference, disagreements, plan, seeds=len(first.runs), alpha=alpha),
     )
 
 
-def _disagreements(first: ScoredRun, other: ScoredRun) -> McNemar:
-    right_a, right_b = (KINDS[run.kind].right(run.labels, run.predictions) for run in (first, other))
-    return mcnemar(right_a, right_b)
-
-
-def _verdict(found: Difference, p_adjusted: float, level: float, *, greater_is_better: bool) -> str:
-    if math.isnan(found.p_value):
+def _verdict(difference: Difference, p_adjusted: float, level: float, *, greater_is_better: bool) -> str:
+    if math.isnan(difference.p_value):
         return "undefined"
-    if p_adjusted >= 1 - level or found.difference == 0:
+    if p_adjusted >= 1 - level or difference.difference == 0:
         return "no difference"
-    return "better" if (found.difference > 0) == greater_is_better else "worse"
+    return "better" if (difference.difference > 0) == greater_is_better else "worse"
 
 
-def _why_equal(found: Difference, first: NamedSide, other: NamedSide) -> str | None:
+def _why_equal(difference: Difference, first: Side, other: Side) -> str | None:
     """A sentence for two single runs that answer every row alike."""
     run_a, run_b = first.runs[0], other.runs[0]
-    if found.method == "seeds" or found.difference != 0 or not _same_answers(run_a, run_b):
+    if difference.method == "seeds" or difference.difference != 0 or not _same_answers(run_a, run_b):
         return None
     same_run = Path(run_a.name).resolve() == Path(run_b.name).resolve()
     reason = f"is the same run as {first.name}" if same_run else f"answers every row exactly as {first.name} does"
-    return f"No difference on {found.metric}: {other.name} {reason}."
+    return f"No difference on {difference.metric}: {other.name} {reason}."
 
 
 def _same_answers(first: ScoredRun, other: ScoredRun) -> bool:

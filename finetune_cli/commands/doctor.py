@@ -6,14 +6,14 @@ import json
 import os
 import platform
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import ConfigError, first_line
 from finetune_cli.records.doctor import Advice, Cpu, Device, DoctorReport, Hub, Place, Torch, Trial
-from finetune_cli.runs.hub_status import hub_status
-from finetune_cli.runs.process_check import try_processes
+from finetune_cli.runs.hub import hub_status
+from finetune_cli.runs.process_check import run_python, try_processes
 from finetune_cli.system import xla
 from finetune_cli.system.machine import (
     describe_cpu,
@@ -43,6 +43,12 @@ OPTIONAL = {
     "mlflow": "tracking: [mlflow]",
     "trackio": "tracking: [trackio]",
     "torch_xla": "TPUs, beside torch of the same minor version",
+}
+# What to type where a directory cannot be used.
+OTHER_PLACE = {
+    "runs": "Change to a directory of yours, or use --output-dir",
+    "prepared data": "Type: export FINETUNE_CACHE=/a/directory/of/yours",
+    "models": "Type: export HF_HOME=/a/directory/of/yours",
 }
 PROBE_SECONDS = 180
 NO_ANSWER = f"it did not answer within {PROBE_SECONDS} s"
@@ -79,11 +85,9 @@ def doctor(*, processes: int = 1, offline: bool = False) -> DoctorReport:
             *requirement_faults(PACKAGE),
             *_torch_faults(torch, gpus),
             *xla_faults,
-            *_place_faults(places),
-            *_hub_faults(hub),
-            *_trial_faults(trial),
+            *_faults(places, hub, trial),
         ),
-        hints=(*_thread_hints(torch, cpu), *_room_hints(places), *_hub_hints(hub), *_extra_hints()),
+        hints=tuple(_hints(torch, cpu, places, hub)),
     )
 
 
@@ -99,7 +103,7 @@ def what_for() -> dict[str, str]:
 def probe_torch(**variables: str) -> Torch:
     """What torch says, in a process of its own: a driver that crashes takes no report with it."""
     try:
-        done = _python("-m", "finetune_cli.training.device_probe", **variables)
+        done = run_python("-m", "finetune_cli.training.device_probe", timeout=PROBE_SECONDS, **variables)
     except subprocess.TimeoutExpired:
         return Torch(error=NO_ANSWER)
     if done.returncode:
@@ -107,19 +111,6 @@ def probe_torch(**variables: str) -> Torch:
         return Torch(error=lines[-1] if lines else f"its process ended with code {done.returncode}")
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return Torch(**{**facts, "devices": tuple(Device(**device) for device in facts["devices"])})
-
-
-def _python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, **variables},
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=PROBE_SECONDS,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def _directories() -> list[tuple[str, Path]]:
@@ -153,7 +144,7 @@ def _xla_faults() -> list[Advice]:
     if reason is None:
         return []
     try:
-        done = _python("-c", XLA_PROBE)
+        done = run_python("-c", XLA_PROBE, timeout=PROBE_SECONDS)
         problem = "" if done.returncode == 0 else first_line(RuntimeError(done.stderr.strip().splitlines()[-1]))
     except subprocess.TimeoutExpired:
         problem = f"no answer within {PROBE_SECONDS} s"
@@ -163,70 +154,34 @@ def _xla_faults() -> list[Advice]:
     return [Advice(f"torch_xla is to be used ({reason}) and finds no device ({problem}).", remedy)] if problem else []
 
 
-def _place_faults(places: tuple[Place, ...]) -> list[Advice]:
-    remedies = {
-        "runs": "Change to a directory of yours, or use --output-dir",
-        "prepared data": "Type: export FINETUNE_CACHE=/a/directory/of/yours",
-        "models": "Type: export HF_HOME=/a/directory/of/yours",
-    }
-    return [
-        Advice(f"{place.path} ({place.name}) {problem}.", remedies[place.name])
-        for place in places
-        if (problem := _place_problem(place))
-    ]
+def _faults(places: tuple[Place, ...], hub: Hub, trial: Trial | None) -> Iterator[Advice]:
+    for place in places:
+        problem = f"cannot be written: {place.problem}" if place.problem else ""
+        if not problem and place.free_bytes is not None and place.free_bytes < MIN_FREE_BYTES:
+            problem = f"has only {place.free_bytes / 1e6:.0f} MB free"
+        if problem:
+            yield Advice(f"{place.path} ({place.name}) {problem}.", OTHER_PLACE[place.name])
+    if hub.login == "the token is refused":
+        yield Advice("The Hub refuses the token.", "Type: hf auth login, or unset HF_TOKEN")
+    if trial is not None and trial.error is not None:
+        remedy = "Train on one process, and report this output"
+        if trial.one_fails:
+            remedy = "Mend this first: it is not about several processes"
+        yield Advice(f"{trial.error[0].upper()}{trial.error[1:]}".rstrip(".") + ".", remedy)
 
 
-def _place_problem(place: Place) -> str | None:
-    if place.problem:
-        return f"cannot be written: {place.problem}"
-    if place.free_bytes is not None and place.free_bytes < MIN_FREE_BYTES:
-        return f"has only {place.free_bytes / 1e6:.0f} MB free"
-    return None
-
-
-def _room_hints(places: tuple[Place, ...]) -> list[Advice]:
-    return [
-        Advice(
-            f"{place.path} ({place.name}) has {place.free_bytes / 1e9:.1f} GB free.",
-            "A BERT base and its checkpoints take about 4 GB: free some space",
-        )
-        for place in places
-        if place.free_bytes is not None and MIN_FREE_BYTES <= place.free_bytes < ENOUGH_FREE_BYTES
-    ]
-
-
-def _hub_faults(hub: Hub) -> list[Advice]:
-    if hub.login != "the token is refused":
-        return []
-    return [Advice("The Hub refuses the token.", "Type: hf auth login, or unset HF_TOKEN")]
-
-
-def _hub_hints(hub: Hub) -> list[Advice]:
-    if hub.state != "not reachable":
-        return []
-    problem = f"{hub.endpoint} cannot be reached ({hub.reason})."
-    return [Advice(problem, "What is on this machine still works: add --offline")]
-
-
-def _extra_hints() -> list[Advice]:
-    """Optional packages whose version does not fit: only some settings need them."""
-    found = [(OPTIONAL[name], misfit(needed)) for name, needed in extras_of(PACKAGE).items() if name in OPTIONAL]
-    return [Advice(f"For {setting}: {wrong.problem}", wrong.remedy) for setting, wrong in found if wrong]
-
-
-def _trial_faults(trial: Trial | None) -> list[Advice]:
-    if trial is None or trial.error is None:
-        return []
-    problem = f"{trial.error[0].upper()}{trial.error[1:]}".rstrip(".") + "."
-    if trial.one_fails:
-        return [Advice(problem, "Mend this first: it is not about several processes")]
-    return [Advice(problem, "Train on one process, and report this output")]
-
-
-def _thread_hints(torch: Torch, cpu: Cpu) -> list[Advice]:
-    """Threads that wait for each other's turn on too few CPUs are many times slower than one for each."""
+def _hints(torch: Torch, cpu: Cpu, places: tuple[Place, ...], hub: Hub) -> Iterator[Advice]:
     allowed = max(1, int(min(cpu.usable, cpu.limit or cpu.usable)))
-    if torch.threads <= allowed:
-        return []
-    problem = f"torch uses {torch.threads} threads, and this process may use {allowed} CPUs."
-    return [Advice(problem, f"Type: export OMP_NUM_THREADS={allowed}")]
+    if torch.threads > allowed:  # they wait for each other's turn, and are many times slower than one for each CPU
+        problem = f"torch uses {torch.threads} threads, and this process may use {allowed} CPUs."
+        yield Advice(problem, f"Type: export OMP_NUM_THREADS={allowed}")
+    for place in places:
+        if place.free_bytes is not None and MIN_FREE_BYTES <= place.free_bytes < ENOUGH_FREE_BYTES:
+            problem = f"{place.path} ({place.name}) has {place.free_bytes / 1e9:.1f} GB free."
+            yield Advice(problem, "A BERT base and its checkpoints take about 4 GB: free some space")
+    if hub.state == "not reachable":
+        problem = f"{hub.endpoint} cannot be reached ({hub.reason})."
+        yield Advice(problem, "What is on this machine still works: add --offline")
+    for name, needed in extras_of(PACKAGE).items():  # optional packages: only some settings need them
+        if name in OPTIONAL and (wrong := misfit(needed)):
+            yield Advice(f"For {OPTIONAL[name]}: {wrong.problem}", wrong.remedy)

@@ -17,17 +17,17 @@ from finetune_cli.commands.seeds import seed_config
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.order import MicroBatch, RowOrder
 from finetune_cli.errors import ConfigError, RunFailedError, counted
-from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.models.building import recompute_activations
 from finetune_cli.models.freezing import count_weights
 from finetune_cli.records.training import DryRunReport, MemoryEstimate
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.fit import new_accelerator, too_many_tokens
-from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts, precision_in_words, rows_at_once
+from finetune_cli.runs.on_device import precision_in_words, rows_at_once
+from finetune_cli.runs.parts import OPTIMIZER_ARGUMENTS, Parts, build_parts
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
-from finetune_cli.runs.validation import scored_splits, uncompiled
+from finetune_cli.runs.validation import logits_in_training, scored_splits
 from finetune_cli.system import xla
 from finetune_cli.system.launching import join_group, launched_processes
 from finetune_cli.system.machine import describe_cpu
@@ -57,14 +57,14 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
             "--dry-run measures one training, and those of a learning curve differ. Measure the longest: "
             f"-s training.learning_curve=null -s data.share={config.training.learning_curve[-1]:g}"
         )
-    one, num_runs = _one_of_several(config)
-    prepared = prepare_rows(one, offline=offline, once=True)
+    first, num_runs = _one_of_several(config)
+    prepared = prepare_rows(first, offline=offline, once=True)
     join_group()
-    if left_out := sorted(one.training.trainer_args.keys() - APPLIED_ARGUMENTS):
+    if left_out := sorted(first.training.trainer_args.keys() - APPLIED_ARGUMENTS):
         logger.warning("Left out of this measurement, as the Trainer alone can do it: %s", ", ".join(left_out))
-    rules = scoring_rules(one, prepared)
-    context = RunContext(RunDir(one.output_dir), one, prepared, rules, offline, listen=lambda event: None)
-    asked, program = rows_at_once(one), peak_memory_bytes()
+    rules = scoring_rules(first, prepared)
+    context = RunContext(RunDir(first.output_dir), first, prepared, rules, offline, listen=lambda event: None)
+    asked, program = rows_at_once(first), peak_memory_bytes()
     rows = asked
     while True:
         try:
@@ -72,7 +72,7 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
         except RuntimeError as err:
             if not should_reduce_batch_size(err):
                 raise
-            if (tokens := one.training.micro_batch_tokens) is not None:
+            if (tokens := first.training.micro_batch_tokens) is not None:
                 raise too_many_tokens(tokens) from err
             if rows == 1:
                 raise RunFailedError(
@@ -83,7 +83,7 @@ def dry_run(config: RunConfig, *, offline: bool = False) -> DryRunReport:
             break
         clear_device_cache(garbage_collection=True)
     if rows < asked:
-        _say_what_fits(one, asked, rows)
+        _say_what_fits(first, asked, rows)
     return report
 
 
@@ -106,7 +106,7 @@ def _say_what_fits(config: RunConfig, asked: int, rows: int) -> None:
 
 def _measure(parts: Parts, *, num_runs: int, program: int) -> DryRunReport:
     updater = Updater(parts)
-    longest = _longest_rows(parts.order)
+    longest = np.argsort(-parts.order.lengths, kind="stable")[: parts.order.batch_size]
     estimate = updater.estimate_memory(longest, program=program if parts.device.type == "cpu" else 0)
     _warn_of_little_memory(estimate, parts)
     updater.seconds(longest)
@@ -212,10 +212,6 @@ def _count(model: PreTrainedModel) -> int:
     return sum(weight.numel() for weight in model.state_dict().values())
 
 
-def _longest_rows(order: RowOrder) -> np.ndarray:
-    return np.argsort(-order.lengths, kind="stable")[: order.batch_size]
-
-
 def _typical_updates(order: RowOrder) -> Sequence[np.ndarray]:
     """Updates of the first epoch, evenly spread over all widths, so that their mean is the epoch's."""
     updates = sorted(order.epoch(0), key=lambda rows: -len(rows) * int(order.lengths[rows].max()))
@@ -225,20 +221,11 @@ def _typical_updates(order: RowOrder) -> Sequence[np.ndarray]:
 
 def _evaluation_seconds(parts: Parts, name: str) -> float:
     """The time to score a split during training, from some of its rows and its number of tokens."""
-    prepared = parts.context.prepared
-    split = prepared.splits[name]
+    split = parts.context.prepared.splits[name]
     count = max(1, int(np.searchsorted(split.offsets, EVALUATED_TOKENS, side="right")) - 1)
-    some, max_tokens = split.part(slice(0, count)), parts.config.training.micro_batch_tokens
+    some = split.part(slice(0, count))
     began = time.perf_counter()
-    with uncompiled(parts.device_settings.compile):
-        predict_logits(
-            parts.model,
-            some,
-            pad_token_id=prepared.pad_token_id,
-            max_length=prepared.report.max_length,
-            device=parts.device,
-            max_tokens=max_tokens,
-        )
+    logits_in_training(parts.context, parts.model, some, compiled=parts.device_settings.compile)
     return (time.perf_counter() - began) * float(split.offsets[-1]) / float(some.offsets[-1])
 
 

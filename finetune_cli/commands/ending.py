@@ -8,20 +8,20 @@ from dataclasses import replace
 
 from safetensors.torch import load_file
 
-from finetune_cli.config.fields import HubConfig, RunConfig
+from finetune_cli.config.fields import HubConfig
 from finetune_cli.models import building, four_bit, lora
-from finetune_cli.records.evaluation import EvalReport, GateOutcome
+from finetune_cli.records.evaluation import EvalReport, of_split
 from finetune_cli.records.training import TrainReport
 from finetune_cli.report.write import write_report
 from finetune_cli.runs.candidates import write_candidates
 from finetune_cli.runs.context import RunContext
-from finetune_cli.runs.final import take_scores_of_folds
 from finetune_cli.runs.fit import Fit
-from finetune_cli.runs.gates import check_report, parse_gates, require_passed
-from finetune_cli.runs.hub_upload import is_uploaded, upload
+from finetune_cli.runs.folds import take_scores_of_folds
+from finetune_cli.runs.gates import check_config_gates, require_passed
+from finetune_cli.runs.hub import is_uploaded, upload
 from finetune_cli.runs.long_texts import keep_reading
 from finetune_cli.runs.model_card import model_card
-from finetune_cli.runs.scoring import score_prepared
+from finetune_cli.runs.scoring import score_model
 from finetune_cli.runs.session import read_report
 from finetune_cli.runs.target import answering_dtype
 from finetune_cli.runs.validation import scored_splits
@@ -61,7 +61,7 @@ def score_best(context: RunContext, fitted: Fit) -> list[EvalReport]:
         trust_remote_code=config.model.trust_remote_code,
         dtype=answering_dtype(config),
     )
-    reports = [score_prepared(model, prepared, config, split, run=run) for split in scored_splits(prepared)]
+    reports = [score_model(context, model, split) for split in scored_splits(prepared)]
     for report in reports:
         write_report(run, config, prepared, report)
     if config.data.trains_on_all_rows:
@@ -75,8 +75,8 @@ def conclude(context: RunContext, hub: HubConfig | None, *, push: bool, already_
     """The report with its gates, and the model where `hub` says. Raises GateFailedError, which holds the report."""
     run = context.run
     report = read_report(run, already_finished=already_finished)
-    outcomes = gate_outcomes(context.config, report.evaluations)
-    evaluations = [replace(one, gates=outcomes) if one.split == "validation" else one for one in report.evaluations]
+    outcomes = check_config_gates(context.config, of_split(report.evaluations))
+    evaluations = [replace(item, gates=outcomes) if item.split == "validation" else item for item in report.evaluations]
     report = replace(report, evaluations=evaluations)
     if hub and not all(outcome.passed for outcome in outcomes):
         logger.warning("A gate failed: nothing is uploaded to %s.", hub.repo_id)
@@ -84,9 +84,3 @@ def conclude(context: RunContext, hub: HubConfig | None, *, push: bool, already_
     if hub and (push or not is_uploaded(run, hub)):
         report = replace(report, uploaded_to=upload(run, hub))
     return report
-
-
-def gate_outcomes(config: RunConfig, reports: list[EvalReport]) -> list[GateOutcome]:
-    """The config's gates, which are about the split "validation"."""
-    validation = next(report for report in reports if report.split == "validation")
-    return check_report(parse_gates(config.evaluation.gates), validation)

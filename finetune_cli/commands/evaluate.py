@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -16,9 +16,9 @@ from finetune_cli.config.gate import Gate
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError
 from finetune_cli.evaluation.decision import fit_rule, with_abstention
-from finetune_cli.models.exported import load_answering
 from finetune_cli.records.decision_rule import DecisionRule, read_rule
 from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.report.write import write_report
 from finetune_cli.runs.decisions import FitRequest, parse_fit, require_possible, store_rule
 from finetune_cli.runs.gates import (
@@ -31,10 +31,11 @@ from finetune_cli.runs.gates import (
     require_computed,
     with_gates,
 )
-from finetune_cli.runs.rows import data_sources, prepare_file, prepare_rows, require_slices
+from finetune_cli.runs.rows import prepare_file, prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scored_runs import read_scored_run
 from finetune_cli.runs.scoring import keep_scores, score_logits, split_logits
+from finetune_cli.runs.sources import data_sources, require_slices
 from finetune_cli.runs.target import Target, class_names, open_target, task_kind
 from finetune_cli.system.files import disk_error, disk_errors_explained, is_full_or_read_only
 from finetune_cli.system.group import wait_for_main_process
@@ -77,59 +78,53 @@ def evaluate(
     GateFailedError, with the report as its `report`, when a gate does not hold.
     """
     parsed, drops = parse_gates(gates), parse_max_drops(max_drops, baseline)
-    found = open_target(target, overrides, output_dir=output_dir, offline=offline)
-    request = parse_fit(fit, fit_for, found, data, max_error=max_error, confidence=confidence)
-    parsed = _checked_gates(parsed, drops, found, target, data)  # a typing mistake shows before the model is loaded
-    state = join_group(timeout_seconds=found.config.training.ddp_timeout if found.config else GROUP_TIMEOUT_SECONDS)
-    model = load_answering(found.model_dir, state.device, trust_remote_code=found.trust_remote_code, dtype=found.dtype)
+    trained = open_target(target, overrides, output_dir=output_dir, offline=offline)
+    request = parse_fit(fit, fit_for, trained, data, max_error=max_error, confidence=confidence)
+    parsed = _checked_gates(parsed, drops, trained, target, data)  # a typing mistake shows before the model is loaded
+    state = join_group(timeout_seconds=trained.config.training.ddp_timeout if trained.config else GROUP_TIMEOUT_SECONDS)
+    model = trained.load(state.device)
     require_possible(request, min_confidence, class_names(model), task_kind(model))
-    rule = read_rule(found.model_dir, class_names(model), task_kind(model)) if request is None else None
-    prepared = _rows_to_score(found, split, data, model, offline=offline)
+    rule = read_rule(trained.model_dir, class_names(model), task_kind(model)) if request is None else None
+    prepared = _rows_to_score(trained, split, data, model, offline=offline)
     split = split if data is None else next(iter(prepared.splits))
-    logits_of = cache(partial(split_logits, model, prepared, found.config, share_work=state.num_processes > 1))
+    logits_of = cache(partial(split_logits, model, prepared, trained.config, share_work=state.num_processes > 1))
     logits = logits_of(split)
     if request is not None:
-        rule = None if request.removes else _fit(request, logits_of("validation"), prepared)
-        _store(found, rule)
-    if min_confidence is None and rule is not None and rule.abstention is not None:
-        min_confidence = rule.abstention.below
+        rule = _fit_and_store(request, trained, logits_of, prepared)
     report = score_logits(
-        logits, prepared, found.config, split, run=found.run, rule=rule, min_confidence=min_confidence
+        logits, prepared, trained.config, split, run=trained.run, rule=rule, min_confidence=min_confidence
     )
-    if found.run is not None and found.config is not None and is_main_process():
-        with _told_when_not_kept(found.run, needed=baseline is not None):
-            keep_scores(found.run, report, logits, prepared, rule=rule, all_probabilities=all_probabilities)
-            write_report(found.run, found.config, prepared, report, file=None if data is None else Path(data))
+    if trained.run is not None and trained.config is not None and is_main_process():
+        with _told_when_not_kept(trained.run, needed=baseline is not None):
+            keep_scores(trained.run, report, logits, prepared, rule=rule, all_probabilities=all_probabilities)
+            write_report(trained.run, trained.config, prepared, report, file=None if data is None else Path(data))
     outcomes = check_report(parsed, report)
-    if baseline is not None and found.run is not None:
+    if trained.run is not None and baseline is not None:
         wait_for_main_process(state)  # it writes the predictions
-        new = read_scored_run(str(found.run.path), split)
-        dropped = check_drops(drops, new, read_scored_run(baseline, split))
-        outcomes += [replace(outcome, note=fit_note(report)) for outcome in dropped]
+        outcomes += _check_drops(drops, trained.run, baseline, report)
     return with_gates(report, outcomes)
 
 
+def _check_drops(drops: Sequence[MaxDrop], run: RunDir, baseline: str, report: EvalReport) -> list[GateOutcome]:
+    new, other = (read_scored_run(name, report.split) for name in (str(run.path), baseline))
+    return [replace(outcome, note=fit_note(report)) for outcome in check_drops(drops, new, other)]
+
+
 def _checked_gates(
-    gates: Sequence[Gate], drops: Sequence[MaxDrop], found: Target, target: str | Path, data: Path | str | None
+    gates: Sequence[Gate], drops: Sequence[MaxDrop], trained: Target, target: str | Path, data: Path | str | None
 ) -> list[Gate]:
     """The gates, after those of the target's config. Raises ConfigError for what this target cannot be asked."""
-    if drops and found.run is None:
+    if drops and trained.run is None:
         raise ConfigError(f"--baseline compares runs, whose predictions are kept, and {target} is a model. Name a run.")
-    if found.config is None:
+    if trained.config is None:
         if data is None:
             raise ConfigError(
                 f"{target} is a model without a config: name the labelled file to score it on with --data FILE."
             )
         return list(gates)
-    evaluation = found.config.evaluation
+    evaluation = trained.config.evaluation
     require_computed([*gates, *drops], evaluation.metrics, intervals=evaluation.bootstrap.samples > 0)
     return [*parse_gates(evaluation.gates), *gates]
-
-
-def _store(found: Target, rule: DecisionRule | None) -> None:
-    if is_main_process():
-        with disk_errors_explained(found.model_dir):
-            store_rule(found.model_dir, rule)
 
 
 @contextmanager
@@ -151,26 +146,26 @@ def _told_when_not_kept(run: RunDir, *, needed: bool) -> Iterator[None]:
 
 
 def _rows_to_score(
-    found: Target, split: str, data: Path | str | None, model: PreTrainedModel, *, offline: bool
+    trained: Target, split: str, data: Path | str | None, model: PreTrainedModel, *, offline: bool
 ) -> PreparedData:
     """The prepared rows of `data`, or all splits of the config."""
     if data is not None:
-        return prepare_file(Path(data), found, class_names(model), task_kind(model))
-    assert found.config is not None, "a target without a config is scored on a file"
-    prepared = prepare_rows(found.config, offline=offline, about=(split,))
-    _warn_of_other_data(found, prepared, split)
-    if found.config.evaluation.slices and split in prepared.splits:
-        require_slices(data_sources(found.config, offline=offline)[split], found.config)
+        return prepare_file(Path(data), trained, class_names(model), task_kind(model))
+    assert trained.config is not None, "a target without a config is scored on a file"
+    prepared = prepare_rows(trained.config, offline=offline, about=(split,))
+    _warn_of_other_data(trained, prepared, split)
+    if trained.config.evaluation.slices and split in prepared.splits:
+        require_slices(data_sources(trained.config, offline=offline)[split], trained.config)
     return prepared
 
 
-def _warn_of_other_data(found: Target, prepared: PreparedData, split: str) -> None:
+def _warn_of_other_data(trained: Target, prepared: PreparedData, split: str) -> None:
     """Say it where the run was trained on other data than its config finds now: a share of train is drawn anew then."""
-    trained_on = found.run.read_record().fingerprints.data if found.run else None
+    trained_on = trained.run.read_record().fingerprints.data if trained.run else None
     if trained_on in (None, prepared.key) or not is_main_process():
         return
     message = "The data have changed since this run was trained on them, or are read in another way."
-    if found.config is not None and isinstance((found.config.data.splits or {}).get(split), float):
+    if trained.config is not None and isinstance((trained.config.data.splits or {}).get(split), float):
         message += (
             f" The split {split} is a share of train, and was drawn anew: the model has been trained on some of its "
             f"rows, so the score is too high. Score it on rows that it has not seen: --data FILE"
@@ -178,12 +173,18 @@ def _warn_of_other_data(found: Target, prepared: PreparedData, split: str) -> No
     logger.warning(message)
 
 
-def _fit(request: FitRequest, logits: np.ndarray, prepared: PreparedData) -> DecisionRule:
-    """The rule that was asked for, from the logits (N, C) of the validation rows."""
-    labels, classes = prepared.splits["validation"].known_labels(), prepared.label_names or ()
-    rule = fit_rule(logits, labels, classes, prepared.kind, temperature=request.temperature, metric=request.metric)
-    if request.max_error is None:
-        return rule
-    return with_abstention(
-        rule, logits, labels, classes, prepared.kind, max_error=request.max_error, level=request.confidence
-    )
+def _fit_and_store(
+    request: FitRequest, trained: Target, logits_of: Callable[[str], np.ndarray], prepared: PreparedData
+) -> DecisionRule | None:
+    """The rule that was asked for, from the logits (N, C) of the validation rows, beside the weights from now on."""
+    rule = None
+    if not request.removes:
+        data = (logits_of("validation"), prepared.splits["validation"].known_labels(), prepared.label_names or ())
+        rule = fit_rule(*data, prepared.kind, temperature=request.temperature, metric=request.metric)
+        if request.max_error is not None:
+            level = request.confidence
+            rule = with_abstention(rule, *data, prepared.kind, max_error=request.max_error, level=level)
+    if is_main_process():
+        with disk_errors_explained(trained.model_dir):
+            store_rule(trained.model_dir, rule)
+    return rule

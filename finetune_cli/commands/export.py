@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from finetune_cli.config.changes import changed
 from finetune_cli.config.dump import to_yaml
 from finetune_cli.data.batching import pad_rows
 from finetune_cli.data.prepared import PreparedData
@@ -55,18 +56,18 @@ def export(
     Raises GateFailedError, with the report as its `report`, when that is not proven; then nothing is left behind.
     """
     allowed = parse_allowed(max_drops)
-    found, place = check_export(target, output, file_format, dtype, overrides=overrides, data=data, offline=offline)
-    model = building.load_trained(found.model_dir, CPU)
-    prepared, split = _rows(found, model, split, data, offline=offline)
+    trained, place = check_export(target, output, file_format, dtype, overrides=overrides, data=data, offline=offline)
+    model = building.load_trained(trained.model_dir, CPU)
+    prepared, split = _rows(trained, model, split, data, offline=offline)
     rows = prepared.splits[split]
-    reference = reference_of(found, model, prepared, split)
+    reference = reference_of(trained, model, prepared, split)
     _require_compared(allowed, compared_metrics(reference.rules))
     example = pad_rows(rows, np.arange(TRACED_ROWS) % rows.num_rows, pad_token_id=prepared.pad_token_id)
     form = {"file_format": file_format, "dtype": dtype}
-    report = ExportReport(str(place), file_format, dtype, 0, _weight_bytes(found.model_dir), split)
+    report = ExportReport(str(place), file_format, dtype, 0, _weight_bytes(trained.model_dir), split)
     with _directory_aside(place) as aside:
         for exact in (False, True) if dtype == "int8" else (False,):
-            write_model(model, found.model_dir, aside, **form, example=example, exact=exact)
+            write_model(model, trained.model_dir, aside, **form, example=example, exact=exact)
             proof = prove(aside, reference.stricter() if exact else reference, **form, allowed=allowed)
             report = replace(
                 report,
@@ -79,7 +80,7 @@ def export(
                 break
         if not report.proven:
             raise GateFailedError(_not_proven(report), report)
-        _finish(aside, found, report)
+        _finish(aside, trained, report)
         place.parent.mkdir(parents=True, exist_ok=True)
         publish_directory(aside, place)
     return report
@@ -98,16 +99,18 @@ def _directory_aside(place: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _rows(found: Target, model: Any, split: str, data: Path | str | None, *, offline: bool) -> tuple[PreparedData, str]:
+def _rows(
+    trained: Target, model: Any, split: str, data: Path | str | None, *, offline: bool
+) -> tuple[PreparedData, str]:
     """The rows to prove it on, and the name of their split."""
     if data is not None:
-        prepared = prepare_file(Path(data), found, class_names(model), task_kind(model))
+        prepared = prepare_file(Path(data), trained, class_names(model), task_kind(model))
         return prepared, next(iter(prepared.splits))
-    assert found.config is not None, "checked by check_export"
-    prepared = prepare_rows(found.config, offline=offline, quiet=True)
-    if found.config.data.trains_on_all_rows and split == "validation":
+    assert trained.config is not None, "checked by check_export"
+    prepared = prepare_rows(trained.config, offline=offline, quiet=True)
+    if trained.config.data.trains_on_all_rows and split == "validation":
         split = "train"  # a model of all rows has no others
-    require_split(prepared, found.config, split)
+    require_split(prepared, trained.config, split)
     return prepared, split
 
 
@@ -116,13 +119,13 @@ def _require_compared(allowed: dict[str, float], metrics: Sequence[str]) -> None
         raise ConfigError(f"--max-drop {wrong[0]}=...: expected one of the metrics of the run: {', '.join(metrics)}.")
 
 
-def _finish(aside: Path, found: Target, report: ExportReport) -> None:
+def _finish(aside: Path, trained: Target, report: ExportReport) -> None:
     """What users and `finetune` read beside the model: the card, the run's config, and the manifest last."""
-    if found.config is not None:
-        own = {"model": found.config.model.model_copy(update={"name_or_path": ".", "from_scratch": None, "lora": None})}
-        config = found.config.model_copy(update={**own, "hub": None, "tracking": ()})
+    if trained.config is not None:
+        model = {"model.name_or_path": ".", "model.from_scratch": None, "model.lora": None}
+        config = changed(trained.config, {**model, "hub": None, "tracking": ()})
         (aside / RUN_CONFIG).write_text(to_yaml(config), encoding="utf-8")
-    (aside / "README.md").write_text(export_card(found.model_dir / "README.md", report), encoding="utf-8")
+    (aside / "README.md").write_text(export_card(trained.model_dir / "README.md", report), encoding="utf-8")
     weights = [path.name for path in aside.iterdir() if path.suffix in (".onnx", ".xml", ".bin", ".safetensors")]
     content = {
         "format": report.format,

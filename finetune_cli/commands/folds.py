@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from finetune_cli.commands.members import Several, TrainOne, member_config, train_several
-from finetune_cli.commands.summary import summarise_splits
+from finetune_cli.commands.seeds import summarise_splits
+from finetune_cli.config.changes import changed
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.sections.data import FoldsConfig
 from finetune_cli.evaluation.seed_summary import summarise_folds
@@ -14,9 +16,8 @@ from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, TrainReport
 from finetune_cli.report.write import write_report
-from finetune_cli.runs.final import final_config, with_fold
-from finetune_cli.runs.fold_rows import pool_folds, read_pooled
-from finetune_cli.runs.gates import check_report, parse_gates
+from finetune_cli.runs.folds import final_config, pool_folds
+from finetune_cli.runs.gates import check_config_gates
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.session import note_scores
@@ -45,8 +46,8 @@ def train_folds(
         kind="fold",
         configs={fold: fold_config(config, fold) for fold in range(1, count + 1)},
         facts={"seed": config.seed, "folds": count},
-        summarise=lambda runs, failed: _summarise(config, folds, runs, failed, offline=offline),
-        note=lambda record, report: _note(record, config, report),
+        summarise=partial(_summarise, config, folds, offline=offline),
+        note=partial(_note, config),
         gated=f"the scores over {count} folds",
     )
     report = train_several(config, several, train_one, overwrite=overwrite, listen=listen)
@@ -66,7 +67,7 @@ def num_folds(config: RunConfig) -> int:
 
 def fold_config(config: RunConfig, fold: int) -> RunConfig:
     """The config of one of the folds: an ordinary one, which repeats that run."""
-    return with_fold(member_config(config, "fold", fold), fold)
+    return changed(member_config(config, "fold", fold), {"data.folds.fold": fold})
 
 
 def _folds(config: RunConfig) -> FoldsConfig:
@@ -80,22 +81,21 @@ def _summarise(
     level, path = config.evaluation.bootstrap.level, RunDir(config.output_dir).path
     pooled = None if failed else _pool(config, offline=offline)
     splits = summarise_splits(runs, lambda split, name, values: summarise_folds(values, n=folds.n, level=level))
-    gates = check_report(parse_gates(config.evaluation.gates), pooled) if pooled else []
+    gates = check_config_gates(config, pooled) if pooled else []
     return FoldsReport(path, folds.n, folds.repeats, level, runs, failed, pooled, splits, gates)
 
 
 def _pool(config: RunConfig, *, offline: bool) -> EvalReport:
     """The scores of all rows, with their files and pages, which the main process writes."""
     if is_main_process():
-        checks = config.data.checks.model_copy(update={"overlap": "ignore"})  # validation is train here
-        whole = config.model_copy(update={"data": config.data.model_copy(update={"checks": checks})})
+        whole = changed(config, {"data.checks.overlap": "ignore"})  # validation is train here
         prepared = prepare_rows(whole, offline=offline, quiet=True)
         write_report(RunDir(config.output_dir), config, prepared, pool_folds(config, prepared, offline=offline))
     if launched_processes() > 1:
         wait_for_main_process(join_group())
-    return read_pooled(RunDir(config.output_dir))
+    return RunDir(config.output_dir).read_scores()
 
 
-def _note(record: RunRecord, config: RunConfig, report: FoldsReport) -> None:
+def _note(config: RunConfig, record: RunRecord, report: FoldsReport) -> None:
     if report.pooled:
         note_scores(record, config, [report.pooled])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from finetune_cli.commands.drafts.found import Found, find_data, local_place, require_new
 from finetune_cli.commands.drafts.lengths import measured_lengths
@@ -28,14 +27,11 @@ from finetune_cli.data.source_files import is_saved
 from finetune_cli.data.sources import require_present
 from finetune_cli.data.survey.columns import survey
 from finetune_cli.data.survey.labels import NoLabelError
-from finetune_cli.data.survey.proof import Proof, prove
-from finetune_cli.data.survey.roles import Roles, choose_roles
+from finetune_cli.data.survey.proof import prove
+from finetune_cli.data.survey.roles import choose_roles
 from finetune_cli.errors import DataError
 from finetune_cli.records.init import InitReport
-from finetune_cli.tasks import TASKS, Kind
-
-if TYPE_CHECKING:
-    from finetune_cli.tasks import TaskSpec
+from finetune_cli.tasks import TASKS, Kind, TaskSpec
 
 
 def init(
@@ -97,32 +93,23 @@ def _draft(
     lengths = measured_lengths(seen.sample, roles.text, chosen)
 
     draft = Draft(f"{found.described}. Written by finetune init: what it chose, and why.", *found.notes)
-    _write_task(draft, roles, preset)
+    draft.section("")
+    task = preset.name if preset else roles.kind
+    draft.put("task", task, roles.why.get("task", ""), ask=roles.questions.get("task", ""))
     draft.section("model")
     draft.put("name_or_path", chosen, why_model, ask=ask_model)
     data_section(draft, found, roles, proof, lengths)
-    rows = _train_rows(found, proof)
+    drawn = sum(share for share in found.splits.values() if isinstance(share, float))
+    rows = max(1, round(proof.rows * (1 - drawn)))  # that stay in train
     training_section(draft, roles, proof, rows=rows)
     evaluation_section(draft, roles, proof, preset, updates_an_epoch=-(-rows // batch_size(rows)))
-    run = output_section(draft, data)
+    run, place = output_section(draft, data), Path(train.where)
     return write_draft(
         draft,
         output,
         source=found.described,
         run=run,
         pair=len(roles.text) == 2,
-        folder=(place := Path(train.where)).is_dir() and not is_saved(place),
+        folder=place.is_dir() and not is_saved(place),
         also=found.written,
     )
-
-
-def _write_task(draft: Draft, roles: Roles, preset: TaskSpec | None) -> None:
-    draft.section("")
-    task = preset.name if preset else roles.kind
-    draft.put("task", task, roles.why.get("task", ""), ask=roles.questions.get("task", ""))
-
-
-def _train_rows(found: Found, proof: Proof) -> int:
-    """Rows that stay in train."""
-    shares = sum(value for value in found.splits.values() if isinstance(value, float))
-    return max(1, round(proof.rows * (1 - shares)))

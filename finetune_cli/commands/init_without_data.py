@@ -47,51 +47,52 @@ def init_task(task: str, *, output: Path, model: str | None = None) -> InitRepor
 def init_from_arguments(path: Path, *, output: Path, model: str | None = None) -> InitReport:
     """A config from a JSON file with the arguments of run_glue.py and TrainingArguments."""
     require_new(output)
-    found = translated(read_arguments(path))
+    translation = translated(read_arguments(path))
     if model is not None:
-        found.values["model.name_or_path"] = (model, "as --model says")
-    _ask_for_what_is_missing(found)
+        translation.values["model.name_or_path"] = (model, "as --model says")
+    _ask_for_what_is_missing(translation)
     draft = Draft(f"From {path.name}, the arguments of run_glue.py: each line says from which.")
-    for name, reason in found.left.items():
+    for name, reason in translation.left.items():
         draft.note(f"Not taken: {name}: {reason}.")
-    _put_in_order(draft, found)
-    run = str(found.values["output_dir"][0])
-    pair = len(TASKS[found.values["task"][0]].text) == 2
-    return write_draft(draft, output, source=f"{path}, {counted(len(found.values), 'setting')}", run=run, pair=pair)
+    _put_in_order(draft, translation)
+    run = str(translation.values["output_dir"][0])
+    pair = len(TASKS[translation.values["task"][0]].text) == 2
+    source = f"{path}, {counted(len(translation.values), 'setting')}"
+    return write_draft(draft, output, source=source, run=run, pair=pair)
 
 
-def _ask_for_what_is_missing(found: Translation) -> None:
+def _ask_for_what_is_missing(translation: Translation) -> None:
     """What run_glue.py finds out by itself, or takes as a default of its own."""
-    task = found.values["task"][0]
-    if "model.name_or_path" not in found.values:
-        found.values["model.name_or_path"] = (DEFAULT_MODEL, "")
-        found.questions["model.name_or_path"] = "model_name_or_path is not given; which model?"
+    task = translation.values["task"][0]
+    if "model.name_or_path" not in translation.values:
+        translation.values["model.name_or_path"] = (DEFAULT_MODEL, "")
+        translation.questions["model.name_or_path"] = "model_name_or_path is not given; which model?"
     if TASKS[task].path is None:
-        if "data.path" not in found.values:
-            found.values["data.path"] = ("data", "")
-            found.questions["data.path"] = "where are the rows? A file, a directory or a Hub id"
-        if "data.text" not in found.values:
-            found.values["data.text"] = ("sentence", "")
-            found.questions["data.text"] = (
+        if "data.path" not in translation.values:
+            translation.values["data.path"] = ("data", "")
+            translation.questions["data.path"] = "where are the rows? A file, a directory or a Hub id"
+        if "data.text" not in translation.values:
+            translation.values["data.text"] = ("sentence", "")
+            translation.questions["data.text"] = (
                 "run_glue.py takes the columns that are not the label; name yours, two as [first, second]"
             )
-    found.values.setdefault("output_dir", (f"runs/{task}", ""))
+    translation.values.setdefault("output_dir", (f"runs/{task}", ""))
 
 
-def _put_in_order(draft: Draft, found: Translation) -> None:
+def _put_in_order(draft: Draft, translation: Translation) -> None:
     """The values in the order of the config's fields, a section after another."""
     tops: dict[str, list[str]] = {name: [] for name in RunConfig.model_fields}
-    for key in found.values:
+    for key in translation.values:
         tops[key.partition(".")[0]].append(key)
     for top, keys in tops.items():
         if not keys:
             continue
         draft.section("" if keys == [top] else top)
         fields = _field_order(top)
-        for key in sorted((one for one in keys if "trainer_args" not in one), key=lambda one: fields.get(one, 99)):
-            value, why = found.values[key]
-            draft.put(key.rpartition(".")[2], value, why, ask=found.questions.get(key, ""))
-        passed = {key.rpartition(".")[2]: found.values[key] for key in keys if "trainer_args" in key}
+        for key in sorted((name for name in keys if "trainer_args" not in name), key=lambda name: fields.get(name, 99)):
+            value, why = translation.values[key]
+            draft.put(key.rpartition(".")[2], value, why, ask=translation.questions.get(key, ""))
+        passed = {key.rpartition(".")[2]: translation.values[key] for key in keys if "trainer_args" in key}
         if passed:
             draft.nested("trainer_args", passed)
 

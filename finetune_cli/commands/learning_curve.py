@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
-from finetune_cli.commands.members import Several, left_out, member_config, train_several
+from finetune_cli.commands.members import Several, member_config, train_several
 from finetune_cli.commands.seeds import check_means
-from finetune_cli.commands.summary import means, scores_of
+from finetune_cli.config.changes import changed
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.load import load_config
-from finetune_cli.config.sections.evaluation import BootstrapConfig
 from finetune_cli.errors import ConfigError, DataError
-from finetune_cli.records.evaluation import EvalReport, GateOutcome, MetricValue
+from finetune_cli.records.evaluation import of_split
 from finetune_cli.records.learning_curve import CurvePoint, CurveReport
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, SeedsReport, TrainReport
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.report.learning_curve import write_curve
-from finetune_cli.runs.gates import check_report, parse_gates
-from finetune_cli.runs.learning_curve import SPLIT, forecast
+from finetune_cli.runs.gates import check_config_gates
+from finetune_cli.runs.learning_curve import forecast
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.session import note_values
@@ -44,30 +44,28 @@ def train_shares(
     """
     if launched_processes() > 1:
         raise ConfigError("A learning curve trains in one process. Start it without a launcher.")
-    shares, seeds = _shares(config), config.training.seeds
+    shares, seeds = list(config.training.learning_curve or ()), config.training.seeds
     configs = {share: share_config(config, share) for share in shares}
     rows = _rows(configs, offline=offline)
     several: Several[float, TrainReport | SeedsReport, CurveReport] = Several(
         kind="share",
         configs=configs,
         facts={"shares": shares, **({"seeds": list(seeds)} if seeds else {"seed": config.seed})},
-        summarise=lambda runs, failed: summarise(config, rows, runs, failed),
-        note=lambda record, report: _note(record, config, report),
+        summarise=partial(_summarise, config, rows),
+        note=partial(_note, config),
         gated=f"the largest share of train, {shares[-1]:g}",
-        may_change=("training.learning_curve", "training.seeds"),
-        others=lambda run: left_out("training.learning_curve", _shares_there(run), shares, "shares"),
+        listed_in="training.learning_curve",
+        may_change=("training.seeds",),
     )
     return train_several(config, several, train_share, overwrite=overwrite, listen=listen)
 
 
 def share_config(config: RunConfig, share: float) -> RunConfig:
     """The config of one of the shares: an ordinary one, which repeats that run."""
-    one = member_config(config, "share", share)
-    training = one.training.model_copy(update={"learning_curve": None})
-    return one.model_copy(update={"training": training, "data": one.data.model_copy(update={"share": share})})
+    return changed(member_config(config, "share", share), {"training.learning_curve": None, "data.share": share})
 
 
-def summarise(
+def _summarise(
     config: RunConfig,
     rows: dict[float, int],
     runs: dict[float, TrainReport | SeedsReport],
@@ -81,21 +79,13 @@ def summarise(
         {share: [RunDir(each.run_dir) for each in _each(config, one).values()] for share, one in runs.items()},
         metric,
         kind=config.spec.kind,
-        samples=bootstrap.samples or BootstrapConfig().samples,
+        samples=bootstrap.samples_to_compare,
         seed=config.seed,
     )
     gates = _gates(config, runs[max(rows)]) if runs and not failed else []
-    n = scores_of(next(iter(_each(config, next(iter(runs.values()))).values())), SPLIT).n if runs else 0
+    n = of_split(next(iter(_each(config, next(iter(runs.values()))).values())).evaluations).n if runs else 0
     path = RunDir(config.output_dir).path
     return CurveReport(path, list(rows), metric, bootstrap.level, n, runs, failed, points, found, why, gates)
-
-
-def _shares(config: RunConfig) -> list[float]:
-    return list(config.training.learning_curve or ())
-
-
-def _shares_there(run: RunDir) -> list[float]:
-    return _shares(load_config(run.config)) if run.members("share") and run.config.is_file() else []
 
 
 def _rows(configs: dict[float, RunConfig], *, offline: bool) -> dict[float, int]:
@@ -118,14 +108,11 @@ def _each(config: RunConfig, report: TrainReport | SeedsReport) -> dict[int, Tra
 
 
 def _point(config: RunConfig, share: float, rows: int, report: TrainReport | SeedsReport) -> CurvePoint:
-    of_runs = {seed: scores_of(run, SPLIT) for seed, run in _each(config, report).items()}
-    scores = {seed: _metrics(one) for seed, one in of_runs.items()}
-    metrics = next(iter(scores.values()))
-    if isinstance(report, SeedsReport):
-        metrics = means(next(split for split in report.splits if split.split == SPLIT))
-    metric = config.evaluation.main_metric
-    collapsed = {seed: one.collapsed for seed, one in of_runs.items() if one.collapsed is not None}
-    return CurvePoint(share, rows, metrics, {seed: one[metric].value for seed, one in scores.items()}, collapsed)
+    of_runs = {seed: of_split(run.evaluations) for seed, run in _each(config, report).items()}
+    metrics = of_split(report.splits).means if isinstance(report, SeedsReport) else next(iter(of_runs.values())).scores
+    values = {seed: scored.scores[config.evaluation.main_metric].value for seed, scored in of_runs.items()}
+    collapsed = {seed: scored.collapsed for seed, scored in of_runs.items() if scored.collapsed is not None}
+    return CurvePoint(share, rows, metrics, values, collapsed)
 
 
 def _collapsed_runs(config: RunConfig, point: CurvePoint) -> str | list[str] | None:
@@ -135,17 +122,13 @@ def _collapsed_runs(config: RunConfig, point: CurvePoint) -> str | list[str] | N
     return next(iter(point.collapsed.values()), None)
 
 
-def _metrics(report: EvalReport) -> dict[str, MetricValue]:
-    return report.metrics | {"loss": MetricValue(report.loss)}
-
-
 def _gates(config: RunConfig, largest: TrainReport | SeedsReport) -> list[GateOutcome]:
     if isinstance(largest, SeedsReport):
         return check_means(config, largest.splits, largest.runs)
-    return check_report(parse_gates(config.evaluation.gates), scores_of(largest, SPLIT))
+    return check_config_gates(config, of_split(largest.evaluations))
 
 
-def _note(record: RunRecord, config: RunConfig, report: CurveReport) -> None:
+def _note(config: RunConfig, record: RunRecord, report: CurveReport) -> None:
     """The picture and its numbers, and the scores of the largest share in run.json."""
     run = RunDir(report.run_dir)
     write_json(run.metrics / "learning_curve.json", report.curve())

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from finetune_cli.config.dump import to_yaml
+from finetune_cli.config.changes import changed
+from finetune_cli.config.dump import leaves, to_yaml
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, MembersFailedError, RunFailedError
-from finetune_cli.records.evaluation import GateOutcome
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, MemberStarted, TrainReport
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.runs.gates import require_passed
 from finetune_cli.runs.run_dir import MEMBERS, RunDir, member_number
 from finetune_cli.runs.session import locked, model_name, recorded, run_differences
@@ -58,9 +59,9 @@ class Several(Generic[N, R, S]):
 
     kind: what each is called, such as "seed". configs: of each, by its number. facts: of run.json, what makes these
     runs others than those of another time. summarise: from the reports of the runs that finished, and the errors of
-    those that failed, to the summary. note: adds it to run.json. gated: what the gates are about, in words.
-    may_change: settings that leave runs that are there as they are. others: what makes them other runs besides, each in
-    words.
+    those that failed, to the summary. note: adds it to run.json. gated: what the gates are about, in words. listed_in:
+    the setting that lists the runs, if one does; more of them than last time are welcome, fewer are not. may_change:
+    other settings that leave runs that are there as they are.
     """
 
     kind: str
@@ -69,8 +70,15 @@ class Several(Generic[N, R, S]):
     summarise: Callable[[dict[N, R], dict[N, str]], S]
     note: Callable[[RunRecord, S], None]
     gated: str
+    listed_in: str | None = None
     may_change: Sequence[str] = ()
-    others: Callable[[RunDir], Sequence[str]] = lambda run: ()
+
+    def left_out(self, there: RunConfig) -> list[str]:
+        """The runs of the config that is there which are not among these, in words."""
+        before = dict(leaves(there)).get(self.listed_in or "") or ()
+        missing = ", ".join(member_number(number) for number in before if number not in self.configs)
+        several = MEMBERS[self.kind]
+        return [f"  {self.listed_in}: {missing} left out; finished {several} are not trained again"] if missing else []
 
 
 def train_several(
@@ -84,30 +92,32 @@ def train_several(
     """Train each of several runs inside the run directory; write and return their summary.
 
     train_one: trains one config and returns its report, also when that run was finished before. A run whose training
-    fails leaves the others alone: MembersFailedError comes after the last one; see `train_members`. GateFailedError
-    when the summary misses a gate of the config. Both errors hold the summary.
+    fails leaves the others alone: MembersFailedError comes after the last one. GateFailedError when the summary misses
+    a gate of the config. Both errors hold the summary.
     """
     run, main, kind = RunDir(config.output_dir), is_main_process(), several.kind
-    count = len(several.configs)
     with locked(run) if main else nullcontext():
         if main:
-            others = [] if overwrite else several.others(run)
+            may_change = [*several.may_change, several.listed_in] if several.listed_in else several.may_change
             open_members(
-                run, config, [kind], overwrite=overwrite, may_change=several.may_change, more_differences=others
+                run, config, [kind], overwrite=overwrite, may_change=may_change, more_differences=several.left_out
             )
         started = RunRecord(task=config.task, model=model_name(config), **several.facts)
         there = run.read_record()
         same = all(getattr(there, name) == value for name, value in several.facts.items())
-        with members_record(run, started, same=same) if main else nullcontext(started) as record:
-            runs, failed = train_members(kind, several.configs, train_one, listen)
+        stays = not main or (there.is_finished and same)  # run.json and run.log of runs that had finished stay
+        with nullcontext(started) if stays else recorded(run, started) as record:
+            runs, failed = _train_each(kind, several.configs, train_one, listen)
             report = several.summarise(runs, failed)
             if main:
                 write_json(run.summary, report.to_json())
-                record.training_seconds = sum(one.seconds for one in runs.values())
+                record.training_seconds = sum(trained.seconds for trained in runs.values())
                 several.note(record, report)
             if failed:
                 listing = "\n".join(f"  {kind} {member_number(key)}: {error}" for key, error in failed.items())
-                message = f"{len(failed)} of {count} {MEMBERS[kind]} failed; the same command tries them again"
+                message = (
+                    f"{len(failed)} of {len(several.configs)} {MEMBERS[kind]} failed; the same command tries them again"
+                )
                 raise MembersFailedError(f"{message}:\n{listing}", report)
             if not all(outcome.passed for outcome in report.gates):
                 record.exit_code = ExitCode.GATE_FAILED
@@ -115,7 +125,7 @@ def train_several(
     return report
 
 
-def train_members(
+def _train_each(
     kind: str, configs: Mapping[N, RunConfig], train_one: Callable[[RunConfig], R], listen: Listener
 ) -> tuple[dict[N, R], dict[N, str]]:
     """Train each config; the reports of the runs that finished, and the errors of those that failed.
@@ -125,11 +135,13 @@ def train_members(
     """
     runs: dict[N, R] = {}
     failed: dict[N, str] = {}
-    for number, (key, one) in enumerate(configs.items(), start=1):
-        logger.info("%s %s (%d of %d): %s", kind.capitalize(), member_number(key), number, len(configs), one.output_dir)
+    for number, (key, config) in enumerate(configs.items(), start=1):
+        logger.info(
+            "%s %s (%d of %d): %s", kind.capitalize(), member_number(key), number, len(configs), config.output_dir
+        )
         listen(MemberStarted(kind, key, number, len(configs)))
         try:
-            runs[key] = train_one(one)
+            runs[key] = train_one(config)
         except Exception as err:
             known = isinstance(err, FinetuneError)
             if (known and not isinstance(err, RunFailedError)) or launched_processes() > 1:
@@ -144,21 +156,13 @@ def member_config(config: RunConfig, kind: str, number: float) -> RunConfig:
 
     Rows that `data.splits` draws from train stay those of the whole, whatever seed the run has.
     """
-    drawn = any(isinstance(value, float) for value in (config.data.splits or {}).values())
-    data = {"split_seed": config.seed} if drawn and config.data.split_seed is None else {}
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update=data),
-            "evaluation": config.evaluation.model_copy(update={"gates": ()}),
-            "output_dir": str(RunDir(config.output_dir).member(kind, number).path),
-        }
-    )
-
-
-def left_out(key: str, there: Sequence[float], now: Sequence[float], several: str) -> list[str]:
-    """Which runs that are there the config no longer has; more of them than last time are welcome."""
-    missing = [member_number(number) for number in there if number not in now]
-    return [f"  {key}: {', '.join(missing)} left out; finished {several} are not trained again"] if missing else []
+    values: dict[str, Any] = {
+        "evaluation.gates": (),
+        "output_dir": str(RunDir(config.output_dir).member(kind, number).path),
+    }
+    if config.data.draws_from_train and config.data.split_seed is None:
+        values["data.split_seed"] = config.seed
+    return changed(config, values)
 
 
 def open_members(
@@ -168,12 +172,12 @@ def open_members(
     *,
     overwrite: bool,
     may_change: Sequence[str] = (),
-    more_differences: Sequence[str] = (),
+    more_differences: Callable[[RunConfig], Sequence[str]],
 ) -> None:
     """Write the config of the whole; refuse a directory that holds something else.
 
     kinds: what the runs are called. may_change: settings that do not make the runs that are there others.
-    more_differences: what does, each in words.
+    more_differences: from the config that is there, what does besides, each in words.
     """
     if overwrite:
         run.clear()
@@ -183,7 +187,8 @@ def open_members(
             "start anew with --overwrite."
         )
     elif run.members() and run.config.is_file():
-        differences = [*run_differences(load_config(run.config), config, ignore=tuple(may_change)), *more_differences]
+        there = load_config(run.config)
+        differences = [*run_differences(there, config, ignore=tuple(may_change)), *more_differences(there)]
         differences += [
             f"  it holds {other.path.name}, which is no {kinds[0]}"
             for other in run.members()
@@ -197,8 +202,3 @@ def open_members(
             )
     with replacing(run.config) as file:
         file.write(to_yaml(config))
-
-
-def members_record(run: RunDir, started: RunRecord, *, same: bool) -> AbstractContextManager[RunRecord]:
-    """run.json and run.log of the whole. same: it had finished before with these runs; then both stay as they are."""
-    return nullcontext(started) if same and run.read_record().is_finished else recorded(run, started)

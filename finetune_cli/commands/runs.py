@@ -26,8 +26,8 @@ def runs(directory: Path, *, sort: str = "newest", failed: bool = False) -> RunL
             f"--sort {sort}: expected {', '.join(ORDERS)}, loss, or a metric such as f1."
             f"{did_you_mean(sort, [*ORDERS, *METRICS])}"
         )
-    found = list_runs(directory)
-    kept = [run for run in found.runs if run.status in ("failed", "killed") or not failed]
+    listed = list_runs(directory)
+    kept = [run for run in listed.runs if run.status in ("failed", "killed") or not failed]
     kept.sort(key=lambda run: run.path)
     if sort in ORDERS:
         kept.sort(key=lambda run: _size(run, sort), reverse=sort != "path")
@@ -37,7 +37,7 @@ def runs(directory: Path, *, sort: str = "newest", failed: bool = False) -> RunL
             there = dict.fromkeys(name for run in kept for name in run.record.scores or {})
             hint = f" They have: {', '.join(there)}." if there else ""
             logger.warning("--sort %s: none of these runs has that score, so they come by their paths.%s", sort, hint)
-    return replace(found, runs=kept)
+    return replace(listed, runs=kept)
 
 
 def _size(run: ListedRun, order: str) -> str | float:

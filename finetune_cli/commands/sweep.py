@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from accelerate.utils.memory import clear_device_cache
@@ -18,6 +19,7 @@ from finetune_cli.commands.members import member_config, open_members
 from finetune_cli.commands.prepare import prepare
 from finetune_cli.commands.sweep_result import close_sweep, require_scores
 from finetune_cli.commands.train import train
+from finetune_cli.config.changes import changed
 from finetune_cli.config.dump import leaves, to_yaml
 from finetune_cli.config.fields import RunConfig, SweepConfig
 from finetune_cli.config.load import load_config
@@ -33,7 +35,7 @@ from finetune_cli.runs.run_dir import WORKING, RunDir
 from finetune_cli.runs.session import model_name, note_values, recorded
 from finetune_cli.runs.sweeps.claims import Claim, held, require_nobody_works, try_claim, unfinished
 from finetune_cli.runs.sweeps.study import SECONDS, Search
-from finetune_cli.runs.sweeps.trials import Train, TrialRunner
+from finetune_cli.runs.sweeps.trials import Sweep, Train
 from finetune_cli.system import locking
 from finetune_cli.system.files import directory_bytes, disk_errors_explained, remove_directory, require_writable
 from finetune_cli.tasks import METRICS
@@ -69,14 +71,12 @@ def sweep(
         require_scores(run, search)
     prepare(config, offline=offline)  # mistakes in the data are those of all trials
     started = RunRecord(seed=config.seed, trials=settings.trials or 0, task=config.task, model=model_name(config))
+    train_one = train_one or partial(_train, offline=offline)
+    current = Sweep(config, search, partial(_trial_config, run, search), train_one, listen)
     with locking.shared(run.sweep / WORKING), recorded(run, started) as record:
-        train_one = train_one or (lambda one, heard: _train(one, offline=offline, listen=heard))
-        runner = TrialRunner(
-            search, config.evaluation.main_metric, lambda trial: _config(run, search, trial), train_one, listen
-        )
-        _work(run, config, settings, runner)
+        _work(current)
         with held(run.sweep / "closing.lock"):
-            report = close_sweep(run, config, search, runner)
+            report = close_sweep(current)
         record.trials = len(report.trials)
         record.training_seconds = sum(trial.seconds for trial in report.trials)
         if report.best is None:
@@ -93,16 +93,15 @@ def sweep(
 def _open(run: RunDir, config: RunConfig, settings: SweepConfig, *, overwrite: bool) -> None:
     if overwrite:
         require_nobody_works(run.path, run.sweep)
-    others = [] if overwrite else _other_search(run, settings)
-    open_members(run, config, ["trial", "finalist"], overwrite=overwrite, more_differences=others)
+    differences = partial(_other_search, settings)
+    open_members(run, config, ["trial", "finalist"], overwrite=overwrite, more_differences=differences)
     run.sweep.mkdir(exist_ok=True)
 
 
-def _other_search(run: RunDir, settings: SweepConfig) -> list[str]:
-    there = load_config(run.config).sweep if run.members("trial") and run.config.is_file() else None
-    if there is None:
+def _other_search(settings: SweepConfig, there: RunConfig) -> list[str]:
+    if there.sweep is None:
         return []
-    old, new = dict(leaves(there)), dict(leaves(settings))
+    old, new = dict(leaves(there.sweep)), dict(leaves(settings))
     keys = [key for key in dict.fromkeys([*old, *new]) if key not in MAY_CHANGE and old.get(key) != new.get(key)]
     return [f"  sweep.{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in keys]
 
@@ -115,46 +114,48 @@ def _search(run: RunDir, config: RunConfig, settings: SweepConfig) -> Search:
             "evaluation.metric_for_best to a metric of the package, or to loss."
         )
     maximise = METRICS[metric].greater_is_better
-    alike = config.model_copy(
-        update={
+    alike = changed(
+        config,
+        {
             "output_dir": ".",
             "hub": None,
             "tracking": (),
-            "evaluation": config.evaluation.model_copy(update={"gates": ()}),
-            "sweep": settings.model_copy(update={**dict.fromkeys(MAY_CHANGE), "finalists": 1}),
-        }
+            "evaluation.gates": (),
+            **{f"sweep.{name}": None for name in MAY_CHANGE},
+            "sweep.finalists": 1,
+        },
     )
     fingerprint = hashlib.sha256(to_yaml(alike).encode()).hexdigest()
     return Search(run.sweep, settings, maximise=maximise, fingerprint=fingerprint)
 
 
-def _config(run: RunDir, search: Search, trial: FrozenTrial) -> RunConfig:
+def _trial_config(run: RunDir, search: Search, trial: FrozenTrial) -> RunConfig:
     """The config of a trial: an ordinary one, which repeats that run. Raises ConfigError for settings that clash."""
     values = [f"{key}={json.dumps(value)}" for key, value in search.values(trial).items()]
     return member_config(load_config(run.config, [*values, "sweep=null", "hub=null"]), "trial", trial.number)
 
 
-def _train(one: RunConfig, *, offline: bool, listen: Listener) -> Any:
+def _train(config: RunConfig, listen: Listener, *, offline: bool) -> Any:
     try:
-        return train(one, offline=offline, listen=listen, data_known=True)
+        return train(config, offline=offline, listen=listen, data_known=True)
     finally:
         clear_device_cache(garbage_collection=True)
 
 
-def _work(run: RunDir, config: RunConfig, settings: SweepConfig, runner: TrialRunner) -> None:
+def _work(sweep: Sweep) -> None:
     """Train trials until none is left, waiting for those that other processes work at."""
-    own = dict(leaves(config))
+    own = dict(leaves(sweep.config))
     said_waiting = False
     while True:
-        with held(run.sweep / "sweep.lock"):
-            claim = _next(run, settings, runner.search, own)
+        with held(sweep.run.sweep / "sweep.lock"):
+            claim = _next(sweep, own)
         if claim is not None:
             said_waiting = False
             try:
-                _run(run, settings, runner, claim)
+                _train_claimed(sweep, claim.trial)
             finally:
                 claim.release()
-        elif unfinished(runner.search.trials):
+        elif unfinished(sweep.search.trials):
             if not said_waiting:
                 logger.info("Waiting for trials that other processes work at")
             said_waiting = True
@@ -163,11 +164,12 @@ def _work(run: RunDir, config: RunConfig, settings: SweepConfig, runner: TrialRu
             return
 
 
-def _next(run: RunDir, settings: SweepConfig, search: Search, own: Mapping[str, Any]) -> Claim | None:
-    """A trial whose process is gone, else a new one if there is to be one."""
+def _next(sweep: Sweep, own: Mapping[str, Any]) -> Claim | None:
+    """A trial whose process is gone, else a new one if there is to be one. own: the config's own values."""
+    folder, search, settings = sweep.run.sweep, sweep.search, sweep.search.settings
     trials = search.trials
     for trial in unfinished(trials):
-        if claim := try_claim(run.sweep, trial):
+        if claim := try_claim(folder, trial):
             return claim
     limit = settings.trials
     if settings.sampler == "grid":
@@ -176,31 +178,31 @@ def _next(run: RunDir, settings: SweepConfig, search: Search, own: Mapping[str, 
     budget = seconds(settings.time) if settings.time else None
     if (limit is not None and len(trials) >= limit) or (budget is not None and spent >= budget):
         return None
-    return try_claim(run.sweep, search.add(own))
+    return try_claim(folder, search.add(own))
 
 
-def _run(run: RunDir, settings: SweepConfig, runner: TrialRunner, claim: Claim) -> None:
-    trial, search = claim.trial, runner.search
-    shown = ", ".join(f"{key}={value}" for key, value in search.values(trial).items())
-    logger.info("Trial %d%s: %s", trial.number, f" of {settings.trials}" if settings.trials else "", shown)
-    runner.listen(MemberStarted("trial", trial.number, trial.number + 1, settings.trials or 0))
-    runner.run(trial)
-    with held(run.sweep / "sweep.lock"):
-        _make_room(run, search)
+def _train_claimed(sweep: Sweep, trial: FrozenTrial) -> None:
+    count = sweep.search.settings.trials
+    shown = ", ".join(f"{key}={value}" for key, value in sweep.search.values(trial).items())
+    logger.info("Trial %d%s: %s", trial.number, f" of {count}" if count else "", shown)
+    sweep.listen(MemberStarted("trial", trial.number, trial.number + 1, count or 0))
+    sweep.train_trial(trial)
+    with held(sweep.run.sweep / "sweep.lock"):
+        _make_room(sweep)
 
 
-def _make_room(run: RunDir, search: Search) -> None:
+def _make_room(sweep: Sweep) -> None:
     """Remove the checkpoints and models of closed trials, but for the best; their scores and predictions stay."""
-    best = search.best
-    for trial in search.trials:
+    best = sweep.search.best
+    for trial in sweep.search.trials:
         if not trial.state.is_finished() or (best is not None and trial.number == best.number):
             continue
-        member = run.member("trial", trial.number)
-        folders = [folder for one in (member, *member.members()) for folder in (one.checkpoints, one.model)]
+        member = sweep.member(trial.number)
+        folders = [folder for each in (member, *member.members()) for folder in (each.checkpoints, each.model)]
         if not any(folder.is_dir() for folder in folders):
             continue
         with suppress(OSError):
             for folder in folders:
                 remove_directory(folder)
-            for one in (*member.members(), member):  # what run.json says of the size was before
-                one.write_record(replace(one.read_record(), size_bytes=directory_bytes(one.path)))
+            for each in (*member.members(), member):  # what run.json says of the size was before
+                each.write_record(replace(each.read_record(), size_bytes=directory_bytes(each.path)))

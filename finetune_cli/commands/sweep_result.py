@@ -9,7 +9,6 @@ import shutil
 import statistics
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
@@ -17,23 +16,24 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from finetune_cli.commands.compare import compare
+from finetune_cli.config.changes import changed
 from finetune_cli.config.dump import to_yaml
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import MissingError
 from finetune_cli.evaluation.candidates import deciding_metric
-from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
+from finetune_cli.records.evaluation import Corrected, MetricValue, of_split
 from finetune_cli.records.sweep import ComparedTrials, Finalist, SearchedSetting, SweepReport, TrialResult
 from finetune_cli.records.sweep import TrialState as Ended
 from finetune_cli.records.training import SeedsReport
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.report.sweep import write_sweep_page
 from finetune_cli.runs.candidates import corrected_best, read_candidates
-from finetune_cli.runs.gates import check_report, parse_gates
+from finetune_cli.runs.gates import check_config_gates
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.sweeps.study import DEFAULTS, ERROR, SECONDS, Search
-from finetune_cli.runs.sweeps.trials import TrialRunner
+from finetune_cli.runs.sweeps.trials import Sweep
 from finetune_cli.system.files import replacing, write_json
-from finetune_cli.tasks import KIND_SPECS
 
 STATES: dict[TrialState, Ended] = {
     TrialState.COMPLETE: "complete",
@@ -48,76 +48,61 @@ NEAR = 0.1  # of the range
 
 def require_scores(run: RunDir, search: Search) -> None:
     """Raise MissingError for a finished trial whose directory has been deleted: it would be missed at the end."""
-    gone = [trial.number for trial in search.complete if not _scores_file(run, trial.number).is_file()]
-    if gone:
-        names = ", ".join(str(run.member("trial", number).path) for number in gone)
+    members = [run.member("trial", trial.number) for trial in search.complete]
+    if gone := [member.path for member in members if not (member.evaluation("validation") / "metrics.json").is_file()]:
+        names = ", ".join(map(str, gone))
         raise MissingError(
             f"The scores of finished trials are gone: {names}. Put them back, or start anew with --overwrite."
         )
 
 
-def close_sweep(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> SweepReport:
+def close_sweep(sweep: Sweep) -> SweepReport:
     """Train the finalists, and write summary.json, report.html, best.yaml and the link best/."""
-    complete, metric = search.complete, config.evaluation.main_metric
-    finalists = _finalists(run, config, search, runner)
-    sign = 1 if _maximises(search) else -1
-    best = max(finalists, key=lambda one: sign * one.mean).number if finalists else None
-    if best is None and complete:
-        best = complete[0].number
-    candidates, corrected = _corrected(run, config, search, best)
+    search, finalists = sweep.search, _finalists(sweep)
+    sign = 1 if search.maximise else -1
+    best = max(finalists, key=lambda finalist: sign * finalist.mean).number if finalists else None
+    if best is None and search.best is not None:
+        best = search.best.number
+    candidates, corrected = _corrected(sweep, best)
     report = SweepReport(
-        run_dir=run.path,
-        metric=metric,
-        greater_is_better=_maximises(search),
-        trials=[_result(run, config, search, trial) for trial in search.trials],
+        run_dir=sweep.run.path,
+        metric=sweep.metric,
+        greater_is_better=search.maximise,
+        trials=[_result(sweep, trial) for trial in search.trials],
         best=best,
-        folds=config.data.folds.n if config.data.folds else None,
+        folds=sweep.config.data.folds.n if sweep.config.data.folds else None,
         candidates=candidates,
         corrected=corrected,
-        comparisons=_comparisons(run, config, search, best),
+        comparisons=_comparisons(sweep, best),
         finalists=finalists,
         settings=_searched(search, best),
-        gates=[] if best is None else _gates(run, config, best, corrected),
+        gates=[] if best is None else _gates(sweep, best, corrected),
     )
-    write_json(run.summary, report.to_json())
-    write_sweep_page(run, config, search.settings, report)
+    write_json(sweep.run.summary, report.to_json())
+    write_sweep_page(sweep.run, sweep.config, search.settings, report)
     if best is not None:
-        _point_at_best(run, config, best)
+        _point_at_best(sweep.run, sweep.config, best)
     return report
 
 
-def _maximises(search: Search) -> bool:
-    return search.study.direction == optuna.study.StudyDirection.MAXIMIZE
-
-
-def _scores_file(run: RunDir, number: int) -> Path:
-    return run.member("trial", number).evaluation("validation") / "metrics.json"
-
-
-def _scores(run: RunDir, number: int) -> EvalReport:
-    return EvalReport.from_json(json.loads(_scores_file(run, number).read_text(encoding="utf-8")))
-
-
-def _gates(run: RunDir, config: RunConfig, best: int, corrected: Corrected | None) -> list[GateOutcome]:
+def _gates(sweep: Sweep, best: int, corrected: Corrected | None) -> list[GateOutcome]:
     """The config's gates on the best trial's scores; its own correction is not that of the choice among trials."""
-    decider = deciding_metric(config.evaluation.main_metric, config.spec.kind)
+    decider = deciding_metric(sweep.metric, sweep.config.spec.kind)
     fair = {decider: corrected} if corrected else {}
-    return check_report(parse_gates(config.evaluation.gates), replace(_scores(run, best), corrected=fair))
+    return check_config_gates(sweep.config, replace(sweep.member(best).read_scores(), corrected=fair))
 
 
-def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) -> TrialResult:
+def _result(sweep: Sweep, trial: FrozenTrial) -> TrialResult:
     state, score, rows, collapsed = STATES[trial.state], None, None, None
     if state == "complete":
-        report = _scores(run, trial.number)
-        metric = config.evaluation.main_metric
-        score = MetricValue(report.loss) if metric == "loss" else report.metrics[metric]
-        rows, collapsed = report.n, report.collapsed
+        report = sweep.member(trial.number).read_scores()
+        score, rows, collapsed = report.scores[sweep.metric], report.n, report.collapsed
     elif trial.intermediate_values:
         score = MetricValue(trial.intermediate_values[max(trial.intermediate_values)])
     return TrialResult(
         number=trial.number,
         state=state,
-        values=search.values(trial),
+        values=sweep.search.values(trial),
         score=score,
         n=rows,
         seconds=trial.user_attrs.get(SECONDS, 0.0),
@@ -127,52 +112,49 @@ def _result(run: RunDir, config: RunConfig, search: Search, trial: FrozenTrial) 
     )
 
 
-def _corrected(run: RunDir, config: RunConfig, search: Search, best: int | None) -> tuple[int, Corrected | None]:
+def _corrected(sweep: Sweep, best: int | None) -> tuple[int, Corrected | None]:
     """How many candidates the best was chosen among, and its score less the price of that choice.
 
     They are the evaluations of all trials that were scored, of pruned ones too; with folds the trials themselves.
     """
     if best is None:
-        return len(search.complete), None
-    score = _result(run, config, search, search.trials[best]).score
+        return len(sweep.search.complete), None
+    score = _result(sweep, sweep.search.trials[best]).score
     assert score is not None, "the best trial is complete"
     runs = {
         trial.number: member
-        for trial, member in ((trial, run.member("trial", trial.number)) for trial in search.trials)
+        for trial, member in ((trial, sweep.member(trial.number)) for trial in sweep.search.trials)
         if trial.state == TrialState.COMPLETE
         or (trial.state == TrialState.PRUNED and read_candidates(member) is not None)
     }
-    return corrected_best(score, config.evaluation.main_metric, runs, best, seed=config.seed)
+    return corrected_best(score, sweep.metric, runs, best, seed=sweep.config.seed)
 
 
-def _finalists(run: RunDir, config: RunConfig, search: Search, runner: TrialRunner) -> list[Finalist]:
+def _finalists(sweep: Sweep) -> list[Finalist]:
     """The best settings with several seeds, an ordinary training of several seeds each; the best trial first."""
-    settings, found = search.settings, []
+    settings, finalists = sweep.search.settings, []
     if settings.seeds is None:
         return []
-    for trial in search.complete[: settings.finalists]:
-        one = runner.config_of(trial)
-        training = one.training.model_copy(update={"seeds": settings.seeds})
-        path = str(run.member("finalist", trial.number).path)
-        report = runner.train(one.model_copy(update={"training": training, "output_dir": path}), runner.listen)
+    for trial in sweep.search.complete[: settings.finalists]:
+        config = sweep.config_of(trial)
+        path = str(sweep.run.member("finalist", trial.number).path)
+        report = sweep.train(changed(config, {"training.seeds": settings.seeds, "output_dir": path}), sweep.listen)
         assert isinstance(report, SeedsReport), "several seeds were asked for"
-        split = next(split for split in report.splits if split.split == "validation")
-        score = split.metrics[config.evaluation.main_metric]
-        found.append(Finalist(trial.number, score.mean, score.sd, score.low, score.high, list(split.collapsed)))
-    return found
+        split = of_split(report.splits)
+        score = split.metrics[sweep.metric]
+        finalists.append(Finalist(trial.number, score.mean, score.sd, score.low, score.high, list(split.collapsed)))
+    return finalists
 
 
-def _comparisons(run: RunDir, config: RunConfig, search: Search, best: int | None) -> list[ComparedTrials]:
+def _comparisons(sweep: Sweep, best: int | None) -> list[ComparedTrials]:
     """The best trial against the runner-up and against the config's own values, on the same rows."""
-    others = [trial for trial in search.complete if trial.number != best]
+    others = [trial for trial in sweep.search.complete if trial.number != best]
     wanted = [*others[:1], *(trial for trial in others[1:] if trial.user_attrs.get(DEFAULTS))]
     if best is None or not wanted:
         return []
-    metric = config.evaluation.main_metric
-    if metric == "loss":
-        metric = KIND_SPECS[config.spec.kind].metric_of_loss
+    metric = deciding_metric(sweep.metric, sweep.config.spec.kind)
     numbers = [best, *(trial.number for trial in wanted)]
-    report = compare([str(run.member("trial", number).path) for number in numbers], metrics=[metric])
+    report = compare([str(sweep.member(number).path) for number in numbers], metrics=[metric])
     return [ComparedTrials(number, one) for number, one in zip(numbers[1:], report.comparisons, strict=True)]
 
 
@@ -181,11 +163,11 @@ def _searched(search: Search, best: int | None) -> list[SearchedSetting]:
         return []
     trial = search.trials[best]
     importances = _importances(search)
-    found = []
+    settings = []
     for key, value in search.values(trial).items():
         importance, sd = importances.get(key, (None, None))
-        found.append(SearchedSetting(key, value, importance, sd, _bound(trial, key)))
-    return found
+        settings.append(SearchedSetting(key, value, importance, sd, _bound(trial, key)))
+    return settings
 
 
 def _bound(trial: FrozenTrial, key: str) -> str | None:
@@ -206,7 +188,7 @@ def _importances(search: Search) -> dict[str, tuple[float, float]]:
     generator = random.Random(search.settings.seed)
     whole = _importance_of(search, complete)
     drawn = [_importance_of(search, generator.choices(complete, k=len(complete))) for _ in range(RESAMPLES)]
-    return {key: (value, statistics.stdev(one.get(key, 0.0) for one in drawn)) for key, value in whole.items()}
+    return {key: (value, statistics.stdev(draw.get(key, 0.0) for draw in drawn)) for key, value in whole.items()}
 
 
 def _importance_of(search: Search, trials: list[FrozenTrial]) -> dict[str, float]:
@@ -214,8 +196,8 @@ def _importance_of(search: Search, trials: list[FrozenTrial]) -> dict[str, float
     memory.add_trials(trials)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a resample in which a setting has one value
-        found = get_param_importances(memory, evaluator=PedAnovaImportanceEvaluator())
-    return {key: value if math.isfinite(value) else 0.0 for key, value in found.items()}
+        importances = get_param_importances(memory, evaluator=PedAnovaImportanceEvaluator())
+    return {key: value if math.isfinite(value) else 0.0 for key, value in importances.items()}
 
 
 def _point_at_best(run: RunDir, whole: RunConfig, best: int) -> None:
@@ -225,9 +207,8 @@ def _point_at_best(run: RunDir, whole: RunConfig, best: int) -> None:
     """
     trial = run.member("trial", best)
     config = load_config(trial.config, [f"output_dir={json.dumps(f'{run.path}-best')}"])
-    evaluation = config.evaluation.model_copy(update={"gates": whole.evaluation.gates})
     with replacing(run.best_config) as file:
-        file.write(to_yaml(config.model_copy(update={"evaluation": evaluation, "hub": whole.hub})))
+        file.write(to_yaml(changed(config, {"evaluation.gates": whole.evaluation.gates, "hub": whole.hub})))
     aside = run.path / ".writing-best"
     if aside.is_symlink():
         aside.unlink()

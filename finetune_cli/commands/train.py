@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +16,25 @@ from accelerate.utils import broadcast_object_list, gather_object
 from accelerate.utils.memory import clear_device_cache
 
 from finetune_cli.commands.beginning import model_fingerprint, open_run
-from finetune_cli.commands.ending import conclude, export_best, gate_outcomes, score_best
+from finetune_cli.commands.ending import conclude, export_best, score_best
 from finetune_cli.commands.folds import train_folds
 from finetune_cli.commands.learning_curve import train_shares
+from finetune_cli.commands.members import TrainOne
 from finetune_cli.commands.seeds import train_seeds
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.apart import require_apart
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, ExitCode
+from finetune_cli.records.evaluation import of_split
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.learning_curve import CurveReport
 from finetune_cli.records.run import Fingerprints, RunRecord
 from finetune_cli.records.training import Listener, SeedsReport, TrainReport
 from finetune_cli.runs.context import RunContext
-from finetune_cli.runs.final import require_folds, require_folds_to_come
 from finetune_cli.runs.fit import Fit, fit
-from finetune_cli.runs.hub_upload import is_uploaded, require_write_access
+from finetune_cli.runs.folds import require_folds, require_folds_to_come
+from finetune_cli.runs.gates import check_config_gates
+from finetune_cli.runs.hub import is_uploaded, require_write_access
 from finetune_cli.runs.requirements import require_tools
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
@@ -72,56 +77,52 @@ def train(
     require_tools(config, push=push)
     require_apart(config.output_dir, config.data.path, config.data.splits or {}, config.model.name_or_path)
     folds, seeds, shares = config.data.folds, config.training.seeds, config.training.learning_curve
+    train_one = partial(_train_one, resume=resume, offline=offline, listen=listen)
     if final:
         require_folds_to_come(config)
     if seeds is None and shares is None and (folds is None or folds.fold is not None):
         if config.sweep is not None:
             logger.info("The section sweep is for finetune sweep; this trains the config's own values.")
-        return _train_one(
-            config,
-            resume=resume,
-            overwrite=overwrite,
-            push=push,
-            offline=offline,
-            listen=listen,
-            data_known=data_known,
-        )
+        return train_one(config, overwrite=overwrite, push=push, data_known=data_known)
     if resume not in ("auto", "never"):
         raise ConfigError(
             "--resume PATH goes on with one run. With several seeds, folds or shares, name that one's own config."
         )
-
-    def train_member(one: RunConfig) -> TrainReport:
-        nonlocal data_known
-        known, data_known = data_known or bool(shares), True  # the same rows, nearly the same, or said by now
-        try:
-            return _train_one(
-                one, resume=resume, overwrite=False, push=False, offline=offline, listen=listen, data_known=known
-            )
-        finally:
-            clear_device_cache(garbage_collection=True)
-
-    def train_share(one: RunConfig) -> TrainReport | SeedsReport:
-        return train_seeds(one, train_member, listen=listen) if seeds else train_member(one)
-
+    train_member = _one_after_another(train_one, data_known=data_known or bool(shares))
     if shares is not None:
+        train_share = partial(train_seeds, train_one=train_member, listen=listen) if seeds else train_member
         return train_shares(config, train_share, overwrite=overwrite, offline=offline, listen=listen)
     if seeds is not None:
         return train_seeds(config, train_member, overwrite=overwrite, listen=listen)
     return train_folds(config, train_member, final=final, overwrite=overwrite, offline=offline, listen=listen)
 
 
+def _one_after_another(train_one: Callable[..., TrainReport], *, data_known: bool) -> TrainOne:
+    """Trains one of several runs, and gives back its memory. They have the same rows, or nearly: what the data checks
+    find is said once."""
+
+    def train_member(config: RunConfig) -> TrainReport:
+        nonlocal data_known
+        known, data_known = data_known, True
+        try:
+            return train_one(config, data_known=known)
+        finally:
+            clear_device_cache(garbage_collection=True)
+
+    return train_member
+
+
 def _train_one(
     config: RunConfig,
     *,
     resume: str,
-    overwrite: bool,
-    push: bool,
     offline: bool,
     listen: Listener,
-    data_known: bool = False,
+    data_known: bool,
+    overwrite: bool = False,
+    push: bool = False,
 ) -> TrainReport:
-    """See train. data_known: what the data checks find was said before."""
+    """One run; see train."""
     run = RunDir(config.output_dir)
     hub = config.hub if is_main_process() else None
     with locked(run) if is_main_process() else nullcontext():
@@ -151,7 +152,7 @@ def _train_one(
                     export_best(context, fitted)
                     reports = score_best(context, fitted)
                     note_scores(record, config, reports)
-                    if not all(outcome.passed for outcome in gate_outcomes(config, reports)):
+                    if not all(outcome.passed for outcome in check_config_gates(config, of_split(reports))):
                         record.exit_code = ExitCode.GATE_FAILED
             wait_for_main_process(state)
         return conclude(context, hub, push=push, already_finished=finished)

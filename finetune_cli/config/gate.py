@@ -14,6 +14,8 @@ COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": oper
 GATE = re.compile(
     r"\s*(?P<metric>[\w:./-]+?)(?:\.(?P<end>low|high|corrected(?:\.(?:low|high))?))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*"
 )
+# How much worse a score may be: `f1=0.01`, or `0.01` where a command takes one bound for all.
+MAX_DROP = re.compile(r"\s*(?:(?P<metric>[\w:./-]+?)\s*=\s*)?(?P<bound>\d*\.?\d+(?:[eE][-+]?\d+)?)\s*")
 ENDS_BY_LETTER = {"l": "low", "h": "high", "u": "high", "c": "corrected"}  # for lo, lower, hi, upper, corr
 
 

@@ -16,7 +16,6 @@ from finetune_cli.data.formats.row import OF_OTHERS, USUAL_ID_COLUMNS, BadRow, R
 from finetune_cli.data.readers import STREAM_NAME, read_rows, read_stream
 from finetune_cli.data.text_folders import class_folders, data_files, text_file_rows, text_files
 from finetune_cli.errors import ConfigError, DataError, counted
-from finetune_cli.runs.rows import table_form
 from finetune_cli.runs.target import Target, text_columns
 from finetune_cli.system.places import in_home
 from finetune_cli.system.read_ahead import InterruptibleInput
@@ -141,6 +140,8 @@ def _folder_rows(target: Target, folder: Path, input_format: str | None) -> tupl
 
 
 def _form(target: Target, path: Path) -> TableForm:
+    from finetune_cli.runs.sources import table_form  # here: mistakes show before anything heavy is imported
+
     return table_form(target.config.data, path, labelled=False) if target.config else OF_OTHERS
 
 

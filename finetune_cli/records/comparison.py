@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune_cli.records.evaluation import MetricValue, as_json
+from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.records.plain import as_json
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,10 @@ class CompareReport:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """The sides that are compared, by name, in order."""
-        return list(dict.fromkeys((one.a, one.b) for one in self.comparisons))
+        return list(dict.fromkeys((comparison.a, comparison.b) for comparison in self.comparisons))
 
     def to_json(self) -> dict[str, Any]:
-        return as_json(self)
+        return as_json(self, drop_null=("note",))
 
 
 def _setting(value: Any) -> str:

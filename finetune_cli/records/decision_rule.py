@@ -145,7 +145,7 @@ def _abstain_problem(abstain: Any, kind: Kind) -> str | None:
         return None
     if KIND_SPECS[kind].several_labels:
         return "abstain is for one class a row, and this model gives several"
-    names = [one.name for one in fields(Abstention)]
+    names = [entry.name for entry in fields(Abstention)]
     if not isinstance(abstain, dict) or set(abstain) != set(names):
         return f"abstain is {abstain!r}, expected an object with {', '.join(names)}"
     for name, value in abstain.items():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
+
+from finetune_cli.records.plain import as_json
 
 
 @dataclass(frozen=True)
@@ -128,4 +129,4 @@ class DoctorReport:
         return "Not fit: " + " / ".join(map(str, self.faults))
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "fit": self.fit, "verdict": self.verdict}
+        return {**as_json(self), "fit": self.fit, "verdict": self.verdict}

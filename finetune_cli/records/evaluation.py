@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from finetune_cli.records.decision_rule import DecisionRule
+from finetune_cli.records.plain import as_json, from_plain
+from finetune_cli.records.verdicts import Choice, GateOutcome
 
 TOO_FEW_ROWS = "too few rows for an interval"
 MANY_CLASSES = 100  # above, a matrix of them and a probability for each of them in every row fill disks
@@ -39,11 +40,6 @@ class MetricValue:
         return f"{self.value:.3f}{f' ({self.note})' if self.note else ''}"
 
 
-def as_json(record: Any) -> dict[str, Any]:
-    """A record's fields, and those of the records in it; without the note of a metric that has none."""
-    return dataclasses.asdict(record, dict_factory=lambda fields: {k: v for k, v in fields if (k, v) != ("note", None)})
-
-
 @dataclass(frozen=True)
 class Corrected:
     """A score of the best of several `candidates`, corrected for their choice on the rows that give it.
@@ -58,30 +54,6 @@ class Corrected:
 
     def __str__(self) -> str:
         return str(MetricValue(self.value, self.low, self.high))
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Whether the model was chosen on the rows that score it: as the best of `candidates` by `metric`.
-
-    candidates: 1 when nothing was chosen on them; None when it is not known any more what was to choose from.
-    """
-
-    candidates: int | None
-    metric: str | None = None
-
-    def __str__(self) -> str:
-        if self.candidates == 1:
-            return "Nothing was chosen on these rows, so the scores need no correction."
-        if self.candidates is None:
-            return (
-                "The model was chosen on these rows, so its scores are too good by an unknown amount: this run kept no "
-                "predictions of the other evaluations."
-            )
-        return (
-            f"The model is the best of {self.candidates} evaluations on these rows, by {self.metric}: as they are, its "
-            "scores are too good. Believe the corrected ones."
-        )
 
 
 @dataclass(frozen=True)
@@ -105,27 +77,6 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
-class GateOutcome:
-    """A gate and the score that it was held against.
-
-    baseline: the other run's score, for a `max-drop`. note: what is to know of the score; empty for most.
-    """
-
-    gate: str
-    passed: bool
-    found: float
-    baseline: float | None = None
-    note: str = ""
-
-    @property
-    def finding(self) -> str:
-        """`found 0.8800`, with the baseline's number and the note where there are such."""
-        found = "not defined on these rows" if math.isnan(self.found) else f"found {self.found:.4f}"
-        found += "" if self.baseline is None else f", baseline {self.baseline:.4f}"
-        return f"{found}, {self.note}" if self.note else found
-
-
-@dataclass(frozen=True)
 class DecisionEffect:
     """Scores of one split without and with the decision rule of the model.
 
@@ -137,17 +88,6 @@ class DecisionEffect:
     before: dict[str, MetricValue]
     after: dict[str, MetricValue]
     cross_validated: dict[str, MetricValue] | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {**as_json(self), "rule": self.rule.to_json()}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> DecisionEffect:
-        scores = {
-            key: value[key] and {name: MetricValue(**metric) for name, metric in value[key].items()}
-            for key in ("before", "after", "cross_validated")
-        }
-        return cls(DecisionRule.from_json(value["rule"]), **scores)
 
 
 @dataclass(frozen=True)
@@ -161,7 +101,7 @@ class Answered:
 
 
 # Of the file, where there are none.
-_LEFT_OUT = ("decision", "choice", "text_baseline", "answered", "gates", "confusion_cells", "folds")
+LEFT_OUT = ("decision", "choice", "text_baseline", "answered", "gates", "confusion_cells", "folds")
 
 
 @dataclass(frozen=True)
@@ -195,20 +135,8 @@ class TextBaseline:
     differences: dict[str, PairedDifference]
 
     def to_json(self) -> dict[str, Any]:
-        fields = dataclasses.asdict(self)
-        for metric in fields["metrics"].values():
-            metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
-        return fields
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> TextBaseline:
-        undefined = {"value": math.nan}
-        metrics = {
-            name: MetricValue(**(metric | undefined if metric["value"] is None else metric))
-            for name, metric in value["metrics"].items()
-        }
-        differences = {name: PairedDifference(**one) for name, one in value["differences"].items()}
-        return cls(value["rows"], metrics, differences)
+        """In metrics.json these scores have a note even where it is null."""
+        return as_json(self)
 
 
 @dataclass(frozen=True)
@@ -274,34 +202,45 @@ class EvalReport:
         """Whether the corrected scores differ from those that they correct."""
         return self.choice is not None and self.choice.candidates != 1 and bool(self.corrected)
 
+    @property
+    def scores(self) -> dict[str, MetricValue]:
+        """The metrics, and the loss, which has no interval."""
+        return self.metrics | {"loss": MetricValue(self.loss)}
+
     def to_json(self) -> dict[str, Any]:
         """A metric that is not defined on these rows (NaN) has the value null: JSON has no NaN."""
-        fields = as_json(self)
-        for name, corrected in fields.pop("corrected").items():
-            fields["metrics"][name]["corrected"] = corrected
-        for metric in fields["metrics"].values():
-            metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
-        if self.decision:
-            fields["decision"] = self.decision.to_json()
-        if self.text_baseline:
-            fields["text_baseline"] = self.text_baseline.to_json()
-        return {key: value for key, value in fields.items() if value or key not in _LEFT_OUT}
+        entries = as_json(self, drop_null=("note",))
+        for name, corrected in entries.pop("corrected").items():
+            entries["metrics"][name]["corrected"] = corrected
+        return {key: value for key, value in entries.items() if value or key not in LEFT_OUT}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> EvalReport:
-        undefined = {"value": math.nan}
-        scores = {name: dict(metric) for name, metric in value["metrics"].items()}
-        corrected = {
-            name: Corrected(**metric.pop("corrected")) for name, metric in scores.items() if "corrected" in metric
-        }
-        metrics = {
-            name: MetricValue(**(metric | undefined if metric["value"] is None else metric))
-            for name, metric in scores.items()
-        }
-        choice = Choice(**value["choice"]) if value.get("choice") else None
-        per_class = [ClassScore(**score) for score in value["per_class"]]
-        cells = [(truth, given, count) for truth, given, count in value.get("confusion_cells", ())]
-        decision = DecisionEffect.from_json(value["decision"]) if value.get("decision") else None
-        words = TextBaseline.from_json(value["text_baseline"]) if value.get("text_baseline") else None
-        read = {"metrics": metrics, "per_class": per_class, "confusion_cells": cells, "decision": decision}
-        return cls(**{**value, **read, "choice": choice, "corrected": corrected, "text_baseline": words})
+        """Raises KeyError, TypeError or ValueError for what no `to_json` wrote."""
+        entries = _with_nan(value)
+        metrics = entries["metrics"].items()
+        entries["corrected"] = {name: metric["corrected"] for name, metric in metrics if "corrected" in metric}
+        if decision := entries.get("decision"):
+            decision["rule"] = DecisionRule.from_json(decision["rule"])
+        return from_plain(cls, entries)
+
+
+class _OfASplit(Protocol):
+    @property
+    def split(self) -> str: ...
+
+
+S = TypeVar("S", bound=_OfASplit)
+
+
+def of_split(reports: Iterable[S], split: str = "validation") -> S:
+    """What is said of one split among what is said of several."""
+    return next(report for report in reports if report.split == split)
+
+
+def _with_nan(value: Any) -> Any:
+    """A copy, with NaN in place of the null of a score that is not defined."""
+    if not isinstance(value, dict):
+        return value
+    undefined = {key: math.nan for key in ("value", "loss") if value.get(key, 0) is None}
+    return {key: _with_nan(inner) for key, inner in value.items()} | undefined

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.records.plain import as_json
 
 KEPT_IN_FLOAT = "the second product of each feed-forward layer"  # in the slower, more exact form of int8
 
@@ -83,4 +83,4 @@ class ExportReport:
         return self.equality is not None and not self.problems
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "proven": self.proven}
+        return {**as_json(self), "proven": self.proven}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.records.evaluation import EvalReport, GateOutcome
-from finetune_cli.records.training import SplitSummary, TrainReport, run_to_json, runs_to_json, splits_to_json
+from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.records.plain import as_json
+from finetune_cli.records.training import SplitSummary, TrainReport
+from finetune_cli.records.verdicts import GateOutcome
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,6 @@ class FoldsReport:
         return [self.pooled] if self.pooled else []
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "run_dir": str(self.run_dir),
-            "n": self.n,
-            "repeats": self.repeats,
-            "level": self.level,
-            "runs": runs_to_json(self.runs),
-            "failed": self.failed,
-            "pooled": self.pooled.to_json() if self.pooled else None,
-            "splits": splits_to_json(self.splits),
-            "gates": [dataclasses.asdict(gate) for gate in self.gates],
-            **({"final": run_to_json(self.final)} if self.final else {}),
-        }
+        final = {"final": self.final.in_short} if self.final else {}
+        runs = {"runs": {fold: run.in_short for fold, run in self.runs.items()}}
+        return as_json(self, drop_null=("final",)) | runs | final

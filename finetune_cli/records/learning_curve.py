@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.records.evaluation import GateOutcome, MetricValue, as_json
+from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.records.plain import as_json, plain
 from finetune_cli.records.training import SeedsReport, TrainReport
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.tasks import METRICS
 
 FORECAST_LEVEL = 0.9  # of all intervals of a forecast
@@ -35,10 +35,8 @@ class CurvePoint:
         return "collapsed" if len(self.values) == 1 else f"{len(self.collapsed)} of {len(self.values)} collapsed"
 
     def to_json(self) -> dict[str, Any]:
-        metrics = {name: as_json(score) | {"value": _or_none(score.value)} for name, score in self.metrics.items()}
-        values = {seed: _or_none(value) for seed, value in self.values.items()}
-        collapsed = {"collapsed": self.collapsed} if self.collapsed else {}
-        return {"share": self.share, "rows": self.rows, "metrics": metrics, "values": values, **collapsed}
+        entries = as_json(self, drop_null=("note",))
+        return {name: value for name, value in entries.items() if value or name != "collapsed"}
 
 
 @dataclass(frozen=True)
@@ -146,14 +144,14 @@ class CurveReport:
 
     def curve(self) -> dict[str, Any]:
         """The points and the band, from which a picture can be drawn; `metrics/learning_curve.json`."""
-        forecast = dataclasses.asdict(self.forecast) if self.forecast else None
+        forecast = as_json(self.forecast) if self.forecast else None
         if forecast and forecast["cost"]:
             forecast["cost"] = dict(zip(("rows", "low", "high"), forecast["cost"], strict=True))
         return {
             "metric": self.metric,
             "level": self.level,
             "n": self.n,
-            "points": [point.to_json() for point in self.points],
+            "points": plain(self.points),
             "forecast_level": FORECAST_LEVEL,
             "forecast": forecast,
             "answer": " ".join(self.answer),
@@ -161,14 +159,10 @@ class CurveReport:
 
     def to_json(self) -> dict[str, Any]:
         runs = {share: {"run_dir": str(run.run_dir), "seconds": run.seconds} for share, run in self.runs.items()}
-        rest = {"runs": runs, "failed": self.failed, "gates": [dataclasses.asdict(gate) for gate in self.gates]}
+        rest = {"runs": runs, "failed": self.failed, "gates": plain(self.gates)}
         return {"run_dir": str(self.run_dir), "shares": self.shares, **self.curve(), **rest}
 
 
 def has_points(metric: str) -> bool:
     """Whether a metric is told in points, hundredths of its scale; a loss without an end is not."""
     return metric in METRICS and METRICS[metric].span is not None
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -10,6 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_cli.records.plain import as_json
+
+# Entries that the JSON of many reports, splits and findings does not have.
+ONLY_OF_SOME = ("key", "reused", "padding", "windows", "labels_per_row", "lost_by_class", "level")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -127,12 +132,7 @@ class PrepareReport:
         return dataclasses.replace(self, splits=splits, findings=findings)
 
     def to_json(self) -> dict[str, Any]:
-        fields = dataclasses.asdict(self)
-        for part in (fields, *fields["splits"].values(), *fields["findings"]):
-            for name in ("key", "reused", "padding", "windows", "labels_per_row", "lost_by_class", "level"):
-                if part.get(name, ...) is None:
-                    del part[name]
-        return fields
+        return as_json(self, drop_null=ONLY_OF_SOME)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> PrepareReport:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from finetune_cli.records.plain import from_plain
 
 Status = Literal["running", "finished", "stopped", "failed"]
+PRUNED_BEFORE = "Pruned after update"  # how the error of a pruned trial began, when it had no entry of its own yet
 WRITTEN_AS_NULL = ("git_commit", "exit_code")  # the other entries are left out where they are not known
 
 
@@ -45,14 +44,14 @@ class Score:
 class RunRecord:
     """The entries of run.json, in its order. None: not known, as in a file of an older version or a damaged one.
 
-    status is None, too, where there is no file. seed, or seeds: of one run, or of several. folds: how many runs a
-    cross-validation has. shares: of train, of a learning curve. trials: of a sweep. task, model: as the config names
-    them. resumed_from: the update it went on from, 0 for a fresh start. skipped_updates: those that were not finite and
-    left the weights as they were. training_seconds: in training, over all resumes; seconds: of the last process.
-    rows_per_second: over the whole run, resumes and scoring included. scores: of the best model on the scored_rows of
-    the split "validation"; of several runs, their means. collapsed: the class that this model gives to every row; of
-    several runs, the names of those whose models do. size_bytes: of all files, when the run ended. further: entries
-    of another version, kept.
+    status is None, too, where there is no file. pruned: true for a trial that its sweep ended early. seed, or seeds: of
+    one run, or of several. folds: how many runs a cross-validation has. shares: of train, of a learning curve. trials:
+    of a sweep. task, model: as the config names them. resumed_from: the update it went on from, 0 for a fresh start.
+    skipped_updates: those that were not finite and left the weights as they were. training_seconds: in training, over
+    all resumes; seconds: of the last process. rows_per_second: over the whole run, resumes and scoring included.
+    scores: of the best model on the scored_rows of the split "validation"; of several runs, their means. collapsed: the
+    class that this model gives to every row; of several runs, the names of those whose models do. size_bytes: of all
+    files, when the run ended. further: entries of another version, kept.
     """
 
     command: str | None = None
@@ -71,6 +70,7 @@ class RunRecord:
     devices: list[str] | None = None
     fingerprints: Fingerprints = Fingerprints()
     status: Status | None = None
+    pruned: bool | None = None
     exit_code: int | None = None
     precision: str | None = None
     micro_batch_size: int | None = None
@@ -117,28 +117,22 @@ class RunRecord:
         return {**_without_unknown(entries, keep=WRITTEN_AS_NULL), **further}
 
     @classmethod
-    def from_json(cls, value: Any) -> RunRecord:
+    def from_json(cls, entries: dict[str, Any]) -> RunRecord:
         """The record; an entry of another type than it has here is as good as not there."""
         from pydantic import ValidationError
 
-        entries = value if isinstance(value, dict) else {}
         names = {entry.name for entry in dataclasses.fields(cls)} - {"further"}
         known = {name: entry for name, entry in entries.items() if name in names}
         try:
-            record = _reader().validate_python(known)
+            record = from_plain(cls, known)
         except ValidationError as err:
             wrong = {error["loc"][0] for error in err.errors()}
-            record = _reader().validate_python({name: entry for name, entry in known.items() if name not in wrong})
+            record = from_plain(cls, {name: entry for name, entry in known.items() if name not in wrong})
+        if record.status == "stopped" and (record.error or "").startswith(PRUNED_BEFORE):
+            record.pruned = True
         record.further = {name: entry for name, entry in entries.items() if name not in names}
         return record
 
 
 def _without_unknown(entries: dict[str, Any], *, keep: tuple[str, ...] = ()) -> dict[str, Any]:
     return {name: value for name, value in entries.items() if value is not None or name in keep}
-
-
-@cache
-def _reader() -> TypeAdapter[RunRecord]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(RunRecord)

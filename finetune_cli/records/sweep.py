@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from finetune_cli.records.comparison import Comparison
-from finetune_cli.records.evaluation import Corrected, GateOutcome, MetricValue, PairedDifference
+from finetune_cli.records.evaluation import Corrected, MetricValue, PairedDifference
+from finetune_cli.records.plain import as_json
+from finetune_cli.records.verdicts import GateOutcome
 
 TrialState = Literal["complete", "pruned", "failed", "running"]
 
@@ -68,9 +68,9 @@ class ComparedTrials:
     @property
     def ahead(self) -> PairedDifference:
         """The best less the other, as the terminal and the page show it. p is adjusted for all comparisons."""
-        one = self.comparison
-        difference, low, high = (0.0 - value for value in (one.difference, one.high, one.low))
-        return PairedDifference(difference, low, high, one.p_adjusted, one.method)
+        comparison = self.comparison
+        difference, low, high = (0.0 - value for value in (comparison.difference, comparison.high, comparison.low))
+        return PairedDifference(difference, low, high, comparison.p_adjusted, comparison.method)
 
     @property
     def verdict(self) -> str:
@@ -118,7 +118,7 @@ class SweepReport:
     gates: list[GateOutcome] = field(default_factory=list)
 
     def trial(self, number: int) -> TrialResult:
-        return next(one for one in self.trials if one.number == number)
+        return next(trial for trial in self.trials if trial.number == number)
 
     def count(self, *states: TrialState) -> int:
         return sum(trial.state in states for trial in self.trials)
@@ -153,17 +153,8 @@ class SweepReport:
         return (adjusted if len(self.comparisons) > 1 else "") + flattered
 
     def to_json(self) -> dict[str, Any]:
-        return _plain({**dataclasses.asdict(self), "run_dir": str(self.run_dir)})
+        return as_json(self)
 
 
 def _trials(count: int) -> str:
     return "1 trial" if count == 1 else f"{count} trials"
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

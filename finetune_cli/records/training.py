@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
+from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
+from finetune_cli.records.plain import as_json, plain
+from finetune_cli.records.verdicts import GateOutcome
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,12 @@ class TrainReport:
     uploaded_to: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)},
-            "run_dir": str(self.run_dir),
-            "evaluations": [report.to_json() for report in self.evaluations],
-        }
+        return as_json(self)
+
+    @property
+    def in_short(self) -> dict[str, Any]:
+        """What a summary says of each of several runs."""
+        return {"run_dir": str(self.run_dir), "steps": self.steps, "best_step": self.best_step, "seconds": self.seconds}
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,12 @@ class SplitSummary:
     n: int
     metrics: dict[str, SeedScore]
     collapsed: dict[int, str]
+
+    @property
+    def means(self) -> dict[str, MetricValue]:
+        return {
+            name: MetricValue(score.mean, plain(score.low), plain(score.high)) for name, score in self.metrics.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -171,33 +179,7 @@ class SeedsReport:
         return all(run.already_finished for run in self.runs.values())
 
     def to_json(self) -> dict[str, Any]:
-        runs = runs_to_json(self.runs)
-        rest = {"run_dir": str(self.run_dir), "seeds": self.seeds, "level": self.level, "runs": runs}
-        gates = [dataclasses.asdict(gate) | {"found": _or_none(gate.found)} for gate in self.gates]
-        best = {"best": dataclasses.asdict(self.best)} if self.best else {}
-        splits = splits_to_json(self.splits)
-        return {**rest, "failed": self.failed, "splits": splits, "gates": gates, **best}
-
-
-def runs_to_json(runs: dict[int, TrainReport]) -> dict[int, dict[str, Any]]:
-    return {key: run_to_json(run) for key, run in runs.items()}
-
-
-def run_to_json(run: TrainReport) -> dict[str, Any]:
-    """What a summary says of each of several runs."""
-    return {"run_dir": str(run.run_dir), "steps": run.steps, "best_step": run.best_step, "seconds": run.seconds}
-
-
-def splits_to_json(splits: list[SplitSummary]) -> list[dict[str, Any]]:
-    written = [dataclasses.asdict(split) for split in splits]
-    for score in (score for split in written for score in split["metrics"].values()):
-        score |= {name: _or_none(score[name]) for name in ("mean", "sd", "low", "high")}
-        score["values"] = {key: _or_none(value) for key, value in score["values"].items()}
-    return written
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+        return as_json(self, drop_null=("best",)) | {"runs": {seed: run.in_short for seed, run in self.runs.items()}}
 
 
 @dataclass(frozen=True)

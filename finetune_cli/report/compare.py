@@ -20,8 +20,8 @@ from finetune_cli.report.page import RawRows
 from finetune_cli.report.rendering import render_html
 from finetune_cli.report.write import read_raw
 from finetune_cli.runs.answers import Answers, in_order_of, read_answers
-from finetune_cli.runs.rows import data_sources
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.sources import data_sources
 from finetune_cli.system.files import replacing
 from finetune_cli.system.places import in_home
 

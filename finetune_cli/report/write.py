@@ -19,8 +19,8 @@ from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, select_ro
 from finetune_cli.report.rendering import evaluation_html, evaluation_markdown
 from finetune_cli.report.slices import SliceScore
 from finetune_cli.runs.answers import read_answers
-from finetune_cli.runs.rows import data_sources, labelled_file
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.sources import data_sources, labelled_file
 from finetune_cli.system.files import replacing
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from finetune_cli.evaluation.candidates import compact, deciding_metric, expand
 from finetune_cli.evaluation.choosing import Candidate, moved_interval, price_of_choosing
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.base import Array
-from finetune_cli.records.evaluation import Choice, Corrected, EvalReport, MetricValue
+from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
+from finetune_cli.records.verdicts import Choice
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import write_bytes
@@ -126,15 +127,15 @@ def with_choice(report: EvalReport, run: RunDir, config: RunConfig, prepared: Pr
         return report
     if report.split != SPLIT:
         return replace(report, choice=Choice(1), corrected=_uncorrected(report))
-    found = read_candidates(run)
-    if found is None:
+    candidates = read_candidates(run)
+    if candidates is None:
         return replace(report, choice=Choice(None))
-    if not np.array_equal(found.labels, prepared.splits[SPLIT].known_labels()):
+    if not np.array_equal(candidates.labels, prepared.splits[SPLIT].known_labels()):
         return report  # other rows than those of the training, by --set
-    if found.metric is None or len(found) == 1:
+    if candidates.metric is None or len(candidates) == 1:
         return replace(report, choice=Choice(1), corrected=_uncorrected(report))
-    corrected = corrected_scores(report.metrics, [found], found.kept, found.metric, seed=config.seed)
-    return replace(report, choice=Choice(len(found), found.metric), corrected=corrected)
+    corrected = corrected_scores(report.metrics, [candidates], candidates.kept, candidates.metric, seed=config.seed)
+    return replace(report, choice=Choice(len(candidates), candidates.metric), corrected=corrected)
 
 
 def corrected_best(
@@ -144,14 +145,14 @@ def corrected_best(
 
     metric: by which it is the best. None where a run kept no candidates, or of other rows than the rest.
     """
-    found = {name: read_candidates(run) for name, run in runs.items()}
-    offered = {name: one.offered() for name, one in found.items() if one is not None}
+    of_runs = {name: read_candidates(run) for name, run in runs.items()}
+    offered = {name: candidates.offered() for name, candidates in of_runs.items() if candidates is not None}
     count = sum(map(len, offered.values()))
     if len(offered) < len(runs) or any(
-        not np.array_equal(one.labels, offered[best].labels) for one in offered.values()
+        not np.array_equal(candidates.labels, offered[best].labels) for candidates in offered.values()
     ):
         return count, None
-    before = sum(len(one) for one in list(offered.values())[: list(offered).index(best)])
+    before = sum(len(candidates) for candidates in list(offered.values())[: list(offered).index(best)])
     decider = deciding_metric(metric, offered[best].kind)
     kept = before + offered[best].kept
     return count, corrected_scores({decider: score}, list(offered.values()), kept, decider, seed=seed).get(decider)
@@ -168,7 +169,7 @@ def corrected_scores(
     prices = price_of_choosing(
         list(scores),
         deciding_metric(metric, first.kind),
-        (one for run in runs for one in run.each()),
+        (candidate for run in runs for candidate in run.each()),
         num_candidates=count,
         kept=kept,
         labels=first.labels,
@@ -197,9 +198,9 @@ def _moved(name: str, score: MetricValue, price: float, candidates: int) -> Corr
 
 def _uncorrected(report: EvalReport) -> dict[str, Corrected]:
     return {
-        name: Corrected(one.value, one.low, one.high)
-        for name, one in report.metrics.items()
-        if name in METRICS and math.isfinite(one.value)
+        name: Corrected(score.value, score.low, score.high)
+        for name, score in report.metrics.items()
+        if name in METRICS and math.isfinite(score.value)
     }
 
 

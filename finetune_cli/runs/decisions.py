@@ -36,7 +36,7 @@ class FitRequest:
 def parse_fit(
     fit: Sequence[str],
     metric: str | None,
-    found: Target,
+    trained: Target,
     data: Path | str | None,
     *,
     max_error: float | None = None,
@@ -53,22 +53,23 @@ def parse_fit(
         return None
     if "none" in fit and len(set(fit)) > 1:
         raise ConfigError("--fit none removes the decision rule, and goes with no other --fit.")
-    if found.run is None or found.config is None:
+    if trained.run is None or trained.config is None:
         raise ConfigError(
-            f"--fit takes the validation split of a run, and {found.model_dir} is a model without one. Name the run."
+            f"--fit takes the validation split of a run, and {trained.model_dir} is a model without one. Name the run."
         )
-    if not os.access(found.model_dir, os.W_OK):
+    if not os.access(trained.model_dir, os.W_OK):
         raise ConfigError(
-            f"--fit writes {DECISION_FILE} into {found.model_dir}, which is not writable. Fit it in a copy of the run."
+            f"--fit writes {DECISION_FILE} into {trained.model_dir}, which is not writable. Fit it in a copy of the "
+            "run."
         )
     if "none" in fit:
         return FitRequest(temperature=False, metric=None)
-    kind = found.config.spec.kind
+    kind = trained.config.spec.kind
     if not KIND_SPECS[kind].has_classes:
         raise ConfigError("--fit is for tasks with classes, and this task is regression. Leave it out.")
     if data is not None:
         raise ConfigError("--fit takes the validation split, --data scores a file. Fit first, then score the file.")
-    evaluation = found.config.evaluation
+    evaluation = trained.config.evaluation
     chosen = _metric(metric, evaluation.metric_for_best or evaluation.metrics[0], kind) if "threshold" in fit else None
     return FitRequest("temperature" in fit, chosen, max_error, USUAL_CONFIDENCE if confidence is None else confidence)
 

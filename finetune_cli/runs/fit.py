@@ -20,7 +20,8 @@ from finetune_cli.errors import PrunedError, RunFailedError, counted
 from finetune_cli.records.training import TrainingStarted
 from finetune_cli.runs.candidates import write_candidates
 from finetune_cli.runs.context import RunContext
-from finetune_cli.runs.parts import Parts, build_parts, rows_at_once
+from finetune_cli.runs.on_device import rows_at_once
+from finetune_cli.runs.parts import Parts, build_parts
 from finetune_cli.system.signals import stop_error
 from finetune_cli.tasks import METRICS
 from finetune_cli.training import accelerate_loop

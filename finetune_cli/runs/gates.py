@@ -1,19 +1,21 @@
-"""Quality gates: scores against bounds, and against another run's scores on the same rows."""
+"""Quality gates: scores against bounds, and against another run's scores on the same rows; as a file for CI."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from xml.etree import ElementTree
 
-from finetune_cli.config.gate import Gate, read_gate, remedy
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.gate import MAX_DROP, Gate, read_gate, remedy
 from finetune_cli.errors import ConfigError, GateFailedError, counted
-from finetune_cli.records.evaluation import Corrected, EvalReport, GateOutcome, MetricValue
+from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows
+from finetune_cli.system.files import replacing
 from finetune_cli.tasks import METRICS
-
-MAX_DROP = re.compile(r"\s*(?P<metric>[\w:./-]+?)\s*=\s*(?P<bound>\d*\.?\d+(?:[eE][-+]?\d+)?)\s*")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def parse_max_drops(texts: Sequence[str], baseline: str | None) -> list[MaxDrop]
     drops = []
     for text in texts:
         match = MAX_DROP.fullmatch(text)
-        if match is None:
+        if match is None or match["metric"] is None:
             raise ConfigError(f"--max-drop {text!r}: expected METRIC=NUMBER, a number from 0, such as f1=0.01.")
         if match["metric"] not in METRICS or match["metric"] == "loss":
             raise ConfigError(
@@ -71,8 +73,8 @@ def _not_computed(test: Gate | MaxDrop, metrics: Collection[str], *, intervals: 
     if computed:
         return None
     option, loss = ("--gate", ", loss") if isinstance(test, Gate) else ("--max-drop", "")
-    found = f"{option} {test.text!r}: {test.metric!r} was not computed, only: {', '.join(metrics)}{loss}"
-    return found + remedy(test.metric, test.text, list(metrics))
+    problem = f"{option} {test.text!r}: {test.metric!r} was not computed, only: {', '.join(metrics)}{loss}"
+    return problem + remedy(test.metric, test.text, list(metrics))
 
 
 def check_gates(
@@ -89,9 +91,9 @@ def check_gates(
     require_computed(gates, metrics)
     outcomes = []
     for gate in gates:
-        found = _value(gate, metrics, loss, corrected or {})
+        score = _value(gate, metrics, loss, corrected or {})
         note = metrics[gate.metric].note if gate.end and not gate.of_corrected else None
-        outcomes.append(GateOutcome(gate.text, gate.holds(found), found, note=note or ""))
+        outcomes.append(GateOutcome(gate.text, gate.holds(score), score, note=note or ""))
     return outcomes
 
 
@@ -103,6 +105,11 @@ def check_report(gates: Sequence[Gate], report: EvalReport) -> list[GateOutcome]
         replace(outcome, note=outcome.note or _note(gate, report, fair))
         for gate, outcome in zip(gates, outcomes, strict=True)
     ]
+
+
+def check_config_gates(config: RunConfig, report: EvalReport) -> list[GateOutcome]:
+    """The config's gates on the scores of the split that they are about, "validation"."""
+    return check_report(parse_gates(config.evaluation.gates), report)
 
 
 def _note(gate: Gate, report: EvalReport, fair: Collection[str]) -> str:
@@ -132,10 +139,10 @@ def check_drops(drops: Sequence[MaxDrop], new: ScoredRun, baseline: ScoredRun) -
     of_new, of_baseline = metric_values(new, names), metric_values(pair_rows(new, baseline), names)
     outcomes = []
     for drop in drops:
-        found, before = of_new[drop.metric], of_baseline[drop.metric]
-        dropped = before - found if METRICS[drop.metric].greater_is_better else found - before
+        score, before = of_new[drop.metric], of_baseline[drop.metric]
+        dropped = before - score if METRICS[drop.metric].greater_is_better else score - before
         passed = dropped <= drop.bound  # not for NaN
-        outcomes.append(GateOutcome(f"max-drop {drop.text}", passed, found, baseline=before))
+        outcomes.append(GateOutcome(f"max-drop {drop.text}", passed, score, baseline=before))
     return outcomes
 
 
@@ -159,3 +166,23 @@ def _value(gate: Gate, metrics: Mapping[str, MetricValue], loss: float, correcte
     end = (gate.end or "").removeprefix("corrected").removeprefix(".")
     value = getattr(metric, end or "value")
     return math.nan if value is None else float(value)
+
+
+def write_junit(path: Path, report: EvalReport, name: str) -> None:
+    """The gates as JUnit XML, the form in which CI systems show tests: one test case for each.
+
+    name: what was evaluated, as the user gave it. Raises ConfigError without any gate.
+    """
+    if not report.gates:
+        raise ConfigError("--junit: there is no gate to report. Add one, such as --gate 'f1>=0.88'.")
+    failures = sum(not outcome.passed for outcome in report.gates)
+    suite = ElementTree.Element(
+        "testsuite", name=f"{name} {report.split}", tests=str(len(report.gates)), failures=str(failures)
+    )
+    for outcome in report.gates:
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{name}.{report.split}", name=outcome.gate)
+        if not outcome.passed:
+            ElementTree.SubElement(case, "failure", message=outcome.finding, type="gate")
+    ElementTree.indent(suite)
+    with replacing(path) as file:
+        file.write(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")

@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune_cli.evaluation.candidates import deciding_metric
 from finetune_cli.evaluation.metrics import metric_parts
 from finetune_cli.evaluation.power_law import LEAST_SHARES, PowerLaws, fit_power_laws
 from finetune_cli.evaluation.uncertainty import bootstrap_values
 from finetune_cli.records.learning_curve import ENOUGH, FORECAST_LEVEL, BandPoint, CurvePoint, Forecast, has_points
 from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.tasks import KIND_SPECS, METRICS, Kind
+from finetune_cli.tasks import METRICS, Kind
 
-SPLIT = "validation"
 BAND_POINTS = 33
 POINT = 0.01
 
@@ -60,10 +60,10 @@ def _error(value: float, metric: str) -> float:
 
 def _over_rows(runs: Sequence[Sequence[RunDir]], metric: str, *, kind: Kind, samples: int, seed: int) -> Array:
     """The covariance (K, K), over resamples of the validation rows, of the mean score of each share's runs."""
-    answers = [read_answers(run.evaluation(SPLIT) / "predictions.jsonl") for of_share in runs for run in of_share]
-    name = KIND_SPECS[kind].metric_of_loss if metric == "loss" else metric
+    answers = [read_answers(run.predictions()) for of_share in runs for run in of_share]
+    name = deciding_metric(metric, kind)
     ((_, of_probabilities),) = metric_parts([name])
-    sets = [one.scores(of_probabilities=of_probabilities) for one in answers]
+    sets = [of_run.scores(of_probabilities=of_probabilities) for of_run in answers]
     values = bootstrap_values([name], labels=answers[0].labels, score_sets=sets, kind=kind, samples=samples, seed=seed)
     means = values[name].reshape(len(runs), -1, samples).mean(axis=1)  # (K, S)
     return np.atleast_2d(np.cov(means[:, ~np.isnan(means).any(axis=0)]))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.errors import ConfigError, PrunedError, first_line
+from finetune_cli.errors import ConfigError, first_line
 from finetune_cli.records.run import RunRecord
 from finetune_cli.runs.run_dir import WORKING, RunDir
 from finetune_cli.system import locking
@@ -34,8 +34,7 @@ class ListedRun:
     def status(self) -> str | None:
         if self.is_killed:
             return "killed"
-        is_pruned = self.record.status == "stopped" and (self.record.error or "").startswith(PrunedError.BEGINNING)
-        return "pruned" if is_pruned else self.record.status
+        return "pruned" if self.record.pruned else self.record.status
 
     def to_json(self) -> dict[str, Any]:
         return {"path": self.path, "kind": self.record.kind, **self.record.to_json(), "status": self.status}
@@ -62,18 +61,18 @@ def list_runs(directory: Path) -> RunList:
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"
         raise ConfigError(f"{directory} {what}. Name a directory with runs below it: finetune runs DIR")
-    found = RunList(directory)
-    for folder in _folders(directory, found.unreadable):
+    listed = RunList(directory)
+    for folder in _folders(directory, listed.unreadable):
         run = RunDir(folder)
         try:
             record = run.read_whole_record()
             is_killed = record.status == "running" and not _is_worked_at(run)
-            found.runs.append(ListedRun(os.path.relpath(folder, directory), record, is_killed))
+            listed.runs.append(ListedRun(os.path.relpath(folder, directory), record, is_killed))
         except (OSError, ValueError) as err:
-            found.unreadable[str(run.record)] = (isinstance(err, OSError) and err.strerror) or (
+            listed.unreadable[str(run.record)] = (isinstance(err, OSError) and err.strerror) or (
                 f"damaged: {first_line(err)}"
             )
-    return found
+    return listed
 
 
 def _is_worked_at(run: RunDir) -> bool:
@@ -89,20 +88,12 @@ def _is_worked_at(run: RunDir) -> bool:
 
 def _folders(directory: Path, unreadable: dict[str, str]) -> Iterator[str]:
     """The directories that have a run.json."""
-    waiting = [str(directory)]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            with os.scandir(folder) as entries:
-                names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
-        except OSError as err:
-            unreadable[folder] = err.strerror or str(err)
-            continue
-        is_run = "run.json" in names
+
+    def note(err: OSError) -> None:
+        unreadable[err.filename] = err.strerror or str(err)
+
+    for folder, names, files in os.walk(directory, onerror=note):
+        is_run = "run.json" in files
+        names[:] = [name for name in names if not name.startswith(".") and not (is_run and name in OWN_FOLDERS)]
         if is_run:
             yield folder
-        waiting += [
-            os.path.join(folder, name)
-            for name, is_folder in names.items()
-            if is_folder and not name.startswith(".") and not (is_run and name in OWN_FOLDERS)
-        ]

@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from finetune_cli.config.sections.data import DataConfig, LongTextsConfig
+from finetune_cli.data.long_texts import HeadTail, LongTexts
+from finetune_cli.data.prepared import PreparedData
+from finetune_cli.data.tokenization import TextEncoder
+from finetune_cli.data.windows import WindowSettings
 from finetune_cli.errors import MissingError
+from finetune_cli.models.facts import TextFacts
 from finetune_cli.models.files import LONG_TEXTS_FILE
+from finetune_cli.runs.target import Target
 from finetune_cli.tasks import Kind
-
-if TYPE_CHECKING:
-    from finetune_cli.data.long_texts import LongTexts
-    from finetune_cli.data.prepared import PreparedData
-    from finetune_cli.runs.target import Target
 
 
 class Reading(NamedTuple):
@@ -28,6 +29,12 @@ class Reading(NamedTuple):
     max_length: int
     truncation: str
     long_texts: LongTexts
+
+
+def encoder_of(tokenizer: Any, facts: TextFacts | None, how: Reading) -> TextEncoder:
+    """What makes tokens of texts. facts: what the model makes of them; None for a new model, which takes all."""
+    token_types, vocabulary = (None, None) if facts is None else (facts.token_types, facts.vocabulary)
+    return TextEncoder(tokenizer, token_types=token_types, vocabulary=vocabulary, **how._asdict())
 
 
 def reading(data: DataConfig, limit: int, kind: Kind) -> Reading:
@@ -44,9 +51,6 @@ def target_reading(target: Target, limit: int, kind: Kind) -> Reading:
 
 
 def _reading(max_length: int, truncation: str, chosen: str | LongTextsConfig, kind: Kind) -> Reading:
-    from finetune_cli.data.long_texts import HeadTail
-    from finetune_cli.data.windows import WindowSettings
-
     long_texts: LongTexts = None
     if isinstance(chosen, LongTextsConfig) and chosen.head_tail is not None:
         long_texts = HeadTail(chosen.head_tail)
@@ -82,8 +86,6 @@ def _stored(path: Path) -> tuple[int, LongTextsConfig] | None:
 
 def in_windows(prepared: PreparedData, how: LongTexts) -> PreparedData:
     """The rows with their windows, where they are read so. Raises ConfigError; see Windows."""
-    from finetune_cli.data.windows import WindowSettings
-
     if not isinstance(how, WindowSettings):
         return prepared
     splits = {name: replace(split, windows=how) for name, split in prepared.splits.items()}

@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.batching import used_tokens
-from finetune_cli.errors import ConfigError
 from finetune_cli.models import building, freezing, lora, resolving, tokenizer
 from finetune_cli.models.last_layer import use_first_token_only
 from finetune_cli.models.on_cpu import use_attention_for_cpu, use_fast_dropout
@@ -18,7 +16,6 @@ from finetune_cli.models.padding_independence import require_one_pass
 from finetune_cli.models.used_rows import train_used_rows_only
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.sharding import is_sharded
-from finetune_cli.training.device_settings import COMPILED_BY_SHAPE
 
 
 def build_model(context: RunContext, device: torch.device) -> PreTrainedModel:
@@ -60,22 +57,6 @@ def _load_or_create(context: RunContext, device: torch.device) -> PreTrainedMode
     return building.build_classifier(
         directory, trust_remote_code=code, dtype=config.model.dtype, device=device, **options
     )
-
-
-def require_supported_on(device: torch.device, config: RunConfig) -> None:
-    """Raise ConfigError for what a device that compiles each shape by itself cannot do."""
-    settings = config.training
-    if device.type not in COMPILED_BY_SHAPE:
-        return
-    wanted = {
-        "packing": (settings.packing, "packed rows have ever new shapes, and each is compiled anew"),
-        "micro_batch_tokens": (settings.micro_batch_tokens is not None, "its micro-batches have ever new shapes"),
-        "compile": (settings.compile is True, "this device compiles by itself"),
-        "gradient_checkpointing": (settings.gradient_checkpointing, "the compiler takes the repetition out again"),
-    }
-    refused = [f"training.{name}: {why}" for name, (is_wanted, why) in wanted.items() if is_wanted]
-    if refused:
-        raise ConfigError(f"{'; '.join(refused)}. Leave it out on {device.type}.")
 
 
 def make_cheaper(model: PreTrainedModel, context: RunContext, device: torch.device) -> None:

@@ -22,7 +22,8 @@ from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.models.anatomy import compile_layers
 from finetune_cli.models.ready_mask import form_of_mask, takes_ready_mask
 from finetune_cli.runs.context import RunContext
-from finetune_cli.runs.model_to_train import build_model, make_cheaper, require_supported_on
+from finetune_cli.runs.model_to_train import build_model, make_cheaper
+from finetune_cli.runs.on_device import can_replay, choose_mixed_precision, require_supported_on
 from finetune_cli.runs.validation import score_splits
 from finetune_cli.system import xla
 from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
@@ -32,7 +33,6 @@ from finetune_cli.training.monitor import Evaluate
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
 from finetune_cli.training.optimization import build_optimizer, build_schedule, count_updates
 from finetune_cli.training.placing import place_before_optimizer
-from finetune_cli.training.precision import choose_precision
 from finetune_cli.training.progress import Cadence
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OPTIMIZER_ARGUMENTS = frozenset({"optim", "adam_beta1", "adam_beta2", "adam_epsilon"})
-OUTSIDE_THE_STEP = frozenset({"adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_kwargs", "tf32"})
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def build_parts(context: RunContext, micro_batch_size: int, *, replay: bool = Tr
     config, settings = context.config, context.config.training
     device: torch.device = PartialState().device
     require_supported_on(device, config)
-    mixed_precision = _choose_precision(config, device)
+    mixed_precision = choose_mixed_precision(config, device)
     order = RowOrder(
         context.prepared.splits["train"].pieces.row_tokens,
         batch_size=settings.batch_size,
@@ -219,40 +218,6 @@ def build_parts(context: RunContext, micro_batch_size: int, *, replay: bool = Tr
     kept = KeptPredictions()
     evaluate = partial(score_splits, context, model, kept, compiled=chosen.compile)
     return Parts(context, device, chosen, mixed_precision, micro_batch_size, model, order, cadence, evaluate, kept)
-
-
-def can_replay(config: RunConfig, mixed_precision: str) -> bool:
-    """Whether updates may be CUDA graphs: one process, and nothing in an update that the host decides anew each time.
-
-    fp16's scaler looks for overflows, packed rows have ever new shapes, recomputed layers put generators back, and
-    what `training.trainer_args` asks for may be something that Trainer does in its own step.
-    """
-    settings = config.training
-    by_host = settings.packing or settings.gradient_checkpointing or mixed_precision == "fp16"
-    by_trainer = not OUTSIDE_THE_STEP.issuperset(settings.trainer_args)
-    return settings.cuda_graphs and not by_host and not by_trainer and PartialState().num_processes == 1
-
-
-def rows_at_once(config: RunConfig) -> int:
-    """Rows that one device takes at once: as configured, or an equal share of the update."""
-    share = -(-config.training.batch_size // PartialState().num_processes)
-    chosen = config.training.micro_batch_size
-    return share if chosen == "auto" else min(chosen, share)
-
-
-def _choose_precision(config: RunConfig, device: torch.device) -> str:
-    settings, processes = config.training, PartialState().num_processes
-    narrow = config.model.dtype != "fp32"
-    mixed_precision, reason = choose_precision(settings.precision, device.type, narrow_weights=narrow)
-    where = f"{processes} x {device.type}" if processes > 1 else str(device)
-    logger.info("Loop %s on %s, %s (%s)", settings.loop, where, precision_in_words(config, mixed_precision), reason)
-    return mixed_precision
-
-
-def precision_in_words(config: RunConfig, mixed_precision: str) -> str:
-    """`fp32`, or `fp32, frozen weights in bf16` where the body is kept in another format."""
-    frozen = "" if config.model.dtype == "fp32" else f", frozen weights in {config.model.dtype}"
-    return mixed_precision.replace("no", "fp32") + frozen
 
 
 def _cadence(config: RunConfig, updates_per_epoch: int) -> Cadence:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from finetune_cli.errors import RunFailedError
 from finetune_cli.records.doctor import Trial
+from finetune_cli.runs.run_dir import RunDir
 
 TIMEOUT_SECONDS = 300
 TOLERANCE = 1e-4  # relative; sums over processes differ in their last digits (4e-6 was the most on CPUs)
@@ -40,7 +40,7 @@ def try_processes(processes: int) -> Trial:
         for count in dict.fromkeys((1, processes)):
             try:
                 curves.append(_curve(config, directory, count))
-            except _Failed as err:
+            except RunFailedError as err:
                 return Trial(processes, time.monotonic() - began, error=str(err), one_fails=count == 1)
     difference = largest_difference(curves[0], curves[-1])
     error = None if difference <= TOLERANCE else f"the curve of {processes} processes is not that of one"
@@ -54,38 +54,36 @@ def largest_difference(first: list[float], second: list[float]) -> float:
     return max(abs(a - b) / max(abs(a), abs(b), 1e-12) for a, b in zip(first, second, strict=True))
 
 
-class _Failed(Exception):
-    """A training of the trial failed; the message is its last line."""
+def run_python(*arguments: str, timeout: float, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments and further variables of the environment, without any input.
+
+    Raises subprocess.TimeoutExpired when it had to be killed; what it launched dies with it, see system.launching.
+    """
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **variables},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=timeout,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def _curve(config: Path, directory: Path, processes: int) -> list[float]:
-    """Loss and gradient norm of each update, from history.jsonl."""
+    """Loss and gradient norm of each update. Raises RunFailedError with the last line of what the training said."""
     run = directory / f"run-{processes}"
-    command = [sys.executable, "-m", "finetune_cli", "train", str(config), "--output-dir", str(run), "--offline", "-q"]
+    command = ["finetune_cli", "train", str(config), "--output-dir", str(run), "--offline", "-q"]
     command += ["--num-processes", str(processes)] if processes > 1 else []
-    environment = {**os.environ, "FINETUNE_CACHE": str(directory / "cache")}
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
     try:
-        _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
+        process = run_python("-m", *command, timeout=TIMEOUT_SECONDS, FINETUNE_CACHE=str(directory / "cache"))
     except subprocess.TimeoutExpired:
-        raise _Failed(f"training on {processes} processes did not end within {TIMEOUT_SECONDS} s") from None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)  # its children die with it, see system.launching
-            process.communicate()
+        raise RunFailedError(f"training on {processes} processes did not end within {TIMEOUT_SECONDS} s") from None
     if process.returncode:
-        lines = [line for line in errors.splitlines() if line.strip()]
+        lines = [line for line in process.stderr.splitlines() if line.strip()]
         message = next((line for line in reversed(lines) if line.startswith("error:")), "".join(lines[-1:]))
         noun = "process" if processes == 1 else "processes"
-        raise _Failed(f"training on {processes} {noun} failed: {message.removeprefix('error: ')}")
-    records = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [record[key] for record in records if record["type"] == "train" for key in ("loss", "grad_norm")]
+        raise RunFailedError(f"training on {processes} {noun} failed: {message.removeprefix('error: ')}")
+    history = RunDir(run).read_history()
+    return [line[key] for line in history if line["type"] == "train" for key in ("loss", "grad_norm")]

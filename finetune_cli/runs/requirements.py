@@ -7,7 +7,7 @@ import importlib.util
 from finetune_cli.config.fields import RunConfig, SweepConfig
 from finetune_cli.errors import ConfigError, MissingError
 from finetune_cli.models.lora import require_bitsandbytes, require_peft
-from finetune_cli.runs.hub_upload import require_place
+from finetune_cli.runs.hub import require_place
 from finetune_cli.runs.tracking import require_trackers
 
 

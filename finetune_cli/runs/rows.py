@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.sections.data import ChecksConfig
+from finetune_cli.config.sections.model import FromScratchConfig
+from finetune_cli.data.order import RowOrder
+from finetune_cli.data.prepared import TOKENIZER, PreparedData, open_prepared
+from finetune_cli.data.preparing import prepare_splits
+from finetune_cli.data.shares import share_of
+from finetune_cli.data.source_files import Source
+from finetune_cli.data.text_settings import TextSettings, column_names, content_key, train_texts
+from finetune_cli.data.writing import publish
 from finetune_cli.errors import ConfigError, DataError, counted
+from finetune_cli.models.facts import TextFacts, text_facts
+from finetune_cli.models.resolving import require_present, resolve_model
+from finetune_cli.models.tokenizer import load_tokenizer, save_tokenizer
+from finetune_cli.models.vocabulary import train_wordpiece
 from finetune_cli.records.preparation import Padding, SplitReport, finding_lines
-from finetune_cli.runs.concealing import concealed
-from finetune_cli.runs.long_texts import in_windows, reading, target_reading
-from finetune_cli.runs.shares import with_share
+from finetune_cli.runs.long_texts import Reading, encoder_of, in_windows, reading, target_reading
+from finetune_cli.runs.sources import data_sources, labelled_file, read_groups, require_slices
+from finetune_cli.runs.target import Target, text_columns
 from finetune_cli.system.logs import FILE_ONLY
-from finetune_cli.system.places import cache_dir, in_home
-from finetune_cli.tasks import TASKS, Kind
-
-if TYPE_CHECKING:
-    from finetune_cli.config.fields import RunConfig
-    from finetune_cli.config.sections.data import DataConfig
-    from finetune_cli.config.sections.model import FromScratchConfig
-    from finetune_cli.data.formats.row import TableForm
-    from finetune_cli.data.prepared import PreparedData
-    from finetune_cli.data.source_files import Source
-    from finetune_cli.data.text_settings import TextSettings
-    from finetune_cli.models.facts import TextFacts
-    from finetune_cli.runs.target import Target
+from finetune_cli.system.places import cache_dir
+from finetune_cli.tasks import Kind
 
 logger = logging.getLogger(__name__)
 
 PADDING_SAMPLE_ROWS = 2**17  # of train: enough to know the share, quick at any size
+
+
+@dataclass(frozen=True)
+class _Pretrained:
+    """The model whose tokenizer is used; a new model's is made of the rows of train, as `model.from_scratch` says."""
+
+    directory: Path
+    facts: TextFacts
 
 
 def prepare_rows(
@@ -50,117 +62,28 @@ def prepare_rows(
     are worth a line; None: all. once: of rows that were prepared before, one line says how many findings there are.
     Raises DataError, also for a finding of level error; ConfigError or MissingError.
     """
-    from finetune_cli.data.prepared import open_prepared
-    from finetune_cli.data.text_settings import content_key
-
     sources = data_sources(config, offline=offline)
     for split, source in sources.items():
         if split.startswith("validation"):
             require_slices(source, config)
-    model_dir, facts = _model_facts(config, offline=offline)
-    scratch = config.model.from_scratch
-    if facts is not None:
-        tokenizer_key, limit = facts.fingerprint, facts.max_length
-    else:
-        assert scratch is not None, "the config requires a model"
-        tokenizer_key, limit = f"ordered wordpiece:{scratch.vocab_size}", scratch.max_position_embeddings
-    settings = _text_settings(config, limit)
-    directory = cache_dir() / "prepared" / content_key(sources, settings, tokenizer_key)
-    prepared = open_prepared(directory)
-    reused = prepared is not None
-    if prepared is None:
-        prepared = _build(sources, settings, directory, model_dir=model_dir, facts=facts, scratch=scratch)
-    places = {split: source.where for split, source in sources.items()}
-    prepared = replace(prepared, report=prepared.report.at(places))  # the same rows may have lain elsewhere
+    model = config.model.from_scratch or _pretrained(config, offline=offline)
+    how = _reading(config, model)
+    data = config.data
+    settings = TextSettings(
+        data.text, data.label, data.labels, config.spec.kind, data.id, limit=data.limit, **how._asdict()
+    )
+    prepared = _tokenised(sources, settings, model)
+    reused = bool(prepared.report.reused)
     if not quiet:
         rows = sum(split.num_rows for split in prepared.splits.values())
-        logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, directory)
+        logger.info("%s %d tokenised rows: %s", "Reused" if reused else "Prepared", rows, prepared.directory)
         _say_left_out(prepared.report.splits)
-    prepared = _judged(prepared, config.data.checks, quiet=quiet, about=about, in_short=once and reused)
-    prepared = with_share(prepared, config, sources, quiet=quiet)
-    prepared = in_windows(prepared, settings.long_texts)
+    prepared = _judged(prepared, data.checks, quiet=quiet, about=about, in_short=once and reused)
+    prepared = _with_share(prepared, config, sources, quiet=quiet)
+    prepared = in_windows(prepared, how.long_texts)
     _require_fitting_tokens(prepared, config)
     padding = _padding(prepared, batch_size=config.training.batch_size, seed=config.seed)
-    return replace(prepared, report=replace(prepared.report, key=prepared.key, reused=reused, padding=padding))
-
-
-def _say_left_out(splits: Mapping[str, SplitReport]) -> None:
-    for split in splits.values():
-        if split.unlabelled:
-            total = split.rows + split.unlabelled
-            have = "has no label and is" if split.unlabelled == 1 else "have no label and are"
-            logger.warning("%s: %d of %d rows %s left out", split.where, split.unlabelled, total, have)
-
-
-def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Source]:
-    """Where the rows of each split are. Raises DataError or MissingError."""
-    from finetune_cli.data.folds import Folds
-    from finetune_cli.data.sources import resolve_sources
-
-    find = partial(
-        resolve_sources,
-        config.data.path,
-        name=config.data.name,
-        splits=config.data.splits,
-        split_names=TASKS[config.task].splits,
-        label=config.data.label,
-        text=config.data.text,
-        kind=config.spec.kind,
-        seed=config.seed if config.data.split_seed is None else config.data.split_seed,
-        form=table_form(config.data),
-        unlabelled=unlabelled_test(config.data, config.spec.kind),
-        folds=Folds(**config.data.folds.model_dump()) if config.data.folds else None,
-        limit=config.data.limit,
-        offline=offline,
-    )
-    return concealed(find, config)
-
-
-def table_form(data: DataConfig, other: Path | None = None, *, labelled: bool = True) -> TableForm:
-    """How the config says that its tables are to be read; `other`: a file that is none of these, which may have a
-    header although they have none, or be no table. labelled: whether its rows have labels."""
-    from finetune_cli.data.formats.header import TABLES
-    from finetune_cli.data.formats.packing import file_kind
-    from finetune_cli.data.formats.row import OF_OTHERS, TableForm
-
-    if other is None:
-        return TableForm(data.columns, data.quoting)
-    if file_kind(other)[0] not in TABLES:
-        return OF_OTHERS
-    label = (data.label,) if isinstance(data.label, str) else data.label
-    lacking = () if labelled else label
-    return TableForm(data.columns, data.quoting, header_with=data.text, may_lack=lacking, any_separator=True)
-
-
-def unlabelled_test(data: DataConfig, kind: Kind) -> Callable[[Any], bool] | None:
-    """Says of a label cell that its row is left out; None where no row is."""
-    from finetune_cli.data.label_sets import is_unlabelled
-
-    if data.unlabelled == "error":
-        return None
-    return partial(is_unlabelled, kind=kind, column=data.label, names=data.labels)
-
-
-def require_slices(source: Source, config: RunConfig) -> None:
-    """Refuse evaluation.slices, before anything is trained, when the data lack a column. Raises DataError."""
-    from finetune_cli.data.text_settings import require_columns
-
-    require_columns(source, config.evaluation.slices, key="evaluation.slices")
-
-
-def labelled_file(path: Path, config: RunConfig | None, kind: Kind) -> Source:
-    """The rows of one labelled file, read as the config of the run says."""
-    from finetune_cli.data.formats.row import OF_OTHERS
-    from finetune_cli.data.parts import labelled_only
-    from finetune_cli.data.source_files import file_source
-
-    path = in_home(path)
-    if config is None:
-        return file_source(path, OF_OTHERS, label="label")
-    label = config.data.label
-    source = file_source(path, table_form(config.data, path), label=label if isinstance(label, str) else None)
-    unlabelled = unlabelled_test(config.data, kind)
-    return source if unlabelled is None else labelled_only(source, label=label, unlabelled=unlabelled)
+    return replace(prepared, report=replace(prepared.report, padding=padding))
 
 
 def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None, kind: Kind) -> PreparedData:
@@ -169,108 +92,83 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
 
     label_names, kind: of the model; no names for regression. Raises DataError.
     """
-    from finetune_cli.data.prepared import open_prepared
-    from finetune_cli.data.text_settings import TextSettings, column_names, content_key
-    from finetune_cli.models.facts import text_facts
-    from finetune_cli.runs.target import text_columns
-
     facts = text_facts(target.model_dir, trust_remote_code=target.trust_remote_code)
     data = target.config.data if target.config else None
-    label = data.label if data else "label"
     source = labelled_file(path, target.config, kind)
     if target.config:
         require_slices(source, target.config)
+    how = target_reading(target, facts.max_length, kind)
     settings = TextSettings(
         text=text_columns(target, column_names(source)),
-        label=label,
+        label=data.label if data else "label",
         labels=label_names,
         kind=kind,
         id=data.id if data else None,
         limit=None,
-        **target_reading(target, facts.max_length, kind)._asdict(),
+        **how._asdict(),
     )
-    sources = {f"file-{path.stem}": source}
-    directory = cache_dir() / "prepared" / content_key(sources, settings, facts.fingerprint)
-    prepared = open_prepared(directory) or _build(
-        sources, settings, directory, model_dir=target.model_dir, facts=facts, scratch=None
-    )
-    prepared = replace(prepared, report=prepared.report.at({split: one.where for split, one in sources.items()}))
+    prepared = _tokenised({f"file-{path.stem}": source}, settings, _Pretrained(target.model_dir, facts))
     prepared = _judged(prepared, data.checks if data else ChecksConfig(), quiet=False)
-    return in_windows(prepared, settings.long_texts)
+    return in_windows(prepared, how.long_texts)
 
 
-def _model_facts(config: RunConfig, *, offline: bool) -> tuple[Path | None, TextFacts | None]:
-    """The model's directory and what it makes of texts; None for a new model, whose tokenizer comes from the data."""
-    from finetune_cli.models.facts import text_facts
-    from finetune_cli.models.resolving import require_present, resolve_model
-
-    if config.model.from_scratch is not None:
-        return None, None
-    if config.model.name_or_path is None:
+def _pretrained(config: RunConfig, *, offline: bool) -> _Pretrained:
+    name, revision = config.model.name_or_path, config.model.revision
+    if name is None:
         raise ConfigError("model: name_or_path or from_scratch is needed.")
-    require_present(config.model.name_or_path)
-    directory = resolve_model(config.model.name_or_path, revision=config.model.revision, offline=offline, weights=False)
-    return directory, text_facts(directory, trust_remote_code=config.model.trust_remote_code)
+    require_present(name)
+    directory = resolve_model(name, revision=revision, offline=offline, weights=False)
+    return _Pretrained(directory, text_facts(directory, trust_remote_code=config.model.trust_remote_code))
 
 
-def _text_settings(config: RunConfig, limit: int) -> TextSettings:
-    from finetune_cli.data.text_settings import TextSettings
-
-    data = config.data
-    if data.max_length is not None and data.max_length > limit:
+def _reading(config: RunConfig, model: _Pretrained | FromScratchConfig) -> Reading:
+    """How the config's rows become tokens. Raises ConfigError for rows that may be longer than the model takes."""
+    limit = model.facts.max_length if isinstance(model, _Pretrained) else model.max_position_embeddings
+    if config.data.max_length is not None and config.data.max_length > limit:
         raise ConfigError(
-            f"data.max_length: {data.max_length}, but this model takes at most {limit} tokens. "
+            f"data.max_length: {config.data.max_length}, but this model takes at most {limit} tokens. "
             f"Set it to {limit} or less, or to null."
         )
-    return TextSettings(
-        text=data.text,
-        label=data.label,
-        labels=data.labels,
-        kind=config.spec.kind,
-        id=data.id,
-        limit=data.limit,
-        **reading(data, limit, config.spec.kind)._asdict(),
-    )
+    return reading(config.data, limit, config.spec.kind)
+
+
+def _tokenised(
+    sources: dict[str, Source], settings: TextSettings, model: _Pretrained | FromScratchConfig
+) -> PreparedData:
+    """The rows as tokens, found in the cache or made now; the report says where the sources lie this time."""
+    tokenizer = model.facts.fingerprint if isinstance(model, _Pretrained) else f"ordered wordpiece:{model.vocab_size}"
+    directory = cache_dir() / "prepared" / content_key(sources, settings, tokenizer)
+    kept = open_prepared(directory)
+    prepared = kept or publish(directory, partial(_build, sources, settings, model))
+    report = prepared.report.at({split: source.where for split, source in sources.items()})
+    return replace(prepared, report=replace(report, key=prepared.key, reused=kept is not None))
 
 
 def _build(
-    sources: dict[str, Source],
-    settings: TextSettings,
-    directory: Path,
-    *,
-    model_dir: Path | None,
-    facts: TextFacts | None,
-    scratch: FromScratchConfig | None,
-) -> PreparedData:
-    from finetune_cli.data.prepared import TOKENIZER
-    from finetune_cli.data.preparing import prepare_splits
-    from finetune_cli.data.text_settings import train_texts
-    from finetune_cli.data.tokenization import TextEncoder
-    from finetune_cli.data.writing import publish
-    from finetune_cli.models.tokenizer import load_tokenizer, save_tokenizer
-    from finetune_cli.models.vocabulary import train_wordpiece
-
-    def build(folder: Path) -> dict[str, Any]:
-        if scratch is not None:
-            train_wordpiece(
-                lambda: train_texts(sources["train"], settings),
-                vocab_size=scratch.vocab_size,
-                max_length=scratch.max_position_embeddings,
-                directory=folder / TOKENIZER,
-            )
-        tokenizer = load_tokenizer(model_dir or folder / TOKENIZER)
-        save_tokenizer(tokenizer, folder / TOKENIZER)
-        encoder = TextEncoder(
-            tokenizer,
-            max_length=settings.max_length,
-            truncation=settings.truncation,
-            long_texts=settings.long_texts,
-            token_types=facts.token_types if facts else None,
-            vocabulary=facts.vocabulary if facts else None,
+    sources: dict[str, Source], settings: TextSettings, model: _Pretrained | FromScratchConfig, folder: Path
+) -> dict[str, Any]:
+    """Write the tokenizer and the tokens into a new folder; what `publish` puts into its manifest."""
+    if isinstance(model, FromScratchConfig):
+        train_wordpiece(
+            partial(train_texts, sources["train"], settings),
+            vocab_size=model.vocab_size,
+            max_length=model.max_position_embeddings,
+            directory=folder / TOKENIZER,
         )
-        return prepare_splits(sources, settings, encoder, folder)
+        tokenizer, facts = load_tokenizer(folder / TOKENIZER), None
+    else:
+        tokenizer, facts = load_tokenizer(model.directory), model.facts
+    save_tokenizer(tokenizer, folder / TOKENIZER)
+    how = Reading(settings.max_length, settings.truncation, settings.long_texts)
+    return prepare_splits(sources, settings, encoder_of(tokenizer, facts, how), folder)
 
-    return publish(directory, build)
+
+def _say_left_out(splits: Mapping[str, SplitReport]) -> None:
+    for split in splits.values():
+        if split.unlabelled:
+            total = split.rows + split.unlabelled
+            have = "has no label and is" if split.unlabelled == 1 else "have no label and are"
+            logger.warning("%s: %d of %d rows %s left out", split.where, split.unlabelled, total, have)
 
 
 def _judged(
@@ -289,7 +187,7 @@ def _judged(
     findings = [replace(finding, level=levels[finding.check]) for finding in prepared.report.findings]
     errors = [finding for finding in findings if finding.level == "error"]
     if errors or not quiet:
-        told = [one for one in findings if one.level == "warn" and (about is None or one.split in about)]
+        told = [item for item in findings if item.level == "warn" and (about is None or item.split in about)]
         short = in_short and not errors and len(told) > 1
         for finding in told:
             logger.warning("%s", finding.line, extra={FILE_ONLY: short})
@@ -314,12 +212,27 @@ def _require_fitting_tokens(prepared: PreparedData, config: RunConfig) -> None:
         )
 
 
+def _with_share(
+    prepared: PreparedData, config: RunConfig, sources: Mapping[str, Source], *, quiet: bool
+) -> PreparedData:
+    """Of train those rows alone that are in data.share; as they are where the config has none.
+
+    Names of classes and the vocabulary of a new model are those of all rows. Raises DataError for a share that is too
+    small.
+    """
+    share = config.data.share
+    if share is None:
+        return prepared
+    train = prepared.splits["train"]
+    groups = read_groups(sources["train"], config) if share < 1 else None
+    chosen = share_of(train, share, seed=config.seed, groups=groups)
+    if not quiet:
+        logger.info("data.share %g: %d of %d rows of train", share, chosen.num_rows, train.num_rows)
+    return replace(prepared, splits=prepared.splits | {"train": chosen})
+
+
 def _padding(prepared: PreparedData, *, batch_size: int, seed: int) -> Padding | None:
     """None for rows that are read in windows, of which the long ones have no padding."""
-    import numpy as np
-
-    from finetune_cli.data.order import RowOrder
-
     if prepared.report.windows is not None:
         return None
     lengths = np.diff(prepared.splits["train"].offsets[: PADDING_SAMPLE_ROWS + 1])

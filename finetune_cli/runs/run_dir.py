@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from finetune_cli.errors import ConfigError
+from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.run import RunRecord
 from finetune_cli.system.files import remove_directory, write_json
 from finetune_cli.system.places import in_home
@@ -49,6 +53,21 @@ class RunDir:
     def evaluation(self, split: str) -> Path:
         return self.path / "eval" / split
 
+    def read_scores(self, split: str = "validation") -> EvalReport:
+        """The scores of a split. Raises OSError where there are none, ValueError or KeyError for a damaged file."""
+        return EvalReport.from_json(json.loads((self.evaluation(split) / "metrics.json").read_text(encoding="utf-8")))
+
+    def predictions(self, split: str = "validation") -> Path:
+        """The answer to each row of a split."""
+        return self.evaluation(split) / "predictions.jsonl"
+
+    def read_history(self) -> Iterator[dict[str, Any]]:
+        """The lines of history.jsonl; the last one may be half written. None where there is no such file."""
+        lines = self.history.read_bytes().splitlines() if self.history.is_file() else []
+        for line in lines:
+            with suppress(ValueError):
+                yield json.loads(line)
+
     def member(self, kind: str, number: float) -> RunDir:
         """One of several runs inside this directory, such as that of a seed."""
         return RunDir(self.path / f"{kind}-{member_number(number)}")
@@ -57,23 +76,17 @@ class RunDir:
         """The runs inside this directory, of one kind or of all, by number; empty for an ordinary run."""
         configs = self.path.glob(f"{kind or '*'}-*/config.yaml")
         numbered = ((*path.parent.name.partition("-")[::2], path.parent) for path in configs)
-        found = [
+        members = [
             (name, float(number), path)
             for name, number, path in numbered
             if NUMBER.fullmatch(number) and name in MEMBERS
         ]
-        return [RunDir(path) for _, _, path in sorted(found)]
+        return [RunDir(path) for _, _, path in sorted(members)]
 
     @property
     def final(self) -> RunDir:
         """The model of all rows, beside the folds that score it."""
         return RunDir(self.path / "final")
-
-    def seed_run(self, seed: int) -> RunDir:
-        return self.member("seed", seed)
-
-    def seed_runs(self) -> list[RunDir]:
-        return self.members("seed")
 
     def require_one_run(self) -> None:
         """Raise ConfigError that names the runs when this directory holds several models."""

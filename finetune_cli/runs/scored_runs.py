@@ -48,36 +48,36 @@ class ScoredRun(Answers):
 
 
 def metric_values(run: ScoredRun, names: Sequence[str]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for part, of_probabilities in metric_parts(names):
         scores = run.scores(of_probabilities=of_probabilities)
-        found |= compute_metrics(part, labels=run.labels, scores=scores, kind=run.kind)
-    return found
+        values |= compute_metrics(part, labels=run.labels, scores=scores, kind=run.kind)
+    return values
 
 
 def variances_over_rows(runs: Sequence[Answers], names: Sequence[str], *, samples: int, seed: int) -> dict[str, float]:
     """The variance of each metric's mean over runs on the same rows that comes from the choice of these rows."""
     first = runs[0]
-    found: dict[str, float] = {}
+    variances: dict[str, float] = {}
     for part, of_probabilities in metric_parts(names):
         scores = [run.scores(of_probabilities=of_probabilities) for run in runs]
-        found |= row_variances(part, labels=first.labels, runs=scores, kind=first.kind, samples=samples, seed=seed)
-    return found
+        variances |= row_variances(part, labels=first.labels, runs=scores, kind=first.kind, samples=samples, seed=seed)
+    return variances
 
 
 def read_scored_runs(name: str, split: str) -> list[ScoredRun]:
     """The runs of each seed when `name` is a directory of several seeds, else that one run; see read_scored_run."""
     run = RunDir(name)
-    if not run.seed_runs() or not run.config.is_file():
+    if not run.members("seed") or not run.config.is_file():
         return [read_scored_run(name, split)]
     seeds = load_config(run.config).training.seeds or ()
-    unfinished = [seed for seed in seeds if not run.seed_run(seed).model.is_dir()]
+    unfinished = [seed for seed in seeds if not run.member("seed", seed).model.is_dir()]
     if unfinished:
         raise MissingError(
             f"{name} is not finished: seeds without a model are {', '.join(map(str, unfinished))}. Train them first:\n"
             f"  finetune train {shlex.quote(str(run.config))}"
         )
-    return [read_scored_run(str(run.seed_run(seed).path), split) for seed in seeds]
+    return [read_scored_run(str(run.member("seed", seed).path), split) for seed in seeds]
 
 
 def read_scored_run(name: str, split: str) -> ScoredRun:
@@ -95,7 +95,7 @@ def read_scored_run(name: str, split: str) -> ScoredRun:
         if not run.config.is_file():
             raise MissingError(f"{name} is no run: it has no config.yaml. Name a run directory or a predictions.jsonl.")
         config = load_config(run.config)
-        path = run.evaluation(split) / "predictions.jsonl"
+        path = run.predictions(split)
         if not path.is_file():
             raise _no_scores(run, split)
     elif not path.is_file():
@@ -116,8 +116,8 @@ def pair_rows(first: ScoredRun, other: ScoredRun) -> ScoredRun:
     Raises DataError that says what differs when they are not about the same rows, labels and classes.
     """
     if set(first.classes or ()) != set(other.classes or ()) or first.kind != other.kind:
-        found = [f"{run.name} {run.answers_in_words}" for run in (first, other)]
-        raise DataError(f"The runs do not answer the same question: {found[0]}, {found[1]}. Compare runs of one task.")
+        kinds = ", ".join(f"{run.name} {run.answers_in_words}" for run in (first, other))
+        raise DataError(f"The runs do not answer the same question: {kinds}. Compare runs of one task.")
     here, there = set(first.ids), set(other.ids)
     only_first, only_other = [row_id for row_id in first.ids if row_id not in there], list(there - here)
     if only_first or only_other:
@@ -134,16 +134,12 @@ def _same_rows(first: ScoredRun, other: ScoredRun) -> str:
     """What to type so that two runs are scored on the same rows."""
     named = dict.fromkeys("RUN" if run.config is None else shlex.quote(run.name) for run in (first, other))
     lines = "".join(f"\n  finetune evaluate {name} --data FILE" for name in named)
-    drawn = [run.name for run in (first, other) if run.config and _draws_from_train(run.config)]
+    drawn = [run.name for run in (first, other) if run.config and run.config.data.draws_from_train]
     why = f" ({drawn[0]} took a share of its train rows: data.splits and data.split_seed say which.)" if drawn else ""
     return (
         f"Score both on one labelled file, of rows that neither was trained on, and name --split file-STEM, FILE's "
         f"name without its ending:{lines}\nA split of the same rows in both, such as --split test, does as well.{why}"
     )
-
-
-def _draws_from_train(config: RunConfig) -> bool:
-    return any(isinstance(source, float) for source in (config.data.splits or {}).values())
 
 
 def _require_same_labels(first: ScoredRun, other: ScoredRun) -> None:
@@ -158,7 +154,7 @@ def _require_same_labels(first: ScoredRun, other: ScoredRun) -> None:
 
 
 def _some(ids: Sequence[Any]) -> str:
-    shown = ", ".join(repr(one) for one in ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
+    shown = ", ".join(repr(row_id) for row_id in ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
     return f"{counted(len(ids), 'id')} ({shown})" if ids else "0 ids"
 
 

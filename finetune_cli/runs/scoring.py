@@ -26,11 +26,10 @@ from finetune_cli.evaluation.scoring import (
 )
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.evaluation import EvalReport
-from finetune_cli.runs.answer_precision import prepare_to_answer
 from finetune_cli.runs.candidates import with_choice
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.target import class_names, task_kind
+from finetune_cli.runs.target import class_names, prepare_to_answer, task_kind
 from finetune_cli.runs.text_baseline import with_text_baseline
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.tasks import TASKS, metric_problem
@@ -72,20 +71,12 @@ def warn_of_undefined(context: RunContext) -> None:
         )
 
 
-def score_prepared(
-    model: PreTrainedModel,
-    prepared: PreparedData,
-    config: RunConfig | None,
-    split: str,
-    *,
-    run: RunDir | None,
-    share_work: bool = False,
-) -> EvalReport:
-    """Score one prepared split as the model answers it, and, for a run, write eval/<split>/; see split_logits."""
-    logits = split_logits(model, prepared, config, split, share_work=share_work)
+def score_model(context: RunContext, model: PreTrainedModel, split: str) -> EvalReport:
+    """Score a split of a run as its saved model answers it, and write eval/<split>/; see split_logits."""
+    config, prepared, run = context.config, context.prepared, context.run
+    logits = split_logits(model, prepared, config, split, share_work=False)
     report = score_logits(logits, prepared, config, split, run=run)
-    if run is not None:
-        keep_scores(run, report, logits, prepared)
+    keep_scores(run, report, logits, prepared)
     return report
 
 
@@ -141,12 +132,17 @@ def score_logits(
     config: RunConfig | None,
     split: str,
     *,
-    run: RunDir | None = None,
+    run: RunDir | None,
     rule: DecisionRule | None = None,
     min_confidence: float | None = None,
 ) -> EvalReport:
     """The scores of a split's logits under a decision rule; for a run, corrected for the choice of its model and with
-    the baseline of the words beside them."""
+    the baseline of the words beside them.
+
+    min_confidence: score the rows alone whose answer reaches it as well; by default those that the rule answers.
+    """
+    if min_confidence is None and rule is not None and rule.abstention is not None:
+        min_confidence = rule.abstention.below
     labels = prepared.splits[split].known_labels()
     rules = replace(scoring_rules(config, prepared), decision=rule)
     train = prepared.splits.get("train")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,11 +10,13 @@ from dataclasses import replace
 
 from finetune_cli.config.dump import config_diff
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError
-from finetune_cli.records.evaluation import EvalReport, MetricValue
+from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError, PrunedError
+from finetune_cli.records.evaluation import EvalReport, MetricValue, of_split
+from finetune_cli.records.plain import plain
 from finetune_cli.records.run import RunRecord, Score, Status
 from finetune_cli.records.training import TrainReport
 from finetune_cli.runs.run_dir import RunDir
+from finetune_cli.runs.run_log import keeping_early_records, logging_to
 from finetune_cli.system import locking
 from finetune_cli.system.files import directory_bytes, disk_errors_explained, require_writable
 from finetune_cli.system.provenance import describe_process, peak_memory_bytes
@@ -63,19 +63,13 @@ def locked(run: RunDir) -> Iterator[None]:
             ) from err
         run.remove_unfinished()
         try:
-            with _keeping_early_records():
+            with keeping_early_records():
                 yield
         finally:
-            if is_new:
-                _remove_if_unused(run)
-
-
-def _remove_if_unused(run: RunDir) -> None:
-    """Leave no directory behind that holds the lock alone: the command was refused before it wrote anything."""
-    with suppress(OSError):
-        if list(run.path.iterdir()) == [run.lock]:
-            run.lock.unlink()
-            run.path.rmdir()
+            with suppress(OSError):
+                if is_new and list(run.path.iterdir()) == [run.lock]:  # refused before anything was written
+                    run.lock.unlink()
+                    run.path.rmdir()
 
 
 def run_differences(there: RunConfig, now: RunConfig, *, ignore: tuple[str, ...] = ()) -> list[str]:
@@ -94,9 +88,8 @@ def model_name(config: RunConfig) -> str:
 
 def note_scores(record: RunRecord, config: RunConfig, reports: Sequence[EvalReport]) -> None:
     """Add the scores on the split "validation", which picked the best model, to the record."""
-    report = next(report for report in reports if report.split == "validation")
-    metrics = report.metrics | {"loss": MetricValue(report.loss)}
-    note_values(record, config, metrics, rows=report.n, collapsed=report.collapsed)
+    report = of_split(reports)
+    note_values(record, config, report.scores, rows=report.n, collapsed=report.collapsed)
 
 
 def note_values(
@@ -110,11 +103,7 @@ def note_values(
     """Add scores to the record; collapsed: as there, an empty list for none."""
     record.metric_for_best, record.scored_rows = config.evaluation.main_metric, rows
     record.collapsed = collapsed or None
-    record.scores = {name: Score(_or_none(one.value), one.low, one.high) for name, one in metrics.items()}
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    record.scores = {name: Score(plain(score.value), score.low, score.high) for name, score in metrics.items()}
 
 
 @contextmanager
@@ -137,6 +126,7 @@ def recorded(run: RunDir, started: RunRecord) -> Iterator[RunRecord]:
             known = err.error if isinstance(err, StopNow) else err
             code = known.exit_code if isinstance(known, FinetuneError) else code
             code = ExitCode.INTERRUPTED if isinstance(err, KeyboardInterrupt) else code
+            record.pruned = isinstance(known, PrunedError) or None
             record.error = str(known) if isinstance(known, FinetuneError) else f"{type(err).__name__}: {err}"
             # A stop is no error: its traceback would bury those that are.
             log.log(logging.INFO if code in STATUS else logging.ERROR, record.error, exc_info=code not in STATUS)
@@ -156,10 +146,8 @@ def recorded(run: RunDir, started: RunRecord) -> Iterator[RunRecord]:
 def read_report(run: RunDir, *, already_finished: bool) -> TrainReport:
     """The report of a finished run, from its files. Raises MissingError when it lacks some."""
     record = run.read_record()
-    evaluations = [
-        EvalReport.from_json(json.loads(file.read_text(encoding="utf-8")))
-        for file in sorted((run.path / "eval").glob("validation*/metrics.json"))
-    ]
+    files = sorted(run.path.glob("eval/validation*/metrics.json"))
+    evaluations = [run.read_scores(file.parent.name) for file in files]
     steps, best_step, seconds, speed = record.steps, record.best_step, record.training_seconds, record.rows_per_second
     is_whole = run.model.is_dir() and evaluations
     if not is_whole or steps is None or best_step is None or seconds is None or speed is None:
@@ -190,63 +178,3 @@ def note_failed_launch(run: RunDir, exit_code: int) -> None:
             error = "A process of the group was killed or failed; its message is in the output."
             status = STATUS.get(exit_code, "failed")
             run.write_record(replace(record, status=status, exit_code=exit_code, error=error))
-
-
-class _EarlyRecords(logging.Handler):
-    """What is said before run.log is open: the findings of the data checks, for one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
-@contextmanager
-def _keeping_early_records() -> Iterator[None]:
-    package, early = logging.getLogger("finetune_cli"), _EarlyRecords()
-    package.addHandler(early)
-    try:
-        yield
-    finally:
-        package.removeHandler(early)
-
-
-def _hand_over_early_records(package: logging.Logger, log: logging.Handler) -> None:
-    """Write them into run.log, those of the innermost run alone, and keep no more."""
-    early = [handler for handler in package.handlers if isinstance(handler, _EarlyRecords)]
-    for record in early[-1].records if early else ():
-        if record.levelno >= logging.INFO:
-            log.handle(record)
-    for handler in early:
-        package.removeHandler(handler)
-
-
-class _LogFile(logging.FileHandler):
-    """run.log; what a full disk does not take is left out, since the terminal has it, too."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        pass
-
-    def close(self) -> None:
-        with suppress(OSError):  # what it could not write before, it tries again now
-            super().close()
-
-
-@contextmanager
-def logging_to(run: RunDir) -> Iterator[logging.Logger]:
-    """Send the package's log to run.log; yields a logger that writes there alone, for tracebacks."""
-    handler = _LogFile(run.log, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    package, file_only = logging.getLogger("finetune_cli"), logging.Logger("finetune_cli")
-    _hand_over_early_records(package, handler)
-    package.addHandler(handler)
-    if package.level == logging.NOTSET:  # called from Python, where no command line has set up the log
-        package.setLevel(logging.INFO)
-    file_only.addHandler(handler)
-    try:
-        yield file_only
-    finally:
-        package.removeHandler(handler)
-        handler.close()

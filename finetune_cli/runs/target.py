@@ -19,6 +19,7 @@ from finetune_cli.system.places import in_home
 from finetune_cli.tasks import KIND_SPECS, TASKS, Kind
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 USUAL_ID_COLUMNS = (*(task.text for task in TASKS.values() if task.text), ("text",))
@@ -37,15 +38,33 @@ class Target:
         """Whether the run's config lets the model bring code of its own."""
         return self.config is not None and self.config.model.trust_remote_code
 
-    @property
-    def dtype(self) -> str:
-        """Of the body when it answers, see models.storage: that of its run's training, where 4 bits are merged into
-        bf16."""
-        return "fp32" if self.run is None or self.config is None else answering_dtype(self.config)
+    def load(self, device: torch.device) -> PreTrainedModel:
+        """The model, ready to answer: as its run trained it, or as it was exported."""
+        from finetune_cli.models.exported import load_answering
+
+        dtype = "fp32" if self.run is None or self.config is None else answering_dtype(self.config)
+        return load_answering(self.model_dir, device, trust_remote_code=self.trust_remote_code, dtype=dtype)
 
 
 def answering_dtype(config: RunConfig) -> str:
+    """Of the body when it answers, see models.storage: that of its training, where 4 bits are merged into bf16."""
     return "fp32" if config.model.dtype == "fp32" else "bf16"
+
+
+def prepare_to_answer(config: RunConfig | None, device: torch.device) -> torch.dtype | None:
+    """Set up the device as for training, and return the type for autocast; None for the weights' own fp32.
+
+    config: of the run that trained the model. A model without run (a Hub id or a directory) answers as
+    `training.precision: auto` would train it.
+    """
+    from finetune_cli.training.device_settings import apply_device_settings, choose_device_settings
+    from finetune_cli.training.precision import inference_dtype
+
+    requested = config.training.precision if config else "auto"
+    settings = choose_device_settings(device.type, precision=requested, mixed_precision="no", compile_model=False)
+    apply_device_settings(settings)
+    narrow = config is not None and config.model.dtype != "fp32"
+    return inference_dtype(requested, device.type, narrow_weights=narrow)
 
 
 def open_target(

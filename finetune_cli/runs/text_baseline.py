@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -58,9 +57,9 @@ def with_text_baseline(
     of_words, of_model = Scored(fitted.scores, rules.task.answers(fitted.scores)), rules.scored(logits)
     scores = metric_values(names, labels, of_words, rules)
     differences = {
-        name: PairedDifference(one.difference, one.low, one.high, one.p_value, one.method)
-        for name, one in paired_differences(names, labels, of_words, of_model, rules).items()
-        if all(map(math.isfinite, (one.difference, one.low, one.high, one.p_value)))
+        name: PairedDifference(test.difference, test.low, test.high, test.p_value, test.method)
+        for name, test in paired_differences(names, labels, of_words, of_model, rules).items()
+        if all(map(math.isfinite, (test.difference, test.low, test.high, test.p_value)))
     }
     logger.info("TF-IDF baseline: %s in %.1f s", counted(fitted.num_rows, "row"), time.monotonic() - began)
     return replace(report, text_baseline=TextBaseline(fitted.num_rows, scores, differences))
@@ -68,10 +67,9 @@ def with_text_baseline(
 
 def _known(report: EvalReport, run: RunDir) -> TextBaseline | None:
     """What the run's files have beside these very scores."""
-    file = run.evaluation(report.split) / "metrics.json"
     try:
-        known = EvalReport.from_json(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError):
+        known = run.read_scores(report.split)
+    except (OSError, ValueError, KeyError, TypeError):
         return None  # not scored yet, or by another version
     same = (known.n, known.to_json()["metrics"]) == (report.n, report.to_json()["metrics"])
     return known.text_baseline if same else None

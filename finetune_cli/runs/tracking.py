@@ -16,7 +16,6 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.config.dump import leaves
@@ -60,7 +59,7 @@ def tracked(context: RunContext, *, going_on: bool) -> Iterator[Listener]:
     run = context.run
     if not going_on:
         remove_directory(run.tracking)
-    feed = _Feed(context.listen, sent=_last_steps(run.history) if going_on else {})
+    feed = _Feed(context.listen, sent=_last_steps(run) if going_on else {})
     try:
         for name in context.config.tracking:
             try:
@@ -127,14 +126,9 @@ def _series(line: dict[str, Any]) -> Series:
     return line["type"], line.get("split", "")
 
 
-def _last_steps(history: Path) -> dict[Series, int]:
+def _last_steps(run: RunDir) -> dict[Series, int]:
     """How far each series got before the stop, what came after the checkpoint included: the trackers have it."""
-    found: dict[Series, int] = {}
-    if history.exists():
-        for line in history.read_bytes().split(b"\n")[:-1]:  # after the last line break: nothing, or half a line
-            record = json.loads(line)
-            found[_series(record)] = record["step"]
-    return found
+    return {_series(line): line["step"] for line in run.read_history()}
 
 
 def _start(name: str, run: RunDir, config: RunConfig, *, offline: bool) -> GeneralTracker:

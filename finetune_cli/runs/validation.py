@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from finetune_cli.data.prepared import PreparedData
+from finetune_cli.data.prepared import PreparedData, PreparedSplit
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.scoring import plain_scores
@@ -35,9 +36,23 @@ def scored_splits(prepared: PreparedData) -> list[str]:
     return sorted(splits, key=lambda name: name != "validation")
 
 
-def uncompiled(compiled: bool) -> AbstractContextManager[Any]:
-    """Score without the compiler: rows come in any shape, and `evaluate` of the saved model must give the same."""
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+def logits_in_training(
+    context: RunContext, model: PreTrainedModel, rows: PreparedSplit, *, compiled: bool, **options: Any
+) -> np.ndarray:
+    """Logits (N, C) of rows while the model trains. options: further ones of `predict_logits`.
+
+    The compiler is left out: rows come in any shape, and `evaluate` of the saved model must give the same.
+    """
+    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        return predict_logits(
+            model,
+            rows,
+            pad_token_id=context.prepared.pad_token_id,
+            max_length=context.prepared.report.max_length,
+            device=model.device,
+            max_tokens=context.config.training.micro_batch_tokens,
+            **options,
+        )
 
 
 def score_splits(
@@ -50,20 +65,10 @@ def score_splits(
     compiled: bool,
 ) -> dict[str, Scores]:
     """See training.monitor.Monitor."""
-    prepared, scores = context.prepared, {}
-    for split in scored_splits(prepared):
-        rows = prepared.splits[split]
-        with uncompiled(compiled):
-            logits = predict_logits(
-                model,
-                rows,
-                pad_token_id=prepared.pad_token_id,
-                max_length=prepared.report.max_length,
-                device=model.device,
-                accelerator=accelerator,
-                check=check,
-                max_tokens=context.config.training.micro_batch_tokens,
-            )
+    scores = {}
+    for split in scored_splits(context.prepared):
+        rows = context.prepared.splits[split]
+        logits = logits_in_training(context, model, rows, compiled=compiled, accelerator=accelerator, check=check)
         scores[split] = plain_scores(logits, rows.known_labels(), context.rules)
         if split == "validation":
             kept.note(to_keep(logits, context.config))

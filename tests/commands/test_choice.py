@@ -13,8 +13,9 @@ from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, GateFailedError
-from finetune_cli.records.evaluation import Choice, EvalReport
+from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.training import SeedsReport
+from finetune_cli.records.verdicts import Choice
 from finetune_cli.runs.run_dir import RunDir
 from tests.commands.run_files import Answer, Trained, saved_scores
 

@@ -22,7 +22,7 @@ from finetune_cli.commands.doctor import doctor
 from finetune_cli.errors import ExitCode
 from finetune_cli.records.doctor import Device, Torch
 from finetune_cli.runs import process_check as trial
-from finetune_cli.runs.hub_status import hub_status
+from finetune_cli.runs.hub import hub_status
 from finetune_cli.runs.process_check import largest_difference, try_processes
 from tests.commands.hub_server import READ_TOKEN, Hub, serving
 from tests.commands.run_files import Answer

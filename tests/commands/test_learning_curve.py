@@ -124,10 +124,10 @@ def test_with_seeds_each_share_has_a_run_of_each_on_rows_of_its_own(
     file, run = write_config(tmp_path, data={"id": "idx"}), RunDir(tmp_path / "run")
     report = train_curve(file, "training.seeds=[1, 2]")
     of_half, of_all = run.member("share", 0.5), run.member("share", 1)
-    assert [one.path.name for one in of_half.seed_runs()] == ["seed-1", "seed-2"]
-    first, second = (train_ids(one.path) for one in of_half.seed_runs())
+    assert [one.path.name for one in of_half.members("seed")] == ["seed-1", "seed-2"]
+    first, second = (train_ids(one.path) for one in of_half.members("seed"))
     assert first != second
-    assert first < train_ids(of_all.seed_run(1).path)
+    assert first < train_ids(of_all.member("seed", 1).path)
     assert list(report.points[0].values) == [1, 2]
     assert report.points[0].metrics["accuracy"].value == pytest.approx(sum(report.points[0].values.values()) / 2)
     assert (run.read_record().seeds, run.read_record().shares) == ([1, 2], report.shares)

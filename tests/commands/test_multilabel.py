@@ -16,8 +16,7 @@ import pytest
 
 from finetune_cli.commands.evaluate import evaluate
 from finetune_cli.commands.predict import predict
-from finetune_cli.commands.prepare import prepare
-from finetune_cli.commands.show import show_examples
+from finetune_cli.commands.prepare import prepare, show_examples
 from finetune_cli.config.load import load_config
 from tests.commands.run_files import Answer, Trained, history, read_jsonl, saved_scores
 

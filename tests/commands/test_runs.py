@@ -117,11 +117,12 @@ def test_a_score_that_no_run_has_is_said(tmp_path: Path, command: Callable[..., 
 
 
 def test_a_pruned_trial_is_not_said_to_have_been_stopped(tmp_path: Path, command: Callable[..., Answer]) -> None:
-    why = "Pruned after update 60: other trials did better by then."
-    write_record(tmp_path / "trial-0", status="stopped", exit_code=75, error=why)
+    old = "Pruned after update 60: other trials did better by then."  # of a version that had no entry for it
+    write_record(tmp_path / "trial-0", status="stopped", exit_code=75, error=old)
     write_record(tmp_path / "trial-1", status="stopped", exit_code=75, error="Stopped by SIGTERM")
+    write_record(tmp_path / "trial-2", status="stopped", exit_code=75, pruned=True, error="Ended early")
     said = [line.split()[2:4] for line in command(["runs", tmp_path, "--sort", "path"]).stdout.splitlines()[1:]]
-    assert said == [["pruned", "-"], ["stopped", "(75)"]]
+    assert said == [["pruned", "-"], ["stopped", "(75)"], ["pruned", "-"]]
 
 
 def test_a_killed_run_is_not_said_to_run(tmp_path: Path, command: Callable[..., Answer]) -> None:

@@ -81,7 +81,7 @@ def test_the_same_command_again_trains_nothing_and_one_more_seed_alone(
     with pytest.raises(ConfigError, match=r"training\.learning_rate: 0\.001 there, 0\.01 now"):
         train_seeds(file, "training.seeds=[3, 1, 2]", "training.learning_rate=1e-2")
     assert list(train_seeds(file, "training.seeds=[2, 4]", overwrite=True).runs) == [2, 4]
-    assert [run.path.name for run in RunDir(tmp_path / "run").seed_runs()] == ["seed-2", "seed-4"]
+    assert [run.path.name for run in RunDir(tmp_path / "run").members("seed")] == ["seed-2", "seed-4"]
 
 
 def interrupting(seed: int, act: Callable[[], None]) -> Callable[[Any], None]:
@@ -109,7 +109,7 @@ def test_a_seed_that_fails_does_not_lose_the_others(tmp_path: Path, write_config
     report = caught.value.report
     assert (list(report.runs), report.failed) == ([1, 3], {2: "RuntimeError: the cable fell out"})
     assert json.loads(run.summary.read_text())["failed"] == {"2": "RuntimeError: the cable fell out"}
-    assert (run.read_record().status, run.seed_run(2).read_record().status) == ("failed", "failed")
+    assert (run.read_record().status, run.member("seed", 2).read_record().status) == ("failed", "failed")
     again = train_seeds(file, "training.seeds=[1, 2, 3]")
     assert [seed for seed, one in again.runs.items() if not one.already_finished] == [2]
     assert run.read_record().status == "finished"
@@ -200,7 +200,7 @@ def test_gates_of_the_config_hold_for_the_means_over_seeds(tmp_path: Path, write
         train_seeds(file)
     assert caught.value.report.gates[0].found == caught.value.report.splits[0].metrics["loss"].mean
     assert (run.read_record().status, run.read_record().exit_code) == ("finished", 4)
-    assert [one.read_record().exit_code for one in run.seed_runs()] == [0, 0]
+    assert [one.read_record().exit_code for one in run.members("seed")] == [0, 0]
 
 
 @pytest.mark.slow

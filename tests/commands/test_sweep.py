@@ -183,7 +183,8 @@ def test_pruned_trials_end_early_and_count_as_candidates(
     assert pruned
     for one in pruned:
         record = RunDir(tmp_path / "run" / f"trial-{one.number}").read_record()
-        assert (record.status, "Pruned after update" in (record.error or "")) == ("stopped", True)
+        assert (record.status, record.pruned) == ("stopped", True)
+        assert (record.error or "").startswith("Pruned after update")
         assert not (tmp_path / "run" / f"trial-{one.number}" / "checkpoints").exists()
     listed = {run.path: run.status for run in runs(tmp_path / "run").runs}
     assert {listed[f"trial-{one.number}"] for one in pruned} == {"pruned"}

@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from finetune_cli.commands.prepare import prepare
-from finetune_cli.commands.show import show_examples
+from finetune_cli.commands.prepare import prepare, show_examples
 from finetune_cli.config.load import load_config
 from finetune_cli.data.prepared import open_prepared
 from finetune_cli.data.writing import ArrayWriter, publish

@@ -2,10 +2,11 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
+from finetune_cli.records.plain import as_json
 from finetune_cli.records.preparation import Finding, Padding, PrepareReport, SplitReport
 from finetune_cli.records.training import EvalRecord, StepRecord, TrainReport
 
@@ -82,3 +83,41 @@ def test_the_report_on_prepared_rows_comes_back_from_its_json() -> None:
     assert list(document)[5:] == ["key", "reused", "padding"]
     assert document["padding"] == {"batch_size": 8, "random": 0.3, "length": 0.02}
     assert list(document["findings"][0])[-1] == "level"
+
+
+def test_records_are_plain_json_whatever_lies_in_them() -> None:
+    """A path is text, NaN and infinity are null, a record inside is written as it writes itself."""
+
+    @dataclass(frozen=True)
+    class Inner:
+        value: float
+        note: str | None = None
+
+    @dataclass(frozen=True)
+    class Own:
+        def to_json(self) -> dict[str, int]:
+            return {"own": 1}
+
+    @dataclass(frozen=True)
+    class Outer:
+        place: Path
+        inner: dict[str, Inner]
+        several: tuple[Own, ...]
+        note: str | None = None
+
+    outer = Outer(Path("runs/x"), {"a": Inner(math.inf), "b": Inner(0.5, "few rows")}, (Own(),))
+    assert as_json(outer) == {
+        "place": "runs/x",
+        "inner": {"a": {"value": None, "note": None}, "b": {"value": 0.5, "note": "few rows"}},
+        "several": [{"own": 1}],
+        "note": None,
+    }
+    without = as_json(outer, drop_null=("note",))
+    assert (list(without), list(without["inner"]["a"])) == (["place", "inner", "several"], ["value"])
+
+
+def test_a_loss_that_is_not_a_number_comes_back_as_such() -> None:
+    report = EvalReport("test", 2, math.nan, {"f1": MetricValue(math.nan)}, {})
+    read = EvalReport.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False)))
+    assert math.isnan(read.loss)
+    assert math.isnan(read.scores["f1"].value)

@@ -12,7 +12,8 @@ import pytest
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, DataError, GateFailedError
 from finetune_cli.records.decision_rule import DecisionRule
-from finetune_cli.records.evaluation import DecisionEffect, EvalReport, GateOutcome, MetricValue
+from finetune_cli.records.evaluation import DecisionEffect, EvalReport, MetricValue
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.runs.gates import (
     check_drops,
     check_gates,
@@ -21,8 +22,8 @@ from finetune_cli.runs.gates import (
     parse_max_drops,
     require_computed,
     with_gates,
+    write_junit,
 )
-from finetune_cli.runs.junit import write_junit
 from finetune_cli.runs.scored_runs import ScoredRun
 
 REPORT = EvalReport(

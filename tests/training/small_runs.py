@@ -25,7 +25,8 @@ from finetune_cli.records.preparation import PrepareReport
 from finetune_cli.records.training import Listener
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.fit import run_loop
-from finetune_cli.runs.parts import Parts, build_parts, rows_at_once
+from finetune_cli.runs.on_device import rows_at_once
+from finetune_cli.runs.parts import Parts, build_parts
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
 from finetune_cli.training.checkpointing import Checkpoints

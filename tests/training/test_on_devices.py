@@ -20,8 +20,8 @@ from finetune_cli.commands.dry_run import dry_run
 from finetune_cli.config.load import load_config
 from finetune_cli.evaluation import inference
 from finetune_cli.evaluation.inference import predict_logits
-from finetune_cli.runs.answer_precision import prepare_to_answer
 from finetune_cli.runs.fit import new_accelerator
+from finetune_cli.runs.target import prepare_to_answer
 from finetune_cli.training import generators
 from finetune_cli.training.device_settings import apply_device_settings, choose_device_settings
 from finetune_cli.training.placing import ddp_options

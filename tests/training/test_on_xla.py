@@ -22,7 +22,7 @@ from finetune_cli.data.order import MicroBatch, RowOrder
 from finetune_cli.data.prepared import PreparedSplit
 from finetune_cli.errors import ConfigError, ExitCode, MissingError
 from finetune_cli.evaluation.inference import FewShapes
-from finetune_cli.runs.model_to_train import require_supported_on
+from finetune_cli.runs.on_device import require_supported_on
 from finetune_cli.system import xla
 from finetune_cli.system.devices import require_a_device_for_each
 from finetune_cli.system.launching import join_group, launch_workers

@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from finetune_cli.config.load import load_config
 from finetune_cli.runs import fit
-from finetune_cli.runs.parts import Parts, build_parts, can_replay
+from finetune_cli.runs.on_device import can_replay
+from finetune_cli.runs.parts import Parts, build_parts
 from finetune_cli.training import replay
 from finetune_cli.training.cuda_graphs import NumbersFilledIn, Work
 from tests.training.small_runs import Run, make_rows

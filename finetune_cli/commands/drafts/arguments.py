@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ FILES = {"train_file": "train", "validation_file": "validation", "test_file": "t
 HUB_SPLITS = {"train_split_name": "train", "validation_split_name": "validation", "test_split_name": "test"}
 METRIC_NAMES = {"matthews_correlation": "matthews", "spearmanr": "spearman", "pearsonr": "pearson"}
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 WHY_NOT = {
     **dict.fromkeys(("do_train", "do_eval", "do_predict"), "the commands train, evaluate and predict are these"),
     "overwrite_output_dir": "the option --overwrite does this",
@@ -90,12 +91,9 @@ def translated(given: Mapping[str, Any]) -> Translation:
     """Every flag in the words of our config, or with the reason why it has no place in one."""
     flags = {name.lstrip("-").replace("-", "_"): value for name, value in given.items()}
     result = Translation()
-    done: set[str] = set()
     for step in (_task, _data, _batch, _training, _evaluation, _saving, _hub):
-        done |= step(flags, result)
+        step(flags, result)
     for name, value in flags.items():
-        if name in done or name in FILES:
-            continue
         if name in RENAMED:
             if value is not None:
                 result.put(RENAMED[name], value, name)
@@ -116,102 +114,98 @@ def translated(given: Mapping[str, Any]) -> Translation:
     return result
 
 
-Step = Callable[[Mapping[str, Any], Translation], set[str]]
+Flags = dict[str, Any]  # each of the functions below takes out those that it translates
 
 
-def _task(flags: Mapping[str, Any], result: Translation) -> set[str]:
-    name = flags.get("task_name")
+def _task(flags: Flags, result: Translation) -> None:
+    name, regression = flags.pop("task_name", None), flags.pop("do_regression", None)
     if isinstance(name, str) and name.lower() in TASKS:
         result.put("task", name.lower(), "task_name")
-    elif flags.get("do_regression"):
+    elif regression:
         result.put("task", "regression", "do_regression")
     else:
-        result.values["task"] = (
-            "classification",
-            "task_name is not given, so the labels are classes or numbers of yours",
-        )
+        why = "task_name is not given, so the labels are classes or numbers of yours"
+        result.values["task"] = ("classification", why)
         result.questions["task"] = "are the labels numbers to predict? Then write regression"
-    return {"task_name", "do_regression"}
 
 
-def _data(flags: Mapping[str, Any], result: Translation) -> set[str]:
-    named = {split: flags[flag] for flag, split in FILES.items() if flags.get(flag)}
-    if named.get("train"):
-        result.put("data.path", named["train"], "train_file")
-        rest = {split: file for split, file in named.items() if split != "train"}
-        if rest:
-            result.put("data.splits", rest, *[flag for flag, split in FILES.items() if split in rest])
-    elif theirs := {split: flags[flag] for flag, split in HUB_SPLITS.items() if flags.get(flag)}:
-        result.put("data.splits", theirs, *[flag for flag in HUB_SPLITS if flags.get(flag)])
-    if columns := flags.get("text_column_names"):
+def _data(flags: Flags, result: Translation) -> None:
+    files = {flag: file for flag in FILES if (file := flags.pop(flag, None))}
+    theirs = {flag: name for flag in HUB_SPLITS if (name := flags.pop(flag, None))}
+    if "train_file" in files:
+        result.put("data.path", files.pop("train_file"), "train_file")
+        if files:
+            result.put("data.splits", {FILES[flag]: file for flag, file in files.items()}, *files)
+    elif theirs:
+        result.put("data.splits", {HUB_SPLITS[flag]: name for flag, name in theirs.items()}, *theirs)
+    if columns := flags.pop("text_column_names", None):
         listed = columns.split(",") if isinstance(columns, str) else list(columns)
         result.put("data.text", [name.strip() for name in listed], "text_column_names")
-    if flags.get("pad_to_max_length") is not None:
-        result.put("data.padding", "max_length" if flags["pad_to_max_length"] else "dynamic", "pad_to_max_length")
-    if flags.get("max_train_samples"):
-        result.put("data.limit", flags["max_train_samples"], "max_train_samples")
+    if (pads := flags.pop("pad_to_max_length", None)) is not None:
+        result.put("data.padding", "max_length" if pads else "dynamic", "pad_to_max_length")
+    if rows := flags.pop("max_train_samples", None):
+        result.put("data.limit", rows, "max_train_samples")
         result.questions["data.limit"] = "this cuts the validation rows as well; is that what you want?"
-    return {*FILES, *HUB_SPLITS, "text_column_names", "pad_to_max_length", "max_train_samples"}
 
 
-def _batch(flags: Mapping[str, Any], result: Translation) -> set[str]:
-    rows, steps = flags.get("per_device_train_batch_size"), flags.get("gradient_accumulation_steps") or 1
-    used = [name for name in ("per_device_train_batch_size", "gradient_accumulation_steps") if flags.get(name)]
-    if used and isinstance(steps, int) and isinstance(rows or 8, int):
-        result.put("training.batch_size", (rows or 8) * steps, *used)
+def _batch(flags: Flags, result: Translation) -> None:
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    used = [name for name in names if flags.get(name)]
+    rows, steps = (flags.pop(name, None) or default for name, default in zip(names, (8, 1), strict=True))
+    if used and isinstance(steps, int) and isinstance(rows, int):
+        result.put("training.batch_size", rows * steps, *used)
         result.questions["training.batch_size"] = (
             "rows of an update over all devices together: on how many devices did it run? Multiply by their number"
         )
         if steps > 1:
-            result.put("training.micro_batch_size", rows or 8, "per_device_train_batch_size")
-    return {"per_device_train_batch_size", "gradient_accumulation_steps"}
+            result.put("training.micro_batch_size", rows, "per_device_train_batch_size")
 
 
-def _training(flags: Mapping[str, Any], result: Translation) -> set[str]:
-    if (steps := flags.get("max_steps")) and steps > 0:
+def _training(flags: Flags, result: Translation) -> None:
+    if (steps := flags.pop("max_steps", None)) and steps > 0:
         result.put("training.max_steps", steps, "max_steps")
-    if flags.get("warmup_steps"):
-        result.put("training.warmup_steps", flags["warmup_steps"], "warmup_steps")
-    elif flags.get("warmup_ratio"):
-        result.put("training.warmup_steps", flags["warmup_ratio"], "warmup_ratio")
-    if (norm := flags.get("max_grad_norm")) is not None:
+    warmup, ratio = flags.pop("warmup_steps", None), flags.pop("warmup_ratio", None)
+    if warmup or ratio:
+        result.put("training.warmup_steps", warmup or ratio, "warmup_steps" if warmup else "warmup_ratio")
+    if (norm := flags.pop("max_grad_norm", None)) is not None:
         result.put("training.max_grad_norm", norm or None, "max_grad_norm")
-    schedule = flags.get("lr_scheduler_type")
+    schedule = flags.pop("lr_scheduler_type", None)
     if schedule in SCHEDULES:
         result.put("training.lr_scheduler", schedule, "lr_scheduler_type")
     elif schedule:
         result.left["lr_scheduler_type"] = f"{schedule}: training.lr_scheduler takes {', '.join(SCHEDULES)}"
     for flag in ("bf16", "fp16"):
-        if flags.get(flag):
+        if flags.pop(flag, None):
             result.put("training.precision", flag, flag)
-    order = flags.get("train_sampling_strategy") or ("group_by_length" if flags.get("group_by_length") else None)
+    order, by_length = flags.pop("train_sampling_strategy", None), flags.pop("group_by_length", None)
     if order in ("group_by_length", "random"):
-        flag = "train_sampling_strategy" if flags.get("train_sampling_strategy") else "group_by_length"
-        result.put("training.batching", "length" if order == "group_by_length" else "random", flag)
-    ours = {"adamw_torch", "adamw_torch_fused", "adamw_hf"}
-    done = {"max_steps", "warmup_steps", "warmup_ratio", "max_grad_norm", "lr_scheduler_type", "bf16", "fp16"}
-    done |= {"train_sampling_strategy", "group_by_length"}
-    return done | ({"optim"} if flags.get("optim") in ours else set())
+        result.put("training.batching", "random" if order == "random" else "length", "train_sampling_strategy")
+    elif by_length and not order:
+        result.put("training.batching", "length", "group_by_length")
+    if flags.get("optim") in ("adamw_torch", "adamw_torch_fused", "adamw_hf"):
+        del flags["optim"]  # that is ours
 
 
-def _every(flags: Mapping[str, Any], strategy: str, steps: str, key: str, result: Translation) -> None:
-    found = flags.get(strategy)
-    if found == "epoch":
+def _every(flags: Flags, strategy: str, steps: str, key: str, result: Translation) -> None:
+    used = [name for name in (strategy, steps) if flags.get(name)]
+    when, number = flags.pop(strategy, None), flags.pop(steps, None)
+    if when == "epoch":
         result.put(key, "epoch", strategy)
-    elif found == "steps" or (found is None and flags.get(steps)):
-        number = flags.get(steps) or DEFAULT_STEPS
-        if isinstance(number, float) and 0 < number < 1:
-            result.left[steps] = "a share of all updates; write a number of updates"
-        else:
-            result.put(key, int(number), *[name for name in (strategy, steps) if flags.get(name)])
+    elif isinstance(number, float) and 0 < number < 1 and when in ("steps", None):
+        result.left[steps] = "a share of all updates; write a number of updates"
+    elif when == "steps" or (when is None and number):
+        result.put(key, int(number or DEFAULT_STEPS), *used)
 
 
-def _evaluation(flags: Mapping[str, Any], result: Translation) -> set[str]:
+def _evaluation(flags: Flags, result: Translation) -> None:
     strategy = "evaluation_strategy" if flags.get("evaluation_strategy") else "eval_strategy"
     _every(flags, strategy, "eval_steps", "evaluation.every", result)
-    best = str(flags.get("metric_for_best_model") or flags.get("metric_name") or "").removeprefix("eval_")
-    best = METRIC_NAMES.get(best, best)
+    for name in ("evaluation_strategy", "eval_strategy"):
+        flags.pop(name, None)
     flag = "metric_for_best_model" if flags.get("metric_for_best_model") else "metric_name"
+    named = [flags.pop(name, None) for name in ("metric_for_best_model", "metric_name")]
+    best = str(named[0] or named[1] or "").removeprefix("eval_")
+    best = METRIC_NAMES.get(best, best)
     if best in METRICS:
         task = TASKS[result.values["task"][0]]
         if best not in (*task.metrics, "loss"):
@@ -219,26 +213,25 @@ def _evaluation(flags: Mapping[str, Any], result: Translation) -> set[str]:
         result.put("evaluation.metric_for_best", best, flag)
     elif best:
         result.left[flag] = f"{best} is not a metric here; evaluation.metric_for_best takes one of {', '.join(METRICS)}"
-    return {"evaluation_strategy", "eval_strategy", "eval_steps", "metric_for_best_model", "metric_name"}
 
 
-def _saving(flags: Mapping[str, Any], result: Translation) -> set[str]:
+def _saving(flags: Flags, result: Translation) -> None:
     _every(flags, "save_strategy", "save_steps", "checkpointing.every", result)
-    trackers = flags.get("report_to")
+    trackers = flags.pop("report_to", None)
     names = [trackers] if isinstance(trackers, str) else list(trackers or ())
-    known = [name for name in names if name in ("tensorboard", "wandb", "mlflow", "trackio")]
-    if known:
-        result.put("tracking", known, "report_to")
-    if others := [str(name) for name in names if name not in known and name not in NOTHING]:
-        result.left["report_to"] = f"{', '.join(others)}: tracking takes tensorboard, wandb, mlflow, trackio"
-    return {"save_strategy", "save_steps", "report_to"}
+    ours = [name for name in names if name in TRACKERS]
+    if ours:
+        result.put("tracking", ours, "report_to")
+    if others := [str(name) for name in names if name not in ours and name not in NOTHING]:
+        result.left["report_to"] = f"{', '.join(others)}: tracking takes {', '.join(TRACKERS)}"
 
 
-def _hub(flags: Mapping[str, Any], result: Translation) -> set[str]:
-    if flags.get("hub_model_id") and flags.get("push_to_hub", True):
-        result.put("hub.repo_id", flags["hub_model_id"], "hub_model_id")
-        if flags.get("hub_private_repo") is not None:
-            result.put("hub.private", flags["hub_private_repo"], "hub_private_repo")
-    elif flags.get("push_to_hub"):
+def _hub(flags: Flags, result: Translation) -> None:
+    repo_id, private = flags.pop("hub_model_id", None), flags.pop("hub_private_repo", None)
+    push = flags.pop("push_to_hub", True if repo_id else None)
+    if repo_id and push:
+        result.put("hub.repo_id", repo_id, "hub_model_id")
+        if private is not None:
+            result.put("hub.private", private, "hub_private_repo")
+    elif push:
         result.left["push_to_hub"] = "hub.repo_id has to say where to: user/name"
-    return {"hub_model_id", "hub_private_repo", "push_to_hub"}

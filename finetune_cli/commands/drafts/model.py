@@ -23,10 +23,6 @@ FUNCTION_WORDS = {
     "Portuguese": "o os um uma é não com para muito mas do da em mais isso meu ele foi você são",
     "Dutch": "het een van en niet ik dat zijn op met voor maar wel ook erg naar wordt deze aan bij",
 }
-LANGUAGES: dict[str, list[str]] = {}
-for _language, _words in FUNCTION_WORDS.items():
-    for _word in _words.split():
-        LANGUAGES.setdefault(_word, []).append(_language)
 FEW_WORDS = 0.05  # function words among all: a text of sentences has several times as many
 # Letters outside ASCII among all, where no word is known: another script, or one like Polish in more than a word.
 MOST, SOME, SEVERAL = 0.5, 0.04, 20
@@ -61,8 +57,9 @@ def other_language(texts: list[str]) -> str | None:
     words = re.findall(r"[^\W\d_]+", joined.lower())
     if not words:
         return None
-    found = Counter(language for word in words for language in LANGUAGES.get(word, ()))
-    language, count = max(found.items(), key=lambda item: item[1], default=("English", 0))
+    times = Counter(words)
+    found = {language: sum(times[word] for word in own.split()) for language, own in FUNCTION_WORDS.items()}
+    language, count = max(found.items(), key=lambda item: item[1])
     if count >= FEW_WORDS * len(words):
         return None if language == "English" else f"the common words here are {language}"
     letters = "".join(words)

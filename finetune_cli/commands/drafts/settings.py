@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune_cli.commands.drafts.found import Found
 from finetune_cli.commands.drafts.lengths import Lengths
@@ -15,9 +15,7 @@ from finetune_cli.data.checks.labels import as_seen
 from finetune_cli.data.survey.proof import Proof
 from finetune_cli.data.survey.roles import Roles
 from finetune_cli.errors import DataError, counted
-
-if TYPE_CHECKING:
-    from finetune_cli.tasks import TaskSpec
+from finetune_cli.tasks import TaskSpec
 
 CLASSES_SHOWN = 8
 IMBALANCE = 1.5  # times as many rows in the largest class: from here on accuracy favours it

@@ -178,3 +178,8 @@ class DataConfig(Section):
     def trains_on_all_rows(self) -> bool:
         """Whether no row is held out to score the model on: the final one, beside the folds that score it."""
         return self.folds is not None and self.folds.fold == "final"
+
+    @property
+    def draws_from_train(self) -> bool:
+        """Whether a split is a share of train, drawn by the seed."""
+        return any(isinstance(source, float) for source in (self.splits or {}).values())

@@ -16,6 +16,11 @@ class BootstrapConfig(Section):
     )
     level: OpenShare = Field(0.95, description="How often an interval is to hold the true score.")
 
+    @property
+    def samples_to_compare(self) -> int:
+        """Draws where several runs are compared, which cannot do without, whatever single scores do."""
+        return self.samples or BootstrapConfig().samples
+
 
 class EvaluationConfig(Section):
     """How the model is scored."""

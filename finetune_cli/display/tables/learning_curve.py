@@ -60,5 +60,5 @@ def _next(out: Output, report: CurveReport) -> None:
         "runs": run.path / "share-S",
     }
     largest = run.member("share", report.shares[-1])
-    first = next(iter(largest.seed_runs()), largest)
+    first = next(iter(largest.members("seed")), largest)
     closing(out, places, [f"finetune evaluate {quoted(first.path)}"])

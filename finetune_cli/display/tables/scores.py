@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
-from finetune_cli.records.evaluation import EvalReport, GateOutcome, PairedDifference
+from finetune_cli.records.evaluation import EvalReport, PairedDifference
+from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.tasks import METRICS
 
 

@@ -46,8 +46,6 @@ def _next(out: Output, report: SeedsReport) -> None:
     run = RunDir(report.run_dir)
     seeds = {f"seed {seed}": run_of_seed.run_dir for seed, run_of_seed in report.runs.items()}
     places = {"summary": run.summary, **seeds}
-    commands = [
-        f"finetune evaluate {quoted(run.seed_run(next(iter(report.runs))).path)}",
-        f"finetune compare {quoted(run.path)} OTHER_RUN",
-    ]
+    first = run.member("seed", next(iter(report.runs)))
+    commands = [f"finetune evaluate {quoted(first.path)}", f"finetune compare {quoted(run.path)} OTHER_RUN"]
     closing(out, places, commands, width=max(map(len, places)) + 1, finished=None if report.failed else run.path)

@@ -49,11 +49,11 @@ def _proof(report: ExportReport) -> str:
     assert equality is not None, "only what was proven has a card"
     rows = counted(equality.n, "row")
     form = f", with {KEPT_IN_FLOAT} in float32" if report.faster_refused else ""
-    found = [
+    facts = [
         f"`{report.format}`, `{report.dtype}`{form}. Compared with the model on {rows} of `{report.split}`: "
         f"the largest difference of a logit is {equality.largest_difference:.2g}"
     ]
     if equality.changed is not None:
-        found.append(f"{equality.num_changed} answers changed ({equality.changed})")
+        facts.append(f"{equality.num_changed} answers changed ({equality.changed})")
     scores = ", ".join(f"{drop.metric} {drop.model:.3f} to {drop.exported:.3f}" for drop in equality.drops)
-    return "; ".join(found) + f". Scores: {scores}. `export.json` has the numbers and the checksums of the files."
+    return "; ".join(facts) + f". Scores: {scores}. `export.json` has the numbers and the checksums of the files."

@@ -49,13 +49,13 @@ class Proof:
     problems: list[str]
 
 
-def reference_of(found: Target, model: PreTrainedModel, prepared: PreparedData, split: str) -> Reference:
+def reference_of(trained: Target, model: PreTrainedModel, prepared: PreparedData, split: str) -> Reference:
     """The model's own answers on a split. Raises DataError or ConfigError when they cannot be scored."""
-    require_fitting(model, prepared, found.config, split)
-    rule = read_rule(found.model_dir, class_names(model), task_kind(model))
-    rules = replace(scoring_rules(found.config, prepared), decision=rule)
+    require_fitting(model, prepared, trained.config, split)
+    rule = read_rule(trained.model_dir, class_names(model), task_kind(model))
+    rules = replace(scoring_rules(trained.config, prepared), decision=rule)
     rows, pad = prepared.splits[split], prepared.pad_token_id
-    return Reference(rows, predict_logits(model, rows, pad_token_id=pad, device=CPU), pad, rules, found.model_dir)
+    return Reference(rows, predict_logits(model, rows, pad_token_id=pad, device=CPU), pad, rules, trained.model_dir)
 
 
 def prove(
@@ -99,8 +99,8 @@ def _wrong_alone(model: Any, reference: Reference, together: np.ndarray, *, exac
     rows = reference.rows
     for row in range(min(ALONE, rows.num_rows)):
         alone = rows.part(slice(row, row + 1))
-        found = predict_logits(model, alone, pad_token_id=reference.pad_token_id, device=CPU)[0]
-        if found.shape != together[row].shape or (exact and not np.allclose(found, together[row], atol=1e-3)):
+        logits = predict_logits(model, alone, pad_token_id=reference.pad_token_id, device=CPU)[0]
+        if logits.shape != together[row].shape or (exact and not np.allclose(logits, together[row], atol=1e-3)):
             return [f"row {row + 1} alone gets other logits than among others"]
     return []
 
@@ -138,5 +138,5 @@ def _wrong_opset(directory: Path, file_format: str) -> list[str]:
         model = onnx.load(directory / FORMATS["onnx"].weights[0], load_external_data=False)
     except Exception as err:  # a damaged file fails in the reader of protocol buffers
         return [f"{FORMATS['onnx'].weights[0]} cannot be read: {first_line(err)}"]
-    found = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), None)
-    return [] if found == OPSET else [f"it says opset {found}, expected {OPSET}"]
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
+    return [] if opset == OPSET else [f"it says opset {opset}, expected {OPSET}"]

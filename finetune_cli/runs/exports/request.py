@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from finetune_cli.config.gate import MAX_DROP
 from finetune_cli.errors import ConfigError
 from finetune_cli.models.runtimes import MANIFEST, check_form, runtime_of
 from finetune_cli.runs.target import Target, open_target
 
-MAX_DROP = re.compile(r"\s*(?:(?P<metric>[\w:./-]+?)\s*=\s*)?(?P<bound>\d*\.?\d+(?:[eE][-+]?\d+)?)\s*")
 DEFAULT_DROP = 0.01
 
 
@@ -43,23 +42,23 @@ def check_export(
 ) -> tuple[Target, Path]:
     """The trained model, and the directory to write. Raises ConfigError or MissingError for what cannot be done."""
     check_form(file_format, dtype)
-    found = open_target(target, overrides, offline=offline)
-    if found.trust_remote_code or _brings_code(found.model_dir):
+    trained = open_target(target, overrides, offline=offline)
+    if trained.trust_remote_code or _brings_code(trained.model_dir):
         raise ConfigError(f"{target} runs code of its own (auto_map in its config.json), which an export cannot hold.")
-    if (found.model_dir / MANIFEST).is_file() or runtime_of(found.model_dir):
+    if (trained.model_dir / MANIFEST).is_file() or runtime_of(trained.model_dir):
         raise ConfigError(f"{target} is an export itself. Name the run that it was made of.")
-    if data is None and found.config is None:
+    if data is None and trained.config is None:
         raise ConfigError(
             f"{target} is a model without a run: name a labelled file to prove the export on with --data FILE."
         )
-    return found, _new_directory(Path(output), found)
+    return trained, _new_directory(Path(output), trained)
 
 
-def _new_directory(place: Path, found: Target) -> Path:
+def _new_directory(place: Path, trained: Target) -> Path:
     """Raises ConfigError when something is there, when it is a part of the run, or when it cannot be written."""
     if place.exists() or place.is_symlink():
         raise ConfigError(f"{place} exists, and an export never replaces anything. Name a new directory.")
-    inside = found.run.path if found.run is not None else found.model_dir
+    inside = trained.run.path if trained.run is not None else trained.model_dir
     if place.resolve().is_relative_to(inside.resolve()):
         raise ConfigError(
             f"{place} lies inside {inside}, which the next training may clear. Name a directory outside it."

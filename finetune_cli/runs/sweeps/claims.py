@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -26,45 +27,41 @@ class Claim:
     """A trial that this process works at until `release`."""
 
     trial: FrozenTrial
-    _held: ExitStack
+    _lock: IO[str]
 
     def release(self) -> None:
-        self._held.close()
+        self._lock.close()
 
 
 def try_claim(folder: Path, trial: FrozenTrial) -> Claim | None:
     """Take a trial, unless another living process has it."""
-    stack = _try_lock(_lock_of(folder, trial.number))
-    return None if stack is None else Claim(trial, stack)
+    lock = _try_lock(folder / f"trial-{trial.number}.lock")
+    return None if lock is None else Claim(trial, lock)
 
 
 def require_nobody_works(path: Path, folder: Path) -> None:
     """Raise NotFinishedError when a living process works at a trial of the sweep at `path`."""
-    for lock in folder.glob("trial-*.lock"):
-        stack = _try_lock(lock)
-        if stack is None:
-            number = lock.stem.partition("-")[2]
+    for file in folder.glob("trial-*.lock"):
+        lock = _try_lock(file)
+        if lock is None:
+            number = file.stem.partition("-")[2]
             raise NotFinishedError(
                 f"Another process works at {path} (trial {number}). Wait for it, or choose another directory with "
                 "--output-dir."
             )
-        stack.close()
+        lock.close()
 
 
 def unfinished(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state == TrialState.RUNNING]
 
 
-def _lock_of(folder: Path, number: int) -> Path:
-    return folder / f"trial-{number}.lock"
-
-
-def _try_lock(path: Path) -> ExitStack | None:
-    stack = ExitStack()
-    file = stack.enter_context(path.open("a+"))
+def _try_lock(path: Path) -> IO[str] | None:
+    """The file, locked until it is closed; None where another process has it."""
+    file = path.open("a+")
     try:
         locking.take(file)
     except locking.HeldError:
-        stack.close()
+        file.close()
         return None
-    return stack
+    return file

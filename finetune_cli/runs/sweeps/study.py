@@ -8,9 +8,10 @@ and not on how often the sweep was started.
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from finetune_cli.config.fields import SweepConfig
 from finetune_cli.config.search import is_whole
 from finetune_cli.errors import ConfigError, MissingError, first_line
-from finetune_cli.system import locking
+from finetune_cli.runs.sweeps.claims import held
 
 NAME = "sweep"
 DEFAULTS = "defaults"  # marks the trial that has the config's own values
@@ -44,7 +45,7 @@ class _FileLock(BaseJournalFileLock):
         self._held = ExitStack()
 
     def acquire(self) -> bool:
-        locking.hold(self._held.enter_context(self._path.open("a")))
+        self._held.enter_context(held(self._path))
         return True
 
     def release(self) -> None:
@@ -61,14 +62,13 @@ class Search:
         for one that is damaged.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.settings = settings
+        self.settings, self.maximise = settings, maximise
         self.journal = folder / "journal.log"
         self.distributions = {key: distribution(key, choice) for key, choice in settings.parameters.items()}
-        lock = _FileLock(folder / "journal.lock")
-        with _held(lock):
+        with held(folder / "journal.lock"):
             _drop_half_line(self.journal)
         try:
-            storage = JournalStorage(JournalFileBackend(str(self.journal), lock_obj=lock))
+            storage = JournalStorage(JournalFileBackend(str(self.journal), lock_obj=_FileLock(folder / "journal.lock")))
             direction = StudyDirection.MAXIMIZE if maximise else StudyDirection.MINIMIZE
             self.study: Study = optuna.create_study(
                 storage=storage, study_name=NAME, direction=direction, pruner=_pruner(settings), load_if_exists=True
@@ -93,7 +93,7 @@ class Search:
     @property
     def complete(self) -> list[FrozenTrial]:
         """The trials with a score, the best first, the earliest of equals before the others."""
-        sign = -1 if self.study.direction == StudyDirection.MAXIMIZE else 1
+        sign = -1 if self.maximise else 1
         scored = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
         return sorted(scored, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
@@ -110,17 +110,17 @@ class Search:
 
         Call it with the sweep's lock held, so that no two processes begin the same.
         """
-        number, attributes = len(self.trials), {}
+        number = len(self.trials)
         sampler = _sampler(self.settings, self.distributions, number)
         memory = optuna.create_study(study_name=NAME, direction=self.study.direction, sampler=sampler)
         memory.add_trials(self.trials)
-        if number == 0 and (first := self._own_params(own)) is not None:
+        first = self._own_params(own) if number == 0 else None
+        if first is not None:
             memory.enqueue_trial(first)
-            attributes = {DEFAULTS: True}
         memory.ask(self.distributions)
         asked = memory.trials[-1]
-        for name, value in attributes.items():
-            asked.set_user_attr(name, value)
+        if first is not None:
+            asked.set_user_attr(DEFAULTS, True)
         self.study.add_trial(asked)
         return self.trials[-1]
 
@@ -162,10 +162,7 @@ class Search:
         return Trial(self.study, self.trials[number]._trial_id)
 
     def grid_size(self) -> int:
-        size = 1
-        for values in _grid(self.distributions).values():
-            size *= len(values)
-        return size
+        return math.prod(map(len, _grid(self.distributions).values()))
 
 
 def distribution(key: str, choice: Any) -> BaseDistribution:
@@ -186,21 +183,21 @@ def encode(value: Any) -> Any:
 def decode(choice: Any, value: Any) -> Any:
     if isinstance(choice, dict):
         return value
-    return next(one for one in choice if encode(one) == value and type(encode(one)) is type(value))
+    return next(offered for offered in choice if encode(offered) == value and type(encode(offered)) is type(value))
 
 
 def _grid(distributions: Mapping[str, BaseDistribution]) -> dict[str, list[Any]]:
     return {key: list(_points(one)) for key, one in distributions.items()}
 
 
-def _points(one: BaseDistribution) -> Iterator[Any]:
-    if isinstance(one, CategoricalDistribution):
-        yield from one.choices
-    elif isinstance(one, IntDistribution | FloatDistribution):
-        count = int((one.high - one.low) / (one.step or 1) + 1e-9) + 1
+def _points(among: BaseDistribution) -> Iterator[Any]:
+    if isinstance(among, CategoricalDistribution):
+        yield from among.choices
+    elif isinstance(among, IntDistribution | FloatDistribution):
+        count = int((among.high - among.low) / (among.step or 1) + 1e-9) + 1
         for place in range(count):
-            value = one.low + place * (one.step or 1)
-            yield value if isinstance(one, IntDistribution) else round(value, 12)
+            value = among.low + place * (among.step or 1)
+            yield value if isinstance(among, IntDistribution) else round(value, 12)
 
 
 def _sampler(
@@ -222,15 +219,6 @@ def _pruner(settings: SweepConfig) -> optuna.pruners.BasePruner:
     if settings.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner()
     return optuna.pruners.NopPruner()
-
-
-@contextmanager
-def _held(lock: BaseJournalFileLock) -> Iterator[None]:
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _drop_half_line(journal: Path) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from optuna.trial import FrozenTrial
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedError, PrunedError
+from finetune_cli.records.evaluation import of_split
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.training import EvalRecord, Listener, SeedsReport, TrainingEvent, TrainReport
 from finetune_cli.runs.run_dir import RunDir
@@ -26,16 +25,29 @@ Train = Callable[[RunConfig, Listener], TrainReport | FoldsReport | SeedsReport]
 
 
 @dataclass(frozen=True)
-class TrialRunner:
-    """Trains trials. train: one config, also when its run was finished before. metric: the score that decides."""
+class Sweep:
+    """A sweep under way. config: of the whole. config_of: of a trial; it raises ConfigError for settings that clash.
+    train: one config, also when its run was finished before."""
 
+    config: RunConfig
     search: Search
-    metric: str
     config_of: Callable[[FrozenTrial], RunConfig]
     train: Train
     listen: Listener
 
-    def run(self, trial: FrozenTrial) -> None:
+    @property
+    def run(self) -> RunDir:
+        return RunDir(self.config.output_dir)
+
+    @property
+    def metric(self) -> str:
+        """The score that decides."""
+        return self.config.evaluation.main_metric
+
+    def member(self, trial: int) -> RunDir:
+        return self.run.member("trial", trial)
+
+    def train_trial(self, trial: FrozenTrial) -> None:
         """Train a trial to its end, going on where it was stopped, and close it.
 
         What is wrong with the trial alone fails it, and is noted. Raises what ends the whole sweep: a stop signal, a
@@ -65,13 +77,15 @@ class TrialRunner:
         """How long a trial has trained that did not come to its end; it counts against sweep.time as the others do."""
         with suppress(FinetuneError):  # settings that clash have trained nothing
             run = RunDir(self.config_of(trial).output_dir)
-            seconds = sum(_trained_seconds(one) for one in (run, *run.members()))
-            self.search.note(trial.number, SECONDS, seconds)
+            trained = 0.0
+            for member in (run, *run.members()):
+                updates = [line for line in member.read_history() if line["type"] == "train"]
+                trained += updates[-1]["seconds"] if updates else 0.0
+            self.search.note(trial.number, SECONDS, trained)
 
     def _close(self, number: int, report: TrainReport | FoldsReport | SeedsReport) -> None:
         assert not isinstance(report, SeedsReport), "a trial is trained with one seed"
-        validation = next(one for one in report.evaluations if one.split == "validation")
-        value = validation.loss if self.metric == "loss" else validation.metrics[self.metric].value
+        value = of_split(report.evaluations).scores[self.metric].value
         self.search.note(number, SECONDS, report.seconds)
         if not math.isfinite(value):
             self.search.note(number, ERROR, f"{self.metric} is not defined on the validation rows")
@@ -88,12 +102,14 @@ class TrialRunner:
             place = sum(other <= step for other in steps)
             if math.isfinite(value) and self.search.report(number, place, value):
                 self.search.note(number, PRUNED, step)
-                raise PrunedError(f"{PrunedError.BEGINNING} {step}: other trials did better by then.")
+                raise PrunedError(f"Pruned after update {step}: other trials did better by then.")
 
         if pruned := self.search.trials[number].user_attrs.get(PRUNED):
-            raise PrunedError(f"{PrunedError.BEGINNING} {pruned}.")
-        for step, value in _evaluations(RunDir(config.output_dir), self.metric):
-            evaluated(step, value)
+            raise PrunedError(f"Pruned after update {pruned}.")
+        for line in RunDir(config.output_dir).read_history():
+            if line["type"] == "eval" and line["split"] == "validation":
+                value = line.get(self.metric)
+                evaluated(line["step"], math.nan if value is None else value)
 
         def listen(event: TrainingEvent) -> None:
             self.listen(event)
@@ -101,30 +117,6 @@ class TrialRunner:
                 evaluated(event.step, event.loss if self.metric == "loss" else event.metrics[self.metric])
 
         return listen
-
-
-def _evaluations(run: RunDir, metric: str) -> Iterator[tuple[int, float]]:
-    """(update, score) of each evaluation in the history of a run that was begun before."""
-    for record in _records(run):
-        if record.get("type") == "eval" and record.get("split") == "validation":
-            value = record.get(metric)
-            yield record["step"], math.nan if value is None else value
-
-
-def _trained_seconds(run: RunDir) -> float:
-    """Up to the last update in the history of a run."""
-    return max((record["seconds"] for record in _records(run) if record.get("type") == "train"), default=0.0)
-
-
-def _records(run: RunDir) -> Iterator[dict[str, Any]]:
-    """The lines of a run's history; the last one may be half written."""
-    if not run.history.is_file():
-        return
-    for line in run.history.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError):
-            value = json.loads(line)
-            if isinstance(value, dict):
-                yield value
 
 
 def _is_of_the_disk(err: BaseException) -> bool:
