@@ -160,7 +160,7 @@ def _write_parquet(rows: Rows, file: BinaryIO, with_errors: bool) -> None:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    pending = iter(rows)
+    pending = map(_named_alike, rows)
     first = list(islice(pending, PARQUET_ROWS))
     try:
         schema = _schema(first, with_errors)
@@ -175,7 +175,6 @@ def _schema(rows: list[dict[str, Any]], with_errors: bool) -> Any:
     """The types of the first rows; a column without any value is text."""
     import pyarrow as pa
 
-    rows = [_named_alike(row) for row in rows]
     names = dict.fromkeys(chain.from_iterable(rows)) or {"id": None, "prediction": None}
     types = {name: pa.array([row.get(name) for row in rows if name != "id"]).type for name in names}
     if "prediction" in types and pa.types.is_list(types["prediction"]):
@@ -190,7 +189,6 @@ def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
     """A row that could not be read is known by its number: as a text where ids are texts."""
     import pyarrow as pa
 
-    rows = [_named_alike(row) for row in rows]
     for row in rows:
         _require_known(row, schema.names)
         if pa.types.is_string(schema.field("id").type):

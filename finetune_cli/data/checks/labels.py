@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,6 +32,7 @@ def as_seen(name: str) -> str:
     return unicodedata.normalize("NFC", "".join(visible.split())).translate(LOOK_ALIKES)
 
 
+@dataclass(frozen=True)
 class LabelChecks:
     """The labels of one split, once all its rows are read.
 
@@ -38,12 +40,11 @@ class LabelChecks:
     classes. where: file or source, for messages.
     """
 
-    def __init__(self, labels: np.ndarray, rows: SpilledArray, names: Sequence[str], *, split: str, where: str) -> None:
-        self.labels = labels
-        self.rows = rows
-        self.names = names
-        self.split = split
-        self.where = where
+    labels: np.ndarray
+    rows: SpilledArray
+    names: Sequence[str]
+    split: str
+    where: str
 
     def spelling(self) -> Iterator[Finding]:
         """Class names that look alike (case, blanks, composed and invisible characters), of which nothing is seen, or

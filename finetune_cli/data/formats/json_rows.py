@@ -17,7 +17,6 @@ from finetune_cli.data.formats.row import BadRow, Row, Values
 
 BLANKS = re.compile("[ \t\r\n]*")
 LONGEST_WORD = len("-Infinity")
-HALF_PAIR = "half of a surrogate pair (\\ud800 to \\udfff), which is not a character."
 
 
 def read_json(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
@@ -47,8 +46,6 @@ def json_line_rows(
             value = decode(line)
             if "\\u" in line:
                 json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            yield BadRow(name, row, number, HALF_PAIR)
         except json.JSONDecodeError as err:
             yield BadRow(name, row, number, _bad_line(line, err))
         except (ValueError, RecursionError) as err:
@@ -74,6 +71,8 @@ def _bad_line(line: str, err: json.JSONDecodeError) -> str:
 
 
 def _undecodable(err: Exception) -> str:
+    if isinstance(err, UnicodeEncodeError):
+        return "half of a surrogate pair (\\ud800 to \\udfff), which is not a character."
     return str(err) if isinstance(err, ValueError) else "JSON nested too deeply."
 
 
@@ -100,8 +99,6 @@ def json_list_rows(stream: BinaryIO | LineStream, name: str) -> Iterator[Row]:
             yield row, value
         if not text.is_at_end():
             yield BadRow(name, row + 1, text.line, "expected nothing after the end of the list. Join it into one list.")
-    except UnicodeEncodeError:
-        yield BadRow(name, row, text.line, HALF_PAIR)
     except UnicodeDecodeError as err:
         yield BadRow(name, row + 1, text.line, not_utf8(err.object[err.start], text.place_of(err)))
     except json.JSONDecodeError as err:
