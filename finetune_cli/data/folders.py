@@ -27,13 +27,26 @@ HIDDEN = (".", "_")  # beginnings of names that are no data: ._train.csv of macO
 class WantedSplits:
     """What the config says of splits.
 
-    named: files or splits of the Hub, by split. split_names: our name of a split -> its name at the source. given:
-    the splits that are named or drawn from train; what is called like them does not count.
+    named: files or splits of the Hub, by split. fractions: the share of train, by split. split_names: our name of a
+    split -> its name at the source.
     """
 
     named: Mapping[str, Sequence[str]]
+    fractions: Mapping[str, float]
     split_names: Mapping[str, str]
-    given: Collection[str]
+
+    @classmethod
+    def of(cls, splits: Mapping[str, str | float | Sequence[str]], split_names: Mapping[str, str]) -> WantedSplits:
+        """splits: data.splits of the config."""
+        named = {split: value for split, value in splits.items() if not isinstance(value, float)}
+        fractions = {split: value for split, value in splits.items() if isinstance(value, float)}
+        lists = {split: [value] if isinstance(value, str) else value for split, value in named.items()}
+        return cls(lists, fractions, split_names)
+
+    @property
+    def given(self) -> set[str]:
+        """The splits that are named or drawn; what is called like them does not count."""
+        return {*self.named, *self.fractions}
 
 
 def directory_sources(place: Path, wanted: WantedSplits, open_file: Callable[[Path], Source]) -> dict[str, Source]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from finetune_cli.data.checks.repeats import NO_TEXT, folded_keys
 from finetune_cli.data.formats.row import GoodRow, Values, good_rows
-from finetune_cli.data.label_sets import Column, label_cell, label_reader
+from finetune_cli.data.label_sets import Column, label_cell, label_columns, label_reader
 from finetune_cli.data.labels import ClassLabels
 from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError, did_you_mean
@@ -44,7 +44,7 @@ def read_strata(
     """
     labels = label_reader(kind, source.where, label)
     stratify, several = KIND_SPECS[kind].has_classes, KIND_SPECS[kind].several_labels
-    columns = [*([label] if isinstance(label, str) else label), *([group] if group else []), *text]
+    columns = [*label_columns(label), *([group] if group else []), *text]
     rows, codes, groups = [], [], []
     numbers: dict[object, int] = {}  # of the groups, in the order of their first rows: alike in every process
     all_rows = good_rows(source.open(columns))
