@@ -27,7 +27,9 @@ def require_apart(output_dir: str, data_path: str | None, splits: Mapping[str, A
         return
     place = _absolute(data_path)
     patterns = [place, *(place / value for value in splits.values() if isinstance(value, str))]
-    if _is_read(place, run) or any(_matches(str(one), run) for one in patterns if WILDCARDS.search(str(one))):
+    if _is_read(place, run) or any(
+        _matches(str(pattern), run) for pattern in patterns if WILDCARDS.search(str(pattern))
+    ):
         _refuse(
             output_dir, f"lies where data.path ({data_path}) is read, so that files of the run would be taken as rows"
         )

@@ -134,9 +134,9 @@ def _require_classes_in_train(strata: Strata, folds: np.ndarray, n: int, where: 
     if strata.names is None:
         return
     for code, name in enumerate(strata.names):
-        found = np.unique(folds[strata.codes == code])
-        if len(found) == 1:
+        of_class = np.unique(folds[strata.codes == code])
+        if len(of_class) == 1:
             raise DataError(
-                f"{where}: all rows of class {name!r} are in fold {found[0] + 1} of {n}, because of their groups "
+                f"{where}: all rows of class {name!r} are in fold {of_class[0] + 1} of {n}, because of their groups "
                 "(data.folds.group), so that no model could learn it. Leave that class out, or group otherwise."
             )

@@ -80,12 +80,12 @@ def _stratified(strata: Numbers, generator: np.random.Generator) -> Numbers:
 def _first_of_each_class(labels: NDArray[np.generic]) -> Numbers:
     """The places, rising, at which a class is met first; none for numbers."""
     if labels.ndim == 2:
-        found = labels.argmax(axis=0)[labels.any(axis=0)]
+        places = labels.argmax(axis=0)[labels.any(axis=0)]
     elif np.issubdtype(labels.dtype, np.integer):
-        found = np.unique(labels, return_index=True)[1]
+        places = np.unique(labels, return_index=True)[1]
     else:
-        found = np.empty(0, np.int64)
-    return np.unique(found)
+        places = np.empty(0, np.int64)
+    return np.unique(places)
 
 
 def _whole_groups(groups: Numbers, count: int) -> int:

@@ -84,8 +84,8 @@ class LabelChecks:
         return [repr(name) if seen_apart else ascii(name) for name in shown]
 
     def _joined(self) -> Iterator[Finding]:
-        known = set(self.names)
-        joined = [number for number, name in enumerate(self.names) if len(_parts(name) & known) > 1]
+        names = set(self.names)
+        joined = [number for number, name in enumerate(self.names) if len(_parts(name) & names) > 1]
         if not joined:
             return
         first = self.names[joined[0]]

@@ -71,12 +71,12 @@ def tab_records(lines: Lines, name: str, num_columns: int | None, as_csv: Callab
 
 
 def _look_ahead(first: str, lines: Lines) -> list[str | BadRow]:
-    found: list[str | BadRow] = [first]
+    ahead: list[str | BadRow] = [first]
     size = len(first)
     while size < LOOKED_AT_CHARACTERS and (line := next(lines, None)) is not None:
-        found.append(line)
+        ahead.append(line)
         size += len(line) if isinstance(line, str) else 0
-    return found
+    return ahead
 
 
 def _watched(lines: Lines, num_columns: int) -> Lines:

@@ -42,7 +42,7 @@ class Roles:
 
 
 def choose_roles(
-    found: Survey,
+    survey: Survey,
     where: str,
     *,
     text: Sequence[str] = (),
@@ -53,7 +53,7 @@ def choose_roles(
 
     Raises DataError when there is no text or no label to be found.
     """
-    columns = {name: column for name, column in found.columns.items() if column.present}
+    columns = {name: column for name, column in survey.columns.items() if column.present}
     for given, option in ((text, "--text"), (label, "--label")):
         _require(given, columns, where, option)
     why: dict[str, str] = {}
