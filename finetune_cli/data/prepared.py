@@ -19,7 +19,7 @@ import numpy as np
 
 from finetune_cli.data.windows import TokenRows
 from finetune_cli.errors import DataError
-from finetune_cli.models.files import pad_token_id, padding_side
+from finetune_cli.models.tokenizer import pad_token_id, padding_side
 from finetune_cli.records.preparation import PrepareReport
 from finetune_cli.tasks import Kind
 

@@ -15,9 +15,8 @@ from finetune_cli.records.preparation import Padding, SplitReport, finding_lines
 from finetune_cli.runs.concealing import concealed
 from finetune_cli.runs.long_texts import in_windows, reading, target_reading
 from finetune_cli.runs.shares import with_share
-from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.logs import FILE_ONLY
-from finetune_cli.system.places import in_home
+from finetune_cli.system.places import cache_dir, in_home
 from finetune_cli.tasks import TASKS, Kind
 
 if TYPE_CHECKING:
@@ -203,7 +202,7 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
 def _model_facts(config: RunConfig, *, offline: bool) -> tuple[Path | None, TextFacts | None]:
     """The model's directory and what it makes of texts; None for a new model, whose tokenizer comes from the data."""
     from finetune_cli.models.facts import text_facts
-    from finetune_cli.models.files import require_present, resolve_model
+    from finetune_cli.models.resolving import require_present, resolve_model
 
     if config.model.from_scratch is not None:
         return None, None

@@ -12,7 +12,7 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.config.shipped import names_a_config
 from finetune_cli.errors import ConfigError, MissingError, did_you_mean
-from finetune_cli.models import files
+from finetune_cli.models import files, resolving
 from finetune_cli.models.runtimes import MANIFEST, RUN_CONFIG, runtime_of
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.places import in_home
@@ -76,7 +76,7 @@ def open_target(
     if runtime_of(path) is not None:
         return Target(path)
     try:
-        return Target(files.resolve_model(name, offline=offline, key="CONFIG|RUN|MODEL"))
+        return Target(resolving.resolve_model(name, offline=offline, key="CONFIG|RUN|MODEL"))
     except MissingError as err:
         raise MissingError(f"{err}{'' if path.exists() else _similar(path)}") from err
 
