@@ -228,7 +228,7 @@ def _evaluation_seconds(parts: Parts, name: str) -> float:
     prepared = parts.context.prepared
     split = prepared.splits[name]
     count = max(1, int(np.searchsorted(split.offsets, EVALUATED_TOKENS, side="right")) - 1)
-    some, max_tokens = split.part(slice(0, count)), parts.config.training.micro_batch_tokens
+    some, max_tokens = split.take(np.arange(count)), parts.config.training.micro_batch_tokens
     began = time.perf_counter()
     with uncompiled(parts.device_settings.compile):
         predict_logits(

@@ -68,9 +68,7 @@ def fold_sources(train: Source, folds: Folds, *, label: Column, kind: Kind, limi
 def folds_of_rows(train: Source, folds: Folds, *, label: Column, kind: Kind) -> np.ndarray:
     """The fold, from 0, that each row number is tested in, in the repeat of `folds`; -1 for a number without a row."""
     strata = read_strata(train, label=label, kind=kind, least=folds.n, group=folds.group)
-    dealt = np.full(int(strata.rows.max()) + 1, -1, np.int64)
-    dealt[strata.rows] = draw_folds(strata, folds.n, seed=folds.seed, repeat=folds.repeat, where=train.where)
-    return dealt
+    return strata.by_row(draw_folds(strata, folds.n, seed=folds.seed, repeat=folds.repeat, where=train.where))
 
 
 def draw_folds(strata: Strata, n: int, *, seed: int, repeat: int, where: str) -> np.ndarray:

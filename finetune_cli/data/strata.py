@@ -32,6 +32,12 @@ class Strata:
     names: tuple[str, ...] | None
     groups: np.ndarray | None
 
+    def by_row(self, values: np.ndarray) -> np.ndarray:
+        """Values (N,), not negative, by row number, int64; -1 for a number without a row."""
+        of_row = np.full(int(self.rows.max()) + 1, -1, np.int64)
+        of_row[self.rows] = values
+        return of_row
+
 
 def read_strata(
     source: Source, *, label: Column, kind: Kind, least: float, group: str | None = None, text: Sequence[str] = ()
