@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.formats.packing import ADVICE, FORMATS, file_kind, plain_stem
+from finetune_cli.data.formats.packing import ADVICE, FORMATS, file_kind, is_data_file, plain_stem
 from finetune_cli.data.source_files import WILDCARDS, Source, find_files, is_saved, natural, saved_splits, several
 from finetune_cli.data.text_folders import class_folders
 from finetune_cli.errors import DataError, did_you_mean
@@ -144,15 +144,11 @@ def is_called_like_split(name: str) -> bool:
 
 def _rows_in(entry: Path) -> list[Path]:
     """A file of rows, or those in a folder, in natural order; none of those that programs hide."""
-    if is_saved(entry) or _is_data(entry):
+    if is_saved(entry) or is_data_file(entry):
         return [entry]
     inside = entry.iterdir() if entry.is_dir() else ()
-    files = [file for file in inside if _is_data(file) and not file.name.startswith(HIDDEN)]
+    files = [file for file in inside if is_data_file(file) and not file.name.startswith(HIDDEN)]
     return sorted(files, key=lambda file: natural(file.name))
-
-
-def _is_data(file: Path) -> bool:
-    return file.is_file() and bool(file_kind(file)[0])
 
 
 def own_name(split: str, present: Iterable[str]) -> str:
@@ -199,7 +195,7 @@ def _nothing_found(place: Path) -> str:
 def _what_to_do(place: Path, entries: Sequence[Path]) -> str:
     if class_folders(place):
         return f"To make rows of its folders of texts, one for each class: finetune init {place}"
-    if readable := [entry.name for entry in entries if _is_data(entry)]:
+    if readable := [entry.name for entry in entries if is_data_file(entry)]:
         return f"Name your files: data.splits.train: {readable[0]}."
     if inside := next((entry for entry in entries if entry.is_dir() and split_files(entry)), None):
         return f"Name the folder inside: -s data.path={inside}"

@@ -55,6 +55,11 @@ def file_kind(path: Path) -> tuple[str, str]:
     return (suffix if suffix in FORMATS else ""), compression
 
 
+def is_data_file(path: Path) -> bool:
+    """Whether it is a file whose name says a format of rows."""
+    return path.is_file() and bool(file_kind(path)[0])
+
+
 def plain_stem(path: Path) -> str:
     """The file's name without the endings that say its format and compression."""
     suffix, compression = file_kind(path)
