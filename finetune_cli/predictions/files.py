@@ -56,36 +56,29 @@ def write_predictions(rows: Rows, path: Path | None, *, file_format: str, with_e
     with_errors: rows may be null with an `error`, which gets a column.
     """
     began = time.monotonic()
-    written = _Counted(rows, flushed=stdout if path is None else None)
+    written = 0
+
+    def passed_on() -> Iterator[dict[str, Any]]:
+        """The rows, counted; the stream has received every answer before the next row is waited for."""
+        nonlocal written
+        for row in rows:
+            written += 1
+            yield row
+            if path is None:
+                stdout.flush()
+
     write = {"jsonl": _write_jsonl, "csv": _write_csv, "tsv": _write_tsv, "parquet": _write_parquet}[file_format]
     if path is None:
-        write(written, stdout, with_errors)
+        write(passed_on(), stdout, with_errors)
         stdout.flush()
     else:
         replaced = " in place of the file that was there" if path.is_file() else ""
         with _replacing(path) as file, packed(file, file_kind(path)[1]) as content:
-            write(written, content, with_errors)
+            write(passed_on(), content, with_errors)
         seconds = time.monotonic() - began
-        speed = written.count / seconds
-        answered = counted(written.count, "row")
+        answered, speed = counted(written, "row"), written / seconds
         logger.info("Wrote %s to %s%s in %.1f s (%.3g rows/s)", answered, path, replaced, seconds, speed)
-    return written.count
-
-
-class _Counted:
-    """Counts the rows; a `flushed` stream has received every answer before the next row is waited for."""
-
-    def __init__(self, rows: Rows, *, flushed: BinaryIO | None) -> None:
-        self.rows = rows
-        self.flushed = flushed
-        self.count = 0
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for row in self.rows:
-            self.count += 1
-            yield row
-            if self.flushed is not None:
-                self.flushed.flush()
+    return written
 
 
 @contextmanager
