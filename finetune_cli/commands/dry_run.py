@@ -223,7 +223,7 @@ def _evaluation_seconds(parts: Parts, name: str) -> float:
     """The time to score a split during training, from some of its rows and its number of tokens."""
     split = parts.context.prepared.splits[name]
     count = max(1, int(np.searchsorted(split.offsets, EVALUATED_TOKENS, side="right")) - 1)
-    some = split.part(slice(0, count))
+    some = split.take(np.arange(count))
     began = time.perf_counter()
     logits_in_training(parts.context, parts.model, some, compiled=parts.device_settings.compile)
     return (time.perf_counter() - began) * float(split.offsets[-1]) / float(some.offsets[-1])

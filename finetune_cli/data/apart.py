@@ -26,8 +26,8 @@ def require_apart(output_dir: str, data_path: str | None, splits: Mapping[str, A
     if data_path is None:
         return
     place = _absolute(data_path)
-    patterns = [place, *(place / value for value in splits.values() if isinstance(value, str))]
-    if _is_read(place, run) or any(_matches(str(one), run) for one in patterns if WILDCARDS.search(str(one))):
+    named = [str(path) for path in (place, *(place / value for value in splits.values() if isinstance(value, str)))]
+    if _is_read(place, run) or any(_matches(pattern, run) for pattern in named if WILDCARDS.search(pattern)):
         _refuse(
             output_dir, f"lies where data.path ({data_path}) is read, so that files of the run would be taken as rows"
         )

@@ -63,9 +63,9 @@ class UpdateSampler(Sampler[list[MicroBatch]]):
     def micro_batches(self, rows: np.ndarray) -> list[MicroBatch]:
         """This process's part of an update on these rows."""
         pieces = self.rows.pieces.of_rows(rows)
-        found = list(self.split(pieces, self.rows.widths(pieces), update_rows=len(rows)))
+        micro_batches = list(self.split(pieces, self.rows.widths(pieces), update_rows=len(rows)))
         idle = MicroBatch(pieces[:1], num_valid=0, update_rows=len(rows))
-        return found + [idle] * (self.at_least - len(found))
+        return micro_batches + [idle] * (self.at_least - len(micro_batches))
 
 
 def pad_rows(
@@ -155,8 +155,8 @@ class TrainingRows(Dataset[list[dict[str, Any]]]):
 
     def __getitems__(self, update: Sequence[MicroBatch]) -> list[dict[str, Any]]:
         """With `static_limit` all micro-batches of the update have the width of the widest."""
-        longest = max(int(self.pieces.lengths(one.pieces).max()) for one in update) if self.static_limit else 0
-        return [self.micro_batch(one, longest=longest) for one in update]
+        longest = int(max(self.pieces.lengths(part.pieces).max() for part in update)) if self.static_limit else 0
+        return [self.micro_batch(part, longest=longest) for part in update]
 
     def micro_batch(self, micro_batch: MicroBatch, *, longest: int = 0) -> dict[str, Any]:
         """Inputs (M, T), `labels` (M,), of windows their `weights` (M,), how many pieces count here and rows in the

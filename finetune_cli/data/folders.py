@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.formats.packing import ADVICE, FORMATS, file_kind, plain_stem
+from finetune_cli.data.formats.packing import ADVICE, FORMATS, file_kind, is_data_file, plain_stem
 from finetune_cli.data.source_files import WILDCARDS, Source, find_files, is_saved, natural, saved_splits, several
 from finetune_cli.data.text_folders import class_folders
 from finetune_cli.errors import DataError, did_you_mean
@@ -27,13 +27,26 @@ HIDDEN = (".", "_")  # beginnings of names that are no data: ._train.csv of macO
 class WantedSplits:
     """What the config says of splits.
 
-    named: files or splits of the Hub, by split. split_names: our name of a split -> its name at the source. given:
-    the splits that are named or drawn from train; what is called like them does not count.
+    named: files or splits of the Hub, by split. fractions: the share of train, by split. split_names: our name of a
+    split -> its name at the source.
     """
 
     named: Mapping[str, Sequence[str]]
+    fractions: Mapping[str, float]
     split_names: Mapping[str, str]
-    given: Collection[str]
+
+    @classmethod
+    def of(cls, splits: Mapping[str, str | float | Sequence[str]], split_names: Mapping[str, str]) -> WantedSplits:
+        """splits: data.splits of the config."""
+        named = {split: value for split, value in splits.items() if not isinstance(value, float)}
+        fractions = {split: value for split, value in splits.items() if isinstance(value, float)}
+        lists = {split: [value] if isinstance(value, str) else value for split, value in named.items()}
+        return cls(lists, fractions, split_names)
+
+    @property
+    def given(self) -> set[str]:
+        """The splits that are named or drawn; what is called like them does not count."""
+        return {*self.named, *self.fractions}
 
 
 def directory_sources(place: Path, wanted: WantedSplits, open_file: Callable[[Path], Source]) -> dict[str, Source]:
@@ -45,18 +58,18 @@ def directory_sources(place: Path, wanted: WantedSplits, open_file: Callable[[Pa
     _require_one_validation(place, files, wanted.given)
     for theirs in [split for split in files if not SPLIT_NAME.fullmatch(split)]:
         split = own_name(theirs, files)
-        found = files.pop(theirs)
+        paths = files.pop(theirs)
         if SPLIT_NAME.fullmatch(split) and split not in wanted.given:
-            say_renamed(split, ", ".join(file.name for file in found), str(place))
-            files[split] = found
-    files = {split: found for split, found in files.items() if split not in wanted.given}
-    for split, found in files.items():
-        _require_one_form(place, split, found)
+            say_renamed(split, ", ".join(file.name for file in paths), str(place))
+            files[split] = paths
+    files = {split: paths for split, paths in files.items() if split not in wanted.given}
+    for split, paths in files.items():
+        _require_one_form(place, split, paths)
     if not files and not wanted.named:
         raise DataError(_nothing_found(place))
     sources = {
-        split: several(map(open_file, found), f"{place} ({found[0].name} ...) ({len(found)} files)")
-        for split, found in files.items()
+        split: several(map(open_file, paths), f"{place} ({paths[0].name} ...) ({len(paths)} files)")
+        for split, paths in files.items()
     }
     return sources | named_sources(wanted.named, place, open_file)
 
@@ -67,16 +80,16 @@ def named_sources(
     """The files of each split, relative to `base`."""
     sources = {}
     for split, patterns in named.items():
-        found: list[Path] = []
+        paths: list[Path] = []
         for pattern in patterns:
             matching = find_files(pattern, base)
             if not matching:
                 raise DataError(f"data.splits.{split}: {_not_there(base / in_home(pattern))}")
-            found += matching
-        if twice := [file for place, file in enumerate(found) if file in found[:place]]:
+            paths += matching
+        if twice := [file for place, file in enumerate(paths) if file in paths[:place]]:
             raise DataError(f"data.splits.{split}: {twice[0]} is named twice, so that its rows would count twice.")
         where = ", ".join(str(base / pattern) for pattern in patterns)
-        sources[split] = several(map(open_file, found), f"{where} ({len(found)} files)")
+        sources[split] = several(map(open_file, paths), f"{where} ({len(paths)} files)")
     return sources
 
 
@@ -119,7 +132,7 @@ def split_files(place: Path) -> dict[str, list[Path]]:
         split = shard["split"] if shard else stem
         if is_called_like_split(split):
             files.setdefault(split, []).extend(_rows_in(entry))
-    files = {split: found for split, found in files.items() if found}
+    files = {split: paths for split, paths in files.items() if paths}
     inner = place / HUB_FOLDER
     return split_files(inner) if not files and inner.is_dir() else files
 
@@ -131,15 +144,11 @@ def is_called_like_split(name: str) -> bool:
 
 def _rows_in(entry: Path) -> list[Path]:
     """A file of rows, or those in a folder, in natural order; none of those that programs hide."""
-    if is_saved(entry) or _is_data(entry):
+    if is_saved(entry) or is_data_file(entry):
         return [entry]
     inside = entry.iterdir() if entry.is_dir() else ()
-    found = [file for file in inside if _is_data(file) and not file.name.startswith(HIDDEN)]
-    return sorted(found, key=lambda file: natural(file.name))
-
-
-def _is_data(file: Path) -> bool:
-    return file.is_file() and bool(file_kind(file)[0])
+    files = [file for file in inside if is_data_file(file) and not file.name.startswith(HIDDEN)]
+    return sorted(files, key=lambda file: natural(file.name))
 
 
 def own_name(split: str, present: Iterable[str]) -> str:
@@ -152,24 +161,24 @@ def own_name(split: str, present: Iterable[str]) -> str:
 def _require_one_validation(place: Path, files: Mapping[str, list[Path]], taken: Collection[str]) -> None:
     """Raise DataError where two splits could be the one that we call validation. taken: those given otherwise."""
     ours: dict[str, list[Path]] = {}
-    for split, found in files.items():
+    for split, paths in files.items():
         if OTHER_NAMES.fullmatch(split):
-            ours.setdefault(own_name(split, ()), []).append(found[0])
+            ours.setdefault(own_name(split, ()), []).append(paths[0])
     for split, rivals in ours.items():
         if len(rivals) > 1 and split not in files and split not in taken:
             both = " and ".join(file.name for file in rivals)
             raise DataError(f"{place}: {both} could both be the {split} split. Set data.splits.{split}.")
 
 
-def _require_one_form(place: Path, split: str, found: Sequence[Path]) -> None:
+def _require_one_form(place: Path, split: str, paths: Sequence[Path]) -> None:
     """Raise DataError where a split's files are not parts of one, but the same rows twice or something else beside."""
-    folders = {file.parent for file in found}
+    folders = {file.parent for file in paths}
     in_own_folder = len(folders) == 1 and not folders & {place, place / HUB_FOLDER}
-    in_parts = all(SHARD.fullmatch(plain_stem(file)) for file in found) or (
-        in_own_folder and len({plain_stem(file) for file in found}) == len(found)
+    in_parts = all(SHARD.fullmatch(plain_stem(file)) for file in paths) or (
+        in_own_folder and len({plain_stem(file) for file in paths}) == len(paths)
     )
-    if len(found) > 1 and not in_parts:
-        both = " and ".join(str(file.relative_to(place)) for file in found[:2])
+    if len(paths) > 1 and not in_parts:
+        both = " and ".join(str(file.relative_to(place)) for file in paths[:2])
         raise DataError(f"{place}: two files for the split {split}: {both}. Remove one, or set data.splits.{split}.")
 
 
@@ -186,7 +195,7 @@ def _nothing_found(place: Path) -> str:
 def _what_to_do(place: Path, entries: Sequence[Path]) -> str:
     if class_folders(place):
         return f"To make rows of its folders of texts, one for each class: finetune init {place}"
-    if readable := [entry.name for entry in entries if _is_data(entry)]:
+    if readable := [entry.name for entry in entries if is_data_file(entry)]:
         return f"Name your files: data.splits.train: {readable[0]}."
     if inside := next((entry for entry in entries if entry.is_dir() and split_files(entry)), None):
         return f"Name the folder inside: -s data.path={inside}"

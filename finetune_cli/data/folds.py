@@ -68,9 +68,7 @@ def fold_sources(train: Source, folds: Folds, *, label: Column, kind: Kind, limi
 def folds_of_rows(train: Source, folds: Folds, *, label: Column, kind: Kind) -> np.ndarray:
     """The fold, from 0, that each row number is tested in, in the repeat of `folds`; -1 for a number without a row."""
     strata = read_strata(train, label=label, kind=kind, least=folds.n, group=folds.group)
-    dealt = np.full(int(strata.rows.max()) + 1, -1, np.int64)
-    dealt[strata.rows] = draw_folds(strata, folds.n, seed=folds.seed, repeat=folds.repeat, where=train.where)
-    return dealt
+    return strata.by_row(draw_folds(strata, folds.n, seed=folds.seed, repeat=folds.repeat, where=train.where))
 
 
 def draw_folds(strata: Strata, n: int, *, seed: int, repeat: int, where: str) -> np.ndarray:
@@ -134,9 +132,9 @@ def _require_classes_in_train(strata: Strata, folds: np.ndarray, n: int, where: 
     if strata.names is None:
         return
     for code, name in enumerate(strata.names):
-        found = np.unique(folds[strata.codes == code])
-        if len(found) == 1:
+        of_class = np.unique(folds[strata.codes == code])
+        if len(of_class) == 1:
             raise DataError(
-                f"{where}: all rows of class {name!r} are in fold {found[0] + 1} of {n}, because of their groups "
+                f"{where}: all rows of class {name!r} are in fold {of_class[0] + 1} of {n}, because of their groups "
                 "(data.folds.group), so that no model could learn it. Leave that class out, or group otherwise."
             )

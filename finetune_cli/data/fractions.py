@@ -47,9 +47,7 @@ def carve(
         parts = drawn if strata.groups is None else _together(drawn, strata.codes, strata.groups)
         if moved := int((parts != drawn).sum()):
             logger.info("%s: %s put where the same text is", train.where, counted(moved, "row"))
-        of_row = np.zeros(int(strata.rows.max()) + 1, np.int8)
-        of_row[strata.rows] = parts
-        return of_row
+        return strata.by_row(parts)
 
     def is_in(number: int) -> Callable[[int], bool]:
         return lambda row: bool(part_of_row()[row] == number)

@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 TIMEOUT_SECONDS = 10
-TRUE = {"1", "TRUE", "YES", "ON"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,9 @@ def find_dataset(path: str, name: str | None, *, offline: bool = False) -> HubDa
 
     Offline, or when the Hub cannot be reached, the newest cached version is used. Raises MissingError otherwise.
     """
-    offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE
+    from huggingface_hub import constants
+
+    offline = offline or constants.HF_HUB_OFFLINE
     commit, reason = (None, "offline mode is on") if offline else _newest_commit(path)
     cached = _cached(path, name, commit)
     if cached is not None:
@@ -106,10 +107,10 @@ def _cached(path: str, name: str | None, commit: str | None) -> HubDataset | Non
 
 def _datasets_cache() -> Path:
     """Where the datasets library keeps its files, by its own rules."""
-    if cache := os.environ.get("HF_DATASETS_CACHE"):
-        return Path(os.path.expanduser(cache))
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(os.path.expanduser(home)) / "datasets"
+    from huggingface_hub import constants
+
+    own = os.environ.get("HF_DATASETS_CACHE")
+    return Path(own).expanduser() if own else Path(constants.HF_HOME) / "datasets"
 
 
 def _snake_case(name: str) -> str:

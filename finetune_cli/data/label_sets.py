@@ -48,6 +48,11 @@ def is_unlabelled(value: Any, *, kind: Kind, column: Column, names: Sequence[str
     return class_name(value) == UNLABELLED and UNLABELLED not in (names or ())
 
 
+def label_columns(column: Column) -> tuple[str, ...]:
+    """The one label column, or the several."""
+    return (column,) if isinstance(column, str) else column
+
+
 def label_cell(values: Mapping[str, Any], column: Column) -> Any:
     """A row's value in the label column; in several columns, a list of their values."""
     return values.get(column) if isinstance(column, str) else [values.get(name) for name in column]

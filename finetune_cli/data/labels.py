@@ -130,8 +130,8 @@ class ClassLabels(_LabelColumn):
             groups = [texts, bools, numbers]
             if part := [entry for entry in numbers if not entry.is_whole_number]:
                 raise self._not_whole(part)
-        if len(found := [group for group in groups if group]) > 1:
-            shown = " and ".join(f"{group[0].value!r} ({_rows(group)})" for group in found)
+        if len(mixed := [group for group in groups if group]) > 1:
+            shown = " and ".join(f"{group[0].value!r} ({_rows(group)})" for group in mixed)
             raise self.error(f"labels of different kinds: {shown}. Use one kind, or name the classes in data.labels.")
 
     def _not_whole(self, entries: list[_Value]) -> DataError:
@@ -165,9 +165,9 @@ class ClassLabels(_LabelColumn):
 
     def _counted_from_one(self, names: Sequence[str]) -> str | None:
         """What to say when the classes are numbered 1..K; None when they are not."""
-        found = {entry.name for entry in self.values if entry.is_whole_number}
+        numbers = {entry.name for entry in self.values if entry.is_whole_number}
         last = len(names)
-        if len(found) < len(self.values) or not {"1", str(last)} <= found <= set(map(str, range(1, last + 1))):
+        if len(numbers) < len(self.values) or not {"1", str(last)} <= numbers <= set(map(str, range(1, last + 1))):
             return None
         listed = ", ".join(f'"{number}"' for number in range(1, last + 1)) if last <= 20 else '"1", "2", ...'
         return (
@@ -186,12 +186,12 @@ class ClassLabels(_LabelColumn):
     def _require_labels(self, missing: list[_Value]) -> None:
         if not missing:
             return
-        found = "-1, which marks a row without a label," if missing[0].name == UNLABELLED else "no label"
+        problem = "-1, which marks a row without a label," if missing[0].name == UNLABELLED else "no label"
         if len(missing) == len(self.values):
             raise self.error(
-                f"expected a label in each row, found {found} in {all_of(sum(entry.count for entry in missing))}."
+                f"expected a label in each row, found {problem} in {all_of(sum(entry.count for entry in missing))}."
             )
-        raise self.error(f"expected a label in each row, found {found} in {_rows(missing)}. {UNLABELLED_ADVICE}")
+        raise self.error(f"expected a label in each row, found {problem} in {_rows(missing)}. {UNLABELLED_ADVICE}")
 
     def counts(self, numbers: np.ndarray, names: Sequence[str]) -> dict[str, int]:
         """Rows of each class, by name, in the order of the classes."""

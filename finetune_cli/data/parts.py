@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from finetune_cli.data.formats.row import BadRow, Row
-from finetune_cli.data.label_sets import Column, label_cell
+from finetune_cli.data.label_sets import Column, label_cell, label_columns
 from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError
 
@@ -51,7 +51,7 @@ def labelled_only(
     may_lack_all: of a test split, which stays as it is when no row has a label: it can be predicted.
     Raises DataError, when it is opened, where no row is left.
     """
-    columns = (label,) if isinstance(label, str) else label
+    columns = label_columns(label)
 
     def lacks_label(row: Row) -> bool:
         return not isinstance(row, BadRow) and unlabelled(label_cell(row[1], label))

@@ -74,12 +74,20 @@ class PreparedSplit(TokenRows):
         """Tokens of each row, int32 (N,)."""
         return np.diff(self.offsets).astype(np.int32)
 
-    def part(self, rows: slice) -> PreparedSplit:
-        """Some neighbouring rows alone, by a slice with both ends."""
-        labels = None if self.labels is None else self.labels[rows]
-        edges = None if self.edges is None else self.edges[rows]
-        offsets = self.offsets[rows.start : rows.stop + 1]
-        return replace(self, offsets=offsets, labels=labels, ids=self.ids[rows], edges=edges)
+    def take(self, rows: np.ndarray) -> PreparedSplit:
+        """Some rows alone, by their places, int64; their tokens are copied into memory."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return replace(
+            self,
+            input_ids=self.input_ids[places],
+            offsets=offsets,
+            token_type_ids=None if self.token_type_ids is None else self.token_type_ids[places],
+            labels=None if self.labels is None else self.labels[rows],
+            ids=[self.ids[int(row)] for row in rows],
+            edges=None if self.edges is None else self.edges[rows],
+        )
 
     def known_labels(self) -> np.ndarray:
         """The labels. Raises DataError for a split that has none."""

@@ -169,11 +169,11 @@ class _SplitPass:
             return repr(label) if isinstance(label, str) else f"{label:g}"
 
         one_each = labels if labels is None or labels.ndim == 1 else set_numbers(labels)[1]
-        found = self.checks.findings(one_each, label_of, seen, self._texts_at)
+        of_texts = self.checks.findings(one_each, label_of, seen, self._texts_at)
         if labels is None or names is None or in_train is None:
-            return found
+            return of_texts
         checks = LabelChecks(labels, self.checks.hashes.rows, names, split=self.split, where=self.source.where)
-        return [*found, *(checks.spelling() if self.split == "train" else checks.unseen(in_train))]
+        return [*of_texts, *(checks.spelling() if self.split == "train" else checks.unseen(in_train))]
 
     def _texts_at(self, rows: Sequence[int]) -> dict[int, str]:
         """The texts of a few rows, read once more."""

@@ -86,18 +86,18 @@ def read_stream(
                 f"{name} has no rows. Expected JSON Lines or one text per line. A table begins with its header."
             )
         start = "" if isinstance(first, BadRow) else first
-        found = stream_format or _stream_format(start, text_columns, name)
+        form_of_lines = stream_format or _stream_format(start, text_columns, name)
         rest = chain([first], lines)
-        if found == "jsonl" and LIST_START.match(start):
+        if form_of_lines == "jsonl" and LIST_START.match(start):
             yield from json_list_rows(LineStream(rest), name)
-        elif found == "jsonl":
+        elif form_of_lines == "jsonl":
             yield from json_line_rows(rest, name, first_line=blank + 1)
-        elif found == "text":
+        elif form_of_lines == "text":
             yield from _whole_text(chain(repeat("\n", blank), rest), text_columns, name)
-        elif found == "lines":
+        elif form_of_lines == "lines":
             yield from _line_rows(chain(repeat("", blank), rest), text_columns, name)
         else:
-            mark = TABLES.get(f".{found}", found)
+            mark = TABLES.get(f".{form_of_lines}", form_of_lines)
             yield from table_rows(chain(repeat("\n", blank), rest), name, text_columns, form, separator=mark)
     except OSError as err:
         raise DataError(f"{name} cannot be read: {err.strerror or err}.") from err

@@ -66,8 +66,8 @@ class RowLengths:
     def quantiles(self) -> dict[str, int]:
         """Tokens by name, `min` to `max`."""
         ends, total = np.cumsum(self.counts), self.num_rows
-        found = {name: int(np.searchsorted(ends, max(share * total, 1))) for name, share in QUANTILES.items()}
-        return found | {"max": self.longest}
+        tokens = {name: int(np.searchsorted(ends, max(share * total, 1))) for name, share in QUANTILES.items()}
+        return tokens | {"max": self.longest}
 
     def histogram(self) -> list[tuple[int, int | None, int]]:
         """(from, to, rows) of 16 bins up to `max_length`; the last one is of all longer rows and has no end."""

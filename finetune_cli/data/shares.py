@@ -7,8 +7,6 @@ Dimensions: N rows, C classes, T tokens.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,7 +36,7 @@ def share_of(train: PreparedSplit, share: float, *, seed: int, groups: Numbers |
         )
     if groups is not None:
         count = _whole_groups(groups[order], count)
-    return _rows_of(train, np.sort(order[:count])) if count < len(order) else train
+    return train.take(np.sort(order[:count])) if count < len(order) else train
 
 
 def nested_order(labels: NDArray[np.generic], *, seed: int, groups: Numbers | None = None) -> tuple[Numbers, int]:
@@ -80,34 +78,18 @@ def _stratified(strata: Numbers, generator: np.random.Generator) -> Numbers:
 def _first_of_each_class(labels: NDArray[np.generic]) -> Numbers:
     """The places, rising, at which a class is met first; none for numbers."""
     if labels.ndim == 2:
-        found = labels.argmax(axis=0)[labels.any(axis=0)]
+        places = labels.argmax(axis=0)[labels.any(axis=0)]
     elif np.issubdtype(labels.dtype, np.integer):
-        found = np.unique(labels, return_index=True)[1]
+        places = np.unique(labels, return_index=True)[1]
     else:
-        found = np.empty(0, np.int64)
-    return np.unique(found)
+        places = np.empty(0, np.int64)
+    return np.unique(places)
 
 
 def _whole_groups(groups: Numbers, count: int) -> int:
     """The least number of rows from `count` on that ends where a group ends."""
     ends = np.flatnonzero(np.diff(groups, append=-1)) + 1
     return int(ends[np.searchsorted(ends, count)])
-
-
-def _rows_of(split: PreparedSplit, rows: Numbers) -> PreparedSplit:
-    """The split with these rows alone; their tokens are copied into memory."""
-    lengths = np.diff(split.offsets)[rows]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.repeat(split.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return replace(
-        split,
-        input_ids=split.input_ids[places],
-        offsets=offsets,
-        token_type_ids=None if split.token_type_ids is None else split.token_type_ids[places],
-        labels=None if split.labels is None else split.labels[rows],
-        ids=[split.ids[int(row)] for row in rows],
-        edges=None if split.edges is None else split.edges[rows],
-    )
 
 
 def _rounded_up(share: float) -> float:

@@ -61,8 +61,8 @@ def several(parts: Iterable[Source], where: str) -> Source:
     sources = list(parts)
     if len(sources) == 1:
         return sources[0]
-    known = {source.label_names for source in sources}
-    if len(known) > 1:
+    declared = {source.label_names for source in sources}
+    if len(declared) > 1:
         raise DataError(f"{where}: the files declare different classes. Write the class names into the rows.")
 
     def open_all(columns: Sequence[str] | None) -> Iterator[Row]:
@@ -78,7 +78,7 @@ def several(parts: Iterable[Source], where: str) -> Source:
                     yield before + row[0], row[1]
             before += number + 1
 
-    return Source(where, "+".join(source.fingerprint for source in sources), open_all, known.pop())
+    return Source(where, "+".join(source.fingerprint for source in sources), open_all, declared.pop())
 
 
 def _placed(row: BadRow) -> str:
@@ -94,8 +94,8 @@ def find_files(pattern: str, base: Path) -> list[Path]:
     path = base / in_home(pattern)
     if path.exists() or not WILDCARDS.search(pattern):
         return [path] if path.is_file() or is_saved(path) else []
-    found = [Path(name) for name in glob.glob(str(path), recursive=True)]
-    return sorted((file for file in found if file.is_file()), key=lambda file: natural(str(file)))
+    paths = [Path(name) for name in glob.glob(str(path), recursive=True)]
+    return sorted((file for file in paths if file.is_file()), key=lambda file: natural(str(file)))
 
 
 def natural(name: str) -> list[tuple[int, str]]:

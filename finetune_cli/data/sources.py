@@ -80,19 +80,10 @@ def resolve_sources(
     Raises DataError for local data that are not there or lack train or validation, MissingError for the Hub.
     """
     require_present(path)
-    given = dict(splits or {})
-    fractions = {split: value for split, value in given.items() if isinstance(value, float)}
-    named = {
-        split: [value] if isinstance(value, str) else list(value)
-        for split, value in given.items()
-        if not isinstance(value, float)
-    }
-    wanted = WantedSplits(named, split_names or {}, {*named, *fractions})
+    wanted = WantedSplits.of(splits or {}, split_names or {})
     sources = _found_sources(path, wanted, name=name, label=label, form=form, offline=offline)
     if "train" not in sources:
-        raise DataError(
-            f"data.path: {path} has no train split, only: {', '.join(sources)}. Name it: data.splits.train."
-        )
+        raise DataError(f"{_lacking(path, 'train', sources)} Name it: data.splits.train.")
     if unlabelled is not None:
         sources = {
             split: labelled_only(source, label=label, unlabelled=unlabelled, may_lack_all=split.startswith("test"))
@@ -103,15 +94,18 @@ def resolve_sources(
             logger.info("The folds are drawn from train; %s is left out.", sources["validation"].where)
         sources.pop("validation", None)
         sources |= fold_sources(sources["train"], folds, label=label, kind=kind, limit=limit)
-    if fractions:
-        sources |= carve(sources["train"], fractions, label=label, kind=kind, seed=seed, text=text)
+    if wanted.fractions:
+        sources |= carve(sources["train"], wanted.fractions, label=label, kind=kind, seed=seed, text=text)
     if "validation" not in sources and not (folds and folds.fold == "final"):
         raise DataError(
-            f"data.path: {path} has no validation split, only: {', '.join(sources)}. Name one "
-            f"(data.splits.validation: FILE), or take a tenth of train (stratified, seeded): "
-            f"-s data.splits.validation=0.1"
+            f"{_lacking(path, 'validation', sources)} Name one (data.splits.validation: FILE), or take a tenth of "
+            f"train (stratified, seeded): -s data.splits.validation=0.1"
         )
     return {split: sources[split] for split in sorted(sources, key=_split_order)}
+
+
+def _lacking(path: str, split: str, sources: Mapping[str, Source]) -> str:
+    return f"data.path: {path} has no {split} split, only: {', '.join(sources)}."
 
 
 def _split_order(split: str) -> tuple[int, str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from finetune_cli.data.checks.repeats import NO_TEXT, folded_keys
 from finetune_cli.data.formats.row import GoodRow, Values, good_rows
-from finetune_cli.data.label_sets import Column, label_cell, label_reader
+from finetune_cli.data.label_sets import Column, label_cell, label_columns, label_reader
 from finetune_cli.data.labels import ClassLabels
 from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError, did_you_mean
@@ -32,6 +32,12 @@ class Strata:
     names: tuple[str, ...] | None
     groups: np.ndarray | None
 
+    def by_row(self, values: np.ndarray) -> np.ndarray:
+        """Values (N,), not negative, by row number, int64; -1 for a number without a row."""
+        of_row = np.full(int(self.rows.max()) + 1, -1, np.int64)
+        of_row[self.rows] = values
+        return of_row
+
 
 def read_strata(
     source: Source, *, label: Column, kind: Kind, least: float, group: str | None = None, text: Sequence[str] = ()
@@ -44,7 +50,7 @@ def read_strata(
     """
     labels = label_reader(kind, source.where, label)
     stratify, several = KIND_SPECS[kind].has_classes, KIND_SPECS[kind].several_labels
-    columns = [*([label] if isinstance(label, str) else label), *([group] if group else []), *text]
+    columns = [*label_columns(label), *([group] if group else []), *text]
     rows, codes, groups = [], [], []
     numbers: dict[object, int] = {}  # of the groups, in the order of their first rows: alike in every process
     all_rows = good_rows(source.open(columns))

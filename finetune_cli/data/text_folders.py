@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from finetune_cli.data.formats.packing import binary_form, file_kind
+from finetune_cli.data.formats.packing import binary_form, is_data_file
 from finetune_cli.data.formats.row import BadRow, Row, Values, say_once
 from finetune_cli.data.source_files import natural
 from finetune_cli.data.survey.foreign import HEAD_BYTES, NAMES, encoding_of
@@ -46,7 +46,7 @@ def text_files(folder: Path) -> list[Path]:
 
 def data_files(folder: Path) -> list[Path]:
     """The files of rows that lie in a folder."""
-    return sorted(file for file in folder.iterdir() if file.is_file() and file_kind(file)[0])
+    return sorted(filter(is_data_file, folder.iterdir()))
 
 
 def text_file_rows(folder: Path, *, column: str, id_column: str) -> Iterator[Row]:

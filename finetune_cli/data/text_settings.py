@@ -11,7 +11,7 @@ from itertools import islice
 
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.formats.row import BadRow, GoodRow, good_rows, id_columns
-from finetune_cli.data.label_sets import Column
+from finetune_cli.data.label_sets import Column, label_columns
 from finetune_cli.data.long_texts import LongTexts, kept_as
 from finetune_cli.data.prepared import FORMAT
 from finetune_cli.data.source_files import Source
@@ -41,10 +41,6 @@ class TextSettings:
     limit: int | None
     long_texts: LongTexts = None
 
-    @property
-    def label_columns(self) -> tuple[str, ...]:
-        return (self.label,) if isinstance(self.label, str) else self.label
-
 
 def content_key(sources: Mapping[str, Source], settings: TextSettings, tokenizer: str) -> str:
     """SHA-256 of all that decides the prepared data; `tokenizer` is its fingerprint."""
@@ -61,7 +57,7 @@ def content_key(sources: Mapping[str, Source], settings: TextSettings, tokenizer
 
 def wanted_rows(source: Source, settings: TextSettings, *, must_have_labels: bool) -> Iterator[GoodRow]:
     """The checked rows of a split, with the columns that the settings use. Raises DataError for bad ones."""
-    required = dict.fromkeys(settings.label_columns, "data.label") if must_have_labels else {}
+    required = dict.fromkeys(label_columns(settings.label), "data.label") if must_have_labels else {}
     required |= {settings.id: "data.id"} if settings.id else {}
     rows = source.open(_columns(source, settings))
     checked = checked_rows(rows, where=source.where, text=settings.text, required=required, id_column=settings.id)
@@ -70,7 +66,7 @@ def wanted_rows(source: Source, settings: TextSettings, *, must_have_labels: boo
 
 def _columns(source: Source, settings: TextSettings) -> list[str]:
     """The columns to read. One that is not there would have all of them read, and the usual ids need not be there."""
-    columns = [*settings.text, *settings.label_columns]
+    columns = [*settings.text, *label_columns(settings.label)]
     if settings.id is not None:
         return [*columns, settings.id]
     first = next((row for row in source.open(None) if not isinstance(row, BadRow)), (0, {}))

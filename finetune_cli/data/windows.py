@@ -49,7 +49,7 @@ class WholeRows:
     @property
     def piece_tokens(self) -> np.ndarray:
         """Tokens of all pieces (W,)."""
-        return np.diff(self.offsets)
+        return self.lengths(np.arange(len(self)))
 
     def most_of(self, num_rows: int) -> int:
         """The most pieces that so many rows have."""
@@ -108,10 +108,6 @@ class Windows(WholeRows):
     @property
     def row_tokens(self) -> np.ndarray:
         return self.counts * self.window_tokens
-
-    @property
-    def piece_tokens(self) -> np.ndarray:
-        return np.repeat(self.window_tokens, self.counts)
 
     def most_of(self, num_rows: int) -> int:
         return num_rows * int(self.counts.max())

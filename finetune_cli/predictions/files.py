@@ -56,36 +56,29 @@ def write_predictions(rows: Rows, path: Path | None, *, file_format: str, with_e
     with_errors: rows may be null with an `error`, which gets a column.
     """
     began = time.monotonic()
-    written = _Counted(rows, flushed=stdout if path is None else None)
+    written = 0
+
+    def passed_on() -> Iterator[dict[str, Any]]:
+        """The rows, counted; the stream has received every answer before the next row is waited for."""
+        nonlocal written
+        for row in rows:
+            written += 1
+            yield row
+            if path is None:
+                stdout.flush()
+
     write = {"jsonl": _write_jsonl, "csv": _write_csv, "tsv": _write_tsv, "parquet": _write_parquet}[file_format]
     if path is None:
-        write(written, stdout, with_errors)
+        write(passed_on(), stdout, with_errors)
         stdout.flush()
     else:
         replaced = " in place of the file that was there" if path.is_file() else ""
         with _replacing(path) as file, packed(file, file_kind(path)[1]) as content:
-            write(written, content, with_errors)
+            write(passed_on(), content, with_errors)
         seconds = time.monotonic() - began
-        speed = written.count / seconds
-        answered = counted(written.count, "row")
+        answered, speed = counted(written, "row"), written / seconds
         logger.info("Wrote %s to %s%s in %.1f s (%.3g rows/s)", answered, path, replaced, seconds, speed)
-    return written.count
-
-
-class _Counted:
-    """Counts the rows; a `flushed` stream has received every answer before the next row is waited for."""
-
-    def __init__(self, rows: Rows, *, flushed: BinaryIO | None) -> None:
-        self.rows = rows
-        self.flushed = flushed
-        self.count = 0
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for row in self.rows:
-            self.count += 1
-            yield row
-            if self.flushed is not None:
-                self.flushed.flush()
+    return written
 
 
 @contextmanager
@@ -160,7 +153,7 @@ def _write_parquet(rows: Rows, file: BinaryIO, with_errors: bool) -> None:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    pending = iter(rows)
+    pending = map(_named_alike, rows)
     first = list(islice(pending, PARQUET_ROWS))
     try:
         schema = _schema(first, with_errors)
@@ -175,7 +168,6 @@ def _schema(rows: list[dict[str, Any]], with_errors: bool) -> Any:
     """The types of the first rows; a column without any value is text."""
     import pyarrow as pa
 
-    rows = [_named_alike(row) for row in rows]
     names = dict.fromkeys(chain.from_iterable(rows)) or {"id": None, "prediction": None}
     types = {name: pa.array([row.get(name) for row in rows if name != "id"]).type for name in names}
     if "prediction" in types and pa.types.is_list(types["prediction"]):
@@ -190,7 +182,6 @@ def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
     """A row that could not be read is known by its number: as a text where ids are texts."""
     import pyarrow as pa
 
-    rows = [_named_alike(row) for row in rows]
     for row in rows:
         _require_known(row, schema.names)
         if pa.types.is_string(schema.field("id").type):

@@ -46,9 +46,9 @@ def require_data_file(path: Path, *, plain_text: bool = False) -> None:
 def _require_texts(folder: Path, *, plain_text: bool) -> None:
     if plain_text and text_files(folder):
         return
-    found = data_files(folder)
-    if found:
-        hint = f"Name a file: {found[0]}"
+    files = data_files(folder)
+    if files:
+        hint = f"Name a file: {files[0]}"
     elif class_folders(folder):
         rows = f"{folder.name}.utf8.jsonl"
         hint = f"To make rows of its folders of texts, {rows}: finetune init {folder} -o {folder.name}.yaml"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,6 +32,7 @@ def as_seen(name: str) -> str:
     return unicodedata.normalize("NFC", "".join(visible.split())).translate(LOOK_ALIKES)
 
 
+@dataclass(frozen=True)
 class LabelChecks:
     """The labels of one split, once all its rows are read.
 
@@ -38,12 +40,11 @@ class LabelChecks:
     classes. where: file or source, for messages.
     """
 
-    def __init__(self, labels: np.ndarray, rows: SpilledArray, names: Sequence[str], *, split: str, where: str) -> None:
-        self.labels = labels
-        self.rows = rows
-        self.names = names
-        self.split = split
-        self.where = where
+    labels: np.ndarray
+    rows: SpilledArray
+    names: Sequence[str]
+    split: str
+    where: str
 
     def spelling(self) -> Iterator[Finding]:
         """Class names that look alike (case, blanks, composed and invisible characters), of which nothing is seen, or
@@ -83,8 +84,8 @@ class LabelChecks:
         return [repr(name) if seen_apart else ascii(name) for name in shown]
 
     def _joined(self) -> Iterator[Finding]:
-        known = set(self.names)
-        joined = [number for number, name in enumerate(self.names) if len(_parts(name) & known) > 1]
+        names = set(self.names)
+        joined = [number for number, name in enumerate(self.names) if len(_parts(name) & names) > 1]
         if not joined:
             return
         first = self.names[joined[0]]

@@ -61,26 +61,26 @@ class TextHashes:
 
     def repeats(self, labels: np.ndarray | None) -> Repeats:
         """Rows with exactly the same text, in order. labels: class numbers or values (N,); None: there are none."""
-        found = [Repeats(*[np.zeros(0, np.int64)] * 4)]
+        parts = [Repeats(*[np.zeros(0, np.int64)] * 4)]
         for keys, places in _parts(self._exact):
             equal = keys[1:] == keys[:-1]
             in_group = np.append(equal, False) | np.append(False, equal)
             starts = ~np.append(False, equal)[in_group]  # a group is a run of equal texts, in the order of the rows
             repeated = places[in_group]
             of_row = np.zeros(len(repeated)) if labels is None else labels[repeated]
-            found.append(_repeats(repeated, np.cumsum(starts) - 1, of_row))
-        same, same_as, contrary, contrary_to = map(np.concatenate, zip(*map(astuple, found), strict=True))
+            parts.append(_repeats(repeated, np.cumsum(starts) - 1, of_row))
+        same, same_as, contrary, contrary_to = map(np.concatenate, zip(*map(astuple, parts), strict=True))
         by_same, by_contrary = np.argsort(same), np.argsort(contrary)
         return Repeats(same[by_same], same_as[by_same], contrary[by_contrary], contrary_to[by_contrary])
 
     def also_in(self, other: TextHashes) -> tuple[np.ndarray, np.ndarray]:
         """Places in order whose text, folded, `other` has too, and the first place that has it there; int64 (M,)."""
-        found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+        parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
         for keys, places in _parts(self._folded):
             different, which = np.unique(keys, return_inverse=True)
             first = other._first_places(different)[which]
-            found.append((places[first >= 0], first[first >= 0]))
-        here, there = map(np.concatenate, zip(*found, strict=True))
+            parts.append((places[first >= 0], first[first >= 0]))
+        here, there = map(np.concatenate, zip(*parts, strict=True))
         order = np.argsort(here)
         return here[order], there[order]
 
@@ -96,10 +96,10 @@ class TextHashes:
 
 def repeated_hashes(hashes: SpilledArray) -> np.ndarray:
     """Places in order, int64 (M,), of those that occurred before."""
-    found = [np.zeros(0, np.int64)]
+    repeated = [np.zeros(0, np.int64)]
     for keys, places in _parts(hashes):
-        found.append(places[1:][keys[1:] == keys[:-1]])
-    return np.sort(np.concatenate(found))
+        repeated.append(places[1:][keys[1:] == keys[:-1]])
+    return np.sort(np.concatenate(repeated))
 
 
 def _parts(hashes: SpilledArray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -38,7 +38,7 @@ class SplitChecks:
         self.lengths = lengths
         self.scan = TextScan()
         self.hashes = TextHashes(split, folder)
-        self._lengths = SpilledArray(folder, np.int32)
+        self._length_of_row = SpilledArray(folder, np.int32)
         self._ids = SpilledArray(folder, np.int64)  # hashes
         self._id_rows = SpilledArray(folder, np.int64)
 
@@ -49,7 +49,7 @@ class SplitChecks:
             texts = [column[block] for column in columns]
             empty = self.scan.add(rows[block], texts)
             self.hashes.add(rows[block], texts, empty)
-        self._lengths.append(true_lengths)
+        self._length_of_row.append(true_lengths)
 
     def add_ids(self, rows: Sequence[int], ids: Sequence[Any]) -> None:
         """The ids of some rows, which name them in predictions; rows without one of their own may be left out."""
@@ -99,7 +99,7 @@ class SplitChecks:
 
     def _longer_than(self, tokens: int) -> Tally:
         tally = Tally()
-        for start, lengths in self._lengths.blocks():
+        for start, lengths in self._length_of_row.blocks():
             places = start + np.flatnonzero(lengths > tokens)
             tally.count += len(places)
             tally.rows += self._row_numbers(places[: ROWS_SHOWN - len(tally.rows)])
@@ -153,5 +153,5 @@ class SplitChecks:
 
     def _finding(self, check: str, tally: Tally, verbs: tuple[str, str], problem: str, advice: str) -> Finding:
         """problem: what follows `3 of 9 rows have`. verbs: of one row and of several."""
-        problem = f"{rows_of(tally.count, len(self._lengths), *verbs)} {problem}"
+        problem = f"{rows_of(tally.count, len(self._length_of_row), *verbs)} {problem}"
         return Finding(check, self.split, self.where, tally.count, tally.rows, problem, tally.example, advice)

@@ -68,9 +68,9 @@ class TextScan:
                 markup = _matches(MARKUP, texts, where=may_be_markup) | markup
         for place in sorted(empty):
             self.empty.add(rows[place])
-        for tally, found in ((self.encoding, wrong), (self.markup, markup)):
-            for place in sorted(found):
-                tally.add(rows[place], found[place])
+        for tally, excerpts in ((self.encoding, wrong), (self.markup, markup)):
+            for place in sorted(excerpts):
+                tally.add(rows[place], excerpts[place])
         return sorted(empty)
 
 
@@ -88,8 +88,8 @@ def may_be_markup(text: str) -> bool:
 
 def _matches(pattern: re.Pattern[str], texts: Sequence[str], *, where: Callable[[str], bool]) -> dict[int, str]:
     """The places of the texts in which the pattern occurs, each with an excerpt from there."""
-    found = {}
+    excerpts = {}
     for place, text in enumerate(texts):
         if where(text) and (match := pattern.search(text)):
-            found[place] = excerpt(text, match.start())
-    return found
+            excerpts[place] = excerpt(text, match.start())
+    return excerpts

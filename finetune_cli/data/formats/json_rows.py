@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from finetune_cli.data.formats.json_shapes import not_an_object, refuse_other_shapes
 from finetune_cli.data.formats.lines import BOM, READ_BYTES, file_lines, not_utf8
 from finetune_cli.data.formats.packing import opened
 from finetune_cli.data.formats.row import BadRow, Row, Values
+from finetune_cli.errors import DataError
 
 BLANKS = re.compile("[ \t\r\n]*")
 LONGEST_WORD = len("-Infinity")
-HALF_PAIR = "half of a surrogate pair (\\ud800 to \\udfff), which is not a character."
+IN_PANDAS = 'in pandas to_json(..., orient="records", lines=True).'
 
 
 def read_json(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
@@ -47,18 +47,16 @@ def json_line_rows(
             value = decode(line)
             if "\\u" in line:
                 json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            yield BadRow(name, row, number, HALF_PAIR)
         except json.JSONDecodeError as err:
             yield BadRow(name, row, number, _bad_line(line, err))
         except (ValueError, RecursionError) as err:
             yield BadRow(name, row, number, _undecodable(err))
         else:
             if not isinstance(value, dict) or not value:
-                yield BadRow(name, row, number, not_an_object(value))
+                yield BadRow(name, row, number, _not_an_object(value))
                 continue
             if row == 0:
-                refuse_other_shapes(value, name, needed or ())
+                _refuse_other_shapes(value, name, needed or ())
             yield row, value
 
 
@@ -74,6 +72,8 @@ def _bad_line(line: str, err: json.JSONDecodeError) -> str:
 
 
 def _undecodable(err: Exception) -> str:
+    if isinstance(err, UnicodeEncodeError):
+        return "half of a surrogate pair (\\ud800 to \\udfff), which is not a character."
     return str(err) if isinstance(err, ValueError) else "JSON nested too deeply."
 
 
@@ -93,15 +93,13 @@ def json_list_rows(stream: BinaryIO | LineStream, name: str) -> Iterator[Row]:
             line = text.line
             value = text.take(decode)
             if not isinstance(value, dict) or not value:
-                yield BadRow(name, row, line, not_an_object([] if row == 0 and not isinstance(value, dict) else value))
+                yield BadRow(name, row, line, _not_an_object([] if row == 0 and not isinstance(value, dict) else value))
                 if row == 0 and not isinstance(value, dict):
                     return
                 continue
             yield row, value
         if not text.is_at_end():
             yield BadRow(name, row + 1, text.line, "expected nothing after the end of the list. Join it into one list.")
-    except UnicodeEncodeError:
-        yield BadRow(name, row, text.line, HALF_PAIR)
     except UnicodeDecodeError as err:
         yield BadRow(name, row + 1, text.line, not_utf8(err.object[err.start], text.place_of(err)))
     except json.JSONDecodeError as err:
@@ -207,3 +205,36 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> Values:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON and not a value. Write null, or leave the row out.")
+
+
+def _not_an_object(value: object) -> str:
+    if isinstance(value, list):
+        return "expected one JSON object per line, found a list. Write each of its objects on a line of its own."
+    return f"expected one JSON object with at least one key, found {json.dumps(value, ensure_ascii=False)[:40]}."
+
+
+def _refuse_other_shapes(value: dict[str, Any], name: str, needed: Sequence[str]) -> None:
+    """Raise DataError for a first object that holds all rows: as columns, as pandas writes them, or inside a list.
+
+    needed: the columns that are looked for; one of them makes it a row.
+    """
+    kind = next((kind for kind in (list, dict) if all(isinstance(item, kind) for item in value.values())), None)
+    if kind is not None:
+        found = "one object of lists (a column each)" if kind is list else "one object of objects (a column each)"
+        raise DataError(
+            f"{name}: expected one JSON object per line and row, found {found}. "
+            f'Write rows instead: {{"{next(iter(value))}": ...}} on each line; {IN_PANDAS}'
+        )
+    if set(needed) & set(value):
+        return
+    if {"columns", "data"} <= set(value):
+        raise DataError(
+            f"{name}: expected one JSON object per line and row, found the columns and the data apart. "
+            f"Write rows instead; {IN_PANDAS}"
+        )
+    inner = [key for key, item in value.items() if isinstance(item, list) and item and isinstance(item[0], dict)]
+    if inner and needed:
+        raise DataError(
+            f"{name}: expected the columns {', '.join(map(repr, needed))} in one JSON object per row, found one object "
+            f"whose {inner[0]!r} holds a list of objects. Write that list alone: jq .{inner[0]} {name} > rows.json"
+        )

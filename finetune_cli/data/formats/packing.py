@@ -55,6 +55,11 @@ def file_kind(path: Path) -> tuple[str, str]:
     return (suffix if suffix in FORMATS else ""), compression
 
 
+def is_data_file(path: Path) -> bool:
+    """Whether it is a file whose name says a format of rows."""
+    return path.is_file() and bool(file_kind(path)[0])
+
+
 def plain_stem(path: Path) -> str:
     """The file's name without the endings that say its format and compression."""
     suffix, compression = file_kind(path)
@@ -84,11 +89,11 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     compression = file_kind(path)[1]
     with path.open("rb") as raw:
         head = raw.peek(HEAD_BYTES)[:HEAD_BYTES]
-        found = next((ending for magic, ending in MAGIC.items() if head.startswith(magic)), "")
-        if (form := binary_form(head)) and not found:
+        packing = next((ending for magic, ending in MAGIC.items() if head.startswith(magic)), "")
+        if (form := binary_form(head)) and not packing:
             raise DataError(f"{path} is {form}")
-        if found != compression and head:
-            raise DataError(f"{path} {_mismatch(path, compression, found)}")
+        if packing != compression and head:
+            raise DataError(f"{path} {_mismatch(path, compression, packing)}")
         if not compression:
             yield raw
             return
@@ -96,11 +101,11 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             yield stream
 
 
-def _mismatch(path: Path, compression: str, found: str) -> str:
-    if not found:
+def _mismatch(path: Path, compression: str, packing: str) -> str:
+    if not packing:
         return f"is not a {COMPRESSIONS[compression]} file. Name it {path.with_suffix('').name}, or pack it again."
-    name = path.with_suffix(found) if compression else path.with_name(path.name + found)
-    return f"is packed with {COMPRESSIONS[found]}. Name it {name.name}."
+    name = path.with_suffix(packing) if compression else path.with_name(path.name + packing)
+    return f"is packed with {COMPRESSIONS[packing]}. Name it {name.name}."
 
 
 def _unpacked(raw: BinaryIO, compression: str) -> Any:

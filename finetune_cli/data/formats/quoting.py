@@ -39,14 +39,14 @@ def reading_of(lines: Sequence[str], *, num_columns: int | None, is_whole: bool,
     num_columns: fields of each row; None: the first of these lines is the header. is_whole: nothing comes after them.
     has_header: the first of them is the header.
     """
-    found = _read_with_quotes("".join(lines), num_columns, is_whole=is_whole, has_header=has_header)
-    if not found.is_consistent or not found.quoted:
+    evidence = _read_with_quotes("".join(lines), num_columns, is_whole=is_whole, has_header=has_header)
+    if not evidence.is_consistent or not evidence.quoted:
         return "text"
     expected = num_columns or lines[0].count("\t") + 1
     ragged = any(line.strip("\r\n") and line.count("\t") + 1 != expected for line in lines)
-    as_excel = found.quoted == found.quoted_with_comma >= SEVERAL and not found.plain_with_comma
-    alone = expected == 1 and found.spans_fields
-    return "csv" if found.doubled or found.header_quoted or ragged or as_excel or alone else "either"
+    as_excel = evidence.quoted == evidence.quoted_with_comma >= SEVERAL and not evidence.plain_with_comma
+    alone = expected == 1 and evidence.spans_fields
+    return "csv" if evidence.doubled or evidence.header_quoted or ragged or as_excel or alone else "either"
 
 
 def wraps_texts(lines: Sequence[str]) -> bool:
@@ -57,35 +57,35 @@ def wraps_texts(lines: Sequence[str]) -> bool:
 
 
 def _read_with_quotes(text: str, num_columns: int | None, *, is_whole: bool, has_header: bool) -> Evidence:
-    found = Evidence()
+    evidence = Evidence()
     place = fields = quoted_fields = record = 0
     separator = ""
     while place < len(text) or separator == "\t":
         match = FIELD.match(text, place)
         if match is None:  # a mark inside a plain field, text after a closing mark, or one that is never closed
             is_open = text[place] == '"' and not QUOTED.match(text, place)
-            found.is_consistent = is_open and not is_whole and record > 0
-            return found
+            evidence.is_consistent = is_open and not is_whole and record > 0
+            return evidence
         quoted, plain, separator = match.groups()
         place = match.end()
         fields += 1
         if quoted is None:
-            found.plain_with_comma += "," in plain
+            evidence.plain_with_comma += "," in plain
         else:
             quoted_fields += 1
-            found.quoted += 1
-            found.doubled |= '""' in quoted or "\r" in quoted  # no text has a carriage return by itself
-            found.spans_fields |= any(mark in quoted for mark in "\t\n\r")
-            found.quoted_with_comma += "," in quoted
+            evidence.quoted += 1
+            evidence.doubled |= '""' in quoted or "\r" in quoted  # no text has a carriage return by itself
+            evidence.spans_fields |= any(mark in quoted for mark in "\t\n\r")
+            evidence.quoted_with_comma += "," in quoted
         if separator == "\t":
             continue
         if fields > 1 or plain != "" or not separator:  # else a blank line
             num_columns = num_columns or fields
             if fields != num_columns:
-                found.is_consistent = False
-                return found
+                evidence.is_consistent = False
+                return evidence
             if record == 0 and has_header:
-                found.header_quoted = quoted_fields == fields
+                evidence.header_quoted = quoted_fields == fields
             record += 1
         fields = quoted_fields = 0
-    return found
+    return evidence

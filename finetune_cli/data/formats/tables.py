@@ -6,6 +6,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -70,8 +71,7 @@ def _csv_records(
     header = next(lines, "")
 
     def reader_of(lines: Iterator[str | BadRow]) -> Any:
-        plain = _set_bad_lines_aside(_noted(lines, taken), bad)
-        return csv.reader(plain, strict=True, delimiter=separator)
+        return csv.reader(_noted(lines, taken, bad), strict=True, delimiter=separator)
 
     reader = reader_of(chain([header] if header else [], lines))
     while True:
@@ -94,14 +94,9 @@ def _csv_records(
         yield start, fields
 
 
-def _noted(lines: Iterator[str | BadRow], taken: list[str | BadRow]) -> Iterator[str | BadRow]:
+def _noted(lines: Iterator[str | BadRow], taken: list[str | BadRow], bad: list[BadRow]) -> Iterator[str]:
     for line in lines:
         taken.append(line)
-        yield line
-
-
-def _set_bad_lines_aside(lines: Iterator[str | BadRow], bad: list[BadRow]) -> Iterator[str]:
-    for line in lines:
         if isinstance(line, BadRow):
             bad.append(line)
             yield "\n"  # keeps the csv module's count of lines; a blank record, which the fault replaces
@@ -121,14 +116,14 @@ def _csv_problem(error: str, *, guessed: bool) -> str:
     return f"this is not a CSV row: {error}."
 
 
+@dataclass(frozen=True)
 class _Table:
     """The rows below a header, or below none where the columns are named."""
 
-    def __init__(self, name: str, separator: str, form: TableForm, needed: Sequence[str] | None) -> None:
-        self.name = name
-        self.separator = separator
-        self.form = form
-        self.needed = needed
+    name: str
+    separator: str
+    form: TableForm
+    needed: Sequence[str] | None
 
     def rows(self, records: Records) -> Iterator[Row]:
         first = next((record for record in records if record[1]), None)

@@ -40,29 +40,19 @@ def tab_records(lines: Lines, name: str, num_columns: int | None, as_csv: Callab
     for number, line in enumerate(lines, start=1):
         if isinstance(line, BadRow):
             yield number, line.problem
-        elif '"' not in line:
+        elif '"' in line:
+            break
+        else:
             fields = _split(line, "\t")
             num_columns = num_columns or len(fields) or None
             yield number, fields
-        else:
-            yield from _quoted_records(line, lines, number, name, num_columns, has_header, as_csv)
-            return
-
-
-def _quoted_records(
-    line: str,
-    lines: Lines,
-    number: int,
-    name: str,
-    num_columns: int | None,
-    has_header: bool,
-    as_csv: Callable[[Lines, int], Records],
-) -> Records:
+    else:
+        return
     ahead = _look_ahead(line, lines)
     texts = [text for text in ahead if isinstance(text, str)]
-    whole = sum(map(len, texts)) < LOOKED_AT_CHARACTERS
+    is_whole = sum(map(len, texts)) < LOOKED_AT_CHARACTERS
     is_first = has_header and num_columns is None
-    reading = reading_of(texts, num_columns=num_columns, is_whole=whole, has_header=is_first)
+    reading = reading_of(texts, num_columns=num_columns, is_whole=is_whole, has_header=is_first)
     if reading == "csv":
         say_once(
             f"{name}: the quotation marks around texts are read as in CSV. Where they belong to the texts, set "
@@ -81,12 +71,12 @@ def _quoted_records(
 
 
 def _look_ahead(first: str, lines: Lines) -> list[str | BadRow]:
-    found: list[str | BadRow] = [first]
+    ahead: list[str | BadRow] = [first]
     size = len(first)
     while size < LOOKED_AT_CHARACTERS and (line := next(lines, None)) is not None:
-        found.append(line)
+        ahead.append(line)
         size += len(line) if isinstance(line, str) else 0
-    return found
+    return ahead
 
 
 def _watched(lines: Lines, num_columns: int) -> Lines:

@@ -80,8 +80,8 @@ def _is_data(file: Path) -> bool:
 
 def hub_splits(present: Sequence[str]) -> dict[str, str]:
     """Our split -> the data set's, the first that is called so; empty when none is."""
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for name in present:
         if (split := split_of(name)) is not None:
-            found.setdefault(split, name)
-    return found
+            splits.setdefault(split, name)
+    return splits

@@ -15,7 +15,7 @@ from finetune_cli.data.checks.repeats import TextHashes
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.checks.texts import TextScan
 from finetune_cli.data.formats.row import good_rows
-from finetune_cli.data.label_sets import label_cell, label_reader
+from finetune_cli.data.label_sets import label_cell, label_columns, label_reader
 from finetune_cli.data.labels import NumberLabels
 from finetune_cli.data.source_files import Source
 from finetune_cli.data.survey.roles import Roles
@@ -60,8 +60,8 @@ def prove(source: Source, roles: Roles, names: Sequence[str] | None) -> Proof:
 
 def _blocks(source: Source, roles: Roles) -> Iterator[tuple[list[int], list[list[str]], list[Any]]]:
     """Row numbers, the texts of each text column, and the label cells of some rows at a time."""
-    required = dict.fromkeys(roles.label_columns, "data.label")
-    columns = [*roles.text, *roles.label_columns]
+    required = dict.fromkeys(label_columns(roles.label), "data.label")
+    columns = [*roles.text, *label_columns(roles.label)]
     rows = good_rows(checked_rows(source.open(columns), where=source.where, text=roles.text, required=required))
     while block := list(islice(rows, BLOCK_ROWS)):
         texts = [[values[name] for _, values in block] for name in roles.text]

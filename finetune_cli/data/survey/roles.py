@@ -40,13 +40,9 @@ class Roles:
     why: dict[str, str] = field(default_factory=dict)
     questions: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def label_columns(self) -> tuple[str, ...]:
-        return (self.label,) if isinstance(self.label, str) else self.label
-
 
 def choose_roles(
-    found: Survey,
+    survey: Survey,
     where: str,
     *,
     text: Sequence[str] = (),
@@ -57,7 +53,7 @@ def choose_roles(
 
     Raises DataError when there is no text or no label to be found.
     """
-    columns = {name: column for name, column in found.columns.items() if column.present}
+    columns = {name: column for name, column in survey.columns.items() if column.present}
     for given, option in ((text, "--text"), (label, "--label")):
         _require(given, columns, where, option)
     why: dict[str, str] = {}
@@ -93,14 +89,14 @@ def _require(names: Sequence[str], columns: Mapping[str, Column], where: str, op
 
 def _settle_kind(roles: Roles, columns: Mapping[str, Column], kind: Kind | None) -> None:
     """The kind of task that the label makes, and what can be asked about it."""
-    if len(roles.label_columns) > 1:
+    if not isinstance(roles.label, str):
         roles.kind, roles.why["task"] = "multilabel", "a column with 0 and 1 for each class"
         return
-    roles.kind, roles.why["task"] = _kind_of(columns[roles.label_columns[0]], roles.questions)
+    column = columns[roles.label]
+    roles.kind, roles.why["task"] = _kind_of(column, roles.questions)
     if kind and kind != roles.kind:
         roles.kind, roles.why["task"] = kind, "as --task says"
         roles.questions.pop("task", None)
-    column = columns[roles.label_columns[0]]
     _count_unlabelled(roles, column)
     _name_negative_classes(roles, column)
     _name_places_of_vectors(roles, column)

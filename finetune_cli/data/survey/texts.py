@@ -52,8 +52,8 @@ def _named_pair(columns: Mapping[str, Column]) -> tuple[str, str] | None:
         if first in by_lower and second in by_lower and all(is_prose(columns[by_lower[n]]) for n in (first, second)):
             return by_lower[first], by_lower[second]
     for name in by_lower:
-        found = re.fullmatch(r"(.*?)(_?)(1|a)", name)
-        other = found and f"{found[1]}{found[2]}{'2' if found[3] == '1' else 'b'}"
+        parts = re.fullmatch(r"(.*?)(_?)(1|a)", name)
+        other = parts and f"{parts[1]}{parts[2]}{'2' if parts[3] == '1' else 'b'}"
         if other and other in by_lower and all(is_prose(columns[by_lower[n]]) for n in (name, other)):
             return by_lower[name], by_lower[other]
     return None

@@ -98,7 +98,7 @@ def _wrong_alone(model: Any, reference: Reference, together: np.ndarray, *, exac
     """A row alone is a batch of another shape; in 8 bits it is also scaled in another way, so only shapes count."""
     rows = reference.rows
     for row in range(min(ALONE, rows.num_rows)):
-        alone = rows.part(slice(row, row + 1))
+        alone = rows.take(np.array([row]))
         logits = predict_logits(model, alone, pad_token_id=reference.pad_token_id, device=CPU)[0]
         if logits.shape != together[row].shape or (exact and not np.allclose(logits, together[row], atol=1e-3)):
             return [f"row {row + 1} alone gets other logits than among others"]
