@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetune_cli.data.readers import Values
+from finetune_cli.data.formats.row import Values
 from finetune_cli.errors import FinetuneError
 from finetune_cli.models.facts import text_facts
 from finetune_cli.models.resolving import resolve_model
