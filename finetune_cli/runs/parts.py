@@ -26,7 +26,6 @@ from finetune_cli.runs.model_to_train import build_model, make_cheaper, require_
 from finetune_cli.runs.validation import score_splits
 from finetune_cli.system import xla
 from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
-from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.kept_predictions import KeptPredictions
 from finetune_cli.training.monitor import Evaluate
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
@@ -34,6 +33,7 @@ from finetune_cli.training.optimization import build_optimizer, build_schedule, 
 from finetune_cli.training.placing import place_before_optimizer
 from finetune_cli.training.precision import choose_precision
 from finetune_cli.training.progress import Cadence
+from finetune_cli.training.state import seed_generators
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
