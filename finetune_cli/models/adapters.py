@@ -11,7 +11,11 @@ import tempfile
 import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from finetune_cli.errors import MissingError, first_line
 from finetune_cli.models.facts import read_config
@@ -27,9 +31,6 @@ from finetune_cli.models.loading import load_classifier
 from finetune_cli.models.lora import require_peft
 from finetune_cli.system.files import publish_directory
 from finetune_cli.system.places import cache_dir
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -149,10 +150,6 @@ def _base_classifier(base_dir: Path, adapter: Path) -> tuple[PreTrainedModel, se
 def _tensors(file: Path) -> dict[str, Any]:
     """Raises UnpicklingError for a .bin file that holds more than tensors."""
     if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
         return load_file(file)
-    import torch
-
     tensors: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return tensors

@@ -5,19 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
 
 from finetune_cli.errors import ConfigError, MissingError, first_line
 from finetune_cli.models.dropout import Dropouts, require_dropout, set_dropout
 from finetune_cli.models.facts import read_config
 from finetune_cli.models.files import as_written, require_weights
 from finetune_cli.models.freezing import belongs_to_body
+from finetune_cli.models.head import take_over_head
+from finetune_cli.models.last_layer import use_first_token_only
 from finetune_cli.models.loading import load_classifier
+from finetune_cli.models.on_cpu import use_attention_for_cpu
+from finetune_cli.models.padding_independence import answer_rows_alike, require_training
+from finetune_cli.models.ready_mask import takes_ready_mask
+from finetune_cli.models.self_test import FAILURES, run_a_row
 from finetune_cli.tasks import KIND_SPECS, Kind
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +46,6 @@ def build_classifier(
     `take_over_head`. Raises MissingError when the body's weights are missing, damaged or of another shape, ConfigError
     for a setting that the family cannot honour, and for one whose answers depend on the rows beside.
     """
-    from finetune_cli.models.head import take_over_head
-    from finetune_cli.models.padding_independence import answer_rows_alike, require_training
-
     config = read_config(directory, trust_remote_code=trust_remote_code)
     own_names = [config.id2label[number] for number in range(config.num_labels)]
     for name, value in _label_fields(kind, label_names).items():
@@ -72,8 +74,6 @@ def build_classifier(
 
 def _require_running(model: PreTrainedModel, dtype: str) -> None:
     """Raise ConfigError for a model that does not compute in its own weights' format."""
-    from finetune_cli.models.self_test import FAILURES, run_a_row
-
     try:
         run_a_row(model, in_own_format=True)
         run_a_row(model)  # in fp32, as the checks of what padding does compute
@@ -95,7 +95,7 @@ def build_from_scratch(
     attention_dropout: float | None = None,
 ) -> PreTrainedModel:
     """A BERT classifier of the given sizes (fields of BertConfig), its weights drawn from the global generator."""
-    from transformers import BertConfig, BertForSequenceClassification
+    from transformers import BertConfig, BertForSequenceClassification  # other families' models do without its module
 
     config = BertConfig(
         **{**sizes, "vocab_size": vocab_size}, pad_token_id=pad_token_id, **_label_fields(kind, label_names)
@@ -123,11 +123,6 @@ def load_trained(
 
     Raises MissingError when weights of the head or the body are not in the files: its answers would be random.
     """
-    from finetune_cli.models.last_layer import use_first_token_only
-    from finetune_cli.models.on_cpu import use_attention_for_cpu
-    from finetune_cli.models.padding_independence import answer_rows_alike
-    from finetune_cli.models.ready_mask import takes_ready_mask
-
     require_weights(directory)
     config = read_config(directory, trust_remote_code=trust_remote_code)
     model, unfit = load_classifier(directory, config=config, dtype=dtype, trust_remote_code=trust_remote_code)

@@ -6,11 +6,15 @@ without a setting of its own for attention (T5) have one for both.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from finetune_cli.errors import ConfigError
+from finetune_cli.models.limits import without_weights
+from finetune_cli.models.padding_independence import TRIED
+from finetune_cli.models.self_test import trains_alike
 
 HIDDEN_MARK, ATTENTION_MARK = 0.28125, 0.59375  # no model's own, and exact in any type
 
@@ -74,9 +78,6 @@ def require_dropout(model: Any, dropouts: Dropouts) -> None:
 
 def _require_no_chance(model: Any, *, attention: float | None) -> None:
     """Refuse a model whose training stays a matter of chance although all dropout is off."""
-    from finetune_cli.models.padding_independence import TRIED
-    from finetune_cli.models.self_test import trains_alike
-
     places = _places(model.config).values()
     if model.config.model_type in TRIED or (attention is None and ATTENTION_MARK in places):
         return
@@ -92,10 +93,6 @@ def _places(config: Any) -> dict[tuple[str, str], float]:
 
     Found by building it without weights from a configuration that has these marks as its probabilities.
     """
-    import copy
-
-    from finetune_cli.models.limits import without_weights
-
     marked = copy.deepcopy(config)
     for part, name in _fields(marked):
         vars(part)[name] = ATTENTION_MARK if _is_of_attention(name) else HIDDEN_MARK  # unchecked

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -184,8 +185,6 @@ def _write_openvino(traced: Path, target: Path, *, half: bool) -> None:
 
 
 def _write_safetensors(source: Path, directory: Path, *, half: bool) -> None:
-    from safetensors.torch import load_file, save_file
-
     for path in (*source.glob("model*.safetensors"), *source.glob("model.safetensors.index.json")):
         if half and path.suffix == ".safetensors":
             tensors = load_file(path)
@@ -205,8 +204,6 @@ def wrong_weights(directory: Path, source: Path) -> list[str]:
 
     Raises OSError or SafetensorError for a file that cannot be read.
     """
-    from safetensors.torch import load_file
-
     wrong = []
     for path in sorted(source.glob("model*.safetensors")):
         theirs, ours = load_file(path), load_file(directory / path.name)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from finetune_cli.errors import ConfigError
+from finetune_cli.models.limits import without_weights
 
 DEVICES = ("cuda", "xpu", "cpu")  # for which bitsandbytes has kernels
 
@@ -21,8 +22,6 @@ DEVICES = ("cuda", "xpu", "cpu")  # for which bitsandbytes has kernels
 def loading_options(config: PreTrainedConfig, device: torch.device) -> dict[str, Any]:
     """What `from_pretrained` takes to quantize the body while it is loaded onto `device`; the head is left alone."""
     from transformers import BitsAndBytesConfig
-
-    from finetune_cli.models.limits import without_weights
 
     if device.type not in DEVICES:
         raise ConfigError(

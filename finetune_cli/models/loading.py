@@ -7,14 +7,16 @@ import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch.nn import init
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from finetune_cli.errors import MissingError, first_line
+from finetune_cli.models import storage
 from finetune_cli.models.files import as_written, weight_format
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +35,6 @@ def load_classifier(
     dtype: of the body, see models.storage; device: for nf4, which is loaded there. Raises MissingError when the files
     cannot be used.
     """
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    from finetune_cli.models import storage
-
     model_class, options = storage.loading_options(config, dtype, device or torch.device("cpu"))
     _fix_attention(config)
     pickled = weight_format(directory) == "bin"
@@ -63,8 +60,6 @@ def load_classifier(
 
 @contextmanager
 def _failures_explained(directory: Path) -> Iterator[None]:
-    from safetensors import SafetensorError
-
     try:
         yield
     except pickle.UnpicklingError as err:
@@ -103,7 +98,6 @@ def _no_draws_without_storage() -> Iterator[None]:
 
     Nothing comes of it but time: torch works in Python there, for which it imports sympy (a quarter of a second).
     """
-    from torch.nn import init
 
     def normal(tensor: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
         return tensor if tensor.is_meta else draw(tensor, *args, **options)

@@ -31,6 +31,8 @@ Counted = Callable[[Tensor, Tensor], Tensor]  # of input_ids and attention_mask 
 # Encoders that read the first token and mask the rest of the padding: tried in the tests, not at each load.
 TRIED = frozenset({"bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"})
 
+NO_MEANING = "Its scores would mean nothing; choose a model of another type."
+
 
 def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
     """Make a freshly loaded classifier answer a row alike alone and in company, in place.
@@ -49,25 +51,24 @@ def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
     tokenizer = load_tokenizer(directory)
     padding: dict[str, Any] = {"pad_token_id": tokenizer.pad_token_id, "padding_side": tokenizer.padding_side}
     text_config = model.config.get_text_config()
-    own = getattr(text_config, "pad_token_id", None)
-    if own is None:
-        text_config.pad_token_id = tokenizer.pad_token_id
+    pad_token_id = getattr(text_config, "pad_token_id", None)
+    if pad_token_id is None:
+        text_config.pad_token_id = pad_token_id = tokenizer.pad_token_id
     with _refusing(model, directory, "run"):
-        _require_reading(model, directory)
+        if not reads_whole_rows(model):  # MRA's attention gives zeros where its CUDA kernel is not built
+            why = "reads nothing but the ends of a row here, as where its own kernel is missing"
+            raise _refusal(model, directory, why, NO_MEANING)
         if answers_alike(model, **padding):
             return
     text_config.pad_token_id = tokenizer.pad_token_id
     if answers_alike(model, **padding):
         return
-    text_config.pad_token_id = own if own is not None else tokenizer.pad_token_id
+    text_config.pad_token_id = pad_token_id
     _run_in_groups(model, lambda input_ids, attention_mask: attention_mask.sum(1), alone=True)
     model.same_number_of = "tokens"
     if not answers_alike(model, **padding):
-        raise ConfigError(
-            f"model.name_or_path: {as_written(directory)} is a model of type {model.config.model_type!r}, which "
-            f"answers the same row differently each time, or beside other rows. Its scores would mean nothing; choose "
-            f"a model of another type."
-        )
+        why = "answers the same row differently each time, or beside other rows"
+        raise _refusal(model, directory, why, NO_MEANING)
     logger.info(
         "Padding changes the answers of this model (%s): only rows of the same length run together, which takes longer",
         model.config.model_type,
@@ -81,25 +82,18 @@ def require_training(model: PreTrainedModel, directory: Path) -> None:
             run_a_row(model, training=True)
 
 
-def _require_reading(model: PreTrainedModel, directory: Path) -> None:
-    """MRA's attention gives zeros where its CUDA kernel is not built, and says nothing."""
-    if not reads_whole_rows(model):
-        raise ConfigError(
-            f"model.name_or_path: {as_written(directory)} is a model of type {model.config.model_type!r}, which reads "
-            f"nothing but the ends of a row here, as where its own kernel is missing. Its scores would mean nothing; "
-            f"choose a model of another type."
-        )
-
-
 @contextmanager
 def _refusing(model: PreTrainedModel, directory: Path, what: str) -> Iterator[None]:
     try:
         yield
     except FAILURES as err:
-        raise ConfigError(
-            f"model.name_or_path: {as_written(directory)} is a model of type {model.config.model_type!r}, which cannot "
-            f"be {what} on short texts alone ({first_line(err)}). Choose a model of another type."
-        ) from err
+        why = f"cannot be {what} on short texts alone ({first_line(err)})"
+        raise _refusal(model, directory, why, "Choose a model of another type.") from err
+
+
+def _refusal(model: PreTrainedModel, directory: Path, why: str, advice: str) -> ConfigError:
+    where = f"model.name_or_path: {as_written(directory)}"
+    return ConfigError(f"{where} is a model of type {model.config.model_type!r}, which {why}. {advice}")
 
 
 def require_one_pass(model: PreTrainedModel, splits: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:

@@ -6,17 +6,24 @@ import importlib.util
 from pathlib import Path
 
 from finetune_cli.errors import ConfigError, MissingError
-from finetune_cli.models.adapters import base_model, merged_adapter
-from finetune_cli.models.download import download
 from finetune_cli.models.files import (
     ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    LONG_TEXTS_FILE,
+    PICKLED_PARTS,
+    PICKLED_WEIGHTS,
+    SAFE_PARTS,
+    SAFE_WEIGHTS,
+    TOKENIZER_PATTERNS,
     as_written,
     inner_model,
     note_as_written,
     require_tokenizer,
     require_weights,
+    weight_format,
 )
 from finetune_cli.models.runtimes import runtime_of
+from finetune_cli.records.decision_rule import DECISION_FILE
 from finetune_cli.system.places import in_home
 
 PACKAGE_PREFIX = "package:"
@@ -43,29 +50,30 @@ def resolve_model(
     if directory is not None and revision is not None:
         raise ConfigError(f"model.revision: {name_or_path} is a directory, which has no revisions. Take it out.")
     if directory is None:
-        directory = download(name_or_path, key, revision=revision, offline=offline, weights=weights, code=code)
+        directory = _download(name_or_path, key, revision=revision, offline=offline, weights=weights, code=code)
         if not weights and (directory / ADAPTER_CONFIG).is_file():  # its own weights are needed to merge it
-            directory = download(name_or_path, key, revision=revision, offline=offline, weights=True, code=code)
+            directory = _download(name_or_path, key, revision=revision, offline=offline, weights=True, code=code)
     directory = inner_model(directory)
     if (directory / ADAPTER_CONFIG).is_file():
-        base_dir = _base_of_adapter(directory, name_or_path, offline=offline, key=key)
-        directory = merged_adapter(directory, base_dir, name=name_or_path, key=key)
+        directory = _merged_adapter(directory, name_or_path, offline=offline, key=key)
     note_as_written(directory, name_or_path)
     _require_files(directory, key, weights=weights)
     return directory
 
 
-def _base_of_adapter(directory: Path, name: str, *, offline: bool, key: str) -> Path:
-    base, revision = base_model(directory, name, key)
+def _merged_adapter(adapter: Path, name: str, *, offline: bool, key: str) -> Path:
+    from finetune_cli.models import adapters  # heavy, as the merging itself
+
+    base, revision = adapters.base_model(adapter, name, key)
     try:
-        local = Path(base).is_dir()
-        return resolve_model(base, revision=None if local else revision, offline=offline, key=key)
+        base_dir = resolve_model(base, revision=None if Path(base).is_dir() else revision, offline=offline, key=key)
     except MissingError as err:
         which = f"{base!r}, revision {revision}" if revision else repr(base)
         raise MissingError(
             f"{key}: {name} is an adapter on {which}, which is not there: {err} Its place can be changed: "
             f"base_model_name_or_path in {ADAPTER_CONFIG}."
         ) from err
+    return adapters.merged_adapter(adapter, base_dir, name=name, key=key)
 
 
 def require_present(name_or_path: str, *, key: str = "model.name_or_path") -> None:
@@ -127,3 +135,55 @@ def _package_folder(name: str, key: str) -> Path:
     if not directory.is_dir():
         raise MissingError(f"{key}: the package {package!r} has no folder {folder!r}.")
     return directory
+
+
+def _download(repo_id: str, key: str, *, revision: str | None, offline: bool, weights: bool, code: bool) -> Path:
+    """The local directory of a Hub model's files, fetched where they are not in the cache.
+
+    Safetensors, and .bin files where there are none; nothing for other libraries.
+    """
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    patterns = ["config.json", "modules.json", ADAPTER_CONFIG, DECISION_FILE, LONG_TEXTS_FILE, *TOKENIZER_PATTERNS]
+    patterns += ["*.py"] if code else []
+    safe = [*SAFE_WEIGHTS, SAFE_PARTS, ADAPTER_WEIGHTS[0]] if weights else []
+    where = f"{key}: {repo_id!r}"
+
+    def fetch(names: list[str]) -> Path:
+        patterns = [pattern for name in names for pattern in (name, f"0_Transformer/{name}")]
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, local_files_only=offline))
+
+    try:
+        directory = fetch([*patterns, *safe])
+        if weights and not _has_safetensors(directory):
+            directory = fetch([*patterns, *PICKLED_WEIGHTS, PICKLED_PARTS, ADAPTER_WEIGHTS[1]])
+        return directory
+    except HFValidationError as err:
+        raise MissingError(f"{where} is neither a directory here nor a valid Hub id.") from err
+    except GatedRepoError as err:
+        raise MissingError(f"{where} is gated on the Hub. Accept its terms there, then run `hf auth login`.") from err
+    except RevisionNotFoundError as err:
+        raise MissingError(f"{where} has no revision {revision!r} on the Hub. Check model.revision.") from err
+    except RepositoryNotFoundError as err:
+        raise MissingError(
+            f"{where} is not a directory here, and the Hub has no such model (or it is private)."
+        ) from err
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as err:
+        reason = "offline mode is on" if offline or constants.HF_HUB_OFFLINE else "the Hub was not reached"
+        raise MissingError(
+            f"{where} is not a directory here, its files are not in the local cache, and {reason}. Run once with "
+            f"network access, or name a local directory{': -s model.name_or_path=PATH' if '.' in key else ''}."
+        ) from err
+
+
+def _has_safetensors(directory: Path) -> bool:
+    return weight_format(inner_model(directory)) == "safetensors" or (directory / ADAPTER_WEIGHTS[0]).is_file()

@@ -55,13 +55,11 @@ class UsedRowsEmbedding(nn.Module):
         return self.table.index_copy(0, self.used, self.weight.detach())
 
 
-def _whole_table(module: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
-    assert isinstance(module, UsedRowsEmbedding)
+def _whole_table(module: Any, state_dict: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
     state_dict[f"{prefix}weight"] = module.whole()
 
 
-def _take_used_rows(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    assert isinstance(module, UsedRowsEmbedding)
+def _take_used_rows(module: Any, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     if (whole := state_dict.get(f"{prefix}weight")) is not None:
         module.table = whole.detach().to(module.table)
         state_dict[f"{prefix}weight"] = module.table[module.used]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 CONTINUING = "##"  # starts a piece that does not start a word
@@ -20,9 +19,6 @@ def train_wordpiece(texts: Callable[[], Iterable[str]], *, vocab_size: int, max_
     library numbers the pieces inside words in the order of a hash table, which no two processes share, and breaks ties
     between merges by number. So the single characters are learned first, and then get their numbers in order.
     """
-    from tokenizers import models, processors
-    from transformers import PreTrainedTokenizerFast
-
     special = list(SPECIAL_TOKENS.values())
     characters = _trained(texts(), vocab_size=0, first=special).get_vocab()
     inside_words = sorted(piece for piece in characters if piece.startswith(CONTINUING))
@@ -43,8 +39,6 @@ def train_wordpiece(texts: Callable[[], Iterable[str]], *, vocab_size: int, max_
 
 def _trained(texts: Iterable[str], *, vocab_size: int, first: list[str]) -> Tokenizer:
     """first: tokens that get the lowest numbers, in this order. A vocab_size of 0 learns single characters alone."""
-    from tokenizers import models, trainers
-
     pieces = _untrained(models.WordPiece(unk_token=SPECIAL_TOKENS["unk"]))
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size, special_tokens=first, continuing_subword_prefix=CONTINUING, show_progress=False
@@ -54,8 +48,6 @@ def _trained(texts: Iterable[str], *, vocab_size: int, first: list[str]) -> Toke
 
 
 def _untrained(model: models.Model) -> Tokenizer:
-    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
-
     pieces = Tokenizer(model)
     pieces.normalizer = normalizers.BertNormalizer(lowercase=True)
     pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

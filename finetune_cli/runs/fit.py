@@ -22,7 +22,7 @@ from finetune_cli.runs.candidates import write_candidates
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.on_device import rows_at_once
 from finetune_cli.runs.parts import Parts, build_parts
-from finetune_cli.system.signals import stop_error
+from finetune_cli.system.signals import StopRequest, stop_error
 from finetune_cli.tasks import METRICS
 from finetune_cli.training import accelerate_loop
 from finetune_cli.training.checkpointing import Checkpoints, step_of
@@ -31,7 +31,6 @@ from finetune_cli.training.kept_predictions import KeptPredictions
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.placing import ddp_options
 from finetune_cli.training.progress import BestRule, Progress
-from finetune_cli.training.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 

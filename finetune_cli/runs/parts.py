@@ -27,13 +27,13 @@ from finetune_cli.runs.on_device import can_replay, choose_mixed_precision, requ
 from finetune_cli.runs.validation import score_splits
 from finetune_cli.system import xla
 from finetune_cli.training.device_settings import DeviceSettings, apply_device_settings, choose_device_settings
-from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.kept_predictions import KeptPredictions
 from finetune_cli.training.monitor import Evaluate
 from finetune_cli.training.objective import Objective, balanced_class_weights, row_losses
 from finetune_cli.training.optimization import build_optimizer, build_schedule, count_updates
 from finetune_cli.training.placing import place_before_optimizer
 from finetune_cli.training.progress import Cadence
+from finetune_cli.training.state import seed_generators
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune_cli.errors import ConfigError, ExitCode
 from finetune_cli.system import xla
 from finetune_cli.system.cpus import threads_per_process
 from finetune_cli.system.devices import require_a_device_for_each
-from finetune_cli.system.signals import STOP_SIGNALS, stop_error
+from finetune_cli.system.signals import handling_stop_signals, ignore, stop_error
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -220,12 +220,12 @@ def _forwarding_signals(children: Sequence[subprocess.Popen[bytes]]) -> Iterator
             if child.poll() is None:
                 child.send_signal(number)
 
-    previous: dict[signal.Signals, Any] = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
-    try:
-        yield forwarded
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, signal.SIG_IGN if forwarded else handler)
+    with handling_stop_signals(forward) as afterwards:
+        try:
+            yield forwarded
+        finally:
+            if forwarded:
+                ignore(afterwards)
 
 
 def _die_with_parent() -> None:

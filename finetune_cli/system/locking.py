@@ -86,11 +86,8 @@ def is_held(path: Path) -> bool | None:
         with path.open("r+") as file:
             if _living_holder(file):
                 return True
-            match _noted(file):
-                case [_, host, _]:
-                    is_ours = host == socket.gethostname()
-                case _:
-                    is_ours = True
+            noted = _noted(file)
+            is_ours = len(noted) != 3 or noted[1] == socket.gethostname()
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

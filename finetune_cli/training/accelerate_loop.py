@@ -10,11 +10,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from finetune_cli.training.cuda_graphs import own_stream
-from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
 from finetune_cli.training.replay import replayed
-from finetune_cli.training.state import use_bare_weight_names
+from finetune_cli.training.state import seed_generators, use_bare_weight_names
 from finetune_cli.training.update import Update
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 TENSOR_CORE_MULTIPLE = 8  # tensor cores want dimensions that are multiples of 8
 GRAPH_MULTIPLE = 16  # half as many widths, each of which is a CUDA graph to record
 # Compiling BERT-base's layers took 17 s on an H100, and saved 1.5 ms of an update of 32 rows and 8.4 of one of 256.
@@ -86,8 +88,6 @@ def choose_device_settings(
 
 def apply_device_settings(settings: DeviceSettings) -> None:
     """Set what torch keeps for the whole process: the precision of fp32 products, and the attention kernels allowed."""
-    import torch
-
     if settings.fp32_matmul is not None:
         torch.set_float32_matmul_precision(settings.fp32_matmul)
     if settings.cudnn_attention is not None:

@@ -18,13 +18,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from finetune_cli.errors import RunFailedError
 from finetune_cli.records.training import EvalRecord, Listener, StepRecord
-from finetune_cli.system.signals import stop_error
+from finetune_cli.system.signals import StopRequest, stop_error
 from finetune_cli.training.checkpointing import Checkpoints
 from finetune_cli.training.history import History
 from finetune_cli.training.kept_predictions import KeptPredictions
 from finetune_cli.training.progress import BestRule, Cadence, Progress
 from finetune_cli.training.readings import NOTHING_READ, Reading, send_reading
-from finetune_cli.training.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from transformers import get_scheduler
 
 
 def count_updates(updates_per_epoch: int, *, num_epochs: float, max_steps: int | None) -> int:
@@ -56,8 +57,6 @@ def build_schedule(
 
     warmup_steps: updates, or a share of `num_updates` when it is below 1.
     """
-    from transformers import get_scheduler
-
     warmup = math.ceil(warmup_steps * num_updates) if 0 < warmup_steps < 1 else int(warmup_steps)
     return get_scheduler(
         name,

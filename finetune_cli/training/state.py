@@ -10,19 +10,29 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, set_seed
 from safetensors import safe_open
 from safetensors.torch import load_file, load_model
 from torch import nn
 from torch.optim import Optimizer
 
 from finetune_cli.errors import MissingError, RunFailedError
+from finetune_cli.system import xla
 from finetune_cli.system.group import highest_of_all
 from finetune_cli.training.device_settings import COMPILED_BY_SHAPE
-from finetune_cli.training.generators import restore_own_generator, save_own_generator
 from finetune_cli.training.manifest import files_below
 
 WEIGHTS = "model.safetensors"
+# Devices whose generator Accelerate neither seeds nor saves, beside XLA's: Apple's GPUs, and torch_tpu's. torch.mps and
+# torch.tpu hold that of the one device of a process.
+LEFT_OUT = ("mps", "tpu")
+
+
+def seed_generators(seed: int, device: torch.device, *, device_specific: bool = False) -> None:
+    """Seed all that a training draws from. device_specific: each process of a group draws numbers of its own."""
+    set_seed(seed, device_specific=device_specific)
+    if device.type == "xla":
+        xla.seed_generator(seed)
 
 
 def use_bare_weight_names(accelerator: Accelerator) -> None:
@@ -131,7 +141,7 @@ def save_state(accelerator: Accelerator, directory: Path) -> None:
     torch.serialization.set_crc32_options(False)  # half of torch.save's time; the manifest has ours
     try:
         accelerator.save_state(str(directory))
-        save_own_generator(directory, accelerator.device)
+        _save_own_generator(directory, accelerator.device)
     except RuntimeError:
         _raise_disk_error(directory)
         raise
@@ -151,7 +161,33 @@ def load_state(accelerator: Accelerator, directory: Path) -> None:
             f"The checkpoint {directory} cannot be used: a file in it was not written by a training run, and loading "
             f"it could run code. Take another checkpoint with --resume PATH, or start anew with --overwrite."
         ) from err
-    restore_own_generator(directory, accelerator.device)
+    _restore_own_generator(directory, accelerator.device)
+
+
+def _save_own_generator(directory: Path, device: torch.device) -> None:
+    """Into a checkpoint, for a device whose generator Accelerate leaves out; such a device has one process."""
+    if device.type == "xla":
+        state = xla.generator_state()
+    elif device.type in LEFT_OUT:
+        state = torch.get_device_module(device.type).get_rng_state()
+    else:
+        return
+    torch.save(state, _generator_file(directory, device))
+
+
+def _restore_own_generator(directory: Path, device: torch.device) -> None:
+    """Put back what was saved; nothing for a checkpoint that another kind of device wrote."""
+    if not (file := _generator_file(directory, device)).is_file():
+        return
+    state = torch.load(file, weights_only=True)
+    if device.type == "xla":
+        xla.restore_generator(state)
+    else:
+        torch.get_device_module(device.type).set_rng_state(state)
+
+
+def _generator_file(directory: Path, device: torch.device) -> Path:
+    return directory / f"{device.type}_generator.bin"
 
 
 def _raise_disk_error(directory: Path) -> None:

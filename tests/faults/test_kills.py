@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from finetune_cli.training.stopping import StopRequest
+from finetune_cli.system.signals import StopRequest
 from scripts.faults.faults import allowed_codes, moment
 from scripts.faults.files import differences, leftovers, outcome
 from scripts.faults.runs import SmallRun, write_data

@@ -29,9 +29,9 @@ from finetune_cli.runs.on_device import rows_at_once
 from finetune_cli.runs.parts import Parts, build_parts
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scoring import scoring_rules
+from finetune_cli.system.signals import StopRequest
 from finetune_cli.training.checkpointing import Checkpoints
 from finetune_cli.training.monitor import Scores
-from finetune_cli.training.stopping import StopRequest
 
 VOCABULARY = 60
 LONGEST = 30

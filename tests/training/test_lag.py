@@ -15,11 +15,11 @@ import torch
 from finetune_cli.errors import NotFinishedError, RunFailedError
 from finetune_cli.records.training import StepRecord
 from finetune_cli.runs.parts import Parts
+from finetune_cli.system.signals import StopRequest
 from finetune_cli.training.history import History
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.progress import BestRule, Cadence
 from finetune_cli.training.readings import send_reading
-from finetune_cli.training.stopping import StopRequest
 from tests.training.small_runs import Run, make_rows
 from tests.training.test_resume import LOOPS, assert_same_run, stop_at
 

@@ -22,7 +22,7 @@ from finetune_cli.evaluation import inference
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.runs.fit import new_accelerator
 from finetune_cli.runs.target import prepare_to_answer
-from finetune_cli.training import generators
+from finetune_cli.training import state
 from finetune_cli.training.device_settings import apply_device_settings, choose_device_settings
 from finetune_cli.training.placing import ddp_options
 from finetune_cli.training.trainer_loop import SharedPartsTrainer
@@ -193,8 +193,8 @@ def test_trainer_has_the_same_ddp_options_unless_it_is_told_otherwise(tmp_path: 
 
 
 def test_the_generator_of_an_apple_gpu_is_saved_and_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "mps" in generators.LEFT_OUT
-    monkeypatch.setattr(generators, "LEFT_OUT", ("cpu",))
+    assert "mps" in state.LEFT_OUT
+    monkeypatch.setattr(state, "LEFT_OUT", ("cpu",))
     monkeypatch.setattr(torch, "get_device_module", lambda device: torch.mps)
     monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.arange(5, dtype=torch.uint8))
     put_back: list[torch.Tensor] = []

@@ -12,8 +12,8 @@ import torch
 
 from finetune_cli.errors import InterruptedRunError, MissingError, NotFinishedError
 from finetune_cli.records.training import StepRecord
+from finetune_cli.system.signals import StopRequest
 from finetune_cli.training.kept_predictions import KEPT_FILE, KeptPredictions
-from finetune_cli.training.stopping import StopRequest
 from tests.training.small_runs import Run, make_rows
 
 LOOPS = ["trainer", "accelerate"]
