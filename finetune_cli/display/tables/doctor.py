@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from finetune_cli.display.terminal import Output
-from finetune_cli.records.doctor import Device, DoctorReport, Place
+from finetune_cli.records.doctor import Device, DoctorReport, Place, Trial
 
 GB = 1e9
 
@@ -59,7 +59,7 @@ def _devices(report: DoctorReport) -> list[tuple[str, str]]:
         lines += _device(device)
     lines.append(("one process takes", torch.chosen))
     if report.trial is not None:
-        lines.append((f"{report.trial.processes} processes", _trial(report)))
+        lines.append((f"{report.trial.processes} processes", _trial(report.trial)))
     return lines
 
 
@@ -79,9 +79,7 @@ def _attention(device: Device) -> str:
     return ", ".join(f"{kernel} in {use}" for use, kernel in device.attention.items())
 
 
-def _trial(report: DoctorReport) -> str:
-    trial = report.trial
-    assert trial is not None
+def _trial(trial: Trial) -> str:
     if trial.error is not None:
         return trial.error
     return f"the same two updates as one process (relative difference {trial.difference:.0e}), {trial.seconds:.0f} s"
@@ -137,6 +135,6 @@ def _summary(report: DoctorReport) -> list[str]:
         f"{report.platform}; {cpu.usable} of {cpu.count} CPUs, limit {cpu.limit or 'none'}",
         f"{torch}, driver {report.driver or 'none'}",
         *(f"{device.name}: {device.precision}, attention {_attention(device)}" for device in report.torch.devices),
-        *([f"{report.trial.processes} processes: {_trial(report)}"] if report.trial else []),
+        *([f"{report.trial.processes} processes: {_trial(report.trial)}"] if report.trial else []),
         f"fit: {'yes' if report.fit else 'no'}; faults: {len(report.faults)}; hints: {len(report.hints)}",
     ]
