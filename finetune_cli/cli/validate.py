@@ -76,7 +76,7 @@ def _mistakes(out: Output, path: Path, overrides: list[str]) -> ConfigError | No
 
 def _warn_of_model(name: str) -> None:
     """Say what a glance at the model's files shows: the config is right all the same, perhaps for another machine."""
-    from finetune_cli.models.files import require_present
+    from finetune_cli.models.resolving import require_present
 
     try:
         require_present(name)

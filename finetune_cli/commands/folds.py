@@ -8,7 +8,7 @@ from finetune_cli.commands.members import Several, TrainOne, member_config, trai
 from finetune_cli.commands.summary import summarise_splits
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.sections.data import FoldsConfig
-from finetune_cli.evaluation.resampled_t import summarise_folds
+from finetune_cli.evaluation.seed_summary import summarise_folds
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.run import RunRecord

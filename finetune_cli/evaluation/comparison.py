@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from finetune_cli.evaluation.confusion import FloatArray
 from finetune_cli.evaluation.kinds import KINDS
-from finetune_cli.evaluation.kinds.base import Array
+from finetune_cli.evaluation.kinds.base import Array, BoolArray
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.seed_summary import variance, welch
 from finetune_cli.evaluation.student_t import t_quantile, t_two_sided_p
@@ -60,7 +60,7 @@ class Difference:
     freedom: float = math.inf
 
 
-def mcnemar(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> McNemar:
+def mcnemar(correct_a: BoolArray, correct_b: BoolArray) -> McNemar:
     """McNemar's test on the rows (N,) that A and B have right.
 
     Up to 1,000 disagreements the exact two-sided binomial test, above that chi-squared with Edwards' continuity
@@ -163,31 +163,40 @@ def compare_seeds(
     differences = {}
     for name in names:
         values = np.array([of_run[name] for of_run in scores])
-        a, b = values[:num_a], values[num_a:]
-        of_rows = _variance_over_rows(resampled[name][:num_a], resampled[name][num_a:])
-        parts = [b - a] if paired else [a, b]
-        sizes = [len(part) for part in parts]
-        total, freedom = welch([float(part.var(ddof=1)) / len(part) for part in parts], sizes, of_rows)
-        difference, error = float(b.mean() - a.mean()), math.sqrt(total)
-        margin = t_quantile(level, freedom) * error
-        differences[name] = Difference(
-            name,
-            float(a.mean()),
-            float(b.mean()),
-            difference,
-            difference - margin,
-            difference + margin,
-            _t_p(difference, error, freedom),
-            len(labels),
-            "seeds",
-            of_rows,
-            total - of_rows,
-            freedom,
+        of_side_a, of_side_b = (resampled[name][side].mean(axis=0) for side in (slice(num_a), slice(num_a, None)))
+        of_rows = variance(of_side_b - of_side_a)
+        differences[name] = _over_seeds(
+            name, values[:num_a], values[num_a:], of_rows, num_rows=len(labels), level=level, paired=paired
         )
     return differences
 
 
-def _bootstrap_p(differences: NDArray[np.float64]) -> float:
+def _over_seeds(
+    metric: str, a: FloatArray, b: FloatArray, of_rows: float, *, num_rows: int, level: float, paired: bool
+) -> Difference:
+    """One metric, by its values for the runs of each side. of_rows: the variance from the choice of rows."""
+    parts = [b - a] if paired else [a, b]
+    sizes = [len(part) for part in parts]
+    total, freedom = welch([float(part.var(ddof=1)) / len(part) for part in parts], sizes, of_rows)
+    difference, error = float(b.mean() - a.mean()), math.sqrt(total)
+    margin = t_quantile(level, freedom) * error
+    return Difference(
+        metric,
+        float(a.mean()),
+        float(b.mean()),
+        difference,
+        difference - margin,
+        difference + margin,
+        _t_p(difference, error, freedom),
+        num_rows,
+        "seeds",
+        of_rows,
+        total - of_rows,
+        freedom,
+    )
+
+
+def _bootstrap_p(differences: FloatArray) -> float:
     """Twice the share of resamples (S,) on the thinner side of 0, those at 0 counting half; never exactly 0."""
     defined = differences[~np.isnan(differences)]
     if len(defined) == 0:
@@ -195,11 +204,6 @@ def _bootstrap_p(differences: NDArray[np.float64]) -> float:
     unchanged = (defined == 0).sum() / 2
     thinner = min((defined < 0).sum(), (defined > 0).sum()) + unchanged
     return min(1.0, 2 * float(thinner + 1) / (len(defined) + 1))
-
-
-def _variance_over_rows(resampled_a: NDArray[np.float64], resampled_b: NDArray[np.float64]) -> float:
-    """Variance over resamples of the difference of the means over runs, each side (runs, S); nan left out."""
-    return variance(resampled_b.mean(axis=0) - resampled_a.mean(axis=0))
 
 
 def _t_p(difference: float, error: float, freedom: int) -> float:

@@ -141,7 +141,7 @@ def _macro(per_class: PerClass) -> PerClass:
     return macro
 
 
-def _weighted_f1(counts: ClassCounts) -> FloatArray:
+def weighted_f1(counts: ClassCounts) -> FloatArray:
     return divide((f1(counts) * counts.labelled).sum(-1), counts.labelled.sum(-1))
 
 
@@ -152,7 +152,7 @@ CONFUSION_METRICS: dict[str, PerClass] = {
     "recall": _of_class_one(recall),
     "f1_macro": _macro(f1),
     "f1_micro": _accuracy,
-    "f1_weighted": _weighted_f1,
+    "f1_weighted": weighted_f1,
     "precision_macro": _macro(precision),
     "recall_macro": _macro(recall),
     "matthews": _matthews,

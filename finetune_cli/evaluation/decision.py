@@ -19,6 +19,7 @@ from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.kinds import CLASS_KINDS, KINDS
 from finetune_cli.evaluation.kinds.base import Array, BoolArray
 from finetune_cli.evaluation.metrics import check_scored_rows
+from finetune_cli.evaluation.row_metrics import of_label
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.tasks import Kind
 
@@ -45,12 +46,7 @@ def answers_of(scores: FloatArray, rule: DecisionRule | None, classes: Sequence[
 
 def is_confident(probabilities: FloatArray, answers: IntArray, min_confidence: float) -> BoolArray:
     """bool (N,): the probability of the class that is answered reaches `min_confidence`."""
-    return _confidence(probabilities, answers) >= min_confidence
-
-
-def _confidence(probabilities: FloatArray, answers: IntArray) -> FloatArray:
-    """(N,): the probability of the class that is answered."""
-    return np.asarray(probabilities[np.arange(len(answers)), answers])
+    return of_label(answers, probabilities) >= min_confidence
 
 
 def fit_rule(
@@ -83,9 +79,7 @@ def with_abstention(
     scores = KINDS[kind].scores(calibrated(logits, rule))
     answers = answers_of(scores, rule, classes, kind)
     right = KINDS[kind].right(labels, answers)
-    return replace(
-        rule, abstention=fit_abstention(_confidence(scores, answers), right, max_error=max_error, level=level)
-    )
+    return replace(rule, abstention=fit_abstention(of_label(answers, scores), right, max_error=max_error, level=level))
 
 
 def fit_temperature(logits: Array, labels: IntArray, kind: Kind) -> float:

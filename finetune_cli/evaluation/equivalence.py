@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
 
-from finetune_cli.evaluation.comparison import Difference, compare_predictions
-from finetune_cli.evaluation.decision import answers_of, calibrated
-from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.comparison import Difference
 from finetune_cli.evaluation.kinds.base import Array
-from finetune_cli.evaluation.metrics import metric_parts
-from finetune_cli.evaluation.scoring import ScoringRules
+from finetune_cli.evaluation.scoring import ScoringRules, paired_differences
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.export import Drop, Equality
 from finetune_cli.tasks import KIND_SPECS, METRICS
 
 TOLERANCE = 1e-4  # of a logit in float32: two orders of the same sums differ by 1e-6 to 1e-5
 RELATIVE = 1e-5  # of the largest one, for numbers far from 1
-DEFAULT_SAMPLES = 1000
 
 
 def compare_logits(
@@ -38,82 +33,50 @@ def compare_logits(
     """
     largest = float(np.abs(exported.astype(np.float64) - model).max()) if np.isfinite(exported).all() else math.inf
     tolerance = max(TOLERANCE, RELATIVE * float(np.abs(model).max()))
-    answers = [_answers(logits, rules) for logits in (model, exported)] if math.isfinite(largest) else []
-    count = None
-    if answers and KIND_SPECS[rules.kind].has_classes:
-        count = int((~KINDS[rules.kind].right(*answers)).sum())
+    count, drops = None, []
+    if math.isfinite(largest):
+        ours, theirs = rules.scored(model), rules.scored(exported)
+        if rules.classes:
+            count = int((~rules.task.right(ours.answers, theirs.answers)).sum())
+        # The same model in another form: these rows are what its drop is shown on.
+        differences = paired_differences(compared_metrics(rules), labels, ours, theirs, rules, beyond_the_rows=False)
+        drops = [_drop(difference, allowed.get(name, allowed[""])) for name, difference in differences.items()]
     return Equality(
         n=len(labels),
         largest_difference=largest,
         tolerance=tolerance if exact else None,
         num_changed=count,
-        changed=None if count is None else share_interval(count, len(labels), rules.level),
-        drops=_drops(model, exported, answers, labels, rules, allowed) if answers else [],
+        changed=None if count is None else MetricValue(count / len(labels), *wilson(count, len(labels), rules.level)),
+        drops=drops,
         level=rules.level,
     )
 
 
-def share_interval(count: int, total: int, level: float) -> MetricValue:
-    """A share with its score interval (Wilson 1927), which is not of width 0 where nothing, or all, was counted."""
+def wilson(count: float, total: int, level: float) -> tuple[float, float]:
+    """The score interval of a share (Wilson 1927), which is not of width 0 where nothing, or all, was counted."""
     z, share = NormalDist().inv_cdf((1 + level) / 2), count / total
     centre = share + z * z / (2 * total)
     margin = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
-    return MetricValue(share, max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale))
+    return (centre - margin) / scale if count else 0.0, (centre + margin) / scale if count < total else 1.0
 
 
 def compared_metrics(rules: ScoringRules) -> list[str]:
     """The metrics of the run that rows can be paired for, and the one of the training loss."""
-    names = [name for name in rules.metrics if name != "loss"]
-    return list(dict.fromkeys([*names, KIND_SPECS[rules.kind].metric_of_loss]))
+    return list(dict.fromkeys([*rules.names, KIND_SPECS[rules.kind].metric_of_loss]))
 
 
-def _answers(logits: Array, rules: ScoringRules) -> Array:
-    scores = KINDS[rules.kind].scores(calibrated(logits, rules.decision))
-    return answers_of(scores, rules.decision, rules.label_names or (), rules.kind)
-
-
-def _drops(
-    model: Array,
-    exported: Array,
-    answers: list[Array],
-    labels: Array,
-    rules: ScoringRules,
-    allowed: Mapping[str, float],
-) -> list[Drop]:
-    task, drops = KINDS[rules.kind], []
-    rules = replace(rules, samples=rules.samples or DEFAULT_SAMPLES)  # switched off for single scores, but needed here
-    for names, of_scores in metric_parts(compared_metrics(rules)):
-        if of_scores or not KIND_SPECS[rules.kind].has_classes:
-            sides = [task.scores(calibrated(logits, rules.decision)) for logits in (model, exported)]
-        else:
-            sides = [task.as_scores(one, len(rules.label_names or ())) for one in answers]
-        differences = compare_predictions(
-            names,
-            labels=labels,
-            scores_a=sides[0],
-            scores_b=sides[1],
-            kind=rules.kind,
-            samples=rules.samples,
-            level=rules.level,
-            seed=rules.seed,
-            beyond_the_rows=False,  # the same model in another form: these rows are what its drop is shown on
-        )
-        drops += [_drop(one, allowed.get(name, allowed[""])) for name, one in differences.items()]
-    return drops
-
-
-def _drop(found: Difference, allowed: float) -> Drop:
+def _drop(tested: Difference, allowed: float) -> Drop:
     """Passed where the worse end of the interval is within the bound; a metric that the model itself has not, too."""
-    greater_is_better = found.metric not in METRICS or METRICS[found.metric].greater_is_better
-    worst = found.low if greater_is_better else -found.high
+    greater_is_better = tested.metric not in METRICS or METRICS[tested.metric].greater_is_better
+    worst = tested.low if greater_is_better else -tested.high
     return Drop(
-        found.metric,
-        found.a,
-        found.b,
-        found.difference,
-        found.low,
-        found.high,
+        tested.metric,
+        tested.a,
+        tested.b,
+        tested.difference,
+        tested.low,
+        tested.high,
         allowed,
-        passed=worst >= -allowed or (math.isnan(found.a) and math.isnan(found.b)),
+        passed=worst >= -allowed or (math.isnan(tested.a) and math.isnan(tested.b)),
     )

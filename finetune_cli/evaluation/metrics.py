@@ -49,6 +49,26 @@ def compute_metrics(names: Sequence[str], *, labels: Array, scores: Array, kind:
     return values
 
 
+def majority_baseline(
+    names: Sequence[str], *, train_labels: Array, labels: Array, kind: Kind, num_classes: int = 0
+) -> dict[str, float]:
+    """The metrics on `labels` (N,) of a predictor that knows nothing of a row but how common each label is in training.
+
+    Classification: it predicts the most frequent class of `train_labels`, with the classes' frequencies as
+    probabilities. Multilabel: the most frequent set of labels, labels being (N, C). Regression: the mean. num_classes:
+    needed for classification; a class need not occur in the rows.
+    """
+    if len(train_labels) == 0:
+        raise DataError("there are no training rows to take a baseline from.")
+    answer, score = KINDS[kind].baseline(train_labels, num_classes)
+    values: dict[str, float] = {}
+    for part, of_scores in metric_parts(names):
+        of_row = score if of_scores else answer
+        scores = np.broadcast_to(of_row, (len(labels), *np.shape(of_row)))
+        values |= compute_metrics(part, labels=labels, scores=scores, kind=kind)
+    return {name: values[name] for name in names}
+
+
 def metric_parts(names: Sequence[str]) -> list[tuple[list[str], bool]]:
     """(metrics, whether they look at the scores): the rest look at the answers alone. Without empty parts."""
     of_scores = [name for name in names if name in METRICS and METRICS[name].of_scores]
@@ -85,13 +105,13 @@ def check_scored_rows(labels: Array, scores: Array, *, kind: Kind) -> tuple[Arra
 
 def check_names(names: Sequence[str], scores: FloatArray, *, kind: Kind) -> None:
     """Raise for a metric that these scores cannot have."""
-    known = [*KINDS[kind].count_metrics, *KINDS[kind].score_metrics]
+    possible = [*KINDS[kind].count_metrics, *KINDS[kind].score_metrics]
     for name in names:
         if name.startswith(EVALUATE_PREFIX):
             continue
-        if name not in known:
+        if name not in possible:
             raise ConfigError(
-                f"metric {name!r}: not one for {kind}. Possible: {', '.join(known)}, {EVALUATE_PREFIX}NAME."
+                f"metric {name!r}: not one for {kind}. Possible: {', '.join(possible)}, {EVALUATE_PREFIX}NAME."
             )
         if METRICS[name].binary_only and scores.shape[1] != 2:
             raise ConfigError(

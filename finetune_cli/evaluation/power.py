@@ -59,8 +59,8 @@ def _critical(k: np.ndarray, alpha: float) -> np.ndarray:
     low, high = np.full(len(k), -1), k // 2
     while (low < high).any():
         middle = (low + high + 1) // 2
-        found = 2 * bdtr(np.maximum(middle, 0), k, 0.5) < alpha
-        low, high = np.where(found & (low < high), middle, low), np.where(~found & (low < high), middle - 1, high)
+        rejected, is_open = 2 * bdtr(np.maximum(middle, 0), k, 0.5) < alpha, low < high
+        low, high = np.where(rejected & is_open, middle, low), np.where(~rejected & is_open, middle - 1, high)
     return low
 
 
@@ -94,30 +94,30 @@ def rows_by_mcnemar(disagreements: float, difference: float, alpha: float) -> in
     return high
 
 
-def smallest_difference(found: Difference, disagreements: float | None, *, alpha: float) -> float | None:
+def smallest_difference(tested: Difference, disagreements: float | None, *, alpha: float) -> float | None:
     """The least true difference that 80 % of tests like this one find; None for none.
 
     disagreements: share of the rows that one side alone has right, for McNemar's test. Others are by Student's t or, of
     single runs, by the normal distribution, with the variance that was found.
     """
     if disagreements is not None:
-        return smallest_by_mcnemar(found.num_rows, disagreements, alpha)
-    smallest = _distance(alpha, found.freedom) * math.sqrt(found.row_variance + found.seed_variance)
+        return smallest_by_mcnemar(tested.num_rows, disagreements, alpha)
+    smallest = _distance(alpha, tested.freedom) * math.sqrt(tested.row_variance + tested.seed_variance)
     return smallest if smallest > 0 else None
 
 
-def planned(found: Difference, disagreements: float | None, difference: float, *, seeds: int, alpha: float) -> Plan:
+def planned(tested: Difference, disagreements: float | None, difference: float, *, seeds: int, alpha: float) -> Plan:
     """How many rows, or seeds a side, 80 % of tests need to find this true difference."""
     if disagreements is not None:
         if difference > 1:
-            raise ConfigError(f"--plan {difference:g}: the largest difference on {found.metric} is 1.")
+            raise ConfigError(f"--plan {difference:g}: the largest difference on {tested.metric} is 1.")
         return Plan(difference, rows_by_mcnemar(disagreements or difference, difference, alpha))
-    allowed = (difference / _distance(alpha, found.freedom)) ** 2  # the variance that this test may have
-    if found.method == "bootstrap":
-        return Plan(difference, max(1, math.ceil(found.num_rows * found.row_variance / allowed)))
-    left_for_rows, left_for_seeds = allowed - found.seed_variance, allowed - found.row_variance
-    rows = math.ceil(found.num_rows * found.row_variance / left_for_rows) if left_for_rows > 0 else None
-    needed = max(2, math.ceil(seeds * found.seed_variance / left_for_seeds)) if left_for_seeds > 0 else None
+    allowed = (difference / _distance(alpha, tested.freedom)) ** 2  # the variance that this test may have
+    if tested.method == "bootstrap":
+        return Plan(difference, max(1, math.ceil(tested.num_rows * tested.row_variance / allowed)))
+    left_for_rows, left_for_seeds = allowed - tested.seed_variance, allowed - tested.row_variance
+    rows = math.ceil(tested.num_rows * tested.row_variance / left_for_rows) if left_for_rows > 0 else None
+    needed = max(2, math.ceil(seeds * tested.seed_variance / left_for_seeds)) if left_for_seeds > 0 else None
     return Plan(difference, rows, needed, of_seeds=True)
 
 

@@ -60,8 +60,8 @@ class PowerLaws:
         """The rows at which each curve has come down to its error (D,); infinite where it never does."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             left = (error - self.floor) / self.excess
-            found = self.largest * left ** (-1 / self.exponent)
-        return np.where((self.excess > 0) & (left > 0), found, np.inf)
+            rows = self.largest * left ** (-1 / self.exponent)
+        return np.where((self.excess > 0) & (left > 0), rows, np.inf)
 
 
 def fit_power_laws(rows: FloatArray, errors: FloatArray, row_covariance: FloatArray, *, seed: int) -> PowerLaws:

@@ -22,6 +22,11 @@ WeightedMetric = Callable[[FloatArray], FloatArray]  # weights (R, N) -> values 
 ECE_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
 
 
+def of_label(labels: IntArray, values: FloatArray) -> FloatArray:
+    """(N,): of each row's values (N, C), that of its class."""
+    return np.asarray(values[np.arange(len(labels)), labels])
+
+
 def surprise(probabilities: FloatArray) -> FloatArray:
     """-log p, natural logarithm, p kept away from 0 by the float64 epsilon as scikit-learn does."""
     epsilon = float(np.finfo(np.float64).eps)
@@ -37,13 +42,12 @@ def squared_errors(probabilities: FloatArray) -> FloatArray:
 
 def log_loss(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
     """Mean of -log p(label)."""
-    return mean_over_rows(surprise(_of_label(labels, probabilities)))
+    return mean_over_rows(surprise(of_label(labels, probabilities)))
 
 
 def brier(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
     """Two classes: mean of (p1 - y)^2, 0 to 1. More classes: the squares summed over them, 0 to 2 (Brier 1950)."""
-    of_label = probabilities[np.arange(len(labels)), labels]
-    summed = np.einsum("nc,nc->n", probabilities, probabilities) + 1 - 2 * of_label
+    summed = np.einsum("nc,nc->n", probabilities, probabilities) + 1 - 2 * of_label(labels, probabilities)
     return mean_over_rows(summed / 2 if probabilities.shape[1] == 2 else summed)
 
 
@@ -132,10 +136,6 @@ def mean_over_rows(values: FloatArray) -> WeightedMetric:
 def _dot(a: FloatArray, b: FloatArray) -> FloatArray:
     """Row by row, (R, N) and (R, N) to (R,), without the product as an array."""
     return np.einsum("rn,rn->r", a, b)
-
-
-def _of_label(labels: IntArray, probabilities: FloatArray) -> FloatArray:
-    return probabilities[np.arange(len(labels)), labels]
 
 
 def standardise(values: FloatArray) -> FloatArray:

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from finetune_cli.data.label_sets import named_label
-from finetune_cli.evaluation.baseline import majority_baseline
+from finetune_cli.evaluation.comparison import Difference, compare_predictions
+from finetune_cli.evaluation.confusion import FloatArray
 from finetune_cli.evaluation.decision import answers_of, calibrated, cross_validate, is_confident
 from finetune_cli.evaluation.intervals.by_family import scored_metrics
 from finetune_cli.evaluation.kinds import KINDS
-from finetune_cli.evaluation.metrics import check_scored_rows, compute_metrics, metric_parts
+from finetune_cli.evaluation.kinds.base import TaskKind
+from finetune_cli.evaluation.metrics import check_scored_rows, compute_metrics, majority_baseline, metric_parts
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.evaluation import MANY_CLASSES, Answered, DecisionEffect, EvalReport, MetricValue
 from finetune_cli.system.files import replacing, write_json
 from finetune_cli.tasks import Kind
 
+DEFAULT_SAMPLES = 1000  # of a comparison
 LIKELIEST = 10  # classes of many whose probabilities a row has
+
+
+class Scored(NamedTuple):
+    """What a model says of rows: scores (N, C), or (N,) in regression, and answers in the form of the kind."""
+
+    scores: FloatArray
+    answers: np.ndarray
 
 
 @dataclass(frozen=True)
 class ScoringRules:
     """How a task is scored: its kind, class names in order, metric names, and the intervals' samples and level.
 
-    samples: 0 for no intervals.
-
-    decision: of a model that has a decision rule; None takes the likeliest class.
+    samples: 0 for no intervals. decision: of a model that has a decision rule; None takes the likeliest class.
     """
 
     kind: Kind
@@ -42,32 +50,47 @@ class ScoringRules:
     seed: int = 0
     decision: DecisionRule | None = None
 
+    @property
+    def task(self) -> TaskKind:
+        return KINDS[self.kind]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """None of them in regression."""
+        return self.label_names or ()
+
+    @property
+    def names(self) -> list[str]:
+        """The metrics of rows: all but the loss, which comes with the logits."""
+        return [name for name in self.metrics if name != "loss"]
+
+    def scored(self, logits: np.ndarray) -> Scored:
+        """The scores of logits (N, C), at the rule's temperature, and the answers by its thresholds."""
+        scores = self.task.scores(calibrated(logits, self.decision))
+        return Scored(scores, answers_of(scores, self.decision, self.classes, self.kind))
+
 
 def plain_scores(logits: np.ndarray, labels: np.ndarray, rules: ScoringRules) -> tuple[float, dict[str, float]]:
     """Loss and metrics without intervals: what training needs after each evaluation."""
-    names = [name for name in rules.metrics if name != "loss"]
-    task = KINDS[rules.kind]
-    metrics = compute_metrics(names, labels=labels, scores=task.scores(logits), kind=rules.kind)
-    return task.loss(logits, labels), metrics
+    metrics = compute_metrics(rules.names, labels=labels, scores=rules.task.scores(logits), kind=rules.kind)
+    return rules.task.loss(logits, labels), metrics
 
 
 def score_split(
     split: str, logits: np.ndarray, labels: np.ndarray, rules: ScoringRules, *, train_labels: np.ndarray
 ) -> EvalReport:
     """Everything said of one split. logits (N, C), labels (N,) or (N, C); `train_labels` make the baseline."""
-    task, classes = KINDS[rules.kind], rules.label_names or ()
-    names = [name for name in rules.metrics if name != "loss"]
-    logits = calibrated(logits, rules.decision)
-    scores = task.scores(logits)
-    answers = answers_of(scores, rules.decision, classes, rules.kind)
+    task, classes = rules.task, rules.classes
+    scored = rules.scored(logits)
+    answers = scored.answers
     baseline = majority_baseline(
-        names, train_labels=train_labels, labels=labels, kind=rules.kind, num_classes=len(classes)
+        rules.names, train_labels=train_labels, labels=labels, kind=rules.kind, num_classes=len(classes)
     )
     return EvalReport(
         split=split,
         n=len(labels),
-        loss=task.loss(logits, labels),
-        metrics=metric_values(names, labels, scores, rules, answers=answers),
+        loss=task.loss(calibrated(logits, rules.decision), labels),
+        metrics=metric_values(rules.names, labels, scored, rules),
         baseline=_finite(baseline),
         per_class=task.per_class(labels, answers, classes, rules.level if rules.samples else None),
         confusion=task.confusion(labels, answers, len(classes)),
@@ -77,60 +100,77 @@ def score_split(
 
 
 def metric_values(
-    names: Sequence[str], labels: np.ndarray, scores: np.ndarray, rules: ScoringRules, *, answers: np.ndarray
+    names: Sequence[str], labels: np.ndarray, scored: Scored, rules: ScoringRules
 ) -> dict[str, MetricValue]:
-    """Each metric with its interval. answers: of the rows, by a decision rule or without; most metrics look at these
-    alone, the rest at the scores."""
-    check_scored_rows(labels, scores, kind=rules.kind)  # the answers would hide a score that is not finite
-    task = KINDS[rules.kind]
-    as_scores = task.as_scores(answers, len(rules.label_names or ()))
-    found: dict[str, MetricValue] = {}
+    """Each metric with its interval. Most metrics look at the answers alone, the rest at the scores."""
+    check_scored_rows(labels, scored.scores, kind=rules.kind)  # the answers would hide a score that is not finite
+    as_scores = rules.task.as_scores(scored.answers, len(rules.classes))
+    values: dict[str, MetricValue] = {}
     for part, of_scores in metric_parts(names):
-        taken = scores if of_scores else as_scores
-        found |= scored_metrics(
+        values |= scored_metrics(
             part,
             labels=labels,
-            scores=taken,
+            scores=scored.scores if of_scores else as_scores,
             kind=rules.kind,
             samples=rules.samples,
             level=rules.level,
             seed=rules.seed,
         )
-    return {name: found[name] for name in names}
+    return {name: values[name] for name in names}
+
+
+def paired_differences(
+    names: Sequence[str], labels: np.ndarray, a: Scored, b: Scored, rules: ScoringRules, *, beyond_the_rows: bool = True
+) -> dict[str, Difference]:
+    """B against A on each metric: `compare_predictions` of what the metric looks at, the scores or the answers alone.
+
+    Of rules without intervals the comparison has its samples all the same.
+    """
+    differences: dict[str, Difference] = {}
+    for part, of_scores in metric_parts(names):
+        scores_a, scores_b = (
+            side.scores if of_scores else rules.task.as_scores(side.answers, len(rules.classes)) for side in (a, b)
+        )
+        differences |= compare_predictions(
+            part,
+            labels=labels,
+            scores_a=scores_a,
+            scores_b=scores_b,
+            kind=rules.kind,
+            samples=rules.samples or DEFAULT_SAMPLES,
+            level=rules.level,
+            seed=rules.seed,
+            beyond_the_rows=beyond_the_rows,
+        )
+    return differences
 
 
 def decision_effect(
     split: str, logits: np.ndarray, labels: np.ndarray, rules: ScoringRules, *, metric: str
 ) -> DecisionEffect:
     """What the decision rule of `rules` changes on these rows: probabilities, and `metric` of the answers."""
-    rule, classes = rules.decision, rules.label_names or ()
+    rule = rules.decision
     assert rule is not None, "there is a rule to judge"
     names = [metric, "log_loss", "brier", "ece"]
 
-    def scored(logits: np.ndarray, rule: DecisionRule | None) -> dict[str, MetricValue]:
-        scores = KINDS[rules.kind].scores(calibrated(logits, rule))
-        return metric_values(names, labels, scores, rules, answers=answers_of(scores, rule, classes, rules.kind))
-
     fresh = None
     if rule.was_fitted_on(split, len(labels)):
-        fresh = cross_validate(logits, labels, classes, rules.kind, rule, seed=rules.seed)
+        fresh = cross_validate(logits, labels, rules.classes, rules.kind, rule, seed=rules.seed)
     return DecisionEffect(
         rule,
-        before=scored(logits, None),
-        after=scored(logits, rule),
-        cross_validated=fresh and metric_values(names, labels, fresh[0], rules, answers=fresh[1]),
+        before=metric_values(names, labels, replace(rules, decision=None).scored(logits), rules),
+        after=metric_values(names, labels, rules.scored(logits), rules),
+        cross_validated=fresh and metric_values(names, labels, Scored(*fresh), rules),
     )
 
 
 def score_answered(logits: np.ndarray, labels: np.ndarray, rules: ScoringRules, *, min_confidence: float) -> Answered:
     """The scores of the rows whose answer, one class, has at least this probability."""
-    names = [name for name in rules.metrics if name != "loss"]
-    probabilities = KINDS[rules.kind].scores(calibrated(logits, rules.decision))
-    answers = answers_of(probabilities, rules.decision, rules.label_names or (), rules.kind)
-    rows = is_confident(probabilities, answers, min_confidence)
-    metrics = (
-        metric_values(names, labels[rows], probabilities[rows], rules, answers=answers[rows]) if rows.any() else {}
-    )
+    scores, answers = rules.scored(logits)
+    rows = is_confident(scores, answers, min_confidence)
+    metrics: dict[str, MetricValue] = {}
+    if rows.any():
+        metrics = metric_values(rules.names, labels[rows], Scored(scores[rows], answers[rows]), rules)
     return Answered(min_confidence, int(rows.sum()), float(rows.mean()), metrics)
 
 

@@ -1,6 +1,4 @@
-"""Scores of several runs of one setting: their mean, and how far it could be off.
-
-Two things are left to chance, the seed and the choice of rows.
+"""Scores of several runs of one setting, over seeds or folds: their mean, and how far it could be off.
 
 Dimensions: S resamples.
 """
@@ -8,7 +6,7 @@ Dimensions: S resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +22,7 @@ MAX_FREEDOM = 1000  # where t is the normal distribution to three digits
 
 @dataclass(frozen=True)
 class SeedSummary:
-    """The scores of runs that differ in their seed alone. sd has n - 1 in its denominator; nan for one run."""
+    """The scores of runs that differ in their seed or fold alone. sd has n - 1 in its denominator; nan for one run."""
 
     values: tuple[float, ...]
     mean: float
@@ -44,19 +42,39 @@ def row_variances(
 def summarise_seeds(values: Sequence[float], *, level: float, row_variance: float = 0.0) -> SeedSummary:
     """Mean, standard deviation and Student's t interval of the mean of one score over seeds.
 
-    row_variance: of the mean, from the choice of rows (see `row_variances`); with it the interval covers that too, as
-    in `compare_seeds`. Student's t, not a bootstrap: of 3 to 5 values a bootstrap interval cannot leave their range and
-    is far too narrow (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 4.1). One run has no
-    interval (nan).
+    row_variance: of the mean, from the choice of rows (see `row_variances`). With it the interval covers both things
+    that are left to chance, as in `compare_seeds`: the seed and the rows. Student's t, not a bootstrap: of 3 to 5
+    values a bootstrap interval cannot leave their range and is far too narrow (Hesterberg 2015, "What Teachers Should
+    Know About the Bootstrap", section 4.1). One run has no interval (nan).
     """
+
+    def margin(sd: float, n: int) -> float:
+        total, freedom = welch([sd**2 / n], [n], row_variance)
+        return t_quantile(level, freedom) * math.sqrt(total)
+
+    return _summary(values, margin)
+
+
+def summarise_folds(values: Sequence[float], *, n: int, level: float) -> SeedSummary:
+    """Mean, standard deviation and corrected resampled t interval over the folds' values.
+
+    n: parts in each repeat, so that a fold tests 1 / (n - 1) as many rows as it trains on. The folds share most of
+    their training rows, so their scores are not independent, and the plain standard error is too small: the variance of
+    the mean is taken as (1 / J + 1 / (n - 1)) times that of J values (Nadeau and Bengio 2003, "Inference for the
+    Generalization Error", equation 10). One value has no interval (nan).
+    """
+    return _summary(values, lambda sd, folds: t_quantile(level, folds - 1) * sd * math.sqrt(1 / folds + 1 / (n - 1)))
+
+
+def _summary(values: Sequence[float], margin: Callable[[float, int], float]) -> SeedSummary:
+    """margin: half the interval, from the standard deviation and the number of the values."""
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
     if len(array) < 2:
         return SeedSummary(tuple(values), mean, math.nan, math.nan, math.nan)
     sd = float(array.std(ddof=1))
-    total, freedom = welch([sd**2 / len(array)], [len(array)], row_variance)
-    margin = t_quantile(level, freedom) * math.sqrt(total)
-    return SeedSummary(tuple(values), mean, sd, mean - margin, mean + margin)
+    half = margin(sd, len(array))
+    return SeedSummary(tuple(values), mean, sd, mean - half, mean + half)
 
 
 def variance(resampled: NDArray[np.float64]) -> float:

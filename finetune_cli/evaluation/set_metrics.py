@@ -14,7 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_cli.evaluation.confusion import ClassCounts, FloatArray, IntArray, divide, f1, precision, recall
+from finetune_cli.evaluation.confusion import (
+    ClassCounts,
+    FloatArray,
+    IntArray,
+    divide,
+    f1,
+    precision,
+    recall,
+    weighted_f1,
+)
 from finetune_cli.evaluation.row_metrics import ECE_BINS, WeightedMetric, mean_over_rows, surprise, two_class_auroc
 
 BoolArray = NDArray[np.bool_]
@@ -44,12 +53,8 @@ def set_counter(labels: IntArray, predictions: BoolArray) -> Callable[[FloatArra
 def _micro(counts: SetCounts) -> ClassCounts:
     """All decisions as those of one class."""
     return ClassCounts(
-        *(one.sum(axis=-1, keepdims=True) for one in (counts.correct, counts.labelled, counts.predicted))
+        *(of_class.sum(axis=-1, keepdims=True) for of_class in (counts.correct, counts.labelled, counts.predicted))
     )
-
-
-def _weighted_f1(counts: SetCounts) -> FloatArray:
-    return divide((f1(counts) * counts.labelled).sum(-1), counts.labelled.sum(-1))
 
 
 def _hamming_loss(counts: SetCounts) -> FloatArray:
@@ -61,7 +66,7 @@ SET_METRICS: dict[str, Callable[[SetCounts], FloatArray]] = {
     "accuracy": lambda counts: divide(counts.exact, counts.rows),
     "f1_micro": lambda counts: f1(_micro(counts))[..., 0],
     "f1_macro": lambda counts: f1(counts).mean(axis=-1),
-    "f1_weighted": _weighted_f1,
+    "f1_weighted": weighted_f1,
     "precision_micro": lambda counts: precision(_micro(counts))[..., 0],
     "precision_macro": lambda counts: precision(counts).mean(axis=-1),
     "recall_micro": lambda counts: recall(_micro(counts))[..., 0],
@@ -116,11 +121,11 @@ def _average_precision(positive: BoolArray, scores: FloatArray) -> WeightedMetri
 
     def average(weights: FloatArray) -> FloatArray:
         ordered = np.take(weights, order, axis=1)
-        found = np.take(np.cumsum(ordered * hits, axis=1), last, axis=1)
-        taken = np.take(np.cumsum(ordered, axis=1), last, axis=1)
+        hits_above = np.take(np.cumsum(ordered * hits, axis=1), last, axis=1)
+        rows_above = np.take(np.cumsum(ordered, axis=1), last, axis=1)
         of_positives = np.take(weights, rows, axis=1)
         total = of_positives.sum(axis=1)
-        summed = (of_positives * divide(found, taken)).sum(axis=1)
+        summed = (of_positives * divide(hits_above, rows_above)).sum(axis=1)
         return np.divide(summed, total, out=np.full_like(total, np.nan), where=total > 0)
 
     return average

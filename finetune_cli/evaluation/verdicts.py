@@ -40,10 +40,10 @@ def describe(
     )
 
 
-def _p_text(found: Difference, p_value: float, family: int) -> str:
+def _p_text(difference: Difference, p_value: float, family: int) -> str:
     """The p value; of McNemar's test with the names of both methods, since they can disagree near the level."""
     text = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
-    notes = ["interval: bootstrap, p: McNemar's test"] if found.method == "mcnemar" else []
+    notes = ["interval: bootstrap, p: McNemar's test"] if difference.method == "mcnemar" else []
     if family > 1:
-        notes.append(f"adjusted for {family} comparisons, alone {found.p_value:.2g}")
+        notes.append(f"adjusted for {family} comparisons, alone {difference.p_value:.2g}")
     return f"{text} ({'; '.join(notes)})" if notes else text

@@ -1,4 +1,4 @@
-"""Drawings as inline SVG: lines, whiskers, a reliability diagram, bars, points. Colours come from the page's CSS.
+"""Drawings as inline SVG: frames, whiskers, a reliability diagram, bars, points. Colours come from the page's CSS.
 
 Charts are drawn 360 units wide, about their width on a telephone, so that their letters keep a readable size there.
 """
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from finetune_cli.errors import counted
-from finetune_cli.report.curves import Point
 from finetune_cli.report.error_analysis import Calibration, Residuals
 
 WIDTH, HEIGHT = 360, 220
@@ -20,16 +19,6 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34
 SQUARE = 300
 
 Scale = Callable[[float], float]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One curve. style: a CSS class. dots: mark each point (for the few points of evaluations)."""
-
-    name: str
-    points: Sequence[Point]
-    style: str
-    dots: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,40 +50,6 @@ def tick_label(value: float) -> str:
     return f"{value:.6g}"
 
 
-def line_chart(lines: Sequence[Line], *, label: str, marked: float | None = None, y_from_zero: bool = False) -> Markup:
-    """Curves over updates. label: what is drawn, for readers of the page's text. marked: an update to point out."""
-    points = [point for line in lines for point in line.points if math.isfinite(point[1])]
-    if not points:
-        return Markup()
-    values = [y for _, y in points]
-    low, high = (0.0 if y_from_zero else min(values)), max(values)
-    margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    frame, grid = framed(
-        (min(0.0, min(x for x, _ in points)), max(x for x, _ in points)),
-        (low if y_from_zero else low - margin, high + margin),
-        x_title="update",
-    )
-    drawn = [grid]
-    if marked is not None:
-        drawn.append(svg_line(frame.x(marked), TOP, frame.x(marked), frame.height - BOTTOM, "marked"))
-    drawn += [_curve(line, frame) for line in lines]
-    return svg(drawn, label)
-
-
-def _curve(line: Line, frame: Frame) -> str:
-    points = [(frame.x(x), frame.y(y)) for x, y in line.points if math.isfinite(y)]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    drawn = f'<polyline class="curve {line.style}" points="{path}"/>'
-    if line.dots:
-        drawn += "".join(
-            f'<circle class="dot {line.style}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3.2">'
-            f"<title>{Markup.escape(line.name)} {y:.4g} after update {x:g}</title></circle>"
-            for x, y in line.points
-            if math.isfinite(y)
-        )
-    return drawn
-
-
 def whisker(
     value: float, low: float | None, high: float | None, domain: tuple[float, float], *, mark: float | None = None
 ) -> Markup:
@@ -116,10 +71,10 @@ def whisker(
 
 def domain_of(values: Sequence[float | None], *, step: float = 0.1) -> tuple[float, float]:
     """A common scale for whiskers: the values' range, out to the next tenth and never beyond 1 when none is."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    if not known:
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    if not finite:
         return 0.0, 1.0
-    low, high = min(known), max(known)
+    low, high = min(finite), max(finite)
     if high > 1 or low < -1:
         span = (high - low) or abs(high) or 1.0
         return (0.0 if low >= 0 else low - span * 0.05), high + span * 0.05
@@ -134,19 +89,19 @@ def reliability_chart(calibration: Calibration) -> Markup:
     frame, grid = framed(
         (start, 1.0), (0.0, 1.0), x_title="confidence", width=SQUARE + 60, height=SQUARE, y_title="right", foot=strip
     )
-    most = max(one.n for one in calibration.bins)
+    most = max(bin.n for bin in calibration.bins)
     floor = frame.height - BOTTOM
     drawn = [grid, svg_line(frame.x(start), frame.y(start), frame.x(1), frame.y(1), "ideal")]
-    for one in calibration.bins:
-        left, right = frame.x(max(start, one.low)), frame.x(one.high)
-        size = one.n / most * (strip - 8)
-        x, y = frame.x(one.confidence), frame.y(one.accuracy)
-        said = f"{counted(one.n, 'answer')} with confidence {one.low:.2f} to {one.high:.2f}: {one.accuracy:.3f} right"
+    for bin in calibration.bins:
+        left, right = frame.x(max(start, bin.low)), frame.x(bin.high)
+        size = bin.n / most * (strip - 8)
+        x, y = frame.x(bin.confidence), frame.y(bin.accuracy)
+        said = f"{counted(bin.n, 'answer')} with confidence {bin.low:.2f} to {bin.high:.2f}: {bin.accuracy:.3f} right"
         drawn.append(
             f'<rect class="count" x="{left + 0.8:.1f}" y="{floor - size:.1f}" '
             f'width="{max(0.5, right - left - 1.6):.1f}" height="{size:.1f}"/>'
-            + svg_line(x, frame.y(one.accuracy_low), x, frame.y(one.accuracy_high), "range")
-            + f'<circle class="value" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{said}</title></circle>'
+            + svg_line(x, frame.y(bin.accuracy_low), x, frame.y(bin.accuracy_high), "range")
+            + svg_dot(x, y, "value", 4.5, said)
         )
     return svg(drawn, f"Reliability diagram, ECE {calibration.ece:.3f}", width=SQUARE + 60, height=SQUARE)
 
@@ -158,7 +113,7 @@ def scatter_chart(residuals: Residuals) -> Markup:
     both = (min(values) - margin, max(values) + margin)
     frame, grid = framed(both, both, x_title="label", width=SQUARE + 60, height=SQUARE, y_title="prediction")
     drawn = [grid, svg_line(frame.x(both[0]), frame.y(both[0]), frame.x(both[1]), frame.y(both[1]), "ideal")]
-    drawn += [f'<circle class="point" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3"/>' for x, y in residuals.points]
+    drawn += [svg_dot(frame.x(x), frame.y(y), "point", 3) for x, y in residuals.points]
     return svg(drawn, "Predictions over labels", width=SQUARE + 60, height=SQUARE)
 
 
@@ -215,6 +170,21 @@ def framed(
 
 def svg_line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
     return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def svg_dot(x: float, y: float, style: str, radius: float, said: str = "") -> str:
+    """said: what a pointer over the dot shows, escaped."""
+    start = f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"'
+    return f"{start}><title>{said}</title></circle>" if said else f"{start}/>"
+
+
+def svg_path(points: Sequence[tuple[float, float]], style: str) -> str:
+    """A line through places of the drawing."""
+    return f'<polyline class="curve {style}" points="{svg_points(points)}"/>'
+
+
+def svg_points(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def svg(drawn: Sequence[str], label: str, *, width: int = WIDTH, height: int = HEIGHT) -> Markup:

@@ -1,4 +1,7 @@
-"""The page of `compare --html`: the sides, their differences, the rows on which they disagree."""
+"""The page of `compare --html`: the sides, their differences, the rows on which they disagree.
+
+Dimensions: N rows.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError
+from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.records.comparison import CompareReport, Comparison
-from finetune_cli.report.charts import domain_of, whisker
-from finetune_cli.report.disagreement import Disagreement, disagreement
+from finetune_cli.report.charts import domain_of
 from finetune_cli.report.page import RawRows
 from finetune_cli.report.rendering import render_html
 from finetune_cli.report.write import read_raw
@@ -35,6 +40,19 @@ class DisagreedRow:
 
 
 @dataclass(frozen=True)
+class Disagreement:
+    """Row numbers, those with the largest change first. both_right, both_wrong: counts; None in regression."""
+
+    for_a: IntArray
+    for_b: IntArray
+    both_right: int | None
+    both_wrong: int | None
+
+    def shown(self) -> IntArray:
+        return np.concatenate([self.for_a[:MAX_ROWS], self.for_b[:MAX_ROWS]])
+
+
+@dataclass(frozen=True)
 class Pair:
     """One side against the first. Of several seeds the rows are those of each side's first run."""
 
@@ -53,12 +71,10 @@ def write_comparison(path: Path, report: CompareReport) -> None:
     first, *others = [read_answers(_predictions(side.runs[0], split)) for side in report.sides]
     names = [side.name for side in report.sides]
     answers = dict(zip(names, [first, *(in_order_of(first, other) for other in others)], strict=True))
-    found = [disagreement(answers[a], answers[b]) for a, b in report.pairs]
-    wanted = {int(row) for one in found for rows in (one.for_a, one.for_b) for row in rows[:MAX_ROWS]}
-    raw = _texts([side.runs[0] for side in report.sides], split, first, wanted)
-    pairs = [
-        _pair(report, a, b, (answers[a], answers[b]), one, raw) for (a, b), one in zip(report.pairs, found, strict=True)
-    ]
+    counts = {(a, b): disagreement(answers[a], answers[b]) for a, b in report.pairs}
+    shown = {int(row) for of_pair in counts.values() for row in of_pair.shown()}
+    raw = _texts([side.runs[0] for side in report.sides], split, first, shown)
+    pairs = [_pair(report, a, b, (answers[a], answers[b]), of_pair, raw) for (a, b), of_pair in counts.items()]
     html = render_html(
         "compare.html",
         report=report,
@@ -66,7 +82,6 @@ def write_comparison(path: Path, report: CompareReport) -> None:
         pairs=pairs,
         regression=first.classes is None,
         problem=raw.problem,
-        whisker=whisker,
     )
     try:
         with replacing(path) as file:
@@ -75,19 +90,40 @@ def write_comparison(path: Path, report: CompareReport) -> None:
         raise ConfigError(f"--html {path}: cannot write it: {err.strerror or err}. Name another file.") from err
 
 
+def disagreement(a: Answers, b: Answers) -> Disagreement:
+    """Where one is right and the other wrong; in regression where one is nearer. Rows of a and b are the same."""
+    change = _quality(b) - _quality(a)
+    if a.classes is None:
+        order = np.argsort(change, kind="stable")
+        return Disagreement(order[change[order] < 0], order[change[order] > 0][::-1], None, None)
+    right_a, right_b = a.correct(), b.correct()
+    only_a, only_b = np.flatnonzero(right_a & ~right_b), np.flatnonzero(right_b & ~right_a)
+    return Disagreement(
+        only_a[np.argsort(change[only_a], kind="stable")],
+        only_b[np.argsort(-change[only_b], kind="stable")],
+        int((right_a & right_b).sum()),
+        int((~right_a & ~right_b).sum()),
+    )
+
+
+def _quality(answers: Answers) -> FloatArray:
+    """The higher the better: the probability of the truth, or in regression the distance from it, negated."""
+    return answers.task.probability_of_truth(answers.labels, answers.scores(of_probabilities=True))
+
+
 def _pair(
-    report: CompareReport, a: str, b: str, answers: tuple[Answers, Answers], found: Disagreement, raw: RawRows
+    report: CompareReport, a: str, b: str, answers: tuple[Answers, Answers], counts: Disagreement, raw: RawRows
 ) -> Pair:
-    comparisons = [one for one in report.comparisons if (one.a, one.b) == (a, b)]
-    ends = [end for one in comparisons for end in (one.low, one.high, one.difference)]
+    comparisons = [metric for metric in report.comparisons if (metric.a, metric.b) == (a, b)]
+    ends = [end for metric in comparisons for end in (metric.low, metric.high, metric.difference)]
     return Pair(
         a,
         b,
         comparisons,
         domain_of([0.0, *ends], step=0.02),
-        found,
-        _rows(answers, found.for_a[:MAX_ROWS], raw),
-        _rows(answers, found.for_b[:MAX_ROWS], raw),
+        counts,
+        _rows(answers, counts.for_a[:MAX_ROWS], raw),
+        _rows(answers, counts.for_b[:MAX_ROWS], raw),
     )
 
 

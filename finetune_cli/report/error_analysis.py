@@ -5,22 +5,22 @@ Dimensions: N rows, C classes.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
+from finetune_cli.evaluation.equivalence import wilson
 from finetune_cli.evaluation.kinds import CLASS_KINDS
 from finetune_cli.evaluation.row_metrics import ECE_BINS
 from finetune_cli.runs.answers import Answers
 
 RESIDUAL_BINS = 25
 SCATTER_POINTS = 600
+WILSON_LEVEL = 0.95  # of the bins' intervals, whatever the level of the scores'
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,6 @@ class Residuals:
     sd: float
 
 
-def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The interval of a share at this level (Wilson 1927): has a width also at 0 and 1, and holds for few rows."""
-    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
-    share = successes / n
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def calibration(answers: Answers) -> Calibration:
     """Bins as those of the metric `ece`: of the top probability; with several labels a row, of each class's own."""
     probabilities = answers.probabilities
@@ -94,7 +85,7 @@ def calibration(answers: Answers) -> Calibration:
             int(counts[b]),
             float(confidences[b] / counts[b]),
             float(rights[b] / counts[b]),
-            *wilson(rights[b], int(counts[b])),
+            *wilson(rights[b], int(counts[b]), WILSON_LEVEL),
         )
         for b in np.flatnonzero(counts)
     ]
@@ -140,23 +131,12 @@ def label_suspects(answers: Answers) -> Suspects:
 
 
 def confused_pairs(
-    confusion: Sequence[Sequence[int]], classes: Sequence[str], limit: int
+    cells: Sequence[tuple[int, int, int]], classes: Sequence[str], limit: int
 ) -> list[tuple[str, str, int, float]]:
-    """(label, prediction, rows, share of the label's rows) of the most frequent confusions of a matrix."""
-    cells = (
-        (label, said, count) for label, counts in enumerate(confusion) for said, count in enumerate(counts) if count
-    )
-    return pairs_of_cells(cells, classes, limit)
+    """(label, prediction, rows, share of the label's rows) of the most frequent confusions.
 
-
-def pairs_of_cells(
-    cells: Iterable[tuple[int, int, int]], classes: Sequence[str], limit: int
-) -> list[tuple[str, str, int, float]]:
-    """The same of the cells alone, as with many classes.
-
-    cells: (label, prediction, rows) of the confusion matrix, by class numbers, those without rows left out.
+    cells: (label, prediction, rows) of the confusion matrix, by class numbers.
     """
-    cells = list(cells)
     totals: Counter[int] = Counter()
     for label, _, count in cells:
         totals[label] += count

@@ -9,7 +9,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from finetune_cli.records.learning_curve import FORECAST_LEVEL, CurvePoint, CurveReport, Forecast
-from finetune_cli.report.charts import framed, svg, svg_line
+from finetune_cli.report.charts import framed, svg, svg_dot, svg_line, svg_path, svg_points
 from finetune_cli.report.rendering import render_html
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import replacing
@@ -51,24 +51,22 @@ def curve_chart(points: Sequence[CurvePoint], metric: str, forecast: Forecast | 
         x_ticks=_labels(rows),
     )
 
-    def place(count: float, score: float) -> str:
-        return f"{frame.x(math.log(count)):.1f},{frame.y(score):.1f}"
+    def place(count: float, score: float) -> tuple[float, float]:
+        return frame.x(math.log(count)), frame.y(score)
 
     drawn = [grid]
     if forecast:
         edge = [place(one.rows, one.high) for one in band] + [place(one.rows, one.low) for one in reversed(band)]
-        middle = " ".join(place(one.rows, one.score) for one in band)
-        x = frame.x(math.log(forecast.rows))
+        x, y = place(forecast.rows, forecast.score)
+        interval = f"{forecast.score:.3f} [{forecast.low:.3f}, {forecast.high:.3f}]"
         drawn += [
-            f'<polygon class="band" points="{" ".join(edge)}"/><polyline class="curve first" points="{middle}"/>',
+            f'<polygon class="band" points="{svg_points(edge)}"/>',
+            svg_path([place(one.rows, one.score) for one in band], "first"),
             svg_line(x, frame.y(forecast.low), x, frame.y(forecast.high), "range"),
-            f'<circle class="value" cx="{x:.1f}" cy="{frame.y(forecast.score):.1f}" r="4.5"><title>a training with '
-            f"{forecast.rows:,} rows: {forecast.score:.3f} [{forecast.low:.3f}, {forecast.high:.3f}]</title></circle>",
+            svg_dot(x, y, "value", 4.5, f"a training with {forecast.rows:,} rows: {interval}"),
         ]
     for count, seed, value in runs:
-        left, top = place(count, value).split(",")
-        said = f"{count:,} rows, seed {seed}: {value:.4g}"
-        drawn.append(f'<circle class="dot second" cx="{left}" cy="{top}" r="3.2"><title>{said}</title></circle>')
+        drawn.append(svg_dot(*place(count, value), "dot second", 3.2, f"{count:,} rows, seed {seed}: {value:.4g}"))
     return svg(drawn, f"{metric} over rows of train")
 
 

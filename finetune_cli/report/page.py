@@ -5,8 +5,9 @@ Its size does not grow with the data: lists are cut, diagrams are binned, texts 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,15 @@ import numpy as np
 from finetune_cli.evaluation.confusion import IntArray
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue
 from finetune_cli.records.training import EvalRecord
+from finetune_cli.report.charts import domain_of
 from finetune_cli.report.curves import Curves
 from finetune_cli.report.error_analysis import (
     Calibration,
     Residuals,
     Suspects,
     calibration,
+    confused_pairs,
     label_suspects,
-    pairs_of_cells,
     residuals,
     worst_errors,
 )
@@ -91,31 +93,22 @@ class ShownRow:
 
 @dataclass(frozen=True)
 class EvaluationPage:
-    """All that the templates show. facts: (name, value) about the run. best: the evaluation whose model was kept, by
-    `metric_for_best`; None stands for the last one."""
+    """All that the templates show. Rows of `answers`, `lengths` and `raw.columns` are in the order of the data.
+
+    metric_for_best: by which the model was kept; None stands for the last one. facts: (name, value) about the run.
+    """
 
     title: str
     report: EvalReport
     answers: Answers
-    metric_for_best: str | None
-    level: float
-    facts: list[tuple[str, str]]
+    selection: Selection
+    raw: RawRows
+    _: KW_ONLY
     curves: Curves | None
-    best: EvalRecord | None
-    calibration: Calibration | None
-    residuals: Residuals | None
-    pairs: list[tuple[str, str, int, float]]
-    classes_shown: list[ClassScore]
-    slicings: list[Slicing]
+    lengths: Lengths
+    metric_for_best: str | None
     slice_score: SliceScore
-    slice_overall: float
-    errors: list[ShownRow]
-    num_errors: int
-    suspects: Suspects | None
-    suspect_rows: list[ShownRow]
-    lengths: Lengths | None
-    cut_rows: list[ShownRow]
-    problem: str | None
+    facts: list[tuple[str, str]]
 
     @property
     def headlines(self) -> list[tuple[str, MetricValue]]:
@@ -139,114 +132,104 @@ class EvaluationPage:
         higher = [name for name in names if name not in lower]
         return [group for group in (higher, *([name] for name in lower)) if group]
 
-    @property
-    def matrix_fits(self) -> bool:
-        return 0 < len(self.report.confusion) <= MAX_MATRIX_CLASSES
+    def score_domain(self, names: Sequence[str]) -> tuple[float, float]:
+        """The scale of some metrics and their baselines."""
+        scores, baselines = [self.report.metrics[name] for name in names], map(self.report.baseline.get, names)
+        return domain_of([*(x for score in scores for x in (score.value, score.low, score.high)), *baselines])
 
     @property
     def evaluations_shown(self) -> list[EvalRecord]:
         """The last ones, where there are many."""
         return [] if self.curves is None else self.curves.evaluations[-MAX_EVALUATIONS:]
 
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        return None if self.answers.probabilities is None else calibration(self.answers)
 
-def select_rows(answers: Answers, lengths: Lengths | None) -> Selection:
-    """Which rows the page shows: known before their texts are read."""
-    one_class = answers.classes is not None and not KIND_SPECS[answers.kind].several_labels
-    suspects = label_suspects(answers) if one_class else None
-    cut = [] if lengths is None else lengths.cut_rows()[:MAX_CUT_ROWS].tolist()
-    return Selection(worst_errors(answers, MAX_ERRORS), suspects, cut)
+    @cached_property
+    def residuals(self) -> Residuals | None:
+        return residuals(self.answers) if self.answers.classes is None else None
 
+    @property
+    def matrix_fits(self) -> bool:
+        return 0 < len(self.report.confusion) <= MAX_MATRIX_CLASSES
 
-def build_page(
-    title: str,
-    report: EvalReport,
-    answers: Answers,
-    selection: Selection,
-    raw: RawRows,
-    *,
-    curves: Curves | None,
-    lengths: Lengths | None,
-    metric_for_best: str | None,
-    slice_score: SliceScore,
-    facts: Iterable[tuple[str, str]],
-) -> EvaluationPage:
-    """Compute what the page shows. All rows of `answers`, `lengths` and `raw.columns` are in the order of the data."""
-    suspicious = set() if selection.suspects is None else set(selection.suspects.rows.tolist())
-    errors = [_shown(answers, raw, row, wrong, suspect=row in suspicious) for row, wrong in selection.errors]
-    return EvaluationPage(
-        title=title,
-        report=report,
-        answers=answers,
-        metric_for_best=metric_for_best,
-        level=slice_score.level,
-        facts=list(facts),
-        curves=curves,
-        best=None if curves is None else curves.best,
-        calibration=None if answers.probabilities is None else calibration(answers),
-        residuals=residuals(answers) if answers.classes is None else None,
-        pairs=_pairs(report),
-        classes_shown=_classes_shown(report.per_class),
-        slicings=_slicings(answers, lengths, raw, slice_score),
-        slice_score=slice_score,
-        slice_overall=score_all(answers, slice_score),
-        errors=errors,
-        num_errors=int((~answers.correct()).sum()),
-        suspects=selection.suspects,
-        suspect_rows=_suspect_rows(answers, selection, raw),
-        lengths=lengths,
-        cut_rows=[_shown(answers, raw, row, 0.0) for row in selection.cut],
-        problem=raw.problem,
-    )
+    @property
+    def pairs(self) -> list[tuple[str, str, int, float]]:
+        """The most frequent confusions, in place of a matrix that does not fit; see `confused_pairs`."""
+        classes = [score.label for score in self.report.per_class]
+        return [] if self.matrix_fits else confused_pairs(list(self.report.cells()), classes, MAX_PAIRS)
 
+    @property
+    def classes_shown(self) -> list[ClassScore]:
+        """All, or of many those with the lowest F1 among the classes that occur."""
+        scores = self.report.per_class
+        if len(scores) <= MAX_CLASSES_SHOWN:
+            return scores
+        return sorted((score for score in scores if score.support), key=lambda score: score.f1)[:MAX_CLASSES_SHOWN]
 
-def _shown(answers: Answers, raw: RawRows, row: int, number: float, *, suspect: bool = False) -> ShownRow:
-    return ShownRow(
-        answers.ids[row],
-        answers.label_of(row),
-        answers.prediction_of(row),
-        number,
-        raw.texts.get(row, ()),
-        suspect,
-    )
+    @cached_property
+    def slice_overall(self) -> float:
+        return score_all(self.answers, self.slice_score)
 
-
-def _suspect_rows(answers: Answers, selection: Selection, raw: RawRows) -> list[ShownRow]:
-    """The suspects that are not among the errors shown already; the prediction is the class suggested."""
-    suspects, seen = selection.suspects, {row for row, _ in selection.errors}
-    if suspects is None or answers.classes is None:
-        return []
-    rest = [place for place, row in enumerate(suspects.rows.tolist()) if row not in seen][:MAX_SUSPECTS]
-    return [
-        ShownRow(
-            answers.ids[suspects.rows[place]],
-            answers.label_of(suspects.rows[place]),
-            answers.classes[suspects.suggested[place]],
-            float(suspects.self_confidence[place]),
-            raw.texts.get(int(suspects.rows[place]), ()),
-            suspect=True,
-        )
-        for place in rest
-    ]
-
-
-def _pairs(report: EvalReport) -> list[tuple[str, str, int, float]]:
-    if len(report.confusion) <= MAX_MATRIX_CLASSES and not report.confusion_cells:
-        return []
-    return pairs_of_cells(report.cells(), [score.label for score in report.per_class], MAX_PAIRS)
-
-
-def _classes_shown(per_class: list[ClassScore]) -> list[ClassScore]:
-    """All, or of many those with the lowest F1 among the classes that occur."""
-    if len(per_class) <= MAX_CLASSES_SHOWN:
-        return per_class
-    return sorted((score for score in per_class if score.support), key=lambda score: score.f1)[:MAX_CLASSES_SHOWN]
-
-
-def _slicings(answers: Answers, lengths: Lengths | None, raw: RawRows, how: SliceScore) -> list[Slicing]:
-    slicings = []
-    if lengths is not None:
-        slicings.append(by_length(answers, lengths.tokens, how))
+    @cached_property
+    def slicings(self) -> list[Slicing]:
+        """By length, by the columns asked for, and, where rows were cut, those against the rest."""
+        answers, lengths, how = self.answers, self.lengths, self.slice_score
+        slicings = [by_length(answers, lengths.tokens, how)]
         if len(lengths.cut_rows()):
             cut = np.where(lengths.tokens >= lengths.limit, f"{lengths.limit} tokens", "shorter")
             slicings.append(by_column(answers, "length limit", cut.tolist(), how))
-    return slicings + [by_column(answers, name, values, how) for name, values in raw.columns.items()]
+        return slicings + [by_column(answers, name, values, how) for name, values in self.raw.columns.items()]
+
+    def slice_domain(self, slicing: Slicing) -> tuple[float, float]:
+        ends = [end for group in slicing.groups for end in (group.score.low, group.score.high)]
+        return domain_of([self.slice_overall, *ends])
+
+    @property
+    def num_errors(self) -> int:
+        return int((~self.answers.correct()).sum())
+
+    @cached_property
+    def errors(self) -> list[ShownRow]:
+        """The worst errors, with how wrong each is."""
+        suspicious = set() if self.suspects is None else set(self.suspects.rows.tolist())
+        return [self._shown(row, wrong, suspect=row in suspicious) for row, wrong in self.selection.errors]
+
+    @property
+    def suspects(self) -> Suspects | None:
+        return self.selection.suspects
+
+    @cached_property
+    def suspect_rows(self) -> list[ShownRow]:
+        """Suspects that are not among the errors shown, with the class suggested and the given label's probability."""
+        suspects, errors = self.suspects, {row for row, _ in self.selection.errors}
+        if suspects is None or self.answers.classes is None:
+            return []
+        columns = suspects.rows.tolist(), suspects.suggested.tolist(), suspects.self_confidence.tolist()
+        rest = [suspect for suspect in zip(*columns, strict=True) if suspect[0] not in errors][:MAX_SUSPECTS]
+        classes = self.answers.classes
+        return [self._shown(row, number, suspect=True, rather=classes[suggested]) for row, suggested, number in rest]
+
+    @cached_property
+    def cut_rows(self) -> list[ShownRow]:
+        return [self._shown(row, 0.0) for row in self.selection.cut]
+
+    def _shown(self, row: int, number: float, *, suspect: bool = False, rather: str | None = None) -> ShownRow:
+        """rather: a class in place of the prediction."""
+        answers = self.answers
+        return ShownRow(
+            answers.ids[row],
+            answers.label_of(row),
+            answers.prediction_of(row) if rather is None else rather,
+            number,
+            self.raw.texts.get(row, ()),
+            suspect,
+        )
+
+
+def select_rows(answers: Answers, lengths: Lengths) -> Selection:
+    """Which rows the page shows: known before their texts are read."""
+    one_class = answers.classes is not None and not KIND_SPECS[answers.kind].several_labels
+    suspects = label_suspects(answers) if one_class else None
+    return Selection(worst_errors(answers, MAX_ERRORS), suspects, lengths.cut_rows()[:MAX_CUT_ROWS].tolist())

@@ -6,7 +6,6 @@ The HTML is one file without scripts; its content security policy forbids it to 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from finetune_cli.records.evaluation import EvalReport
-from finetune_cli.report import charts
-from finetune_cli.report.curves import smoothed
+from finetune_cli.report import charts, curve_charts
 from finetune_cli.report.page import EvaluationPage
-from finetune_cli.report.slices import Slicing
 
 TEMPLATES = Path(__file__).with_name("templates")
 CLIP = 600  # characters of a text, and
@@ -28,7 +24,7 @@ MARKDOWN_SIGNS = re.compile(r"([\\`*_\[\]|~#$])")
 
 
 def evaluation_html(page: EvaluationPage) -> str:
-    return _environment("html").get_template("report.html").render(page=page, charts=_Drawn(page))
+    return render_html("report.html", page=page)
 
 
 def evaluation_markdown(page: EvaluationPage) -> str:
@@ -36,7 +32,6 @@ def evaluation_markdown(page: EvaluationPage) -> str:
 
 
 def render_html(template: str, **values: Any) -> str:
-    """Any other page of the same look."""
     return _environment("html").get_template(template).render(**values)
 
 
@@ -59,64 +54,6 @@ def number(value: float | None) -> str:
     if value is None or value != value:
         return "\N{EN DASH}"
     return f"{value:.3g}" if value and not 0.001 <= abs(value) < 1000 else f"{value:.3f}"
-
-
-class _Drawn:
-    """The charts of a page, drawn when the template asks for them."""
-
-    def __init__(self, page: EvaluationPage) -> None:
-        self.page = page
-
-    def loss(self) -> Markup:
-        curves = self.page.curves
-        assert curves is not None
-        held_out = [(float(one.step), one.loss) for one in curves.evaluations]
-        lines = [
-            charts.Line("training loss", curves.loss, "noise"),
-            charts.Line("training loss, smoothed", smoothed(curves.loss), "first"),
-            charts.Line(f"{self.page.report.split} loss", held_out, "second", dots=True),
-        ]
-        return charts.line_chart(lines, label="Loss over updates", marked=self._best(), y_from_zero=True)
-
-    def score(self, metric: str) -> Markup:
-        curves = self.page.curves
-        assert curves is not None
-        points = [(float(one.step), one.metrics[metric]) for one in curves.evaluations if metric in one.metrics]
-        line = charts.Line(metric, points, "second", dots=True)
-        return charts.line_chart([line], label=f"{metric} over updates", marked=self._best())
-
-    def learning_rate(self) -> Markup:
-        curves = self.page.curves
-        assert curves is not None
-        line = charts.Line("learning rate", curves.learning_rate, "first")
-        return charts.line_chart([line], label="Learning rate over updates", y_from_zero=True)
-
-    def reliability(self) -> Markup:
-        assert self.page.calibration is not None
-        return charts.reliability_chart(self.page.calibration)
-
-    def scatter(self) -> Markup:
-        assert self.page.residuals is not None
-        return charts.scatter_chart(self.page.residuals)
-
-    def residuals(self) -> Markup:
-        assert self.page.residuals is not None
-        return charts.residual_chart(self.page.residuals)
-
-    def score_domain(self, report: EvalReport, names: Sequence[str]) -> tuple[float, float]:
-        values = [report.metrics[name] for name in names]
-        held_against = [report.baseline.get(name) for name in names]
-        return charts.domain_of([x for one in values for x in (one.value, one.low, one.high)] + held_against)
-
-    def slice_domain(self, slicing: Slicing) -> tuple[float, float]:
-        scores = [group.score for group in slicing.groups]
-        return charts.domain_of([self.page.slice_overall, *(x for one in scores for x in (one.low, one.high))])
-
-    def whisker(self, score: Any, domain: tuple[float, float], mark: float | None = None) -> Markup:
-        return charts.whisker(score.value, score.low, score.high, domain, mark=mark)
-
-    def _best(self) -> float | None:
-        return None if self.page.best is None else float(self.page.best.step)
 
 
 def _html_text(value: Any) -> Any:
@@ -142,6 +79,7 @@ def _environment(form: str) -> Environment:
         "code": lambda value: Markup(clean(value, CLIP_NAME).replace("`", "'").replace("\n", " ")),
         "percent": lambda value: f"{100 * value:.1f} %",
     }
+    environment.globals |= {"charts": charts, "curve_charts": curve_charts}
     return environment
 
 

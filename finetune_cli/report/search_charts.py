@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from markupsafe import Markup, escape
 
 from finetune_cli.records.sweep import SweepReport, TrialResult
-from finetune_cli.report.charts import BOTTOM, HEIGHT, TOP, Frame, framed, svg, svg_line, tick_label
+from finetune_cli.report.charts import BOTTOM, HEIGHT, TOP, Frame, framed, svg, svg_dot, svg_line, svg_path, tick_label
 from finetune_cli.report.rendering import clean
 
 MARGIN = 0.06  # of an axis, beyond its first and last value
@@ -34,8 +35,8 @@ class Axis:
 
     def place(self, value: Any) -> float:
         if not isinstance(self.choice, dict):
-            found = next(n for n, one in enumerate(self.choice) if one == value and type(one) is type(value))
-            return found / (len(self.choice) - 1)
+            place = next(n for n, tried in enumerate(self.choice) if (tried, type(tried)) == (value, type(value)))
+            return place / (len(self.choice) - 1)
         low, high = self.choice["low"], self.choice["high"]
         scale = math.log if self.choice.get("log") else float
         return (scale(value) - scale(low)) / (scale(high) - scale(low))
@@ -74,14 +75,10 @@ def history_chart(report: SweepReport) -> Markup:
     """A dot for each trial, and as a line the best of the complete ones so far."""
     trials = scored(report)
     frame, grid = framed((-0.5, len(report.trials) - 0.5), _score_range(trials), x_title="trial")
-    best: list[tuple[float, float]] = []
-    for trial in trials:
-        if trial.state == "complete":
-            value = _value(trial)
-            so_far = value if not best else (max if report.greater_is_better else min)(value, best[-1][1])
-            best.append((trial.number, so_far))
-    line = " ".join(f"{frame.x(number):.1f},{frame.y(value):.1f}" for number, value in best)
-    drawn = [grid, f'<polyline class="curve noise" points="{line}"/>']
+    complete = [trial for trial in trials if trial.state == "complete"]
+    best = accumulate(map(_value, complete), max if report.greater_is_better else min)
+    line = [(frame.x(trial.number), frame.y(value)) for trial, value in zip(complete, best, strict=True)]
+    drawn = [grid, svg_path(line, "noise")]
     drawn += [_dot(trial, report, frame, trial.number) for trial in trials]
     return svg(drawn, f"{report.metric} of each trial")
 
@@ -138,10 +135,7 @@ def _trial_line(
 
 def _dot(trial: TrialResult, report: SweepReport, frame: Frame, x: float) -> str:
     style = "dot second" if trial.number == report.best else "dot first" if trial.state == "complete" else "count"
-    return (
-        f'<circle class="{style}" cx="{frame.x(x):.1f}" cy="{frame.y(_value(trial)):.1f}" r="4">'
-        f"<title>{_said(trial, report)}</title></circle>"
-    )
+    return svg_dot(frame.x(x), frame.y(_value(trial)), style, 4, _said(trial, report))
 
 
 def _said(trial: TrialResult, report: SweepReport) -> str:

@@ -108,8 +108,7 @@ def _numbers(values: Sequence[str]) -> np.ndarray | None:
 
 def _ranges(numbers: np.ndarray, count: int) -> list[tuple[str, IntArray]]:
     """Groups of about equal size, named by the smallest and largest number in each."""
-    known = numbers[~np.isnan(numbers)]
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, count + 1)[1:-1]))
+    edges = np.unique(np.quantile(numbers[~np.isnan(numbers)], np.linspace(0, 1, count + 1)[1:-1]))
     places = np.where(np.isnan(numbers), -1, np.searchsorted(edges, numbers, side="left"))
     groups = []
     for place in np.unique(places):

@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune_cli.config.fields import RunConfig, SweepConfig
 from finetune_cli.records.sweep import SweepReport
-from finetune_cli.report.charts import domain_of, whisker
+from finetune_cli.report.charts import domain_of
 from finetune_cli.report.rendering import render_html
 from finetune_cli.report.search_charts import Axis, history_chart, parallel_chart, slice_chart
 from finetune_cli.runs.run_dir import RunDir
@@ -38,7 +38,6 @@ def sweep_html(
         parallel=parallel_chart(report, axes),
         names=[axis.name for axis in axes],
         differences=domain_of([0.0, *(end for one in differences for end in (one.low, one.high))], step=0.02),
-        whisker=whisker,
         level=f"{100 * level:g} %",
     )
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.config.fields import RunConfig
+from finetune_cli.data.formats.row import good_rows, id_columns, row_id
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.data.readers import good_rows
-from finetune_cli.data.row_ids import id_columns, row_id
 from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError, MissingError, counted
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.report.curves import read_curves
-from finetune_cli.report.page import Lengths, RawRows, build_page, select_rows
+from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, select_rows
 from finetune_cli.report.rendering import evaluation_html, evaluation_markdown
 from finetune_cli.report.slices import SliceScore
 from finetune_cli.runs.answers import read_answers
@@ -57,7 +56,7 @@ def write_report(
         id_column=config.data.id,
         limit=config.data.limit if file is None else None,
     )
-    page = build_page(
+    page = EvaluationPage(
         run.path.resolve().name,
         report,
         answers,
@@ -72,7 +71,7 @@ def write_report(
             evaluation.bootstrap.level,
             config.seed,
         ),
-        facts=_facts(run, config, split.where, report),
+        facts=list(_facts(run, config, split.where, report)),
     )
     for name, content in (("report.html", evaluation_html(page)), ("report.md", evaluation_markdown(page))):
         with replacing(folder / name) as page_file:
@@ -100,9 +99,9 @@ def read_raw(
             if place >= len(ids) or ids[place] != row_id(number, values, id_column):
                 raise DataError(f"{source.where}: the rows have changed since they were scored.")
             if place in wanted:
-                texts[place] = tuple(str(values.get(column, ""))[:CLIPPED] for column in text)
-            for name, found in columns.items():
-                found.append(values.get(name))
+                texts[place] = tuple(str(values.get(name, ""))[:CLIPPED] for name in text)
+            for name, column in columns.items():
+                column.append(values.get(name))
         if place + 1 != len(ids):
             raise DataError(f"{source.where}: the rows have changed since they were scored.")
     except (DataError, MissingError, OSError) as err:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_cli.data.label_sets import set_in_words
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.base import Array, TaskKind
@@ -59,15 +58,10 @@ class Answers:
         return self.task.as_scores(self.predictions, len(self.classes or ()))
 
     def label_of(self, row: int) -> str:
-        return self._in_words(self.labels[row])
+        return self.task.in_words(self.labels[row], self.classes or ())
 
     def prediction_of(self, row: int) -> str:
-        return self._in_words(self.predictions[row])
-
-    def _in_words(self, answer: Any) -> str:
-        if self.classes is None:
-            return f"{answer:.4g}"
-        return set_in_words(answer, self.classes) if np.ndim(answer) else self.classes[answer]
+        return self.task.in_words(self.predictions[row], self.classes or ())
 
 
 AnyAnswers = TypeVar("AnyAnswers", bound=Answers)

@@ -35,13 +35,15 @@ from transformers import (
     TrainingArguments,
 )
 
-from finetune_cli.models.files import resolve_model
+from finetune_cli.models.resolving import resolve_model
 from finetune_cli.training.checkpointing import Checkpoints
 from finetune_cli.training.optimization import build_optimizer, build_schedule
 from finetune_cli.training.progress import Progress
 from finetune_cli.training.state import use_bare_weight_names
+from scripts.bench.data import SAMPLES
+from scripts.bench.parts import timed
 
-SAMPLES = Path(__file__).parents[2] / "finetune_cli" / "samples" / "mrpc-mini"
+SAMPLE = SAMPLES / "mrpc-mini"
 ROWS = 64
 FIRST_UPDATE = "first-update"  # the file that a resumed plain Trainer leaves after its first update
 
@@ -50,7 +52,7 @@ class Rows(Dataset[dict[str, Any]]):
     """Tokenised sentence pairs of the shipped sample."""
 
     def __init__(self, tokenizer: Any) -> None:
-        lines = (SAMPLES / "train.jsonl").read_text(encoding="utf-8").splitlines()[:ROWS]
+        lines = (SAMPLE / "train.jsonl").read_text(encoding="utf-8").splitlines()[:ROWS]
         rows = [json.loads(line) for line in lines]
         self.rows = [{**tokenizer(row["sentence1"], row["sentence2"]), "labels": row["label"]} for row in rows]
 
@@ -110,10 +112,10 @@ def measure_in_process(model_dir: Path, work: Path, repeats: int) -> dict[str, A
         trainer.state.global_step = step
         ours, theirs = checkpoints.path(step), work / "trainer" / f"checkpoint-{step}"
         progress = Progress(step=step)
-        writes["ours"].append(seconds(partial(checkpoints.save, accelerator, schedule, progress)))
-        writes["trainer"].append(seconds(partial(trainer._save_checkpoint, trainer.model, None)))
-        reads["ours"].append(seconds(partial(read_as_we_do, checkpoints, ours, accelerator, schedule)))
-        reads["trainer"].append(seconds(partial(read_as_trainer, trainer, theirs)))
+        writes["ours"].append(timed(partial(checkpoints.save, accelerator, schedule, progress)))
+        writes["trainer"].append(timed(partial(trainer._save_checkpoint, trainer.model, None)))
+        reads["ours"].append(timed(partial(read_as_we_do, checkpoints, ours, accelerator, schedule)))
+        reads["trainer"].append(timed(partial(read_as_trainer, trainer, theirs)))
     return {"bytes": {"ours": size(ours), "trainer": size(theirs)}, "write": writes, "read": reads}
 
 
@@ -135,7 +137,7 @@ def measure_resumes(model_dir: Path, work: Path, repeats: int) -> dict[str, list
     config = work / "config.yaml"
     config.write_text(
         f"task: mrpc\nmodel: {{name_or_path: {json.dumps(str(model_dir))}}}\n"
-        f"data: {{path: {json.dumps(str(SAMPLES))}, limit: {ROWS}}}\n"
+        f"data: {{path: {json.dumps(str(SAMPLE))}, limit: {ROWS}}}\n"
         "training: {max_steps: 6}\nevaluation: {every: 6}\ncheckpointing: {every: 2, keep: 3}\n"
         f"output_dir: {json.dumps(str(run))}\n",
         encoding="utf-8",
@@ -173,12 +175,6 @@ def resume_trainer(model_dir: Path, output: Path) -> None:
     trainer = plain_trainer(model_dir, output, steps=done + 1, mark=output / FIRST_UPDATE)
     trainer.args.save_strategy = "no"
     trainer.train(resume_from_checkpoint=True)
-
-
-def seconds(action: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 def size(directory: Path) -> int:

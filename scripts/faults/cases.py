@@ -19,7 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts.faults.runs import Ended, SmallRun, differences, leftovers, outcome, visible, without_file_permissions
+from scripts.faults.files import differences, leftovers, outcome, visible
+from scripts.faults.runs import Ended, SmallRun, without_file_permissions
 
 TMPFS_BYTES = 16 * 2**20
 FILE_LIMIT_BYTES = 64 * 2**10  # less than the weights of the small model

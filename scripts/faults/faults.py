@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.faults.cases import CASES, Result
-from scripts.faults.runs import EVALUATE_EVERY, Ended, SmallRun, Watch, differences, histories_agree, leftovers, outcome
+from scripts.faults.files import differences, histories_agree, leftovers, outcome
+from scripts.faults.runs import EVALUATE_EVERY, Ended, SmallRun, Watch
 
 BLOWS_PER_TRIAL = 4
 MOST_RESTARTS = 3  # of a run that nobody hurts any more: it must end at once

@@ -42,35 +42,36 @@ ORDER = (
 
 def run_step(name: str, seconds: float, environment: dict[str, str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f"gpu-check-{name}-") as directory:
-        command = [sys.executable, "-m", "scripts.gpu.steps", name, directory]
-        try:
-            done = subprocess.run(
-                command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", errors="replace",
-                timeout=seconds, check=False, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return {"state": "failed", "reason": f"not over after {seconds:.0f} s", "seconds": round(seconds, 1)}
+        done = run_module(["scripts.gpu.steps", name, directory], seconds, environment)
+    if done is None:
+        return {"state": "failed", "reason": f"not over after {seconds:.0f} s", "seconds": round(seconds, 1)}
     try:
         result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        return {"state": "failed", "reason": f"exit code {done.returncode}", "log": done.stderr.splitlines()[-15:]}
+        result = {"state": "failed", "reason": f"exit code {done.returncode}"}
     return result | ({"log": done.stderr.splitlines()[-15:]} if result["state"] == "failed" else {})
+
+
+def run_module(
+    arguments: list[str], seconds: float, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str] | None:
+    """`python -m` with these arguments; None when it is not over in time."""
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, capture_output=True, encoding="utf-8",
+            errors="replace", timeout=seconds, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def speed(model: Path, file: Path, seconds: float, environment: dict[str, str]) -> dict[str, Any]:
     """What scripts/gpu/speed.py measures with this model, as far as the time allows; file: where it writes it."""
-    command = [sys.executable, "-m", "scripts.gpu.speed", "--model", str(model), "--out", str(file.parent)]
     began = time.monotonic()
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", errors="replace",
-            timeout=seconds, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        failed = (done.stderr.splitlines() or ["?"])[-1] if done.returncode else None
-    except subprocess.TimeoutExpired:
-        failed = None  # what was measured by then stands in the file
+    done = run_module(["scripts.gpu.speed", "--model", str(model), "--out", str(file.parent)], seconds, environment)
     taken = round(time.monotonic() - began, 1)
-    if failed is not None or not file.exists():
+    failed = (done.stderr.splitlines() or ["?"])[-1] if done is not None and done.returncode else None
+    if failed is not None or not file.exists():  # of one that is not over, what was measured stands in the file
         return {"state": "failed", "reason": failed or "nothing was measured", "seconds": taken}
     return {"state": "passed", "facts": json.loads(file.read_text(encoding="utf-8")), "seconds": taken}
 

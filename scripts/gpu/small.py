@@ -1,12 +1,13 @@
-"""Small runs for the GPU check: a new BERT on the sentences that are shipped, from a config in a directory."""
+"""What the steps of the GPU check share: small runs of a new BERT on the shipped sentences, and comparisons of them."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,35 @@ from safetensors.torch import load_file
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.records.training import Listener, TrainReport
+from scripts.compare_runs import relative_difference
+from scripts.gpu.check import PYTHONPATH, ROOT
 from scripts.models.families import build
 
-ROOT = Path(__file__).resolve().parents[2]
-PYTHONPATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))  # which may hold the wheels
+Step = Callable[[Path], dict[str, Any]]
+
 ON_GPU = torch.cuda.is_available()
+FP32, REDUCED = 1e-3, 5e-2  # relative differences: kernels add in another order; bf16 has three digits
+LOOPS = ("trainer", "accelerate")
 SIZES = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256}
+
+
+class Skipped(Exception):
+    """A step that this machine has nothing for."""
+
+
+def on_a_gpu(why: str = "needs a GPU") -> Callable[[Step], Step]:
+    """A step that is skipped on a CPU."""
+
+    def on_gpu_alone(step: Step) -> Step:
+        @wraps(step)
+        def or_skipped(directory: Path) -> dict[str, Any]:
+            if not ON_GPU:
+                raise Skipped(why)
+            return step(directory)
+
+        return or_skipped
+
+    return on_gpu_alone
 
 
 def write_config(
@@ -73,13 +97,14 @@ def largest_difference(first: Path, second: Path) -> float:
     """The largest relative difference of two runs in loss and gradient norm; infinite when only one is a number."""
     ours, theirs = curve(first), curve(second)
     assert len(ours) == len(theirs), f"{len(ours)} and {len(theirs)} updates"
-    return max(relative(a, b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True))
+    return max(relative_difference(a, b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True))
 
 
-def relative(a: float | None, b: float | None) -> float:
-    if a == b:
-        return 0.0
-    return math.inf if a is None or b is None else abs(a - b) / max(abs(a), abs(b))
+def alike(first: Path, second: Path, within: float) -> dict[str, float]:
+    """How far two runs' curves are apart, which must be within this."""
+    difference = largest_difference(first, second)
+    assert difference <= within, f"the curves differ by {difference}"
+    return {"difference": difference}
 
 
 def same_weights(first: Path, second: Path) -> bool:

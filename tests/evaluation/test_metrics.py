@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_cli.errors import ConfigError, DataError, MissingError, RunFailedError
-from finetune_cli.evaluation.baseline import majority_baseline
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.classification import softmax
-from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.metrics import compute_metrics, majority_baseline
 from finetune_cli.records.evaluation import ClassScore
 from finetune_cli.tasks import METRICS
 

@@ -7,11 +7,10 @@ import pytest
 import sklearn.metrics as reference
 
 from finetune_cli.errors import ConfigError, DataError
-from finetune_cli.evaluation.baseline import majority_baseline
 from finetune_cli.evaluation.comparison import compare_predictions, mcnemar
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.multilabel import sigmoid
-from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.metrics import compute_metrics, majority_baseline
 from finetune_cli.evaluation.scoring import ScoringRules, predictions, score_split
 from finetune_cli.evaluation.uncertainty import bootstrap_values
 from finetune_cli.tasks import METRICS, metrics_for

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from scripts.faults.runs import SmallRun, outcome
+from scripts.faults.files import outcome
+from scripts.faults.runs import SmallRun
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,8 @@ from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.files import disk_errors_explained
 from finetune_cli.training.manifest import find_damage
 from scripts.faults.cases import hurt_file
-from scripts.faults.runs import CONFIG, differences, leftovers, outcome, unreadable_files, write_data
+from scripts.faults.files import differences, leftovers, outcome, unreadable_files
+from scripts.faults.runs import CONFIG, write_data
 
 Listener = Callable[[Any], None]
 

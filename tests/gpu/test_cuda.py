@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from finetune_cli.runs.run_dir import RunDir
-from scripts.gpu import steps
+from scripts.gpu import graph_steps, steps
 from scripts.gpu.small import trained, write_config
 from tests.training.small_runs import Run, make_rows
 
@@ -40,9 +40,9 @@ on_cuda_alone = pytest.mark.skipif(not ON_CUDA, reason="means nothing on a CPU")
         steps.resume,
         steps.packing,
         steps.out_of_memory,
-        steps.graphs,
-        steps.graphs_refused,
-        steps.families,
+        graph_steps.graphs,
+        graph_steps.graphs_refused,
+        graph_steps.families,
     ],
 )
 def test_a_step_of_the_gpu_check_holds(step: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_step_of_the_gpu_check_holds(step: Callable[[Path], dict[str, Any]], t
 
 @on_cuda_alone
 def test_an_update_waits_for_the_device_nowhere_but_where_old_readings_are_fetched(tmp_path: Path) -> None:
-    found = steps.synchronisations(tmp_path)
+    found = graph_steps.synchronisations(tmp_path)
     elsewhere = {
         name: [place for place in places if "training/readings.py" not in place] for name, places in found.items()
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
 from finetune_cli.report.curves import read_curves
-from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, build_page, select_rows
+from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, select_rows
 from finetune_cli.report.slices import SliceScore
 from finetune_cli.runs.answers import Answers
 
@@ -50,7 +50,7 @@ def random_page(
     lengths = Lengths(generator.integers(4, 65, num_rows), limit=64, truncated=3)
     selection = select_rows(answers, lengths)
     raw = RawRows(dict.fromkeys(selection.rows(), (text, text)), columns or {})
-    return build_page(
+    return EvaluationPage(
         title,
         report,
         answers,
@@ -98,7 +98,7 @@ def hostile_page(history: Path | None = None) -> EvaluationPage:
     """HOSTILE everywhere that text can come from: texts, classes, columns and their values, ids, title, facts."""
     page = random_page(300, 3, classes=(HOSTILE, "b", "c"))
     page.answers.ids[:] = [f"{HOSTILE}{row}" for row in page.answers.ids]
-    return build_page(
+    return EvaluationPage(
         HOSTILE,
         page.report,
         page.answers,

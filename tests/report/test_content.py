@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from finetune_cli.evaluation.equivalence import wilson
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
 from finetune_cli.records.evaluation import EvalReport, MetricValue
 from finetune_cli.report.charts import tick_label, ticks
+from finetune_cli.report.compare import disagreement
 from finetune_cli.report.curves import MAX_POINTS, read_curves
-from finetune_cli.report.disagreement import disagreement
 from finetune_cli.report.error_analysis import (
     calibration,
     confused_pairs,
     label_suspects,
     residuals,
-    wilson,
     worst_errors,
 )
-from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, build_page, select_rows
+from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, select_rows
 from finetune_cli.report.rendering import clean, escape_markdown, evaluation_html, evaluation_markdown, number
 from finetune_cli.report.slices import EMPTY, SliceScore, by_column, by_length
 from finetune_cli.runs.answers import Answers, in_order_of, read_answers
@@ -34,8 +34,8 @@ from tests.report.report_pages import ACCURACY, Tags, answers_of, hostile_page, 
 
 def test_wilson_is_the_textbook_interval():
     """9 of 10 at 95 %: 0.5958 to 0.9821 (Brown, Cai and DasGupta 2001); none of 10 still has a width."""
-    assert wilson(9, 10) == pytest.approx((0.5958, 0.9821), abs=1e-4)
-    low, high = wilson(0, 10)
+    assert wilson(9, 10, 0.95) == pytest.approx((0.5958, 0.9821), abs=1e-4)
+    low, high = wilson(0, 10, 0.95)
     assert (low, high) == (0.0, pytest.approx(0.2775, abs=1e-4))
 
 
@@ -98,10 +98,8 @@ def test_a_class_without_rows_suggests_nothing():
 
 
 def test_confused_pairs_leave_out_the_diagonal():
-    assert confused_pairs([[5, 3, 0], [1, 9, 0], [0, 4, 4]], ["x", "y", "z"], 2) == [
-        ("z", "y", 4, 0.5),
-        ("x", "y", 3, 0.375),
-    ]
+    cells = [(0, 0, 5), (0, 1, 3), (1, 0, 1), (1, 1, 9), (2, 1, 4), (2, 2, 4)]
+    assert confused_pairs(cells, ["x", "y", "z"], 2) == [("z", "y", 4, 0.5), ("x", "y", 3, 0.375)]
 
 
 def test_groups_have_rows_score_and_interval():
@@ -273,14 +271,14 @@ def test_text_of_any_kind_can_be_written():
 
 def test_rows_that_cannot_be_read_again_are_named_by_id():
     page = random_page(100, 2)
-    page = build_page(
+    page = EvaluationPage(
         "run",
         page.report,
         page.answers,
-        select_rows(page.answers, None),
+        select_rows(page.answers, page.lengths),
         RawRows(problem="data.csv does not exist."),
         curves=None,
-        lengths=None,
+        lengths=page.lengths,
         metric_for_best="accuracy",
         slice_score=ACCURACY,
         facts=[],
@@ -291,18 +289,23 @@ def test_rows_that_cannot_be_read_again_are_named_by_id():
     assert "a text" not in evaluation_html(page)
 
 
+def uncut(num_rows: int) -> Lengths:
+    return Lengths(np.arange(num_rows) % 30 + 3, limit=64, truncated=0)
+
+
 def regression(predictions: np.ndarray, labels: np.ndarray) -> EvaluationPage:
     rules = ScoringRules("regression", None, ("pearson", "mse"), samples=50)
     report = score_split("validation", predictions[:, None].astype(np.float32), labels, rules, train_labels=labels)
     answers = Answers(list(range(len(labels))), None, labels, predictions, None)
-    return build_page(
+    lengths = uncut(len(labels))
+    return EvaluationPage(
         "run",
         report,
         answers,
-        select_rows(answers, None),
+        select_rows(answers, lengths),
         RawRows(),
         curves=None,
-        lengths=Lengths(np.arange(len(labels)) % 30 + 3, limit=64, truncated=0),
+        lengths=lengths,
         metric_for_best="pearson",
         slice_score=SliceScore("mse", samples=100, level=0.95, seed=0),
         facts=[],
@@ -336,15 +339,15 @@ def test_a_collapsed_model_is_called_that():
     logits = np.tile(np.array([[3.0, 0.0]], np.float32), (40, 1))
     rules = ScoringRules("classification", ("x", "y"), ("accuracy",), samples=20)
     report = score_split("validation", logits, labels, rules, train_labels=labels)
-    answers = answers_of(logits, labels, ("x", "y"))
-    page = build_page(
+    answers, lengths = answers_of(logits, labels, ("x", "y")), uncut(40)
+    page = EvaluationPage(
         "run",
         report,
         answers,
-        select_rows(answers, None),
+        select_rows(answers, lengths),
         RawRows(),
         curves=None,
-        lengths=None,
+        lengths=lengths,
         metric_for_best="accuracy",
         slice_score=ACCURACY,
         facts=[],
@@ -382,14 +385,15 @@ def test_several_labels_a_row_have_a_page():
     probabilities = generator.uniform(size=(200, 3))
     labels = generator.uniform(size=(200, 3)) < probabilities
     answers = Answers(list(range(200)), ("x", "y", "z"), labels, probabilities > 0.5, probabilities)
-    page = build_page(
+    lengths = uncut(200)
+    page = EvaluationPage(
         "run",
         EvalReport("validation", 200, 0.5, {"f1_macro": MetricValue(0.7, 0.6, 0.8)}, baseline={}),
         answers,
-        select_rows(answers, None),
+        select_rows(answers, lengths),
         RawRows(columns={"source": ["web", "mail"] * 100}),
         curves=None,
-        lengths=None,
+        lengths=lengths,
         metric_for_best="f1_macro",
         slice_score=SliceScore("exact_match", samples=100, level=0.95, seed=0),
         facts=[],

@@ -7,13 +7,14 @@ import math
 import os
 import subprocess
 import sys
+from inspect import isfunction, signature
 from pathlib import Path
 
 import pytest
 import torch
 
-from scripts.gpu import check, steps
-from scripts.gpu.small import relative
+from scripts.compare_runs import relative_difference as relative
+from scripts.gpu import check, graph_steps, steps
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,7 +65,14 @@ def test_a_step_that_crashes_or_takes_too_long_is_a_failed_one() -> None:
 
 
 def test_every_step_is_in_the_order() -> None:
-    assert set(check.ORDER) == set(steps.STEPS)
+    functions = [
+        value
+        for module in (steps, graph_steps)
+        for value in vars(module).values()
+        if isfunction(value) and value.__module__ == module.__name__
+    ]
+    defined = {step.__name__ for step in functions if list(signature(step).parameters) == ["directory"]}
+    assert set(check.ORDER) == set(steps.STEPS) == defined
 
 
 def test_differences_are_relative_and_a_missing_number_is_one() -> None:

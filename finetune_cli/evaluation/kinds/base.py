@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_cli.evaluation.confusion import ClassCounts, FloatArray, IntArray
-from finetune_cli.evaluation.intervals.shares import Interval
+from finetune_cli.evaluation.confusion import ClassCounts, FloatArray, IntArray, per_class_report
+from finetune_cli.evaluation.intervals.shares import Interval, f1_interval, share_interval
 from finetune_cli.evaluation.row_metrics import WeightedMetric
 from finetune_cli.records.evaluation import ClassScore
 from finetune_cli.tasks import Kind
@@ -23,6 +23,23 @@ BoolArray = NDArray[np.bool_]
 Counter = Callable[[FloatArray], ClassCounts]
 ShareInterval = Callable[[Array, Array, float], Interval | None]  # labels, answers, level
 ScoreInterval = Callable[[Array, FloatArray, float, int], Interval | None]  # labels, scores, level, seed
+
+
+def intervals_of_counts(
+    by_row: Callable[[Array, Array], tuple[FloatArray, FloatArray, FloatArray]],
+) -> dict[str, ShareInterval]:
+    """Those of precision, recall and F1, by what labels and answers of each row (N,) have: decisions that are answered
+    rightly, that are in its label, that are answered."""
+
+    def precision(labels: Array, answers: Array, level: float) -> Interval | None:
+        correct, _, answered = by_row(labels, answers)
+        return share_interval(correct, answered, level)
+
+    return {
+        "precision": precision,
+        "recall": lambda labels, answers, level: precision(answers, labels, level),
+        "f1": lambda labels, answers, level: f1_interval(*by_row(labels, answers), level),
+    }
 
 
 class TaskKind(ABC):
@@ -90,6 +107,10 @@ class TaskKind(ABC):
         """How sure the model was of a wrong answer, (N,), 0 for a right one; in regression how far off it is."""
 
     @abstractmethod
+    def in_words(self, answer: Any, names: Sequence[str]) -> str:
+        """The answer to one row, or its label, by the names of the classes."""
+
+    @abstractmethod
     def metric_of_few_rows(self, metric_for_best: str) -> str:
         """A metric that means something for a few rows: correlations, and what needs every class, do not."""
 
@@ -117,6 +138,15 @@ class ClassKind(TaskKind):
 
     count_metrics: ClassVar[Mapping[str, Callable[[Any], FloatArray]]]
     share_intervals: ClassVar[Mapping[str, ShareInterval]]
+
+    def collapsed(self, labels: Array, answers: Array, names: Sequence[str]) -> str | None:
+        alike, varied = (answers == answers[0]).all(), (labels != labels[0]).any()
+        return self.in_words(answers[0], names) if alike and varied else None
+
+    def per_class(
+        self, labels: Array, answers: Array, names: Sequence[str], level: float | None = None
+    ) -> list[ClassScore]:
+        return per_class_report(self.counter(labels, answers, len(names)), len(labels), names, level)
 
     @abstractmethod
     def counter(self, labels: Array, answers: Array, num_classes: int) -> Counter:

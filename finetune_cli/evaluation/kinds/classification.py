@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import EllipsisType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,16 +15,15 @@ from finetune_cli.evaluation.confusion import (
     IntArray,
     class_counter,
     confusion_matrix,
-    per_class_report,
 )
 from finetune_cli.evaluation.intervals.calibration import calibration_interval
 from finetune_cli.evaluation.intervals.means import mean_interval
 from finetune_cli.evaluation.intervals.ranks import area_interval
-from finetune_cli.evaluation.intervals.shares import Interval, f1_interval, share_interval
-from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Counter
-from finetune_cli.evaluation.row_metrics import ROW_METRICS, squared_errors, surprise
+from finetune_cli.evaluation.intervals.shares import Interval, share_interval
+from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Counter, intervals_of_counts
+from finetune_cli.evaluation.row_metrics import ROW_METRICS, of_label, squared_errors, surprise
 from finetune_cli.evaluation.thresholds import fit_threshold
-from finetune_cli.records.evaluation import MANY_CLASSES, ClassScore
+from finetune_cli.records.evaluation import MANY_CLASSES
 
 BLOCK_CELLS = 2**17  # 1 MB of float64
 
@@ -51,36 +50,33 @@ def row_blocks(logits: Array) -> Iterator[slice | EllipsisType]:
     yield from (slice(start, start + step) for start in range(0, len(logits), step))
 
 
+def _cells_that_occur(labels: Array, answers: Array, num_classes: int, prior: float) -> tuple[FloatArray, Counter]:
+    """Of the confusion matrix of many classes, which has far more cells than there are rows. The prior's wrong answers
+    are one cell, spread evenly over the classes."""
+    cells, rows = np.unique(labels * num_classes + answers, return_counts=True)
+    truth, given = (np.append(classes, np.arange(num_classes)) for classes in np.divmod(cells, num_classes))
+    count = class_counter(truth, given, num_classes)
+
+    def count_all(weights: FloatArray) -> ClassCounts:
+        counts, wrong = count(weights[:, :-1]), weights[:, -1:] / num_classes
+        return ClassCounts(counts.correct, counts.labelled + wrong, counts.predicted + wrong)
+
+    return np.concatenate([rows, np.full(num_classes, prior / num_classes), [prior]]), count_all
+
+
 def _right(labels: Array, answers: Array, level: float) -> Interval | None:
     return share_interval((labels == answers).astype(np.float64), np.ones(len(labels)), level)
 
 
-def _precision(labels: Array, answers: Array, level: float) -> Interval | None:
-    said = (answers == 1).astype(np.float64)
-    return share_interval(said * (labels == 1), said, level)
-
-
-def _recall(labels: Array, answers: Array, level: float) -> Interval | None:
-    return _precision(answers, labels, level)
-
-
-def _f1(labels: Array, answers: Array, level: float) -> Interval | None:
+def _of_class_one(labels: Array, answers: Array) -> tuple[FloatArray, FloatArray, FloatArray]:
     truth, said = ((column == 1).astype(np.float64) for column in (labels, answers))
-    return f1_interval(truth * said, truth, said, level)
-
-
-def _log_loss(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    return _mean(labels, scores, surprise(scores), level)
-
-
-def _brier(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    return _mean(labels, scores, squared_errors(scores), level)
+    return truth * said, truth, said
 
 
 def _mean(labels: Array, scores: FloatArray, of_class: FloatArray, level: float) -> Interval | None:
     """Of the mean of a loss that each row would have with each class as its label (N, C)."""
     expected = (scores * of_class).sum(axis=1), (scores * of_class**2).sum(axis=1)
-    return mean_interval(of_class[np.arange(len(labels)), labels], level, expected)
+    return mean_interval(of_label(labels, of_class), level, expected)
 
 
 def _auroc(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
@@ -91,22 +87,19 @@ def _auroc(labels: Array, scores: FloatArray, level: float, seed: int) -> Interv
     return area_interval([labels == c for c in classes], [scores[:, c] for c in classes], level)
 
 
-def _ece(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    return calibration_interval(scores.max(axis=1), scores.argmax(axis=1) == labels, level, seed)
-
-
 class Classification(ClassKind):
     name = "classification"
     count_metrics = CONFUSION_METRICS
     score_metrics = ROW_METRICS
-    share_intervals: ClassVar = {
-        "accuracy": _right,
-        "f1_micro": _right,
-        "precision": _precision,
-        "recall": _recall,
-        "f1": _f1,
+    share_intervals: ClassVar = {"accuracy": _right, "f1_micro": _right, **intervals_of_counts(_of_class_one)}
+    score_intervals: ClassVar = {
+        "auroc": _auroc,
+        "log_loss": lambda labels, scores, level, seed: _mean(labels, scores, surprise(scores), level),
+        "brier": lambda labels, scores, level, seed: _mean(labels, scores, squared_errors(scores), level),
+        "ece": lambda labels, scores, level, seed: calibration_interval(
+            scores.max(axis=1), scores.argmax(axis=1) == labels, level, seed
+        ),
     }
-    score_intervals: ClassVar = {"auroc": _auroc, "log_loss": _log_loss, "brier": _brier, "ece": _ece}
     baseline_words = "always the commonest class of training"
     confidence_words = "the highest probability of each row"
 
@@ -145,7 +138,7 @@ class Classification(ClassKind):
         return frequencies, frequencies
 
     def probability_of_truth(self, labels: Array, scores: FloatArray) -> FloatArray:
-        return np.asarray(scores[np.arange(len(labels)), labels])
+        return of_label(labels, scores)
 
     def wrongness(self, labels: Array, answers: Array, scores: FloatArray) -> FloatArray:
         return np.where(answers != labels, self.probability_of_truth(answers, scores), 0.0)
@@ -157,6 +150,8 @@ class Classification(ClassKind):
         return class_counter(labels, answers, num_classes)
 
     def draw_cells(self, labels: Array, answers: Array, num_classes: int, prior: float) -> tuple[FloatArray, Counter]:
+        if num_classes > MANY_CLASSES:
+            return _cells_that_occur(labels, answers, num_classes, prior)
         shape = (num_classes, num_classes)
         parameters = confusion_matrix(labels, answers, num_classes) + prior / max(1, num_classes * (num_classes - 1))
         np.fill_diagonal(parameters, confusion_matrix(labels, answers, num_classes).diagonal() + prior / num_classes)
@@ -176,20 +171,13 @@ class Classification(ClassKind):
     def decisions(self, labels: Array, scores: FloatArray) -> tuple[FloatArray, BoolArray]:
         return scores.max(axis=1), self.answers(scores) == labels
 
-    def collapsed(self, labels: Array, answers: Array, names: Sequence[str]) -> str | None:
-        alike, varied = (answers == answers[0]).all(), (labels != labels[0]).any()
-        return names[answers[0]] if alike and varied else None
-
-    def per_class(
-        self, labels: Array, answers: Array, names: Sequence[str], level: float | None = None
-    ) -> list[ClassScore]:
-        return per_class_report(class_counter(labels, answers, len(names)), len(labels), names, level)
+    def in_words(self, answer: Any, names: Sequence[str]) -> str:
+        return names[answer]
 
     def confusion(self, labels: Array, answers: Array, num_classes: int) -> list[list[int]]:
         if num_classes > MANY_CLASSES:
             return []
-        found: list[list[int]] = confusion_matrix(labels, answers, num_classes).tolist()
-        return found
+        return list(confusion_matrix(labels, answers, num_classes).tolist())
 
     def confusion_cells(self, labels: Array, answers: Array, num_classes: int) -> list[tuple[int, int, int]]:
         if num_classes <= MANY_CLASSES:

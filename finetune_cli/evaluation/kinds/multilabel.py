@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from finetune_cli.data.label_sets import set_in_words, set_numbers
 from finetune_cli.errors import DataError
-from finetune_cli.evaluation.confusion import FloatArray, IntArray, per_class_report
+from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.intervals.calibration import calibration_interval
 from finetune_cli.evaluation.intervals.means import mean_interval
 from finetune_cli.evaluation.intervals.ranks import area_interval, precision_interval
-from finetune_cli.evaluation.intervals.shares import Interval, f1_interval, share_interval
-from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Counter
+from finetune_cli.evaluation.intervals.shares import Interval, share_interval
+from finetune_cli.evaluation.kinds.base import Array, BoolArray, ClassKind, Counter, intervals_of_counts
 from finetune_cli.evaluation.row_metrics import surprise
 from finetune_cli.evaluation.set_metrics import SET_METRICS, SET_ROW_METRICS, SetCounts, set_counter
 from finetune_cli.evaluation.thresholds import fit_threshold
-from finetune_cli.records.evaluation import ClassScore
 
 THRESHOLD = 0.5  # a class is answered from this probability on
 ROWS_PER_CLASS_OF_AREA = 10  # on average, that an interval of the mean area takes; ranks say more than answers
@@ -48,27 +47,6 @@ def _by_row(labels: Array, answers: Array) -> tuple[FloatArray, FloatArray, Floa
     return correct, labelled, answered
 
 
-def _precision(labels: Array, answers: Array, level: float) -> Interval | None:
-    correct, _, answered = _by_row(labels, answers)
-    return share_interval(correct, answered, level)
-
-
-def _recall(labels: Array, answers: Array, level: float) -> Interval | None:
-    return _precision(answers, labels, level)
-
-
-def _f1(labels: Array, answers: Array, level: float) -> Interval | None:
-    return f1_interval(*_by_row(labels, answers), level)
-
-
-def _log_loss(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    return _mean(labels, scores, surprise(scores), surprise(1 - scores), level)
-
-
-def _brier(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    return _mean(labels, scores, (1 - scores) ** 2, scores**2, level)
-
-
 def _mean(labels: Array, scores: FloatArray, has: FloatArray, has_not: FloatArray, level: float) -> Interval | None:
     """Of the mean over rows and classes of a loss for a class that the row has, and has not, (N, C)."""
     mean = scores * has + (1 - scores) * has_not
@@ -81,14 +59,6 @@ def _auroc(labels: Array, scores: FloatArray, level: float, seed: int) -> Interv
     if len(labels) < ROWS_PER_CLASS_OF_AREA * labels.shape[1]:
         return None
     return area_interval(list(labels.T == 1), list(scores.T), level)
-
-
-def _average_precision(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    return precision_interval(list(labels.T == 1), list(scores.T), level)
-
-
-def _ece(labels: Array, scores: FloatArray, level: float, seed: int) -> Interval | None:
-    return calibration_interval(scores, labels == 1, level, seed)
 
 
 def _with_class(mean: FloatArray, of_cells: FloatArray, values: tuple[int, int, int]) -> FloatArray:
@@ -105,16 +75,18 @@ class Multilabel(ClassKind):
     share_intervals: ClassVar = {
         "accuracy": _exact,
         "hamming_loss": _wrong,
-        "precision_micro": _precision,
-        "recall_micro": _recall,
-        "f1_micro": _f1,
+        **{f"{name}_micro": interval for name, interval in intervals_of_counts(_by_row).items()},
     }
     score_intervals: ClassVar = {
         "auroc": _auroc,
-        "average_precision": _average_precision,
-        "log_loss": _log_loss,
-        "brier": _brier,
-        "ece": _ece,
+        "average_precision": lambda labels, scores, level, seed: precision_interval(
+            list(labels.T == 1), list(scores.T), level
+        ),
+        "log_loss": lambda labels, scores, level, seed: _mean(
+            labels, scores, surprise(scores), surprise(1 - scores), level
+        ),
+        "brier": lambda labels, scores, level, seed: _mean(labels, scores, (1 - scores) ** 2, scores**2, level),
+        "ece": lambda labels, scores, level, seed: calibration_interval(scores, labels == 1, level, seed),
     }
     rows_per_class = 20
     baseline_words = "always the commonest set of labels of training"
@@ -191,14 +163,8 @@ class Multilabel(ClassKind):
     def decisions(self, labels: Array, scores: FloatArray) -> tuple[FloatArray, BoolArray]:
         return scores.ravel(), np.asarray(labels.ravel(), bool)
 
-    def collapsed(self, labels: Array, answers: Array, names: Sequence[str]) -> str | None:
-        alike, varied = (answers == answers[0]).all(), (labels != labels[0]).any()
-        return set_in_words(answers[0], names) if alike and varied else None
-
-    def per_class(
-        self, labels: Array, answers: Array, names: Sequence[str], level: float | None = None
-    ) -> list[ClassScore]:
-        return per_class_report(set_counter(labels, answers), len(labels), names, level)
+    def in_words(self, answer: Any, names: Sequence[str]) -> str:
+        return set_in_words(answer, names)
 
     def with_threshold(self, answers: Array, number: int, above: BoolArray) -> Array:
         answers[:, number] = above

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -51,6 +52,9 @@ class Regression(TaskKind):
 
     def wrongness(self, labels: Array, answers: Array, scores: FloatArray) -> FloatArray:
         return np.abs(answers - labels)
+
+    def in_words(self, answer: Any, names: Sequence[str]) -> str:
+        return f"{answer:.4g}"
 
     def metric_of_few_rows(self, metric_for_best: str) -> str:
         return "mse"
