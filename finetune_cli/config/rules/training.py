@@ -93,20 +93,14 @@ def loss_fits_task(get: Get) -> Iterator[Mistake]:
             yield mistake(key, "a regression has no classes. Take it out")
 
 
-def _named_classes(get: Get) -> list[str] | None:
-    """The classes as the config names them; None where the data tell."""
-    columns = get("data.label")
-    return get("data.labels") or (None if isinstance(columns, str) else list(columns))
-
-
 def class_weights_name_classes(get: Get) -> Iterator[Mistake]:
-    weights, labels = get("training.class_weights"), _named_classes(get)
-    if isinstance(weights, dict) and labels:
+    weights, columns = get("training.class_weights"), get("data.label")
+    classes = get("data.labels") or ([] if isinstance(columns, str) else columns)
+    if isinstance(weights, dict) and classes:
+        message = f"is not a class. Allowed: {', '.join(classes)}"
         for name in weights:
-            if name not in labels:
-                yield mistake(
-                    "training.class_weights", f"is not a class. Allowed: {', '.join(labels)}", name, at_key=True
-                )
+            if name not in classes:
+                yield mistake("training.class_weights", message, name, at_key=True)
 
 
 def seeds_differ(get: Get) -> Iterator[Mistake]:

@@ -16,9 +16,6 @@ def doctor_result(out: Output, report: DoctorReport, needed_for: Mapping[str, st
 
     needed_for: optional package -> the setting that needs it, and what to type.
     """
-    if out.as_json:
-        out.json(report.to_json())
-        return
     sections = {
         "Versions": _versions(report, needed_for),
         "Devices": _devices(report),
