@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from finetune_cli.config.rules.mistake import SAME_RUN, Get, Mistake, evaluates_once, mistake, repeats
+from finetune_cli.config.sections.data import as_folds
 from finetune_cli.config.trainer_args import PASSED, argument_problem
 from finetune_cli.tasks import KIND_SPECS, TASKS
 
@@ -123,8 +124,8 @@ def shares_rise(get: Get) -> Iterator[Mistake]:
 def learning_curve_goes_without(get: Get) -> Iterator[Mistake]:
     if not get("training.learning_curve"):
         return
-    folds = get("data.folds")
-    if folds is not None and (isinstance(folds, int) or not isinstance(folds.get("fold"), int)):
+    folds = as_folds(get("data.folds"))
+    if folds is not None and not isinstance(folds.get("fold"), int):
         message = "all runs of training.learning_curve are scored on the same rows. Take one fold: data.folds.fold: 1"
         yield mistake("data.folds", message, at_key=True)
     if get("data.share") is not None:
