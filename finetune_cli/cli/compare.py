@@ -77,7 +77,7 @@ def compare(
     from finetune_cli.display.tables.compare import compare_markdown, compare_result
 
     def show(report: CompareReport) -> None:
-        (compare_markdown if markdown else compare_result)(out, report)
+        out.result(report, compare_markdown if markdown else compare_result)
         if html is not None:
             from finetune_cli.report.compare import write_comparison
 

@@ -37,5 +37,5 @@ def doctor(out: Output, *, processes: Processes = 1, offline: options.Offline = 
     end_if_stopped()
     settle()  # the processes that doctor starts find what was decided
     report = run_doctor(processes=processes, offline=offline)
-    doctor_result(out, report, what_for())
+    out.result(report, doctor_result, needed_for=what_for())
     return ExitCode.DONE if report.fit else ExitCode.MISSING

@@ -127,7 +127,7 @@ def evaluate(
     from finetune_cli.runs.gates import write_junit
 
     def show(report: EvalReport) -> None:
-        evaluate_result(out, report)
+        out.result(report, evaluate_result)
         if junit is not None and out.enabled:
             write_junit(junit, report, target)
 

@@ -73,7 +73,7 @@ def export(
 
     end_if_stopped()
     silence_model_loading()
-    show = partial(export_result, out)
+    show = partial(out.result, table=export_result)
     with shown_when_failed(show):
         show(
             run_export(

@@ -42,4 +42,4 @@ def runs(
     from finetune_cli.commands.runs import runs as find_runs
     from finetune_cli.display.tables.runs import runs_result
 
-    runs_result(out, find_runs(directory, sort=sort, failed=failed), sort=sort)
+    out.result(find_runs(directory, sort=sort, failed=failed), runs_result, sort=sort)

@@ -55,13 +55,14 @@ def command(*, every_process: bool = False, with_json: bool = True) -> Callable[
             start_logging(quiet=quiet, verbose=verbose, enabled=enabled)
             return function(Output(as_json=json, enabled=enabled, quiet=quiet, verbose=verbose), **own)
 
-        _, *own = inspect.signature(function, eval_str=True).parameters.values()
+        # Typer reads the signature: its context, the function's own options, then those of all commands.
+        _, *options = inspect.signature(function, eval_str=True).parameters.values()
         context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         last = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
             for name, option in shared.items()
         ]
-        run.__signature__ = inspect.Signature([context, *own, *last])  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([context, *options, *last])  # type: ignore[attr-defined]
         return run
 
     return as_command

@@ -82,10 +82,11 @@ def sweep(
     from finetune_cli.display.tables.sweep import sweep_result
 
     before_computing()
-    with shown_when_failed(partial(sweep_result, out)):
+    show = partial(out.result, table=sweep_result)
+    with shown_when_failed(show):
         with training_display(shown=out.enabled and not out.quiet) as listen:
             report = run_sweep(run_config, overwrite=overwrite, offline=offline, listen=listen, train_one=train_one)
-        sweep_result(out, report)
+        show(report)
     return ExitCode.DONE
 
 

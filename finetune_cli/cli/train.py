@@ -159,7 +159,7 @@ def _dry_run(out: Output, config: RunConfig, *, offline: bool) -> None:
     from finetune_cli.display.tables.dry_run import dry_run_result
 
     before_computing()
-    dry_run_result(out, dry_run(config, offline=offline))
+    out.result(dry_run(config, offline=offline), dry_run_result)
 
 
 def _train_here(out: Output, config: RunConfig, **given: Any) -> TrainReport | SeedsReport | FoldsReport | CurveReport:
@@ -203,10 +203,10 @@ def _show(out: Output, report: TrainReport | SeedsReport | FoldsReport | CurveRe
     from finetune_cli.records.training import TrainReport
 
     if isinstance(report, TrainReport):
-        train_result(out, report, pair=pair)
+        out.result(report, train_result, pair=pair)
     elif isinstance(report, FoldsReport):
-        folds_result(out, report)
+        out.result(report, folds_result)
     elif isinstance(report, CurveReport):
-        curve_result(out, report)
+        out.result(report, curve_result)
     else:
-        seeds_result(out, report)
+        out.result(report, seeds_result)

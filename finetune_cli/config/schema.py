@@ -8,16 +8,17 @@ from pydantic import BeforeValidator
 
 from finetune_cli import __version__
 from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.load import SECTIONS
 from finetune_cli.config.messages import allowed
+from finetune_cli.config.rules.data import SPLIT_NAME
 from finetune_cli.config.trainer_args import PASSED
 from finetune_cli.config.types import Section, as_one_or_more, section_of
 from finetune_cli.tasks import EVALUATE_PREFIX, METRICS, TASKS
 
 DIALECT = "http://json-schema.org/draft-07/schema#"  # what the YAML language server reads best
-SPLIT_NAMES = r"^(train|(validation|test)(_\w+)?)$"
 
 # What load_config fills in where the file is silent or says null; no file has to have it.
-FILLED_IN = ("model", "data", "training", "evaluation", "checkpointing", "output_dir")
+FILLED_IN = (*SECTIONS, "output_dir")
 FILLED_IN_SECTIONS = {
     "data": ("path", "name", "text", "label", "labels"),
     "evaluation": ("metrics", "metric_for_best"),
@@ -110,7 +111,7 @@ def _names(properties: dict[str, Any]) -> None:
     evaluation["metric_for_best"] = {**about, "enum": [*METRICS, None]}
     data = properties["data"]["properties"]
     splits = next(choice for choice in data["splits"]["anyOf"] if choice.get("type") == "object")
-    splits["propertyNames"] = {"pattern": SPLIT_NAMES}
+    splits["propertyNames"] = {"pattern": f"^({SPLIT_NAME.pattern})$"}
     data["folds"]["anyOf"].insert(0, {"type": "integer", "minimum": 2})  # short for n
     passed = properties["training"]["properties"]["trainer_args"]
     passed["additionalProperties"] = False

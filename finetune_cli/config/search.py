@@ -11,7 +11,7 @@ from finetune_cli.config.foreign_names import COMMON_NAMES
 from finetune_cli.config.messages import allowed, field_at
 from finetune_cli.config.text import by_word, shorten
 from finetune_cli.config.trainer_args import OURS
-from finetune_cli.config.types import Section, fields_below
+from finetune_cli.config.types import Section, fields_below, is_number
 from finetune_cli.errors import did_you_mean
 
 RANGE_KEYS = ("low", "high", "log", "step")
@@ -84,7 +84,7 @@ def _range_problems(key: str, choice: dict[str, Any]) -> Iterator[tuple[tuple[st
         value = choice.get(name)
         if name not in choice:
             problem: str | None = f"has no {name}. A range is written {{low: 1e-5, high: 1e-4, log: true}}"
-        elif not _is_number(value):
+        elif not is_number(value):
             problem = f"found {shorten(str(value))}. Allowed: a number"
         else:
             problem = _value_problem(key, value)
@@ -94,7 +94,7 @@ def _range_problems(key: str, choice: dict[str, Any]) -> Iterator[tuple[tuple[st
     log, step = choice.get("log", False), choice.get("step")
     if not isinstance(log, bool):
         yield ("log",), f"found {shorten(str(log))}. Allowed: true or false"
-    if step is not None and (not _is_number(step) or step <= 0):
+    if step is not None and (not is_number(step) or step <= 0):
         yield ("step",), f"found {shorten(str(step))}. Allowed: a number above 0"
     if not sound:
         return
@@ -103,7 +103,7 @@ def _range_problems(key: str, choice: dict[str, Any]) -> Iterator[tuple[tuple[st
         yield ("low",), f"{low} is not below high ({high})"
     elif log is True and low <= 0:
         yield ("low",), f"{low} has no logarithm. Start above 0, or take log out"
-    elif _is_number(step) and 0 < high - low < step:
+    elif is_number(step) and 0 < high - low < step:
         yield ("step",), f"{step} is more than the range from {low} to {high}"
     elif log is True and step is not None:
         yield ("step",), "does not go with log: true. Keep one of the two"
@@ -141,10 +141,6 @@ def _value_problem(key: str, value: Any) -> str | None:
     except ValidationError:
         return f"{shorten(str(value))} does not fit {key}. Allowed: {allowed(info)}"
     return None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _hint(name: str) -> str:

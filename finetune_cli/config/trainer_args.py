@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_cli.config.text import by_word, shorten
+from finetune_cli.config.types import is_number
 from finetune_cli.errors import did_you_mean
 
 
@@ -22,22 +23,18 @@ class Value:
     accepts: Callable[[Any], bool]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 FLAG = Value("true or false", {"type": "boolean"}, lambda value: isinstance(value, bool))
 TEXT = Value("text", {"type": "string", "minLength": 1}, lambda value: isinstance(value, str) and bool(value))
 COUNT = Value(
     "a whole number from 1", {"type": "integer", "minimum": 1}, lambda value: type(value) is int and value >= 1
 )
 POSITIVE = Value(
-    "a number above 0", {"type": "number", "exclusiveMinimum": 0}, lambda value: _is_number(value) and value > 0
+    "a number above 0", {"type": "number", "exclusiveMinimum": 0}, lambda value: is_number(value) and value > 0
 )
 BETA = Value(
     "a number from 0 up to below 1",
     {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
-    lambda value: _is_number(value) and 0 <= value < 1,
+    lambda value: is_number(value) and 0 <= value < 1,
 )
 KEYS = Value("a section with keys", {"type": "object"}, lambda value: isinstance(value, dict))
 KEYS_OR_FILE = Value(

@@ -71,6 +71,10 @@ def fields_below(section: type[Section], path: tuple[str, ...] = ()) -> Iterator
             yield from fields_below(inner, (*path, name))
 
 
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def short_number(value: float) -> str:
     """A number as a config has it: 5e-5, not 5e-05."""
     return f"{value:g}".replace("e-0", "e-")

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TextIO
@@ -113,6 +113,13 @@ class Output:
     enabled: bool = True
     quiet: bool = False
     verbose: bool = False
+
+    def result(self, report: Any, table: Callable[..., None], **details: Any) -> None:
+        """What a command found: with --json as one document, else as `table` writes it for people."""
+        if self.as_json:
+            self.json(report.to_json())
+        else:
+            table(self, report, **details)
 
     def line(self, text: str = "") -> None:
         """One line of the result. Raises OutputClosedError when its reader has ended."""

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from finetune_cli import __version__
 from finetune_cli.cli import app
+from finetune_cli.cli.verbs import SHORT_HELP
 
 COMMANDS = ["prepare", "train", "evaluate", "predict", "validate"]
 PAGES = [*COMMANDS, "compare", "doctor"]
@@ -46,6 +47,14 @@ def test_the_short_forms_and_common_options_are_on_every_command(name: str):
     page = help_of(name)
     for option in ("-q, --quiet", "-v, --verbose", "--debug", "-h, --help", "-s, --set KEY=VALUE"):
         assert option in page
+
+
+@pytest.mark.parametrize("name", SHORT_HELP)
+def test_the_options_of_all_commands_come_last_and_json_where_a_record_is_the_result(name: str):
+    options = [parameter.name for parameter in typer.main.get_command(app.app).commands[name].params]
+    shared = ["quiet", "verbose", "debug"] if name in ("predict", "schema") else ["json", "quiet", "verbose", "debug"]
+    assert options[-len(shared) :] == shared
+    assert ("json" in options) == ("json" in shared)
 
 
 def examples() -> list[list[str]]:

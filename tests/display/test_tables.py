@@ -151,14 +151,14 @@ def test_a_run_that_was_finished_before_says_so(capsys: pytest.CaptureFixture[st
 
 
 def test_json_has_null_where_a_number_is_not_finite(capsys: pytest.CaptureFixture[str]):
-    evaluate_result(Output(as_json=True), report(loss=math.nan, baseline={"f1": math.inf}))
+    Output(as_json=True).result(report(loss=math.nan, baseline={"f1": math.inf}), evaluate_result)
     answer = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert (answer["loss"], answer["baseline"]["f1"], answer["metrics"]["f1"]["low"]) == (None, None, 0.8722)
 
 
 def test_other_processes_than_the_main_one_print_nothing(capsys: pytest.CaptureFixture[str]):
     evaluate_result(Output(enabled=False), report())
-    evaluate_result(Output(as_json=True, enabled=False), report())
+    Output(as_json=True, enabled=False).result(report(), evaluate_result)
     assert capsys.readouterr().out == ""
 
 

@@ -1,19 +1,13 @@
 """Rules about data.folds: what it takes the place of, and what goes with it."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from finetune_cli.config.rules.mistake import Get, Mistake, column_list, mistake
-
-
-def _folds(get: Get) -> dict[str, Any] | None:
-    """data.folds as a section, as far as it was written; None where there is none."""
-    folds = get("data.folds")
-    return {"n": folds} if isinstance(folds, int) else folds
+from finetune_cli.config.sections.data import as_folds
 
 
 def folds_take_the_place_of_validation(get: Get) -> Iterator[Mistake]:
-    if _folds(get) is not None and "validation" in (get("data.splits") or {}):
+    if as_folds(get("data.folds")) is not None and "validation" in (get("data.splits") or {}):
         message = (
             "data.folds takes the validation rows from train. Keep one of the two: leave validation out, "
             "or -s data.splits=null where data.splits names nothing else"
@@ -22,7 +16,7 @@ def folds_take_the_place_of_validation(get: Get) -> Iterator[Mistake]:
 
 
 def fold_is_one_of_them(get: Get) -> Iterator[Mistake]:
-    folds = _folds(get)
+    folds = as_folds(get("data.folds"))
     if folds is None or not isinstance(folds.get("fold"), int):
         return
     last = folds["n"] * folds.get("repeats", 1)
@@ -31,7 +25,7 @@ def fold_is_one_of_them(get: Get) -> Iterator[Mistake]:
 
 
 def final_model_makes_no_choice(get: Get) -> Iterator[Mistake]:
-    if (_folds(get) or {}).get("fold") != "final":
+    if (as_folds(get("data.folds")) or {}).get("fold") != "final":
         return
     for key in ("evaluation.metric_for_best", "training.early_stopping"):
         if get(key) is not None:
@@ -43,7 +37,7 @@ def final_model_makes_no_choice(get: Get) -> Iterator[Mistake]:
 
 
 def group_is_another_column(get: Get) -> Iterator[Mistake]:
-    group = (_folds(get) or {}).get("group")
+    group = (as_folds(get("data.folds")) or {}).get("group")
     for key in ("text", "label"):
         if group is not None and group in column_list(get(f"data.{key}")):
             message = f"{group} is data.{key} too. Name a column that says which rows belong together"
@@ -51,13 +45,13 @@ def group_is_another_column(get: Get) -> Iterator[Mistake]:
 
 
 def limit_leaves_rows_for_folds(get: Get) -> Iterator[Mistake]:
-    folds, limit = _folds(get), get("data.limit")
+    folds, limit = as_folds(get("data.folds")), get("data.limit")
     if folds is not None and limit is not None and limit < folds["n"]:
         yield mistake("data.limit", f"{limit} is below data.folds ({folds['n']}): a fold would have no row")
 
 
 def folds_go_without(get: Get) -> Iterator[Mistake]:
-    folds = _folds(get)
+    folds = as_folds(get("data.folds"))
     if folds is None or folds.get("fold") is not None:
         return
     if get("training.seeds"):

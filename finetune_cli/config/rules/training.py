@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from finetune_cli.config.rules.mistake import SAME_RUN, Get, Mistake, evaluates_once, mistake, repeats
+from finetune_cli.config.sections.data import as_folds
 from finetune_cli.config.trainer_args import PASSED, argument_problem
 from finetune_cli.tasks import KIND_SPECS, TASKS
 
@@ -93,20 +94,14 @@ def loss_fits_task(get: Get) -> Iterator[Mistake]:
             yield mistake(key, "a regression has no classes. Take it out")
 
 
-def _named_classes(get: Get) -> list[str] | None:
-    """The classes as the config names them; None where the data tell."""
-    columns = get("data.label")
-    return get("data.labels") or (None if isinstance(columns, str) else list(columns))
-
-
 def class_weights_name_classes(get: Get) -> Iterator[Mistake]:
-    weights, labels = get("training.class_weights"), _named_classes(get)
-    if isinstance(weights, dict) and labels:
+    weights, columns = get("training.class_weights"), get("data.label")
+    classes = get("data.labels") or ([] if isinstance(columns, str) else columns)
+    if isinstance(weights, dict) and classes:
+        message = f"is not a class. Allowed: {', '.join(classes)}"
         for name in weights:
-            if name not in labels:
-                yield mistake(
-                    "training.class_weights", f"is not a class. Allowed: {', '.join(labels)}", name, at_key=True
-                )
+            if name not in classes:
+                yield mistake("training.class_weights", message, name, at_key=True)
 
 
 def seeds_differ(get: Get) -> Iterator[Mistake]:
@@ -129,8 +124,8 @@ def shares_rise(get: Get) -> Iterator[Mistake]:
 def learning_curve_goes_without(get: Get) -> Iterator[Mistake]:
     if not get("training.learning_curve"):
         return
-    folds = get("data.folds")
-    if folds is not None and (isinstance(folds, int) or not isinstance(folds.get("fold"), int)):
+    folds = as_folds(get("data.folds"))
+    if folds is not None and not isinstance(folds.get("fold"), int):
         message = "all runs of training.learning_curve are scored on the same rows. Take one fold: data.folds.fold: 1"
         yield mistake("data.folds", message, at_key=True)
     if get("data.share") is not None:

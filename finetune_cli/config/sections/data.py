@@ -38,7 +38,7 @@ class ChecksConfig(Section):
     long_rows: Level = Field("warn", description="Rows over ten times as long as 95 % of the others.")
 
 
-def _as_folds(value: Any) -> Any:
+def as_folds(value: Any) -> Any:
     """`folds: 5` is short for `folds: {n: 5}`."""
     return {"n": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -164,7 +164,7 @@ class DataConfig(Section):
     )
     split_seed: Seed | None = Field(None, description="Draws the fractions of data.splits; null: seed does.")
     folds: Annotated[
-        FoldsConfig | None, BeforeValidator(_as_folds), Allowed("a whole number from 2, or a section with keys")
+        FoldsConfig | None, BeforeValidator(as_folds), Allowed("a whole number from 2, or a section with keys")
     ] = Field(None, description="Cross-validation in place of a validation split: a run for each part of train.")
     share: PartOfTrain | None = Field(
         None, description="Train on this share of train (stratified, seeded; the larger share has the smaller in it)."

@@ -1,1 +1,1 @@
-"""The results of the commands as people read them; with --json, the same as one document."""
+"""The results of the commands as people read them; with --json, `Output.result` prints the record instead."""

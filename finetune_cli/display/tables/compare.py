@@ -12,9 +12,6 @@ from finetune_cli.records.comparison import ComparedSide, CompareReport
 
 def compare_result(out: Output, report: CompareReport) -> None:
     """The runs, the settings that differ, the scores side by side, and a sentence for each comparison."""
-    if out.as_json:
-        out.json(report.to_json())
-        return
     names = [side.name for side in report.sides]
     out.heading(_compared_rows(report))
     for side in report.sides:

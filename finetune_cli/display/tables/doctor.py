@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from finetune_cli.display.terminal import Output
-from finetune_cli.records.doctor import Device, DoctorReport, Place
+from finetune_cli.records.doctor import Device, DoctorReport, Place, Trial
 
 GB = 1e9
 
@@ -16,9 +16,6 @@ def doctor_result(out: Output, report: DoctorReport, needed_for: Mapping[str, st
 
     needed_for: optional package -> the setting that needs it, and what to type.
     """
-    if out.as_json:
-        out.json(report.to_json())
-        return
     sections = {
         "Versions": _versions(report, needed_for),
         "Devices": _devices(report),
@@ -59,7 +56,7 @@ def _devices(report: DoctorReport) -> list[tuple[str, str]]:
         lines += _device(device)
     lines.append(("one process takes", torch.chosen))
     if report.trial is not None:
-        lines.append((f"{report.trial.processes} processes", _trial(report)))
+        lines.append((f"{report.trial.processes} processes", _trial(report.trial)))
     return lines
 
 
@@ -79,9 +76,7 @@ def _attention(device: Device) -> str:
     return ", ".join(f"{kernel} in {use}" for use, kernel in device.attention.items())
 
 
-def _trial(report: DoctorReport) -> str:
-    trial = report.trial
-    assert trial is not None
+def _trial(trial: Trial) -> str:
     if trial.error is not None:
         return trial.error
     return f"the same two updates as one process (relative difference {trial.difference:.0e}), {trial.seconds:.0f} s"
@@ -137,6 +132,6 @@ def _summary(report: DoctorReport) -> list[str]:
         f"{report.platform}; {cpu.usable} of {cpu.count} CPUs, limit {cpu.limit or 'none'}",
         f"{torch}, driver {report.driver or 'none'}",
         *(f"{device.name}: {device.precision}, attention {_attention(device)}" for device in report.torch.devices),
-        *([f"{report.trial.processes} processes: {_trial(report)}"] if report.trial else []),
+        *([f"{report.trial.processes} processes: {_trial(report.trial)}"] if report.trial else []),
         f"fit: {'yes' if report.fit else 'no'}; faults: {len(report.faults)}; hints: {len(report.hints)}",
     ]

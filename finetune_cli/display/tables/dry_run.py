@@ -11,9 +11,6 @@ from finetune_cli.records.training import DryRunReport, MemoryEstimate
 
 
 def dry_run_result(out: Output, report: DryRunReport) -> None:
-    if out.as_json:
-        out.json(report.to_json())
-        return
     tokens = report.micro_batch_tokens
     at_once = counted(report.micro_batch_size, "row") if tokens is None else f"{tokens:,} tokens"
     updates = f"{report.updates:,} ({report.updates_per_epoch:,} an epoch)"

@@ -15,9 +15,6 @@ SHOWN_CONFUSIONS = 10
 
 def evaluate_result(out: Output, report: EvalReport) -> None:
     """The scores of one split, with classes, confusion matrix and gates where it has them."""
-    if out.as_json:
-        out.json(report.to_json())
-        return
     scores(out, report)
     if report.decision:
         _decision_effect(out, report, report.decision)

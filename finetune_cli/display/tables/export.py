@@ -14,9 +14,6 @@ MEGABYTE = 1e6
 
 def export_result(out: Output, report: ExportReport) -> None:
     """Size, and how it compares with the model; also of an export that was refused."""
-    if out.as_json:
-        out.json(report.to_json())
-        return
     share = f" ({report.bytes / report.bytes_before:.2f} of the model's)" if report.bytes_before else ""
     heading = report.output if report.proven else "not written"
     out.heading(f"{heading}: {report.format} {report.dtype}, {report.bytes / MEGABYTE:.1f} MB{share}")

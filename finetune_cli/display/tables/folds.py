@@ -1,4 +1,4 @@
-"""The summary of a cross-validation as people read it; with --json, the same as one document."""
+"""The summary of a cross-validation as people read it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from finetune_cli.runs.run_dir import RunDir
 
 def folds_result(out: Output, report: FoldsReport) -> None:
     """The scores of all rows, then the scores over the folds, which say something else, and what to type next."""
-    if out.as_json:
-        out.json(report.to_json())
-        return
     out.line()
     if report.pooled:
         scores(out, report.pooled)

@@ -1,4 +1,4 @@
-"""A learning curve as people read it; with --json, the same as one document."""
+"""A learning curve as people read it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from finetune_cli.runs.run_dir import RunDir
 
 def curve_result(out: Output, report: CurveReport) -> None:
     """The scores with each share, what more rows would bring, and what to type next."""
-    if out.as_json:
-        out.json(report.to_json())
-        return
     out.line()
     if report.points:
         _scores(out, report)

@@ -18,9 +18,6 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 
 def runs_result(out: Output, listed: RunList, *, sort: str) -> None:
     """A table, newest first unless asked otherwise; what could not be read is named below it."""
-    if out.as_json:
-        out.json(listed.to_json())
-        return
     if listed.runs:
         out.table(HEADER, [_row(run, sort) for run in listed.runs], left=6)
     else:

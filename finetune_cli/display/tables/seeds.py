@@ -1,4 +1,4 @@
-"""The summary over several seeds as people read it; with --json, the same as one document."""
+"""The summary over several seeds as people read it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ SHOWN_SEEDS = 5  # of a table, so that it fits 80 columns
 
 def seeds_result(out: Output, report: SeedsReport) -> None:
     """Mean, spread and values of each score, the seeds that failed or collapsed, and what to type next."""
-    if out.as_json:
-        out.json(report.to_json())
-        return
     out.line()
     for split in report.splits:
         _scores(out, report, split)

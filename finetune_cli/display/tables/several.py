@@ -1,4 +1,4 @@
-"""What the summaries of several runs, such as those of several seeds, have in common."""
+"""What summaries of several runs have in common, and how the results of one and of several end."""
 
 from __future__ import annotations
 

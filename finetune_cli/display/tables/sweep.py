@@ -1,4 +1,4 @@
-"""The closing table of a sweep as people read it; with --json, the same as one document."""
+"""The closing table of a sweep as people read it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from finetune_cli.runs.run_dir import RunDir
 
 def sweep_result(out: Output, report: SweepReport) -> None:
     """Every trial, the best with what choosing it costs, comparisons, settings that mattered, what to type next."""
-    if out.as_json:
-        out.json(report.to_json())
-        return
     out.line()
     _trials(out, report)
     for trial in report.trials:

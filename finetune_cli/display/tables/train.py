@@ -13,9 +13,6 @@ from finetune_cli.runs.run_dir import RunDir
 
 def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
     """The result of a run: its scores, its files, and what to type next."""
-    if out.as_json:
-        out.json(report.to_json())
-        return
     run = RunDir(report.run_dir)
     out.line()
     for evaluation in report.evaluations:
