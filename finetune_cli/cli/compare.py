@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated
 
 from finetune_cli.cli import options
-from finetune_cli.cli.start import shown_when_failed, start
+from finetune_cli.cli.start import command, shown_when_failed
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ConfigError
 from finetune_cli.system.signals import end_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from finetune_cli.records.comparison import CompareReport
 
 EXAMPLES = """\
 finetune compare runs/mrpc runs/mrpc-large
@@ -29,66 +27,41 @@ Runs = Annotated[
         "RUN RUN...", "Run directories or predictions.jsonl files; the first is what the rest are compared to."
     ),
 ]
-
-ComparedSplit = Annotated[str, options.input_option("--split", "The split whose scores are compared.", metavar="NAME")]
-
-ComparedMetrics = Annotated[
-    list[str], options.input_list("--metric", "Compare this metric, not those of the runs. Repeatable.", metavar="NAME")
+Split = Annotated[str, options.input_option("--split NAME", "The split whose scores are compared.")]
+Metrics = Annotated[
+    list[str], options.input_list("--metric NAME", "Compare this metric, not those of the runs. Repeatable.")
 ]
-
-Html = Annotated[
-    Path | None,
-    options.output_option(
-        "--html",
-        "Write the comparison as a page, with the rows on which the runs disagree.",
-        metavar="FILE",
-        show_default=False,
-    ),
-]
-
-Markdown = Annotated[bool, options.output_option("--markdown", "Print tables ready to paste into a pull request.")]
-
+AllPairs = Annotated[bool, options.input_option("--all-pairs", "Compare each run with each, not only with the first.")]
 FailIfWorse = Annotated[
     list[str],
     options.output_list(
-        "--fail-if-worse",
+        "--fail-if-worse NAME",
         "Exit with 4 when a later run is significantly worse than the first on this metric. Repeatable.",
-        metavar="NAME",
     ),
 ]
-
-
-AllPairs = Annotated[
-    bool,
-    options.input_option("--all-pairs", "Compare each run with each, not only with the first."),
-]
-
-Planned = Annotated[
+Plan = Annotated[
     float | None,
-    options.output_option(
-        "--plan",
-        "Say how many rows or seeds this difference would need to be found.",
-        metavar="DIFFERENCE",
-        show_default=False,
-    ),
+    options.output_option("--plan DIFFERENCE", "Say how many rows or seeds this difference would need to be found."),
 ]
+Html = Annotated[
+    Path | None,
+    options.output_option("--html FILE", "Write the comparison as a page, with the rows on which the runs disagree."),
+]
+Markdown = Annotated[bool, options.output_option("--markdown", "Print tables ready to paste into a pull request.")]
 
 
+@command()
 def compare(
-    ctx: typer.Context,
+    out: Output,
     *,
     runs: Runs,
-    split: ComparedSplit = "validation",
-    metrics: ComparedMetrics,
+    split: Split = "validation",
+    metrics: Metrics,
     fail_if_worse: FailIfWorse,
     all_pairs: AllPairs = False,
-    plan: Planned = None,
+    plan: Plan = None,
     html: Html = None,
     markdown: Markdown = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
 ) -> None:
     """Which run is better, and is the difference real.
 
@@ -98,25 +71,20 @@ def compare(
     differ in nothing but seed and output_dir, when every side has two or more. Otherwise each run is compared with the
     first, or with --all-pairs each with each. P values of several comparisons are adjusted for their number.
     """
-    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
-    if markdown and json:
+    if markdown and out.as_json:
         raise ConfigError("--markdown and --json are two forms of one result. Choose one.")
     from finetune_cli.commands.compare import compare as run_compare
     from finetune_cli.display.tables.compare import compare_markdown, compare_result
 
+    def show(report: CompareReport) -> None:
+        (compare_markdown if markdown else compare_result)(out, report)
+        if html is not None:
+            from finetune_cli.report.compare import write_comparison
+
+            write_comparison(html, report)
+
     end_if_stopped()
-    show = partial(compare_markdown if markdown else compare_result, out)
-    if html is not None:
-        show = partial(_print_and_write_page, html, show)
     with shown_when_failed(show):
         show(
             run_compare(runs, split=split, metrics=metrics, fail_if_worse=fail_if_worse, all_pairs=all_pairs, plan=plan)
         )
-
-
-def _print_and_write_page(html: Path, show: Callable[[Any], None], report: Any) -> None:
-    """Print the comparison and write it as a page."""
-    from finetune_cli.report.compare import write_comparison
-
-    show(report)
-    write_comparison(html, report)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from finetune_cli.cli import options
-from finetune_cli.cli.start import start
+from finetune_cli.cli.start import command
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ExitCode
 from finetune_cli.system.signals import end_if_stopped
 from finetune_cli.system.xla import settle
@@ -20,29 +19,17 @@ finetune doctor --offline --json"""
 Processes = Annotated[
     int,
     options.input_option(
-        "--processes",
-        "Train two updates on N processes, too: their curve must be that of one process.",
-        metavar="N",
-        min=1,
+        "--processes N", "Train two updates on N processes, too: their curve must be that of one process.", min=1
     ),
 ]
 
 
-def doctor(
-    ctx: typer.Context,
-    *,
-    processes: Processes = 1,
-    offline: options.Offline = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
-) -> int:
+@command()
+def doctor(out: Output, *, processes: Processes = 1, offline: options.Offline = False) -> int:
     """Check this machine: versions, devices, disk, the Hub, several processes.
 
     The last line says that it is fit, or what is wrong and what to type; the exit code is 0 or 5. Nothing is changed.
     """
-    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
     from finetune_cli.commands.doctor import doctor as run_doctor
     from finetune_cli.commands.doctor import what_for
     from finetune_cli.display.tables.doctor import doctor_result

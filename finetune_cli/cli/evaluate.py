@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from finetune_cli.cli import options
-from finetune_cli.cli.start import before_computing, check_data_file, check_target, shown_when_failed, start
+from finetune_cli.cli.start import before_computing, check_data_file, check_target, command, shown_when_failed
+from finetune_cli.display.terminal import Output
 from finetune_cli.system.group import leaving_group
 from finetune_cli.system.lean_imports import lean_imports
 
@@ -23,136 +22,83 @@ finetune evaluate runs/b --baseline runs/a --max-drop f1=0.01 --junit ci.xml
 finetune evaluate runs/mrpc --fit temperature --fit threshold --for f1
 finetune evaluate runs/mrpc --data new_rows.csv --json"""
 
+Fitted = StrEnum("Fitted", ["temperature", "threshold", "abstain", "none"])  # Typer takes no list of Literals
 
-class Fitted(StrEnum):
-    """What evaluate fits on the validation split."""
-
-    temperature = "temperature"
-    threshold = "threshold"
-    abstain = "abstain"
-    none = "none"
-
-
-class KeptProbabilities(StrEnum):
-    """Which probabilities evaluate keeps of many classes."""
-
-    all = "all"
-
-
-Split = Annotated[str, options.input_option("--split", "The split to score.", metavar="NAME")]
-
+Split = Annotated[str, options.input_option("--split NAME", "The split to score.")]
 Data = Annotated[
     Path | None,
     options.input_option(
-        "--data",
-        "Score this labelled file in place of a split.",
-        metavar="FILE",
-        callback=options.in_home_or_none,
+        "--data FILE", "Score this labelled file in place of a split.", callback=options.in_home_or_none
     ),
 ]
-
 Gates = Annotated[
     list[str],
     options.output_list(
-        "--gate", "Exit with 4 unless this holds, such as 'f1>=0.88' or 'f1.low>=0.85'. Repeatable.", metavar="TEST"
+        "--gate TEST", "Exit with 4 unless this holds, such as 'f1>=0.88' or 'f1.low>=0.85'. Repeatable."
     ),
 ]
-
 Baseline = Annotated[
     str | None,
-    options.output_option(
-        "--baseline",
-        "A run, or predictions file, scored on the same rows; for --max-drop.",
-        metavar="RUN",
-        show_default=False,
-    ),
+    options.output_option("--baseline RUN", "A run, or predictions file, scored on the same rows; for --max-drop."),
 ]
-
 MaxDrops = Annotated[
     list[str],
     options.output_list(
-        "--max-drop",
+        "--max-drop NAME=NUMBER",
         "Exit with 4 when this score is worse than the baseline's by more, such as f1=0.01. Repeatable.",
-        metavar="NAME=NUMBER",
     ),
 ]
-
 JUnit = Annotated[
     Path | None,
-    options.output_option(
-        "--junit",
-        "Write the gates as JUnit XML, for CI.",
-        metavar="FILE",
-        callback=options.in_home_or_none,
-        show_default=False,
-    ),
+    options.output_option("--junit FILE", "Write the gates as JUnit XML, for CI.", callback=options.in_home_or_none),
 ]
-
 Fit = Annotated[
     list[Fitted],
     options.run_list(
-        "--fit",
+        "--fit temperature|threshold|abstain|none",
         "Fit on the validation split how probabilities become answers, and store it beside the model, where evaluate "
         "and predict obey it; none removes it. Repeatable.",
-        metavar="temperature|threshold|abstain|none",
     ),
 ]
-
 FitFor = Annotated[
     str | None,
     options.run_option(
-        "--for",
+        "--for METRIC",
         "The metric that --fit threshold is to be best for; by default evaluation.metric_for_best.",
-        metavar="METRIC",
-        show_default=False,
     ),
 ]
-
 MaxError = Annotated[
     float | None,
     options.run_option(
-        "--max-error",
+        "--max-error SHARE",
         "For --fit abstain: the share of the answers that may be wrong. Rows that are too unsure are not answered.",
-        metavar="SHARE",
-        show_default=False,
     ),
 ]
-
 Confidence = Annotated[
     float | None,
     options.run_option(
-        "--confidence",
-        "For --fit abstain: how sure it has to be that --max-error holds; by default 0.9.",
-        metavar="P",
-        show_default=False,
+        "--confidence P", "For --fit abstain: how sure it has to be that --max-error holds; by default 0.9."
     ),
 ]
-
-ScoredConfidence = Annotated[
+MinConfidence = Annotated[
     float | None,
     options.output_option(
-        "--min-confidence",
-        "Score also the rows alone whose answer has at least this probability.",
-        metavar="P",
-        show_default=False,
+        "--min-confidence P", "Score also the rows alone whose answer has at least this probability."
     ),
 ]
-
-
-# `all` makes it the flag below; any other value is refused with what is allowed.
-Kept = Annotated[
-    KeptProbabilities | None,
+# `all` makes it the flag of options.AllProbabilities; any other value is refused with what is allowed.
+Probabilities = Annotated[
+    Literal["all"] | None,
     options.output_option(
-        "--probabilities",
+        "--probabilities all",
         "Of more than 100 classes, keep the probability of each in every row, not of the likeliest alone.",
-        metavar="all",
-        show_default=False,
     ),
 ]
 
 
+@command(every_process=True)
 def evaluate(
-    ctx: typer.Context,
+    out: Output,
     *,
     target: options.Target,
     split: Split = "validation",
@@ -167,17 +113,12 @@ def evaluate(
     fit_for: FitFor = None,
     max_error: MaxError = None,
     confidence: Confidence = None,
-    min_confidence: ScoredConfidence = None,
-    probabilities: Kept = None,
+    min_confidence: MinConfidence = None,
+    probabilities: Probabilities = None,
     all_probabilities: options.AllProbabilities = False,
     junit: JUnit = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
 ) -> None:
     """Score a trained model on a split or a file; can be a gate for CI."""
-    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json, every_process=True)
     check_target(target, overrides, output_dir)
     check_data_file(data)
     with lean_imports():

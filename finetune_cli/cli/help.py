@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from typer._click import HelpFormatter
@@ -44,26 +44,13 @@ class GroupedCommand(TyperCommand):
                 formatter.write_dl([(names.ljust(width), text) for names, text in records], col_max=width)
 
     def format_epilog(self, ctx: Any, formatter: HelpFormatter) -> None:
-        _write_examples(self.epilog or "", formatter)
-
-
-class GroupedGroup(TyperGroup):
-    """The program itself: its commands before its options."""
-
-    def format_options(self, ctx: Any, formatter: HelpFormatter) -> None:
-        self.format_commands(ctx, formatter)
-        records = [parameter.get_help_record(ctx) for parameter in self.get_params(ctx)]
-        with formatter.section(REST):
-            formatter.write_dl([record for record in records if record is not None])
-
-    def format_epilog(self, ctx: Any, formatter: HelpFormatter) -> None:
-        _write_examples(self.epilog or "", formatter)
+        write_examples(self.epilog or "", formatter)
 
 
 def _is_argument(parameter: Any) -> bool:
     return bool(parameter.param_type_name == "argument")
 
 
-def _write_examples(lines: str, formatter: HelpFormatter) -> None:
+def write_examples(lines: str, formatter: HelpFormatter) -> None:
     with formatter.section("Examples"):
         formatter.write("".join(f"  {line}\n" for line in lines.splitlines()))

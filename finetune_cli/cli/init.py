@@ -6,10 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from finetune_cli.cli import options
-from finetune_cli.cli.start import start
+from finetune_cli.cli.start import command
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ConfigError
 from finetune_cli.system.signals import end_if_stopped
 
@@ -29,34 +28,30 @@ Data = Annotated[
 ]
 ConfigFile = Annotated[
     Path,
-    options.output_option("--output -o", "Write the config here; nothing is overwritten.", metavar="FILE"),
+    options.output_option("--output -o FILE", "Write the config here; nothing is overwritten."),
 ]
-Texts = Annotated[list[str], known_list("--text", "The text column; twice for a pair.", metavar="COLUMN")]
+Texts = Annotated[list[str], known_list("--text COLUMN", "The text column; twice for a pair.")]
 Labels = Annotated[
-    list[str],
-    known_list("--label", "The label column; several with 0 and 1 for several labels a row.", metavar="COLUMN"),
+    list[str], known_list("--label COLUMN", "The label column; several with 0 and 1 for several labels a row.")
 ]
-Model = Annotated[str | None, known_option("--model", "Hub id, directory or package:NAME/FOLDER.", metavar="MODEL")]
-Task = Annotated[
-    str | None,
-    known_option("--task", "A GLUE task, or classification, multilabel, regression.", metavar="TASK"),
-]
-Name = Annotated[str | None, known_option("--name", "The configuration of a data set of the Hub.", metavar="NAME")]
+Model = Annotated[str | None, known_option("--model MODEL", "Hub id, directory or package:NAME/FOLDER.")]
+Task = Annotated[str | None, known_option("--task TASK", "A GLUE task, or classification, multilabel, regression.")]
+Name = Annotated[str | None, known_option("--name NAME", "The configuration of a data set of the Hub.")]
 Encoding = Annotated[
-    str | None,
-    known_option("--encoding", "How the file's characters are written, such as windows-1252.", metavar="NAME"),
+    str | None, known_option("--encoding NAME", "How the file's characters are written, such as windows-1252.")
 ]
 From = Annotated[
     Path | None,
     options.input_option(
-        "--from", "Translate the arguments of run_glue.py, a JSON file, in place of looking at data.", metavar="FILE"
+        "--from FILE", "Translate the arguments of run_glue.py, a JSON file, in place of looking at data."
     ),
 ]
 Sample = Annotated[bool, options.input_option("--sample", "Take the sample rows of the quickstart as data.")]
 
 
+@command()
 def init(
-    ctx: typer.Context,
+    out: Output,
     *,
     data: Data = None,
     source: From = None,
@@ -69,16 +64,11 @@ def init(
     encoding: Encoding = None,
     output: ConfigFile = Path("config.yaml"),
     offline: options.Offline = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
 ) -> None:
     """Look at your data and write a commented config that trains as it stands.
 
     Each choice is shown with its reason; what the data leave open is a question in a comment.
     """
-    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
     _require_one_source(data, source, sample, task, {"--text": texts, "--label": labels, "--encoding": encoding})
     _require_task(task)
     from finetune_cli.display.tables.init import init_result
@@ -107,7 +97,7 @@ def init(
             encoding=encoding,
             offline=offline,
         )
-    init_result(out, report, quiet=quiet)
+    init_result(out, report)
 
 
 def _require_one_source(

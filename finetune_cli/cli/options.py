@@ -22,12 +22,16 @@ def argument(metavar: str, text: str, **more: Any) -> Any:
     return typer.Argument(metavar=metavar, help=text, show_default=False, autocompletion=completer_for(metavar), **more)
 
 
-def option(names: str, text: str, *, group: str | None = None, metavar: str | None = None, **more: Any) -> Any:
-    words = names.split()
-    more.setdefault("autocompletion", completer_for(*words))
-    if metavar and len(words[-1]) == 2:
-        more["callback"] = _without_equals(words[0], words[-1], more.get("callback"))
-    return typer.Option(*words, metavar=metavar, help=text, rich_help_panel=group, **more)
+def option(usage: str, text: str, *, group: str | None = None, **more: Any) -> Any:
+    """usage: the option's names and what its value is called, such as `--output -o FILE`; a flag has names alone."""
+    words = usage.split()
+    names = [word for word in words if word.startswith("-")]
+    metavar = words[-1] if len(names) < len(words) else None
+    if metavar and len(names[-1]) == 2:
+        more["callback"] = _without_equals(names[0], names[-1], more.get("callback"))
+    return typer.Option(
+        *names, metavar=metavar, help=text, rich_help_panel=group, autocompletion=completer_for(*names), **more
+    )
 
 
 def _without_equals(long: str, short: str, callback: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
@@ -43,8 +47,8 @@ def _without_equals(long: str, short: str, callback: Callable[[Any], Any] | None
     return checked
 
 
-def repeatable(names: str, text: str, **more: Any) -> Any:
-    return option(names, text, default_factory=list, show_default=False, **more)
+def repeatable(usage: str, text: str, **more: Any) -> Any:
+    return option(usage, text, default_factory=list, show_default=False, **more)
 
 
 run_option, run_list = partial(option, group="Run"), partial(repeatable, group="Run")
@@ -93,14 +97,16 @@ Target = Annotated[
 Overrides = Annotated[
     list[str],
     run_list(
-        "--set -s",
+        "--set -s KEY=VALUE",
         "Change a value of the config, such as training.batch_size=16. Repeatable.",
-        metavar="KEY=VALUE",
         callback=all_as_text,
     ),
 ]
 OutputDir = Annotated[
-    str | None, run_option("--output-dir", "The run directory, in place of the config's output_dir.", metavar="DIR")
+    str | None, run_option("--output-dir DIR", "The run directory, in place of the config's output_dir.")
+]
+NumProcesses = Annotated[
+    int, run_option("--num-processes N", "Train on N processes of this machine, one for each GPU.", min=1)
 ]
 Offline = Annotated[bool, run_option("--offline", "Use only what is on this machine.")]
 AllProbabilities = Annotated[

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Annotated, Any, Literal
 
 from finetune_cli.cli import options
-from finetune_cli.cli.start import before_computing, check_target, start
+from finetune_cli.cli.start import before_computing, check_target, command
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ConfigError
 from finetune_cli.system.lean_imports import lean_imports
 from finetune_cli.system.places import in_home
@@ -23,32 +21,7 @@ finetune predict runs/sst2 reviews.csv -o labelled.csv --keep-columns
 cat reviews.jsonl | finetune predict runs/sst2 - --probabilities"""
 
 
-class FileFormat(StrEnum):
-    """The formats of a predictions file."""
-
-    jsonl = "jsonl"
-    csv = "csv"
-    tsv = "tsv"
-    parquet = "parquet"
-
-
-class InputFormat(StrEnum):
-    """The formats of rows in a stream."""
-
-    jsonl = "jsonl"
-    csv = "csv"
-    tsv = "tsv"
-    lines = "lines"
-    text = "text"
-
-
-class OnBadRow(StrEnum):
-    """What to do with a row that cannot be used."""
-
-    error = "error"
-    skip = "skip"
-    null = "null"
-
+FileFormat = Literal["jsonl", "csv", "tsv", "parquet"]
 
 Input = Annotated[
     str | None,
@@ -58,66 +31,43 @@ Input = Annotated[
         "input.",
     ),
 ]
-
-MinConfidence = Annotated[
-    float | None,
-    options.output_option(
-        "--min-confidence", "Answer null where the probability of the answer is lower.", metavar="P", show_default=False
-    ),
-]
-
 Texts = Annotated[
-    list[str],
-    options.input_list("--text", "Label this text. Repeatable.", metavar="TEXT", callback=options.all_as_text),
+    list[str], options.input_list("--text TEXT", "Label this text. Repeatable.", callback=options.all_as_text)
 ]
-
 TextPairs = Annotated[
     list[str],
     options.input_list(
-        "--text-pair",
-        "The second text of a pair, one for each --text.",
-        metavar="TEXT",
-        callback=options.all_as_text,
+        "--text-pair TEXT", "The second text of a pair, one for each --text.", callback=options.all_as_text
     ),
 ]
-
-InputForm = Annotated[
-    InputFormat | None,
+InputFormat = Annotated[
+    Literal["jsonl", "csv", "tsv", "lines", "text"] | None,
     options.input_option(
-        "--input-format",
+        "--input-format jsonl|csv|tsv|lines|text",
         "What standard input is; by default seen in its first line: JSON Lines, a table whose header has the text "
         "column, else a text on each line (lines). text: all of it, or of a .txt, is one text.",
-        metavar="jsonl|csv|tsv|lines|text",
-        show_default=False,
     ),
 ]
-
-BadRows = Annotated[
-    OnBadRow,
+OnBadRow = Annotated[
+    Literal["error", "skip", "null"],
     options.input_option(
-        "--on-bad-row",
-        "A row that cannot be used: stop there, leave it out, or answer null.",
-        metavar="error|skip|null",
+        "--on-bad-row error|skip|null", "A row that cannot be used: stop there, leave it out, or answer null."
     ),
 ]
-
 OutputFile = Annotated[
     Path | None,
     options.output_option(
-        "--output -o",
+        "--output -o FILE",
         "Write here, not to standard output. A file that is there is replaced, when all rows are answered.",
-        metavar="FILE",
         callback=options.in_home_or_none,
     ),
 ]
-
 Format = Annotated[
     FileFormat | None,
     options.output_option(
-        "--format", "By default as the file name ends; jsonl without an ending.", metavar="jsonl|csv|tsv|parquet"
+        "--format jsonl|csv|tsv|parquet", "By default as the file name ends; jsonl without an ending."
     ),
 ]
-
 Probabilities = Annotated[
     bool,
     options.output_option(
@@ -125,24 +75,28 @@ Probabilities = Annotated[
         "Add the probability of each class; of more than 100, those of the ten likeliest, unless `all` follows.",
     ),
 ]
-
 KeepColumns = Annotated[
     bool,
     options.output_option(
         "--keep-columns", "Keep the columns of the input; one named like the answer's becomes NAME_input."
     ),
 ]
+MinConfidence = Annotated[
+    float | None,
+    options.output_option("--min-confidence P", "Answer null where the probability of the answer is lower."),
+]
 
 
+@command(with_json=False)
 def predict(
-    ctx: typer.Context,
+    out: Output,
     *,
     target: options.Target,
     source: Input = None,
     texts: Texts,
     text_pairs: TextPairs,
-    input_format: InputForm = None,
-    on_bad_row: BadRows = OnBadRow.error,
+    input_format: InputFormat = None,
+    on_bad_row: OnBadRow = "error",
     overrides: options.Overrides,
     output_dir: options.OutputDir = None,
     offline: options.Offline = False,
@@ -152,9 +106,6 @@ def predict(
     all_probabilities: options.AllProbabilities = False,
     keep_columns: KeepColumns = False,
     min_confidence: MinConfidence = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
 ) -> None:
     """Label a file, standard input or --text, in the order the rows come in.
 
@@ -162,14 +113,16 @@ def predict(
     same as in evaluate. Of a directory it is the path of the text's file. An empty cell is a bad row where data.id
     names its column, and passed over elsewhere.
     """
-    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug)
     check_target(target, overrides, output_dir)
     rows = rows_to_label(source, texts, text_pairs, output, named=input_format is not None)
-    chosen_format = output_format(output, file_format.value if file_format else None)
+    from finetune_cli.predictions.files import choose_format, require_writable, write_predictions
+
+    written_as = choose_format(output, file_format)
+    if output is not None:
+        require_writable(output)
     with lean_imports():
         from finetune_cli.commands.predict import WINDOW_ROWS
         from finetune_cli.commands.predict import predict as run_predict
-    from finetune_cli.predictions.files import write_predictions
 
     before_computing()
     answers = run_predict(
@@ -180,27 +133,15 @@ def predict(
         probabilities=probabilities,
         all_probabilities=all_probabilities,
         keep_columns=keep_columns,
-        on_bad_row=on_bad_row.value,
-        input_format=input_format.value if input_format else None,
+        on_bad_row=on_bad_row,
+        input_format=input_format,
         min_confidence=min_confidence,
         window_rows=1 if source == "-" and sys.stdin.isatty() else WINDOW_ROWS,  # answer what is typed
         offline=offline,
         report_bad_row=out.warn,
     )
     with out.byte_stream() as stdout, closing(answers):
-        write_predictions(
-            answers, output, file_format=chosen_format, with_errors=on_bad_row is OnBadRow.null, stdout=stdout
-        )
-
-
-def output_format(output: Path | None, requested: str | None) -> str:
-    """The format of the predictions. Raises ConfigError when none fits, or when the file cannot be written."""
-    from finetune_cli.predictions.files import choose_format, require_writable
-
-    file_format = choose_format(output, requested)
-    if output is not None:
-        require_writable(output)
-    return file_format
+        write_predictions(answers, output, file_format=written_as, with_errors=on_bad_row == "null", stdout=stdout)
 
 
 def rows_to_label(

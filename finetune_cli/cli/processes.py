@@ -22,8 +22,7 @@ def train_on_several(config: RunConfig, num_processes: int, *, offline: bool) ->
 
     When another run uses the run directory, the error comes here, before any process is started.
     """
-    _refuse_under_a_launcher()
-    require_a_device_for_each(num_processes)
+    _require_processes(num_processes)
     from finetune_cli.runs.rows import prepare_rows
     from finetune_cli.runs.run_dir import RunDir
     from finetune_cli.runs.session import locked, note_failed_launch
@@ -52,35 +51,40 @@ def train_each_on_several(
 
     switches: options of `finetune train` for each of them.
     """
-    _refuse_under_a_launcher()
-    require_a_device_for_each(num_processes)
-    from finetune_cli.commands.folds import train_folds
-    from finetune_cli.commands.seeds import train_seeds
+    _require_processes(num_processes)
     from finetune_cli.runs.final import require_folds_to_come
 
     if final:
         require_folds_to_come(config)
     train_one = _in_a_group(num_processes, offline=offline, switches=switches)
-    if config.training.seeds is not None:
-        return train_seeds(config, train_one, overwrite=overwrite)
-    return train_folds(config, train_one, final=final, overwrite=overwrite, offline=offline)
+    return _train_members(config, train_one, final=final, overwrite=overwrite, offline=offline)
 
 
 def sweep_on_several(num_processes: int, *, offline: bool) -> Train:
     """Each trial of a sweep in a group of processes of its own."""
-    _refuse_under_a_launcher()
-    require_a_device_for_each(num_processes)
+    _require_processes(num_processes)
     train_group = _in_a_group(num_processes, offline=offline, switches=["--quiet"])
 
-    def train_one(one: RunConfig, listen: Listener) -> TrainReport | SeedsReport | FoldsReport:
-        from finetune_cli.commands.folds import train_folds
-        from finetune_cli.commands.seeds import train_seeds
+    def train_trial(trial: RunConfig, listen: Listener) -> TrainReport | SeedsReport | FoldsReport:
+        return _train_members(trial, train_group, offline=offline) if holds_several_runs(trial) else train_group(trial)
 
-        if one.training.seeds is not None:
-            return train_seeds(one, train_group)
-        return train_folds(one, train_group, offline=offline) if holds_several_runs(one) else train_group(one)
+    return train_trial
 
-    return train_one
+
+def _train_members(
+    config: RunConfig,
+    train_one: Callable[[RunConfig], TrainReport],
+    *,
+    final: bool = False,
+    overwrite: bool = False,
+    offline: bool,
+) -> SeedsReport | FoldsReport:
+    from finetune_cli.commands.folds import train_folds
+    from finetune_cli.commands.seeds import train_seeds
+
+    if config.training.seeds is not None:
+        return train_seeds(config, train_one, overwrite=overwrite)
+    return train_folds(config, train_one, final=final, overwrite=overwrite, offline=offline)
 
 
 def _in_a_group(num_processes: int, *, offline: bool, switches: Sequence[str]) -> Callable[[RunConfig], TrainReport]:
@@ -95,13 +99,13 @@ def _in_a_group(num_processes: int, *, offline: bool, switches: Sequence[str]) -
     from finetune_cli.system.files import replacing
     from finetune_cli.system.launching import launch
 
-    def train_one(one: RunConfig) -> TrainReport:
-        run = RunDir(one.output_dir)
+    def train_one(config: RunConfig) -> TrainReport:
+        run = RunDir(config.output_dir)
         finished = run.read_record().is_finished
-        prepare_rows(one, offline=offline, quiet=True)  # once, and not in each process
-        if not run.config.is_file() or load_config(run.config) != one:
+        prepare_rows(config, offline=offline, quiet=True)  # once, and not in each process
+        if not run.config.is_file() or load_config(run.config) != config:
             with replacing(run.config) as file:
-                file.write(to_yaml(one))
+                file.write(to_yaml(config))
         words = ["train", str(run.config), *switches, *(["--offline"] if offline else [])]
         code = launch(words, num_processes, stdout=subprocess.DEVNULL)
         if code != ExitCode.DONE:
@@ -127,11 +131,12 @@ def sweep_with_workers(workers: int, config: RunConfig, *, overwrite: bool) -> i
     return launch_workers([word for word in arguments if word not in ("--overwrite", "--json")], workers)
 
 
-def _refuse_under_a_launcher() -> None:
+def _require_processes(count: int) -> None:
     if launched_processes() > 1:
         raise ConfigError(
             "--num-processes starts processes of its own: leave it out under accelerate launch and torchrun."
         )
+    require_a_device_for_each(count)
 
 
 def without_option(arguments: list[str], option: str) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from finetune_cli.cli import options
-from finetune_cli.cli.start import start
+from finetune_cli.cli.start import command
+from finetune_cli.display.terminal import Output
 
 EXAMPLES = """\
 finetune runs
@@ -19,31 +20,25 @@ Directory = Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to look,
 
 Sort = Annotated[
     str,
-    options.output_option(
-        "--sort", "Order: newest, path, time, size, or a metric such as f1 (best first).", metavar="ORDER"
-    ),
+    options.output_option("--sort ORDER", "Order: newest, path, time, size, or a metric such as f1 (best first)."),
 ]
 
 Failed = Annotated[bool, options.output_option("--failed", "Only runs that failed or were killed.")]
 
 
+@command()
 def runs(
-    ctx: typer.Context,
+    out: Output,
     *,
     directory: Directory = Path("runs"),
     sort: Sort = "newest",
     failed: Failed = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
 ) -> None:
     """The runs below a directory, with their scores.
 
     Single runs, runs of several seeds, sweeps and folds, and the runs inside of these, whose size counts in that of the
     whole, too. It reads each run.json, and of a run that is said to run whether a process holds it: else it was killed.
     """
-    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
     from finetune_cli.commands.runs import runs as find_runs
     from finetune_cli.display.tables.runs import runs_result
 

@@ -1,17 +1,19 @@
-"""What commands do between reading their options and their work: set up streams, read the config, check paths."""
+"""What commands share before their work: the options of all, streams and log, the config, checks of paths."""
 
 from __future__ import annotations
 
+import inspect
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from finetune_cli.cli.options import Debug, Json, Quiet, Verbose
 from finetune_cli.display.logs import silence_model_loading, start_logging
 from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ConfigError, GateFailedError, MembersFailedError
@@ -23,12 +25,8 @@ from finetune_cli.system.signals import end_if_stopped
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
-    from finetune_cli.records.folds import FoldsReport
-    from finetune_cli.records.learning_curve import CurveReport
-    from finetune_cli.records.training import SeedsReport, TrainReport
 
-
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?")
+T = TypeVar("T")
 
 
 @dataclass
@@ -38,19 +36,35 @@ class Switches:
     debug: bool = False
 
 
-def start(
-    ctx: typer.Context, *, quiet: bool, verbose: bool, debug: bool, as_json: bool = False, every_process: bool = False
-) -> Output:
-    """Set up the streams for one command.
+def command(*, every_process: bool = False, with_json: bool = True) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Make a function a command: it gets an Output, and its options are followed by those that all commands have.
 
     every_process: all processes that were launched together work; otherwise only the main one, and the others end.
     """
-    if not (every_process or is_main_process()):
-        raise typer.Exit
-    ctx.ensure_object(Switches).debug = debug
-    limit_threads()
-    start_logging(quiet=quiet, verbose=verbose, enabled=is_main_process())
-    return Output(as_json=as_json, enabled=is_main_process())
+    shared = {"json": Json} if with_json else {}
+    shared |= {"quiet": Quiet, "verbose": Verbose, "debug": Debug}
+
+    def as_command(function: Callable[..., T]) -> Callable[..., T]:
+        @wraps(function)
+        def run(ctx: typer.Context, *, quiet: bool, verbose: bool, debug: bool, json: bool = False, **own: Any) -> T:
+            enabled = is_main_process()
+            if not (every_process or enabled):
+                raise typer.Exit
+            ctx.ensure_object(Switches).debug = debug
+            limit_threads()
+            start_logging(quiet=quiet, verbose=verbose, enabled=enabled)
+            return function(Output(as_json=json, enabled=enabled, quiet=quiet, verbose=verbose), **own)
+
+        _, *own = inspect.signature(function, eval_str=True).parameters.values()
+        context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        last = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+            for name, option in shared.items()
+        ]
+        run.__signature__ = inspect.Signature([context, *own, *last])  # type: ignore[attr-defined]
+        return run
+
+    return as_command
 
 
 def before_computing() -> None:
@@ -80,58 +94,6 @@ def shown_when_failed(show: Callable[[Any], None]) -> Iterator[None]:
     except (GateFailedError, MembersFailedError) as err:
         show(err.report)
         raise
-
-
-def show_training(out: Output, report: TrainReport | SeedsReport | FoldsReport | CurveReport, *, pair: bool) -> None:
-    from finetune_cli.display.tables.folds import folds_result
-    from finetune_cli.display.tables.learning_curve import curve_result
-    from finetune_cli.display.tables.seeds import seeds_result
-    from finetune_cli.display.tables.train import train_result
-    from finetune_cli.records.folds import FoldsReport
-    from finetune_cli.records.learning_curve import CurveReport
-    from finetune_cli.records.training import TrainReport
-
-    if isinstance(report, TrainReport):
-        train_result(out, report, pair=pair)
-    elif isinstance(report, FoldsReport):
-        folds_result(out, report)
-    elif isinstance(report, CurveReport):
-        curve_result(out, report)
-    else:
-        seeds_result(out, report)
-
-
-def with_seeds(overrides: list[str], seeds: str | None) -> list[str]:
-    """`--seeds 1,2,3` as a `--set`. Raises ConfigError for anything but whole numbers with commas between them."""
-    if seeds is None:
-        return overrides
-    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", seeds):
-        raise ConfigError(f"--seeds {seeds!r}: expected whole numbers with commas between them, such as 1,2,3.")
-    return [*overrides, f"training.seeds=[{', '.join(str(int(seed)) for seed in seeds.split(','))}]"]
-
-
-def with_shares(overrides: list[str], shares: str | None) -> list[str]:
-    """`--learning-curve 0.1,0.4,1` as a `--set`. Raises ConfigError for anything but numbers and commas."""
-    if shares is None:
-        return overrides
-    words = [word.strip() for word in shares.split(",")]
-    if not all(NUMBER.fullmatch(word) for word in words):
-        raise ConfigError(
-            f"--learning-curve {shares!r}: expected rising shares of train with commas between them, such as "
-            "0.1,0.2,0.4,0.7,1."
-        )
-    return [*overrides, f"training.learning_curve=[{', '.join(str(float(word)) for word in words)}]"]
-
-
-def refuse_with_dry_run(*, resume: str, overwrite: bool, push: bool, final: bool, num_processes: int) -> None:
-    if num_processes > 1:
-        raise ConfigError("--dry-run measures one process. Leave out --num-processes.")
-    if overwrite or resume != "auto":
-        raise ConfigError("--dry-run leaves the run directory alone. Leave out --overwrite and --resume.")
-    if final:
-        raise ConfigError("--dry-run measures one of the folds. Leave out --final.")
-    if push:
-        raise ConfigError("--dry-run trains nothing to upload. Leave out --push.")
 
 
 def check_target(target: str, overrides: list[str], output_dir: str | None) -> None:

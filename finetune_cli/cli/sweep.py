@@ -6,19 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from finetune_cli.cli import options
 from finetune_cli.cli.processes import sweep_on_several, sweep_with_workers
 from finetune_cli.cli.start import (
     before_computing,
     check_places,
+    command,
     read_config,
     shown_when_failed,
-    start,
     with_output_dir,
 )
-from finetune_cli.cli.train import NumProcesses
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ConfigError, ExitCode
 from finetune_cli.system.launching import launched_processes
 from finetune_cli.system.lean_imports import without_garbage_collection
@@ -26,8 +24,6 @@ from finetune_cli.system.signals import end_if_stopped
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
-    from finetune_cli.display.terminal import Output
-    from finetune_cli.runs.sweeps.trials import Train
 
 EXAMPLES = """\
 finetune sweep my_sweep.yaml
@@ -38,22 +34,18 @@ finetune sweep my_sweep.yaml --workers 2"""
 SearchFile = Annotated[
     Path | None,
     options.input_option(
-        "--search",
+        "--search FILE",
         "A file with the section sweep, in place of one in CONFIG.",
-        metavar="FILE",
         callback=options.in_home_or_none,
     ),
 ]
-
 Overwrite = Annotated[bool, options.run_option("--overwrite", "Delete the trials that are there, and start anew.")]
-
-Workers = Annotated[
-    int, options.run_option("--workers", "Train N trials side by side, one GPU each.", metavar="N", min=1)
-]
+Workers = Annotated[int, options.run_option("--workers N", "Train N trials side by side, one GPU each.", min=1)]
 
 
+@command()
 def sweep(
-    ctx: typer.Context,
+    out: Output,
     *,
     config: options.Config,
     overrides: options.Overrides,
@@ -61,19 +53,14 @@ def sweep(
     output_dir: options.OutputDir = None,
     overwrite: Overwrite = False,
     workers: Workers = 1,
-    num_processes: NumProcesses = 1,
+    num_processes: options.NumProcesses = 1,
     offline: options.Offline = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
 ) -> int:
     """Search settings; each trial is an ordinary run in the run directory, trial-0 and so on.
 
     The section sweep of the config, or a file named with --search, says what is searched. The same command again goes
     on where a stopped or killed sweep was; started on several machines with one file system, they share the trials.
     """
-    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
     run_config = read_config(config, with_output_dir(overrides, output_dir), search=search)
     _require_sense(run_config, workers=workers, num_processes=num_processes)
     from finetune_cli.runs.requirements import require_optuna, require_search, require_tools
@@ -89,13 +76,6 @@ def sweep(
         if code in (ExitCode.NOT_FINISHED, ExitCode.INTERRUPTED):
             return code
     train_one = sweep_on_several(num_processes, offline=offline) if num_processes > 1 else None
-    _search(out, run_config, shown=not quiet, overwrite=overwrite, offline=offline, train_one=train_one)
-    return ExitCode.DONE
-
-
-def _search(
-    out: Output, config: RunConfig, *, shown: bool, overwrite: bool, offline: bool, train_one: Train | None
-) -> None:
     with without_garbage_collection():
         from finetune_cli.commands.sweep import sweep as run_sweep
     from finetune_cli.display.progress import training_display
@@ -103,9 +83,10 @@ def _search(
 
     before_computing()
     with shown_when_failed(partial(sweep_result, out)):
-        with training_display(shown=out.enabled and shown) as listen:
-            report = run_sweep(config, overwrite=overwrite, offline=offline, listen=listen, train_one=train_one)
+        with training_display(shown=out.enabled and not out.quiet) as listen:
+            report = run_sweep(run_config, overwrite=overwrite, offline=offline, listen=listen, train_one=train_one)
         sweep_result(out, report)
+    return ExitCode.DONE
 
 
 def _require_sense(config: RunConfig, *, workers: int, num_processes: int) -> None:

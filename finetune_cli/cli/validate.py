@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import Annotated
 
 from finetune_cli.cli import options
-from finetune_cli.cli.start import start
+from finetune_cli.cli.start import command
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ConfigError, MissingError
 
 logger = logging.getLogger(__name__)
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
 
 EXAMPLES = """\
 finetune validate configs/mrpc.yaml
@@ -32,20 +29,16 @@ OnlyRunConfigs = Annotated[
 ]
 
 
+@command()
 def validate(
-    ctx: typer.Context,
+    out: Output,
     *,
     configs: Configs,
     only_run_configs: OnlyRunConfigs = False,
     overrides: options.Overrides,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
 ) -> None:
     """Show every mistake in a config at once, in a moment. The data are not read: `finetune prepare` does that."""
-    out = start(ctx, quiet=quiet, verbose=verbose, debug=debug, as_json=json)
-    if json and len(configs) > 1:
+    if out.as_json and len(configs) > 1:
         raise ConfigError(f"--json shows one config, and {len(configs)} are named. Name one.")
     from finetune_cli.config.text import is_run_config
 
@@ -63,15 +56,19 @@ def validate(
 def _mistakes(out: Output, path: Path, overrides: list[str]) -> ConfigError | None:
     """Check one config and say so; its mistakes as an error, if there are any."""
     from finetune_cli.config.load import load_config
-    from finetune_cli.display.tables.validate import validate_result
 
     try:
         checked = load_config(path, overrides)
     except ConfigError as err:
         if out.as_json:
-            validate_result(out, path, None, err.problems)
+            out.json({"valid": False, "problems": [asdict(problem) for problem in err.problems], "config": None})
         return err
-    validate_result(out, path, checked, ())
+    if out.as_json:
+        from finetune_cli.config.dump import plain_values
+
+        out.json({"valid": True, "problems": [], "config": plain_values(checked)})
+    else:
+        out.line(f"{path} is valid.")
     if checked.model.name_or_path is not None:
         _warn_of_model(checked.model.name_or_path)
     return None
@@ -79,7 +76,7 @@ def _mistakes(out: Output, path: Path, overrides: list[str]) -> ConfigError | No
 
 def _warn_of_model(name: str) -> None:
     """Say what a glance at the model's files shows: the config is right all the same, perhaps for another machine."""
-    from finetune_cli.models.files import require_present
+    from finetune_cli.models.resolving import require_present
 
     try:
         require_present(name)

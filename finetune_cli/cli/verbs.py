@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from finetune_cli.cli.help import GroupedCommand, GroupedGroup
+from finetune_cli.cli.help import REST, GroupedCommand, write_examples
 
 if TYPE_CHECKING:
     from typer._click import HelpFormatter
@@ -53,16 +53,22 @@ def _built(name: str, short_help: str) -> Any:
     return typer.main.get_command(alone)
 
 
-class LazyGroup(GroupedGroup):
-    """The program itself: its list of commands takes none of them."""
+class LazyGroup(TyperGroup):
+    """The program itself: in its help the commands stand before the options, and none of them is built for that."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands: Any = Verbs()
 
-    def format_commands(self, ctx: Any, formatter: HelpFormatter) -> None:
+    def format_options(self, ctx: Any, formatter: HelpFormatter) -> None:
+        records = [parameter.get_help_record(ctx) for parameter in self.get_params(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(list(SHORT_HELP.items()))
+        with formatter.section(REST):
+            formatter.write_dl([record for record in records if record is not None])
+
+    def format_epilog(self, ctx: Any, formatter: HelpFormatter) -> None:
+        write_examples(self.epilog or "", formatter)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         from typer._click.shell_completion import CompletionItem  # Typer's own: TAB alone depends on where it is

@@ -8,7 +8,7 @@ from finetune_cli.config.dump import to_yaml
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError
-from finetune_cli.models import files
+from finetune_cli.models import files, resolving
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.session import run_differences
@@ -83,5 +83,5 @@ def model_fingerprint(context: RunContext) -> str | None:
     if settings.name_or_path is None or not is_main_process():
         return None
     return files.weights_fingerprint(
-        files.resolve_model(settings.name_or_path, revision=settings.revision, offline=context.offline)
+        resolving.resolve_model(settings.name_or_path, revision=settings.revision, offline=context.offline)
     )

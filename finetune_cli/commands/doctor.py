@@ -15,7 +15,6 @@ from finetune_cli.records.doctor import Advice, Cpu, Device, DoctorReport, Hub, 
 from finetune_cli.runs.hub_status import hub_status
 from finetune_cli.runs.process_check import try_processes
 from finetune_cli.system import xla
-from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.machine import (
     describe_cpu,
     extras_of,
@@ -26,6 +25,7 @@ from finetune_cli.system.machine import (
     nvidia_driver,
     requirement_faults,
 )
+from finetune_cli.system.places import cache_dir
 from finetune_cli.system.plain_imports import reason_for_plain_imports
 
 PACKAGE = "finetune-cli"

@@ -13,8 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from finetune_cli.data.checks.texts import is_empty
-from finetune_cli.data.readers import BadRow, GoodRow, Row, Values
-from finetune_cli.data.row_ids import row_id
+from finetune_cli.data.formats.row import BadRow, GoodRow, Row, Values, row_id
 from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.errors import DataError, counted
 from finetune_cli.evaluation.inference import predict_logits

@@ -1,7 +1,5 @@
 """`base: common.yaml`: configs that build on others, read into one document that remembers where everything stands."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 from finetune_cli.config.shipped import PREFIX, config_file
 from finetune_cli.config.text import read_text
 from finetune_cli.config.yaml_source import Document, KeyPath, parse_yaml
-from finetune_cli.errors import ConfigError, Problem
+from finetune_cli.errors import ConfigError
 
 BASE = "base"
 
@@ -40,10 +38,10 @@ def _read(text: str, source: str, environ: Mapping[str, str], chain: tuple[str, 
 
 def _base_of(document: Document, source: str, environ: Mapping[str, str], chain: tuple[str, ...]) -> Document | None:
     """The base's document; None, with the problem noted, when there is none to be had."""
-    name, place = document.data[BASE], document.spots[BASE,].value
+    name = document.data[BASE]
 
     def refuse(message: str) -> None:
-        document.problems.append(Problem(place.source, place.line, place.column, BASE, message))
+        document.problems.append(document.spots[BASE,].value.problem(BASE, message))
 
     if not isinstance(name, str) or not name:
         refuse("expected one file. Allowed: the path of a YAML file, relative to this one")
@@ -55,8 +53,8 @@ def _base_of(document: Document, source: str, environ: Mapping[str, str], chain:
     try:
         text = read_text(config_file(path))
     except ConfigError as err:
-        found = err.problems[0]
-        refuse(f"{found.source}: {found.message}")
+        problem = err.problems[0]
+        refuse(f"{problem.source}: {problem.message}")
         return None
     try:
         return _read(text, path, environ, (*chain, path))
@@ -76,34 +74,21 @@ def _is_same(path: str, other: str) -> bool:
 def laid_over(below: Document, above: Document) -> Document:
     """Both as one: sections key by key; of everything else `above` has the last word, also with null.
 
-    A section with nothing in it (all its lines are comments, say) says nothing.
+    A section with nothing in it (all its lines are comments, say) says nothing. Changes `below`, and returns it.
     """
-    replaced: list[KeyPath] = []
 
-    def merge(low: dict[str, Any], high: dict[str, Any], path: KeyPath) -> dict[str, Any]:
-        result = dict(low)
+    def merge(low: dict[str, Any], high: dict[str, Any], path: KeyPath) -> None:
         for key, value in high.items():
-            inner = (*path, key)
             if value is None and not path and isinstance(low.get(key), dict):
                 continue
             if isinstance(value, dict) and isinstance(low.get(key), dict):
-                result[key] = merge(low[key], value, inner)
+                merge(low[key], value, (*path, key))
             else:
-                replaced.append(inner)
-                result[key] = value
-        return result
+                below.forget((*path, key))
+                low[key] = value
 
-    data = merge(below.data, above.data, ())
-
-    def is_kept(path: KeyPath) -> bool:
-        return not any(path[: len(outer)] == outer for outer in replaced)
-
-    return Document(
-        data,
-        {path: spot for path, spot in below.spots.items() if is_kept(path)} | above.spots,
-        below.problems + above.problems,
-        {path for path in below.unusable if is_kept(path)} | above.unusable,
-        {path: filled for path, filled in below.filled.items() if is_kept(path)} | above.filled,
-        [*above.sources, *(source for source in below.sources if source not in above.sources)],
-        below.is_whole and above.is_whole,
-    )
+    merge(below.data, above.data, ())
+    below.take(above)
+    below.sources = list(dict.fromkeys([*above.sources, *below.sources]))
+    below.is_whole &= above.is_whole
+    return below

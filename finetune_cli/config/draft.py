@@ -1,7 +1,5 @@
 """A config file for people, written line by line: values, why they were chosen, and what is still a question."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from finetune_cli.config.dump import in_flow

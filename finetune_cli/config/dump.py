@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from finetune_cli.config.environment import SHORTEST_SECRET, escaped
 from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.types import short_number
 from finetune_cli.config.yaml_core import is_plain_text
 from finetune_cli.system.places import in_home
 
@@ -71,7 +72,7 @@ def with_references(text: str, config: RunConfig) -> str:
 def in_flow(value: Any) -> str:
     """A value on one line, as it stands after `key: ` in a config."""
     if isinstance(value, float):
-        return f"{value:g}".replace("e-0", "e-")
+        return short_number(value)
     text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
     return text.removesuffix("\n").removesuffix("\n...")
 

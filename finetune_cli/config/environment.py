@@ -4,8 +4,6 @@ As in a shell, the default counts where the variable is not set or empty, and `$
 a variable whose name says that it is a secret is used, but never written: saved configs keep the reference.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,22 +30,23 @@ class Filled:
 
 def fill(text: str, environ: Mapping[str, str]) -> Filled:
     """Fill in the variables of a text. Raises ValueError, with what to type, for one not set or badly formed."""
-    value, saved, has_secret = "", "", False
-    end = 0
-    for found in REFERENCE.finditer(text):
-        between = text[end : found.start()]
-        end = found.end()
-        if found.group() == ESCAPED:
-            value, saved = f"{value}{between}{OPENING}", f"{saved}{between}{ESCAPED}"
-            continue
-        name, filled = _variable(found, environ)
+    has_secret = False
+
+    def saved(match: re.Match[str]) -> str:
+        nonlocal has_secret
+        if match.group() == ESCAPED:
+            return ESCAPED
+        name, value = _variable(match, environ)
         is_secret = bool(SECRET_NAME.search(name))
         has_secret |= is_secret
-        value += between + filled
-        saved += between + (found.group() if is_secret else escaped(filled))
-    value, saved = value + text[end:], saved + text[end:]
-    found_whole = REFERENCE.fullmatch(text)
-    return Filled(value, saved if has_secret else None, bool(found_whole and found_whole.group() != ESCAPED))
+        return match.group() if is_secret else escaped(value)
+
+    def filled(match: re.Match[str]) -> str:
+        return OPENING if match.group() == ESCAPED else _variable(match, environ)[1]
+
+    kept = REFERENCE.sub(saved, text)
+    is_whole = text != ESCAPED and REFERENCE.fullmatch(text) is not None
+    return Filled(REFERENCE.sub(filled, text), kept if has_secret else None, is_whole)
 
 
 def escaped(text: str) -> str:
@@ -55,12 +54,12 @@ def escaped(text: str) -> str:
     return text.replace(OPENING, ESCAPED)
 
 
-def _variable(found: re.Match[str], environ: Mapping[str, str]) -> tuple[str, str]:
+def _variable(match: re.Match[str], environ: Mapping[str, str]) -> tuple[str, str]:
     """The name and the value of one reference."""
-    parts = NAME.fullmatch(found[1] or "")
+    parts = NAME.fullmatch(match[1] or "")
     if parts is None:
         raise ValueError(
-            f"{found.group()} is not of the form ${{NAME}} or ${{NAME:-default}}. Write $${{ for the two characters"
+            f"{match.group()} is not of the form ${{NAME}} or ${{NAME:-default}}. Write $${{ for the two characters"
         )
     name, default = parts.groups()
     value = environ.get(name)

@@ -4,7 +4,6 @@ Values are strict: text is not turned into numbers, nor `true` into 1. `config.l
 knows before these models see the values, so a field without a default is never None here.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -93,12 +92,9 @@ class RunConfig(Section):
     # Key path -> the value, and what a saved config has in its place: the reference to a variable that holds a secret.
     _references: dict[tuple[str | int, ...], tuple[Any, str]] = PrivateAttr(default_factory=dict)
 
-    def keep_references(self, references: Mapping[tuple[str | int, ...], tuple[Any, str]]) -> None:
-        """Remember which values came from variables that hold secrets; config.dump writes these references instead."""
-        self._references.update(references)
-
     @property
-    def references(self) -> Mapping[tuple[str | int, ...], tuple[Any, str]]:
+    def references(self) -> dict[tuple[str | int, ...], tuple[Any, str]]:
+        """Which values came from variables that hold secrets; config.dump writes these references instead."""
         return self._references
 
     @property

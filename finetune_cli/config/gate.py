@@ -3,8 +3,6 @@
 It imports nothing heavy, because the config has gates.
 """
 
-from __future__ import annotations
-
 import operator
 import re
 from collections.abc import Collection, Sequence

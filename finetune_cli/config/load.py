@@ -39,15 +39,15 @@ def _config_text(name: Path | str) -> str:
     """Raises ConfigError; where data are named, or nothing is there, with the command that makes a config."""
     path, make = config_file(name), f"finetune init {shlex.quote(str(name))}"
     if DATA_NAME.fullmatch(path.name) and path.is_file():
-        raise single_problem(str(name), None, None, f"is data, not a config. Make a config of it: {make}")
+        raise single_problem(name, f"is data, not a config. Make a config of it: {make}")
     if path.is_dir():
         inside = path / "config.yaml"
         hint = f", such as {inside}" if inside.is_file() else f". For data in it, make a config: {make}"
-        raise single_problem(str(name), None, None, f"is a directory. Allowed: a YAML file{hint}")
+        raise single_problem(name, f"is a directory. Allowed: a YAML file{hint}")
     if not path.exists():
         place = f" -o {shlex.quote(str(name))}" if path.suffix in YAML_ENDINGS else ""
         hint = similar_file(path) or f" Make a config for your data: finetune init DATA{place}"
-        raise single_problem(str(name), None, None, f"no such file.{hint}")
+        raise single_problem(name, f"no such file.{hint}")
     return read_text(path)
 
 
@@ -78,32 +78,29 @@ def check_text(
 
 def apply_override(document: Document, argument: str, environ: Mapping[str, str]) -> None:
     """Put one `--set key=value` into `document`; its mistakes are added to `document.problems`."""
-    source = _set_source(argument)
+    place = Place(_set_source(argument))
     key, equals, text = argument.partition("=")
     path: KeyPath = tuple(key.strip().split("."))
+
+    def refuse(message: str, key: str = key.strip()) -> None:
+        document.problems.append(place.problem(key, message))
+
     if not equals or not all(part and str(part).split() == [part] for part in path):
         message = "not of the form key=value. Allowed: a dotted key and a value, such as training.batch_size=16"
-        document.problems.append(Problem(source, None, None, "", message))
-        return
+        return refuse(message, key="")
     if path[0] == BASE:
-        message = "is read in a file alone. Write it there, or start from that file"
-        document.problems.append(Problem(source, None, None, key.strip(), message))
-        return
+        return refuse("is read in a file alone. Write it there, or start from that file")
     holder: Any = document.data
     for depth, part in enumerate(path[:-1], start=1):
         if isinstance(holder.get(part), list):
-            message = f"{'.'.join(map(str, path[:depth]))} is a list. Give the whole list, such as [a, b]"
-            document.problems.append(Problem(source, None, None, key.strip(), message))
-            return
+            return refuse(f"{'.'.join(map(str, path[:depth]))} is a list. Give the whole list, such as [a, b]")
         if not isinstance(holder.get(part), dict):
             holder[part] = {}
-            document.spots[path[:depth]] = Spot(Place(source), Place(source), None)
+            document.spots[path[:depth]] = Spot(place, place, None)
         holder = holder[part]
-    new = parse_value(text, source, path, environ)
-    document.problems += new.problems
-    document.spots = {old: spot for old, spot in document.spots.items() if old[: len(path)] != path} | new.spots
-    document.unusable = {old for old in document.unusable if old[: len(path)] != path} | new.unusable
-    document.filled = {old: found for old, found in document.filled.items() if old[: len(path)] != path} | new.filled
+    new = parse_value(text, place.source, path, environ)
+    document.forget(path)
+    document.take(new)
     holder.pop(path[-1], None)
     holder.update(new.data)
 

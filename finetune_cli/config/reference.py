@@ -1,9 +1,6 @@
 """The reference of all fields, in Markdown; from the same models that check a config. docs/config.md holds it."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -11,7 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed
-from finetune_cli.config.types import Allowed, Section, section_classes
+from finetune_cli.config.types import Allowed, fields_below, section_of, short_number
 from finetune_cli.tasks import METRICS, TASKS
 
 START = "<!-- from here on written by `finetune schema --markdown` -->"
@@ -31,32 +28,19 @@ DEFAULTS = {
 
 def reference_text() -> str:
     """A table of fields for the top level and for each section, with dotted keys."""
-    tops = [(name, info) for name, info in RunConfig.model_fields.items()]
-    plain = [(name, info) for name, info in tops if _section(info) is None]
-    parts = ["### The top level", _table([_row(name, info) for name, info in plain])]
+    tops = RunConfig.model_fields.items()
+    parts = ["### The top level", _table([_row(name, info) for name, info in tops if section_of(info) is None])]
     for name, info in tops:
-        if section := _section(info):
-            own = [] if _is_always_there(info) else [_row(name, info)]
-            parts += [f"### `{name}`", str(section.__doc__), _table([*own, *_rows(section, name)])]
+        if section := section_of(info):
+            fields = [(name, info), *((".".join(path), inner) for path, inner in fields_below(section, (name,)))]
+            rows = [_row(key, inner) for key, inner in fields if not _is_always_there(inner)]
+            parts += [f"### `{name}`", str(section.__doc__), _table(rows)]
     return "\n\n".join(parts) + "\n"
 
 
-def _section(info: FieldInfo) -> type[Section] | None:
-    return next(section_classes(info.annotation), None)
-
-
 def _is_always_there(info: FieldInfo) -> bool:
-    """Whether a section has no row of its own: it cannot be null."""
-    return _section(info) is info.annotation
-
-
-def _rows(section: type[Section], prefix: str) -> Iterator[list[str]]:
-    for name, info in section.model_fields.items():
-        key, inner = f"{prefix}.{name}", _section(info)
-        if inner is None or not _is_always_there(info):
-            yield _row(key, info)
-        if inner is not None:
-            yield from _rows(inner, key)
+    """Whether it is a section that cannot be null, which needs no row of its own."""
+    return section_of(info) is info.annotation
 
 
 def _row(key: str, info: FieldInfo) -> list[str]:
@@ -70,9 +54,9 @@ def _takes(key: str, info: FieldInfo) -> str:
         if key.endswith("metrics"):
             return f"a list of {listed}, `evaluate:NAME`"
         return f"{listed}, or null" if type(None) in get_args(info.annotation) else listed
-    if _section(info):
-        said = any(isinstance(note, Allowed) for note in info.metadata)
-        return allowed(info) if said else "a section, or null"
+    if section_of(info):
+        has_words = any(isinstance(note, Allowed) for note in info.metadata)
+        return allowed(info) if has_words else "a section, or null"
     choice: Any = info.annotation
     if get_origin(choice) is Literal:
         return ", ".join(f"`{_shown(name)}`" for name in get_args(choice))
@@ -88,7 +72,7 @@ def _default(key: str, info: FieldInfo) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:g}".replace("e-0", "e-")
+        return short_number(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 

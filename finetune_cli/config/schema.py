@@ -1,7 +1,5 @@
 """The config's fields as a JSON Schema, for editors; from the same models that check a config."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,10 +7,10 @@ from typing import Any
 from pydantic import BeforeValidator
 
 from finetune_cli import __version__
-from finetune_cli.config import trainer_args as arguments
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed
-from finetune_cli.config.types import Section, as_one_or_more, section_classes
+from finetune_cli.config.trainer_args import PASSED
+from finetune_cli.config.types import Section, as_one_or_more, section_of
 from finetune_cli.tasks import EVALUATE_PREFIX, METRICS, TASKS
 
 DIALECT = "http://json-schema.org/draft-07/schema#"  # what the YAML language server reads best
@@ -31,17 +29,6 @@ BASE = {
     "minLength": 1,
 }
 VARIABLE = {"type": "string", "pattern": r"\$\{"}
-ARGUMENT_TYPES: dict[int, dict[str, Any]] = {
-    id(arguments.FLAG): {"type": "boolean"},
-    id(arguments.TEXT): {"type": "string", "minLength": 1},
-    id(arguments.COUNT): {"type": "integer", "minimum": 1},
-    id(arguments.POSITIVE): {"type": "number", "exclusiveMinimum": 0},
-    id(arguments.BETA): {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
-    id(arguments.KEYS): {"type": "object"},
-    id(arguments.KEYS_OR_FILE): {"type": ["object", "string"]},
-    id(arguments.FLAG_OR_TEXT): {"type": ["boolean", "string"]},
-    id(arguments.OPTIMIZER): {"enum": list(arguments.OPTIMIZERS)},
-}
 
 
 def schema_text() -> str:
@@ -97,8 +84,7 @@ def _sections(node: dict[str, Any], section: type[Section]) -> Iterator[tuple[di
     """Each section's schema with its class; a section that may be null is one of a choice."""
     yield node, section
     for name, info in section.model_fields.items():
-        inner = next(section_classes(info.annotation), None)
-        if inner is not None:
+        if inner := section_of(info):
             choices = [node["properties"][name], *node["properties"][name].get("anyOf", ())]
             yield from _sections(next(choice for choice in choices if "properties" in choice), inner)
 
@@ -122,15 +108,15 @@ def _names(properties: dict[str, Any]) -> None:
     evaluation["metrics"]["items"] = {"anyOf": [metrics, others]}
     about = {"description": evaluation["metric_for_best"]["description"]}
     evaluation["metric_for_best"] = {**about, "enum": [*METRICS, None]}
-    splits = next(one for one in properties["data"]["properties"]["splits"]["anyOf"] if one.get("type") == "object")
+    data = properties["data"]["properties"]
+    splits = next(choice for choice in data["splits"]["anyOf"] if choice.get("type") == "object")
     splits["propertyNames"] = {"pattern": SPLIT_NAMES}
-    folds = properties["data"]["properties"]["folds"]["anyOf"]
-    folds.insert(0, {"type": "integer", "minimum": 2})  # short for n
+    data["folds"]["anyOf"].insert(0, {"type": "integer", "minimum": 2})  # short for n
     passed = properties["training"]["properties"]["trainer_args"]
     passed["additionalProperties"] = False
     passed["properties"] = {
-        name: {**_or_null(ARGUMENT_TYPES[id(value)]), "description": f"TrainingArguments.{name}: {value.text}."}
-        for name, value in arguments.PASSED.items()
+        name: {**_or_null(value.schema), "description": f"TrainingArguments.{name}: {value.text}."}
+        for name, value in PASSED.items()
     }
 
 
@@ -162,7 +148,7 @@ def _take_variables(root: dict[str, Any]) -> None:
                 node["properties"][name] = {**about, "anyOf": [field, variable]}
             elif set(kinds) & {"integer", "number", "boolean"}:
                 node["properties"][name] = {**field, **variable, "type": [*kinds, "string"]}
-            elif choices and not any(one.get("type") in ("array", "object") for one in choices):
+            elif choices and not any(choice.get("type") in ("array", "object") for choice in choices):
                 field["anyOf"] = [*choices, variable]
 
 

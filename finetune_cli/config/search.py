@@ -1,43 +1,39 @@
 """What a sweep tries for one setting, as it is written in `sweep.parameters`: a list of values, or a range."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError, create_model
-from pydantic.fields import FieldInfo
 
-from finetune_cli.config.messages import COMMON_NAMES, all_keys, allowed, field_at
-from finetune_cli.config.text import shorten
+from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.foreign_names import COMMON_NAMES
+from finetune_cli.config.messages import allowed, field_at
+from finetune_cli.config.text import by_word, shorten
 from finetune_cli.config.trainer_args import OURS
-from finetune_cli.config.types import Section
+from finetune_cli.config.types import Section, fields_below
 from finetune_cli.errors import did_you_mean
 
 RANGE_KEYS = ("low", "high", "log", "step")
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
-ROWS = "trials are compared on the same rows"
 # Settings, and whole sections, that no trial may change; the reason completes "cannot be searched: ".
-FIXED: dict[str, str] = {
-    **dict.fromkeys(
-        ("data.path", "data.name", "data.splits", "data.label", "data.labels", "data.id", "data.limit"), ROWS
-    ),
-    **dict.fromkeys(("data.folds", "data.split_seed", "data.share", "data.checks"), ROWS),
-    "task": "trials answer one question",
-    **dict.fromkeys(
-        ("evaluation.metrics", "evaluation.metric_for_best", "evaluation.bootstrap", "evaluation.slices"),
-        "trials are compared by one score",
-    ),
-    "evaluation.gates": "gates change no score",
-    **dict.fromkeys(("tracking", "hub", "checkpointing", "output_dir"), "it changes no score"),
-    **dict.fromkeys(
-        ("seed", "training.seeds"),
-        "the best seed is the luckiest one. To train the best settings again, set sweep.seeds",
-    ),
-    "training.learning_curve": "a sweep trains each setting on all rows",
-    "sweep": "it is the search itself",
-}
+FIXED = by_word(
+    {
+        "trials are compared on the same rows": (
+            "data.path data.name data.splits data.label data.labels data.id data.limit data.folds data.split_seed "
+            "data.share data.checks"
+        ),
+        "trials answer one question": "task",
+        "trials are compared by one score": (
+            "evaluation.metrics evaluation.metric_for_best evaluation.bootstrap evaluation.slices"
+        ),
+        "gates change no score": "evaluation.gates",
+        "it changes no score": "tracking hub checkpointing output_dir",
+        "the best seed is the luckiest one. To train the best settings again, set sweep.seeds": "seed training.seeds",
+        "a sweep trains each setting on all rows": "training.learning_curve",
+        "it is the search itself": "sweep",
+    }
+)
 
 
 def setting_problem(key: str) -> str | None:
@@ -45,7 +41,7 @@ def setting_problem(key: str) -> str | None:
     for fixed, reason in FIXED.items():
         if key == fixed or key.startswith(f"{fixed}."):
             return f"cannot be searched: {reason}. Take it out"
-    names = {".".join(path) for path in all_keys()}
+    names = {".".join(path) for path, _ in fields_below(RunConfig)}
     if key in names or key.startswith(("training.trainer_args.", "training.class_weights.")):
         return None
     inside = sorted(name for name in names if name.endswith(f".{key}") and not name.startswith("sweep."))
@@ -139,17 +135,12 @@ def _value_problem(key: str, value: Any) -> str | None:
     info = field_at(path)
     if info is None or path[:-1] in (("training", "trainer_args"), ("training", "class_weights")):
         return None  # judged with the whole config of the trial
+    section: type[Section] = create_model("One", __base__=Section, value=(info.annotation, info))  # type: ignore[arg-type]
     try:
-        _holder(info).model_validate({"value": value})
+        section.model_validate({"value": value})
     except ValidationError:
         return f"{shorten(str(value))} does not fit {key}. Allowed: {allowed(info)}"
     return None
-
-
-def _holder(info: FieldInfo) -> type[Section]:
-    """A section with this field alone, to judge a value by its type."""
-    made: type[Section] = create_model("One", __base__=Section, value=(info.annotation, info))  # type: ignore[arg-type]
-    return made
 
 
 def _is_number(value: Any) -> bool:

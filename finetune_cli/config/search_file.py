@@ -1,14 +1,11 @@
 """`--search search.yaml`: the section `sweep` in a file of its own, with mistakes at the lines of that file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 
 from finetune_cli.config.bases import laid_over
 from finetune_cli.config.text import read_text
 from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, parse_yaml
-from finetune_cli.errors import Problem
 from finetune_cli.system.places import in_home
 
 SECTION = "sweep"
@@ -24,18 +21,14 @@ def with_search(document: Document, name: str, environ: Mapping[str, str]) -> Do
     search.sources = [name]
     if (SECTION,) not in search.spots:
         search = _inside(search, name)
-    others = [path for path in search.spots if len(path) == 1 and path != (SECTION,)]
-    for path in others:
-        place = search.spots[path].key
-        message = (
-            f"is no part of a search. A file for --search has the section {SECTION} alone: move this to the config"
-        )
-        search.problems.append(Problem(place.source, place.line, place.column, str(path[0]), message))
-        search.data.pop(str(path[0]), None)
+    message = f"is no part of a search. A file for --search has the section {SECTION} alone: move this to the config"
+    for path, spot in search.spots.items():
+        if len(path) == 1 and path != (SECTION,):
+            search.problems.append(spot.key.problem(str(path[0]), message))
+            search.data.pop(str(path[0]), None)
     if document.data.get(SECTION) is not None and (SECTION,) in document.spots:
-        place = document.spots[SECTION,].key
         message = f"is in {name}, too (--search). Keep one of the two"
-        document.problems.append(Problem(place.source, place.line, place.column, SECTION, message))
+        document.problems.append(document.spots[SECTION,].key.problem(SECTION, message))
         del document.data[SECTION]
     return laid_over(document, search)
 
@@ -50,9 +43,9 @@ def _inside(search: Document, name: str) -> Document:
     return Document(
         {SECTION: search.data},
         {(SECTION,): Spot(whole, whole, None)} | {below(path): spot for path, spot in search.spots.items()},
-        [replace(one, key=f"{SECTION}.{one.key}" if one.key else SECTION) for one in search.problems],
+        [replace(problem, key=f"{SECTION}.{problem.key}".rstrip(".")) for problem in search.problems],
         {below(path) for path in search.unusable},
-        {below(path): found for path, found in search.filled.items()},
+        {below(path): filled for path, filled in search.filled.items()},
         search.sources,
         search.is_whole,
     )

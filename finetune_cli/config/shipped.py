@@ -1,7 +1,5 @@
 """Configs that come with the package: `builtin:quickstart` wherever a config is named."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from finetune_cli.system.places import in_home
@@ -24,12 +22,12 @@ def config_file(name: Path | str) -> Path:
     """The file that a config's name stands for. Raises ConfigError for a builtin: that there is none of."""
     if not str(name).startswith(PREFIX):
         return in_home(name)
-    found = shipped_configs().get(str(name))
-    if found is None:
+    path = shipped_configs().get(str(name))
+    if path is None:
         from finetune_cli.config.text import single_problem  # it takes PyYAML, and TAB asks for names alone
 
-        raise single_problem(str(name), None, None, f"no such config. Allowed: {', '.join(shipped_configs())}")
-    return found
+        raise single_problem(name, f"no such config. Allowed: {', '.join(shipped_configs())}")
+    return path
 
 
 def names_a_config(name: Path | str) -> bool:

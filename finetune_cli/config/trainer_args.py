@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_cli.config.text import shorten
+from finetune_cli.config.text import by_word, shorten
 from finetune_cli.errors import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a passed field allows: in words, and as a check of a YAML value."""
+    """What a passed field allows: in words, as JSON Schema, and as a check of a YAML value."""
 
     text: str
+    schema: dict[str, Any]
     accepts: Callable[[Any], bool]
 
 
@@ -25,60 +26,44 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-FLAG = Value("true or false", lambda value: isinstance(value, bool))
-TEXT = Value("text", lambda value: isinstance(value, str) and bool(value))
-COUNT = Value("a whole number from 1", lambda value: type(value) is int and value >= 1)
-POSITIVE = Value("a number above 0", lambda value: _is_number(value) and value > 0)
-BETA = Value("a number from 0 up to below 1", lambda value: _is_number(value) and 0 <= value < 1)
-KEYS = Value("a section with keys", lambda value: isinstance(value, dict))
-KEYS_OR_FILE = Value("a section with keys, or a JSON file", lambda value: KEYS.accepts(value) or TEXT.accepts(value))
-FLAG_OR_TEXT = Value("true, false or text", lambda value: isinstance(value, bool) or TEXT.accepts(value))
+FLAG = Value("true or false", {"type": "boolean"}, lambda value: isinstance(value, bool))
+TEXT = Value("text", {"type": "string", "minLength": 1}, lambda value: isinstance(value, str) and bool(value))
+COUNT = Value(
+    "a whole number from 1", {"type": "integer", "minimum": 1}, lambda value: type(value) is int and value >= 1
+)
+POSITIVE = Value(
+    "a number above 0", {"type": "number", "exclusiveMinimum": 0}, lambda value: _is_number(value) and value > 0
+)
+BETA = Value(
+    "a number from 0 up to below 1",
+    {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+    lambda value: _is_number(value) and 0 <= value < 1,
+)
+KEYS = Value("a section with keys", {"type": "object"}, lambda value: isinstance(value, dict))
+KEYS_OR_FILE = Value(
+    "a section with keys, or a JSON file",
+    {"type": ["object", "string"]},
+    lambda value: KEYS.accepts(value) or TEXT.accepts(value),
+)
+FLAG_OR_TEXT = Value(
+    "true, false or text", {"type": ["boolean", "string"]}, lambda value: FLAG.accepts(value) or TEXT.accepts(value)
+)
 
-OPTIMIZERS = (
-    "adamw_torch",
-    "adamw_torch_fused",
-    "adamw_torch_xla",
-    "adamw_torch_npu_fused",
-    "adafactor",
-    "adamw_anyprecision",
-    "adamw_torch_4bit",
-    "adamw_torch_8bit",
-    "ademamix",
-    "sgd",
-    "adagrad",
-    "adamw_bnb_8bit",
-    "adamw_8bit",
-    "ademamix_8bit",
-    "lion_8bit",
-    "lion_32bit",
-    "paged_adamw_32bit",
-    "paged_adamw_8bit",
-    "paged_ademamix_32bit",
-    "paged_ademamix_8bit",
-    "paged_lion_32bit",
-    "paged_lion_8bit",
-    "rmsprop",
-    "rmsprop_bnb",
-    "rmsprop_bnb_8bit",
-    "rmsprop_bnb_32bit",
-    "galore_adamw",
-    "galore_adamw_8bit",
-    "galore_adafactor",
-    "galore_adamw_layerwise",
-    "galore_adamw_8bit_layerwise",
-    "galore_adafactor_layerwise",
-    "lomo",
-    "adalomo",
-    "grokadamw",
-    "schedule_free_radam",
-    "schedule_free_adamw",
-    "schedule_free_sgd",
-    "apollo_adamw",
-    "apollo_adamw_layerwise",
-    "stable_adamw",
+OPTIMIZERS = tuple(
+    """
+    adamw_torch adamw_torch_fused adamw_torch_xla adamw_torch_npu_fused adafactor adamw_anyprecision
+    adamw_torch_4bit adamw_torch_8bit ademamix sgd adagrad adamw_bnb_8bit adamw_8bit ademamix_8bit lion_8bit
+    lion_32bit paged_adamw_32bit paged_adamw_8bit paged_ademamix_32bit paged_ademamix_8bit paged_lion_32bit
+    paged_lion_8bit rmsprop rmsprop_bnb rmsprop_bnb_8bit rmsprop_bnb_32bit galore_adamw galore_adamw_8bit
+    galore_adafactor galore_adamw_layerwise galore_adamw_8bit_layerwise galore_adafactor_layerwise lomo adalomo
+    grokadamw schedule_free_radam schedule_free_adamw schedule_free_sgd apollo_adamw apollo_adamw_layerwise
+    stable_adamw
+    """.split()
 )
 OPTIMIZER = Value(
-    "an optimizer of transformers, such as adamw_torch, adafactor, sgd", lambda value: value in OPTIMIZERS
+    "an optimizer of transformers, such as adamw_torch, adafactor, sgd",
+    {"enum": list(OPTIMIZERS)},
+    lambda value: value in OPTIMIZERS,
 )
 
 PASSED: dict[str, Value] = {
@@ -102,138 +87,87 @@ PASSED: dict[str, Value] = {
     "full_determinism": FLAG,
 }
 
-OURS: dict[str, str] = {
-    "output_dir": "output_dir",
-    "seed": "seed",
-    "data_seed": "seed",
-    "per_device_train_batch_size": "training.batch_size",
-    "gradient_accumulation_steps": "training.micro_batch_size",
-    "auto_find_batch_size": "training.micro_batch_size",
-    "num_train_epochs": "training.num_epochs",
-    "max_steps": "training.max_steps",
-    "learning_rate": "training.learning_rate",
-    "lr_scheduler_type": "training.lr_scheduler",
-    "warmup_steps": "training.warmup_steps",
-    "weight_decay": "training.weight_decay",
-    "gradient_checkpointing": "training.gradient_checkpointing",
-    "activation_checkpointing": "training.gradient_checkpointing",
-    "max_grad_norm": "training.max_grad_norm",
-    "ddp_timeout": "training.ddp_timeout",
-    "label_smoothing_factor": "training.label_smoothing",
-    "bf16": "training.precision",
-    "fp16": "training.precision",
-    "torch_compile": "training.compile",
-    "train_sampling_strategy": "training.batching",
-    "logging_nan_inf_filter": "training.on_nonfinite",
-    "eval_strategy": "evaluation.every",
-    "eval_steps": "evaluation.every",
-    "metric_for_best_model": "evaluation.metric_for_best",
-    "greater_is_better": "evaluation.metric_for_best",
-    "load_best_model_at_end": "evaluation.metric_for_best",
-    "save_strategy": "checkpointing.every",
-    "save_steps": "checkpointing.every",
-    "save_total_limit": "checkpointing.keep",
-    "report_to": "tracking",
-    "hub_model_id": "hub.repo_id",
-    "hub_private_repo": "hub.private",
-}
+# Name -> our key.
+OURS = by_word(
+    {
+        "output_dir": "output_dir",
+        "seed": "seed data_seed",
+        "training.batch_size": "per_device_train_batch_size",
+        "training.micro_batch_size": "gradient_accumulation_steps auto_find_batch_size",
+        "training.num_epochs": "num_train_epochs",
+        "training.max_steps": "max_steps",
+        "training.learning_rate": "learning_rate",
+        "training.lr_scheduler": "lr_scheduler_type",
+        "training.warmup_steps": "warmup_steps",
+        "training.weight_decay": "weight_decay",
+        "training.gradient_checkpointing": "gradient_checkpointing activation_checkpointing",
+        "training.max_grad_norm": "max_grad_norm",
+        "training.ddp_timeout": "ddp_timeout",
+        "training.label_smoothing": "label_smoothing_factor",
+        "training.precision": "bf16 fp16",
+        "training.compile": "torch_compile",
+        "training.batching": "train_sampling_strategy",
+        "training.on_nonfinite": "logging_nan_inf_filter",
+        "evaluation.every": "eval_strategy eval_steps",
+        "evaluation.metric_for_best": "metric_for_best_model greater_is_better load_best_model_at_end",
+        "checkpointing.every": "save_strategy save_steps",
+        "checkpointing.keep": "save_total_limit",
+        "tracking": "report_to",
+        "hub.repo_id": "hub_model_id",
+        "hub.private": "hub_private_repo",
+    }
+)
 
-_LOGGED = "every update is written to history.jsonl, and the terminal shows it"
-_BATCHES = "the tool feeds the batches itself, the same ones to both loops"
-_SCORES = "the tool runs evaluation itself, the same way for both loops"
-_SAVES = "the tool writes the checkpoints itself, complete or not at all"
-_HUB = "hub.repo_id names the repository, and the best model is uploaded once, after training"
-_TOKEN = "a token is read from HF_TOKEN or from `hf auth login`"
-_TRACKING = "a tracker's run is called as output_dir; projects are named by the trackers' own environment variables"
-_COMMAND = "the command decides this: finetune train, evaluate or predict"
-
-MANAGED: dict[str, str] = {
-    **dict.fromkeys(
-        (
-            "logging_strategy",
-            "logging_steps",
-            "logging_first_step",
-            "log_on_each_node",
-            "include_num_input_tokens_seen",
+# Name -> why it cannot be set.
+MANAGED = by_word(
+    {
+        "every update is written to history.jsonl, and the terminal shows it": (
+            "logging_strategy logging_steps logging_first_step log_on_each_node include_num_input_tokens_seen"
         ),
-        _LOGGED,
-    ),
-    "optim_args": "most optimizers do not read it",
-    **dict.fromkeys(("log_level", "log_level_replica", "disable_tqdm"), "the options -v and -q decide this"),
-    **dict.fromkeys(
-        (
-            "dataloader_drop_last",
-            "dataloader_num_workers",
-            "dataloader_pin_memory",
-            "dataloader_persistent_workers",
-            "dataloader_prefetch_factor",
-            "dataloader_multiprocessing_context",
-            "dataloader_in_order",
-            "remove_unused_columns",
-            "label_names",
-            "length_column_name",
-            "accelerator_config",
+        "most optimizers do not read it": "optim_args",
+        "the options -v and -q decide this": "log_level log_level_replica disable_tqdm",
+        "the tool feeds the batches itself, the same ones to both loops": (
+            "dataloader_drop_last dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers "
+            "dataloader_prefetch_factor dataloader_multiprocessing_context dataloader_in_order remove_unused_columns "
+            "label_names length_column_name accelerator_config"
         ),
-        _BATCHES,
-    ),
-    **dict.fromkeys(
-        (
-            "per_device_eval_batch_size",
-            "eval_delay",
-            "eval_on_start",
-            "eval_do_concat_batches",
-            "eval_use_gather_object",
-            "eval_accumulation_steps",
-            "include_for_metrics",
-            "batch_eval_metrics",
-            "prediction_loss_only",
-            "bf16_full_eval",
-            "fp16_full_eval",
+        "the tool runs evaluation itself, the same way for both loops": (
+            "per_device_eval_batch_size eval_delay eval_on_start eval_do_concat_batches eval_use_gather_object "
+            "eval_accumulation_steps include_for_metrics batch_eval_metrics prediction_loss_only bf16_full_eval "
+            "fp16_full_eval"
         ),
-        _SCORES,
-    ),
-    **dict.fromkeys(
-        (
-            "save_only_model",
-            "save_on_each_node",
-            "enable_jit_checkpoint",
-            "ignore_data_skip",
-            "restore_callback_states_from_checkpoint",
+        "the tool writes the checkpoints itself, complete or not at all": (
+            "save_only_model save_on_each_node enable_jit_checkpoint ignore_data_skip "
+            "restore_callback_states_from_checkpoint"
         ),
-        _SAVES,
-    ),
-    "resume_from_checkpoint": "the option --resume decides this",
-    **dict.fromkeys(
-        (
-            "push_to_hub",
-            "hub_strategy",
-            "hub_always_push",
-            "hub_revision",
+        "the option --resume decides this": "resume_from_checkpoint",
+        "hub.repo_id names the repository, and the best model is uploaded once, after training": (
+            "push_to_hub hub_strategy hub_always_push hub_revision"
         ),
-        _HUB,
-    ),
-    "hub_token": _TOKEN,
-    **dict.fromkeys(
-        ("run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
-        _TRACKING,
-    ),
-    **dict.fromkeys(("do_train", "do_eval", "do_predict"), _COMMAND),
-    **dict.fromkeys(
-        ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"),
-        "training.gradient_checkpointing takes the form that works with every option (non-reentrant)",
-    ),
-    "average_tokens_across_devices": "the loss is divided by the rows of the whole update, on any number of devices",
-    "optim_target_modules": "only the optimizers that train a projection need it; this version has no layer selection",
-    "liger_kernel_config": "use_liger_kernel alone is supported",
-    "use_cache": "a classifier has no cache of keys and values",
-    "use_cpu": "the launcher decides this: ACCELERATE_USE_CPU=true finetune train CONFIG",
-    "parallelism_config": "`accelerate config` decides this",
-    "ddp_static_graph": "`accelerate config` decides this",
-    "ddp_backend": "the device decides this: nccl on CUDA, gloo on CPU",
-    "local_rank": "the launcher decides this",
-    "debug": "it changes what the Trainer prints, not what it does; the option --debug shows tracebacks",
-    "skip_memory_metrics": "peak memory is always in run.json",
-}
+        "a token is read from HF_TOKEN or from `hf auth login`": "hub_token",
+        "a tracker's run is called as output_dir; projects are named by the trackers' own environment variables": (
+            "run_name project trackio_space_id trackio_bucket_id trackio_static_space_id"
+        ),
+        "the command decides this: finetune train, evaluate or predict": "do_train do_eval do_predict",
+        "training.gradient_checkpointing takes the form that works with every option (non-reentrant)": (
+            "activation_checkpointing_kwargs gradient_checkpointing_kwargs"
+        ),
+        "the loss is divided by the rows of the whole update, on any number of devices": (
+            "average_tokens_across_devices"
+        ),
+        "only the optimizers that train a projection need it; this version has no layer selection": (
+            "optim_target_modules"
+        ),
+        "use_liger_kernel alone is supported": "liger_kernel_config",
+        "a classifier has no cache of keys and values": "use_cache",
+        "the launcher decides this: ACCELERATE_USE_CPU=true finetune train CONFIG": "use_cpu",
+        "`accelerate config` decides this": "parallelism_config ddp_static_graph",
+        "the device decides this: nccl on CUDA, gloo on CPU": "ddp_backend",
+        "the launcher decides this": "local_rank",
+        "it changes what the Trainer prints, not what it does; the option --debug shows tracebacks": "debug",
+        "peak memory is always in run.json": "skip_memory_metrics",
+    }
+)
 
 
 def argument_problem(name: str, value: Any) -> str | None:

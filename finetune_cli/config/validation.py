@@ -5,16 +5,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from finetune_cli.config.environment import SHORTEST_SECRET
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.messages import allowed, field_at, unknown_key, wrong_value
 from finetune_cli.config.rules import RULES
 from finetune_cli.config.rules.mistake import Mistake, UnusableValue
 from finetune_cli.config.text import hide_secrets, shorten
-from finetune_cli.config.yaml_source import Document, KeyPath
+from finetune_cli.config.yaml_source import Document, KeyPath, Place
 from finetune_cli.errors import Problem, did_you_mean
 from finetune_cli.tasks import TASKS
-
-SHORTEST_SECRET = 4  # shorter texts occur in any message
 
 
 def validate(document: Document, source: str) -> tuple[RunConfig | None, list[Problem]]:
@@ -27,7 +26,8 @@ def validate(document: Document, source: str) -> tuple[RunConfig | None, list[Pr
         mistakes += _schema_mistakes(error, document)
     task = document.data.get("task")
     if isinstance(task, str) and task and task not in TASKS:
-        mistakes.append(Mistake(("task",), _unknown_task(task)))
+        near = did_you_mean(task.lower(), TASKS, before=". ")
+        mistakes.append(Mistake(("task",), f"{shorten(task)!r} is not a task. Allowed: {', '.join(TASKS)}{near}"))
     bad = document.unusable | {mistake.path for mistake in mistakes}
 
     def get(key: str) -> Any:
@@ -46,8 +46,8 @@ def validate(document: Document, source: str) -> tuple[RunConfig | None, list[Pr
         and (document.is_whole or mistake.path in document.spots)
     ]
     if config is not None:
-        saved = {path: (found, _at(document.data, path)) for path, found in document.filled.items() if found.saved}
-        config.keep_references({path: (value, str(found.saved)) for path, (found, value) in saved.items()})
+        saved = {path: (filled, _at(document.data, path)) for path, filled in document.filled.items() if filled.saved}
+        config.references.update({path: (value, str(filled.saved)) for path, (filled, value) in saved.items()})
     return config, problems
 
 
@@ -57,12 +57,12 @@ def _validated(document: Document) -> RunConfig:
         return RunConfig.model_validate(document.data)
     except ValidationError as error:
         wrong = {_key_path(detail["loc"], document.data, detail["type"]) for detail in error.errors()}
-        others = {path: found.other for path, found in document.filled.items() if path in wrong}
-        if not others:
+        alternatives = {path: filled.alternative for path, filled in document.filled.items() if path in wrong}
+        if not alternatives:
             raise
-        before = {path: _at(document.data, path) for path in others}
-        for path, other in others.items():
-            _at(document.data, path[:-1])[path[-1]] = other
+        before = {path: _at(document.data, path) for path in alternatives}
+        for path, alternative in alternatives.items():
+            _at(document.data, path[:-1])[path[-1]] = alternative
         try:
             return RunConfig.model_validate(document.data)
         except ValidationError:
@@ -86,16 +86,9 @@ def _value_or_default(data: dict[str, Any], path: KeyPath) -> Any:
     for part in path:
         if not isinstance(value, dict) or part not in value:
             info = field_at(path)
-            default = info.get_default(call_default_factory=True) if info else None
-            return default
+            return info.get_default(call_default_factory=True) if info else None
         value = value[part]
     return value
-
-
-def _unknown_task(task: str) -> str:
-    return (
-        f"{shorten(task)!r} is not a task. Allowed: {', '.join(TASKS)}{did_you_mean(task.lower(), TASKS, before='. ')}"
-    )
 
 
 def _schema_mistakes(error: ValidationError, document: Document) -> list[Mistake]:
@@ -132,29 +125,29 @@ def _schema_message(path: KeyPath, kinds: set[str], document: Document) -> str:
         return f"is missing. Allowed: {', '.join(TASKS)}"
     if "missing" in kinds:
         return f"is missing. Allowed: {allowed(info)}"
-    spot, found = document.spots.get(path), document.filled.get(path)
-    written = found.text if found else spot.text if spot else None
+    spot, filled = document.spots.get(path), document.filled.get(path)
+    written = filled.text if filled else spot.text if spot else None
     return wrong_value(_at(document.data, path), written, kinds, info)
 
 
 def _problem_at(document: Document, mistake: Mistake, source: str) -> Problem:
     """The mistake with its position: of the value or of the key; when it has none, of its section."""
     path = mistake.path
-    key, message = hide_secrets(".".join(map(str, path))), hide_secrets(_told(document, mistake))
+    key, message = hide_secrets(".".join(map(str, path))), hide_secrets(_message(document, mistake))
     for length in range(len(path), 0, -1):
         spot = document.spots.get(path[:length])
         if spot is not None:
             place = spot.value if length == len(path) and not mistake.at_key else spot.key
-            return Problem(place.source, place.line, place.column, key, message)
-    return Problem(source, 1, 1, key, message)
+            return place.problem(key, message)
+    return Place(source, 1, 1).problem(key, message)
 
 
-def _told(document: Document, mistake: Mistake) -> str:
+def _message(document: Document, mistake: Mistake) -> str:
     """The message, with what a variable stands for, and with references in place of what secret ones hold."""
-    message, own = mistake.message, document.filled.get(mistake.path)
-    if own and not own.saved:
-        message = f"{own.reference} stands for {shorten(own.text)!r}: {message}"
-    for path, found in document.filled.items():
-        if found.saved and found.text and (path == mistake.path or len(found.text) >= SHORTEST_SECRET):
-            message = message.replace(found.text, found.reference)
+    message, variable = mistake.message, document.filled.get(mistake.path)
+    if variable and not variable.saved:
+        message = f"{variable.reference} stands for {shorten(variable.text)!r}: {message}"
+    for path, filled in document.filled.items():
+        if filled.saved and filled.text and (path == mistake.path or len(filled.text) >= SHORTEST_SECRET):
+            message = message.replace(filled.text, filled.reference)
     return message

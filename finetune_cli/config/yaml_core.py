@@ -86,10 +86,10 @@ def compose(text: str, source: str) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise single_problem(source, line, column, _explain(error, text)) from error
+        raise single_problem(source, _explain(error, text), line, column) from error
     except yaml.reader.ReaderError as error:
         what = f"the character {chr(error.character)!r}" if isinstance(error.character, int) else "a character"
-        raise single_problem(source, 1, 1, f"{what} is in it, which YAML does not take. Take it out") from error
+        raise single_problem(source, f"{what} is in it, which YAML does not take. Take it out", 1, 1) from error
 
 
 _HINTS = (

@@ -4,18 +4,17 @@ Duplicate keys, keys that are not text, anchors, aliases, merge keys and tags ar
 mistakes the reader goes on, so that all of them can be shown together.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from finetune_cli.config.environment import OPENING, fill
 from finetune_cli.config.text import SECRET, SECRET_MESSAGE, hide_secrets, shorten, single_problem
-from finetune_cli.config.yaml_core import MAX_DIGITS, REFUSED, TAG, compose, core_value
+from finetune_cli.config.yaml_core import REFUSED, TAG, compose, core_value
 from finetune_cli.errors import ConfigError, Problem
 
 KeyPath = tuple[str | int, ...]
@@ -29,6 +28,9 @@ class Place:
     source: str
     line: int | None = None
     column: int | None = None
+
+    def problem(self, key: str, message: str) -> Problem:
+        return Problem(self.source, self.line, self.column, key, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,13 @@ class Spot:
 class FromEnvironment:
     """A value that variables were filled into.
 
-    text: as a text. other: the same read as YAML reads it without quotes (a number, a flag), or as a text where that
-    was done already; for fields that do not take the value as it is. reference: what a message shows. saved: what a
-    saved config keeps in its place, when it holds a secret.
+    text: as a text. alternative: the same read as YAML reads it without quotes (a number, a flag), or as a text where
+    that was done already; for fields that do not take the value as it is. reference: what a message shows. saved: what
+    a saved config keeps in its place, when it holds a secret.
     """
 
     text: str
-    other: Any
+    alternative: Any
     reference: str
     saved: str | None
 
@@ -73,6 +75,20 @@ class Document:
     sources: list[str] = field(default_factory=list)
     is_whole: bool = True
 
+    def take(self, other: Self) -> None:
+        """Add what another document says of its keys, problems included."""
+        self.spots |= other.spots
+        self.unusable |= other.unusable
+        self.filled |= other.filled
+        self.problems += other.problems
+
+    def forget(self, path: KeyPath) -> None:
+        """Drop what is known of a key and of everything below it; its value stays in `data`."""
+        for facts in (self.spots, self.filled):
+            for below in [key for key in facts if key[: len(path)] == path]:
+                del facts[below]
+        self.unusable = {key for key in self.unusable if key[: len(path)] != path}
+
 
 def parse_yaml(text: str, source: str, environ: Mapping[str, str] = NO_VARIABLES) -> Document:
     """The keys of a config file's text, variables filled in from `environ`.
@@ -81,12 +97,12 @@ def parse_yaml(text: str, source: str, environ: Mapping[str, str] = NO_VARIABLES
     """
     root = compose(text, source)
     if root is None:
-        raise single_problem(source, 1, 1, "the file is empty. Allowed: keys such as `task: mrpc`")
+        raise single_problem(source, "the file is empty. Allowed: keys such as `task: mrpc`", 1, 1)
     if not isinstance(root, MappingNode):
         found = "a list" if isinstance(root, SequenceNode) else "a single text"
         mark = root.start_mark
         message = f"the file holds {found}. Allowed: keys such as `task: mrpc`"
-        raise single_problem(source, mark.line + 1, mark.column + 1, message)
+        raise single_problem(source, message, mark.line + 1, mark.column + 1)
     reader = _NodeReader(source, environ)
     reader.document.data = reader.value(root, ()) or {}
     return reader.document
@@ -100,10 +116,10 @@ def parse_value(text: str, source: str, path: KeyPath, environ: Mapping[str, str
     try:
         root = compose(text, source)
         if isinstance(root, SequenceNode | MappingNode) and not root.flow_style:
-            raise single_problem(source, None, None, "a list is written [a, b] here. Quote a text that has ': ' in it")
+            raise single_problem(source, "a list is written [a, b] here. Quote a text that has ': ' in it")
     except ConfigError as error:
         key = ".".join(map(str, path))
-        document.problems += [Problem(source, None, None, key, problem.message) for problem in error.problems]
+        document.problems += [Place(source).problem(key, problem.message) for problem in error.problems]
         document.unusable.add(path)
         return document
     value = None if root is None else reader.value(root, path)
@@ -124,10 +140,14 @@ class _NodeReader:
     def place(self, mark: yaml.Mark) -> Place:
         return Place(self.source, mark.line + 1, mark.column + 1) if self.with_lines else Place(self.source)
 
+    def note(self, path: KeyPath, key: Node, value: Node) -> None:
+        """Keep where a key and its value stand."""
+        text = value.value if isinstance(value, ScalarNode) else None
+        self.document.spots[path] = Spot(self.place(key.start_mark), self.place(value.start_mark), text)
+
     def problem(self, node: Node, path: KeyPath, message: str) -> None:
-        place = self.place(node.start_mark)
         key = hide_secrets(".".join(map(str, path)))
-        self.document.problems.append(Problem(place.source, place.line, place.column, key, message))
+        self.document.problems.append(self.place(node.start_mark).problem(key, message))
 
     def refuse(self, node: Node, path: KeyPath, message: str) -> Any:
         """None in place of a value that cannot be used, and a problem that says why."""
@@ -147,52 +167,40 @@ class _NodeReader:
         return self.mapping(node, path)
 
     def scalar(self, node: ScalarNode, path: KeyPath) -> Any:
-        text = node.value
+        text, kind = node.value, node.tag.removeprefix(TAG)
         if SECRET.search(text):
             return self.refuse(node, path, SECRET_MESSAGE)
-        kind = node.tag.removeprefix(TAG)
-        if kind == "str" and OPENING in text:
-            return self.filled(node, path)
-        if kind == "bool":
-            return text.lower() == "true"
         if kind == "null":
             return None
-        if kind in ("int", "float"):
-            return self.number(node, path, kind)
-        return text
+        if kind == "str":
+            return self.filled(node, path) if OPENING in text else text
+        value = core_value(text)
+        if not isinstance(value, str):
+            return value
+        special = text.lstrip("+-").lower() in (".inf", ".nan")
+        what = f"{text} is not a number here" if special else f"{shorten(text)} is too large for a number"
+        return self.refuse(node, path, f"{what}. Allowed: a finite number; quote it if it is a text")
 
     def filled(self, node: ScalarNode, path: KeyPath) -> Any:
         """A text with its variables filled in; a lone one without quotes is read as if its value stood there."""
         try:
-            found = fill(node.value, self.environ)
+            filled = fill(node.value, self.environ)
         except ValueError as err:
             return self.refuse(node, path, str(err))
-        if found.saved is None and SECRET.search(found.value):
+        if filled.saved is None and SECRET.search(filled.value):
             return self.refuse(node, path, SECRET_MESSAGE)
-        value: Any = found.value
-        other = core_value(found.value) if found.is_whole else found.value
-        if found.is_whole and node.style is None:
-            value, other = other, value
-        self.document.filled[path] = FromEnvironment(found.value, other, node.value, found.saved)
+        value: Any = filled.value
+        alternative = core_value(filled.value) if filled.is_whole else filled.value
+        if filled.is_whole and node.style is None:
+            value, alternative = alternative, value
+        self.document.filled[path] = FromEnvironment(filled.value, alternative, node.value, filled.saved)
         return value
-
-    def number(self, node: ScalarNode, path: KeyPath, kind: str) -> int | float | None:
-        text = node.value
-        special = text.lstrip("+-").lower() in (".inf", ".nan")
-        number: int | float = math.nan
-        if len(text) <= MAX_DIGITS and not special:
-            number = int(text) if kind == "int" else float(text)
-        if math.isfinite(number):
-            return number
-        what = f"{text} is not a number here" if special else f"{shorten(text)} is too large for a number"
-        return self.refuse(node, path, f"{what}. Allowed: a finite number; quote it if it is a text")
 
     def sequence(self, node: SequenceNode, path: KeyPath) -> list[Any]:
         values = []
         for index, child in enumerate(node.value):
             item = (*path, index)
-            text = child.value if isinstance(child, ScalarNode) else None
-            self.document.spots[item] = Spot(self.place(child.start_mark), self.place(child.start_mark), text)
+            self.note(item, child, child)
             values.append(self.value(child, item))
             if item in self.document.unusable:
                 self.document.unusable.add(path)
@@ -205,8 +213,7 @@ class _NodeReader:
             if key is None:
                 continue
             item = (*path, key)
-            text = value_node.value if isinstance(value_node, ScalarNode) else None
-            self.document.spots[item] = Spot(self.place(key_node.start_mark), self.place(value_node.start_mark), text)
+            self.note(item, key_node, value_node)
             value = self.value(value_node, item)
             if item not in self.document.unusable:
                 values[key] = value

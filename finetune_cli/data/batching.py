@@ -7,29 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from finetune_cli.data.order import MicroBatch, RowOrder, split_update
-from finetune_cli.data.windows import pieces_of
+from finetune_cli.data.windows import TokenRows
 
 CHUNK_TOKENS = 1 << 20  # of a memory map that may be larger than memory
 
 FEW_WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512)  # from 64 on, at most a third of a row is padding
-
-
-class EncodedRows(Protocol):
-    """Tokenised rows laid end to end: row i is input_ids[offsets[i]:offsets[i + 1]]."""
-
-    @property
-    def input_ids(self) -> np.ndarray: ...
-    @property
-    def offsets(self) -> np.ndarray: ...
-    @property
-    def token_type_ids(self) -> np.ndarray | None: ...
 
 
 class UpdateSampler(Sampler[list[MicroBatch]]):
@@ -80,7 +69,7 @@ class UpdateSampler(Sampler[list[MicroBatch]]):
 
 
 def pad_rows(
-    encoded: EncodedRows,
+    encoded: TokenRows,
     pieces: Sequence[int] | np.ndarray,
     *,
     pad_token_id: int,
@@ -95,12 +84,11 @@ def pad_rows(
     that otherwise, and waits for the answer. For models that `models.ready_mask` accepts. "always": also when nothing
     is padded, for devices to which that would be another graph.
     """
-    pieces, cut = np.asarray(pieces), pieces_of(encoded)
+    pieces, cut = np.asarray(pieces), encoded.pieces
     lengths = cut.lengths(pieces)
     width = length or -(-int(lengths.max()) // multiple_of) * multiple_of
     columns = np.arange(width)
-    on_the_left = getattr(encoded, "padding_side", "right") == "left"  # rows of no tokenizer have no side
-    firsts = width - lengths if on_the_left else np.zeros_like(lengths)
+    firsts = width - lengths if encoded.padding_side == "left" else np.zeros_like(lengths)
     places = columns - firsts[:, None]
     is_token = (places >= 0) & (places < lengths[:, None])
     source = cut.places(pieces, places)[is_token]
@@ -116,7 +104,7 @@ def pad_rows(
     return inputs
 
 
-def used_tokens(encoded: EncodedRows, pad_token_id: int) -> torch.Tensor:
+def used_tokens(encoded: TokenRows, pad_token_id: int) -> torch.Tensor:
     """The token ids, in order, that occur in some row, and the one of padding; int64 (U,)."""
     seen = np.zeros(0, bool)
     for start in range(0, len(encoded.input_ids), CHUNK_TOKENS):
@@ -144,7 +132,7 @@ class TrainingRows(Dataset[list[dict[str, Any]]]):
 
     def __init__(
         self,
-        encoded: EncodedRows,
+        encoded: TokenRows,
         labels: np.ndarray,
         *,
         pad_token_id: int,
@@ -154,7 +142,7 @@ class TrainingRows(Dataset[list[dict[str, Any]]]):
         num_rows: int | None = None,
         ready_mask: bool | Literal["always"] = False,
     ) -> None:
-        self.pieces = pieces_of(encoded)
+        self.pieces = encoded.pieces
         self.multiple_of = multiple_of
         self.labels = labels
         self.length = length

@@ -1,22 +1,111 @@
-"""Which files of a directory are which split: by their names, ours or others', in one piece or in several."""
+"""Which files are which split: those that are named, and those of a directory by their names, ours or others'."""
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.formats.packing import ADVICE
-from finetune_cli.data.readers import FORMATS, file_kind, plain_stem
-from finetune_cli.data.source_files import is_saved, natural, saved_splits
-from finetune_cli.data.survey.class_folders import class_folders
-from finetune_cli.errors import DataError
+from finetune_cli.data.formats.packing import ADVICE, FORMATS, file_kind, plain_stem
+from finetune_cli.data.source_files import WILDCARDS, Source, find_files, is_saved, natural, saved_splits, several
+from finetune_cli.data.text_folders import class_folders
+from finetune_cli.errors import DataError, did_you_mean
+from finetune_cli.system.places import in_home
+
+logger = logging.getLogger(__name__)
 
 SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
 OTHER_NAMES = re.compile(r"(dev|val|valid|eval)(_\w+)?")  # what others call validation
 SHARD = re.compile(r"(?P<split>\w+?)-\d+-of-\d+")  # how the Hub stores a split in several files
 HUB_FOLDER = "data"  # where a copy of a data set of the Hub has its files
 HIDDEN = (".", "_")  # beginnings of names that are no data: ._train.csv of macOS, _SUCCESS of Spark
+
+
+@dataclass(frozen=True)
+class WantedSplits:
+    """What the config says of splits.
+
+    named: files or splits of the Hub, by split. split_names: our name of a split -> its name at the source. given:
+    the splits that are named or drawn from train; what is called like them does not count.
+    """
+
+    named: Mapping[str, Sequence[str]]
+    split_names: Mapping[str, str]
+    given: Collection[str]
+
+
+def directory_sources(place: Path, wanted: WantedSplits, open_file: Callable[[Path], Source]) -> dict[str, Source]:
+    """The files that are called as splits, or the folders of save_to_disk, and those that are named."""
+    files = split_files(place)
+    for split, theirs in wanted.split_names.items():
+        if split not in files and theirs in files:
+            files[split] = files.pop(theirs)
+    _require_one_validation(place, files, wanted.given)
+    for theirs in [split for split in files if not SPLIT_NAME.fullmatch(split)]:
+        split = own_name(theirs, files)
+        found = files.pop(theirs)
+        if SPLIT_NAME.fullmatch(split) and split not in wanted.given:
+            say_renamed(split, ", ".join(file.name for file in found), str(place))
+            files[split] = found
+    files = {split: found for split, found in files.items() if split not in wanted.given}
+    for split, found in files.items():
+        _require_one_form(place, split, found)
+    if not files and not wanted.named:
+        raise DataError(_nothing_found(place))
+    sources = {
+        split: several(map(open_file, found), f"{place} ({found[0].name} ...) ({len(found)} files)")
+        for split, found in files.items()
+    }
+    return sources | named_sources(wanted.named, place, open_file)
+
+
+def named_sources(
+    named: Mapping[str, Sequence[str]], base: Path, open_file: Callable[[Path], Source]
+) -> dict[str, Source]:
+    """The files of each split, relative to `base`."""
+    sources = {}
+    for split, patterns in named.items():
+        found: list[Path] = []
+        for pattern in patterns:
+            matching = find_files(pattern, base)
+            if not matching:
+                raise DataError(f"data.splits.{split}: {_not_there(base / in_home(pattern))}")
+            found += matching
+        if twice := [file for place, file in enumerate(found) if file in found[:place]]:
+            raise DataError(f"data.splits.{split}: {twice[0]} is named twice, so that its rows would count twice.")
+        where = ", ".join(str(base / pattern) for pattern in patterns)
+        sources[split] = several(map(open_file, found), f"{where} ({len(found)} files)")
+    return sources
+
+
+def say_renamed(split: str, theirs: str, where: str) -> None:
+    """Log that a split has another name where it comes from."""
+    logger.info("%s: %s is taken as the split %s", where, theirs, split)
+
+
+def _not_there(path: Path) -> str:
+    if WILDCARDS.search(str(path)):
+        return f"no file fits {path}. Check the pattern."
+    if path.is_dir():
+        inside = f"{path / ('*' + _endings_inside(path))}"
+        return f"{path} is not a file but a directory. For all files in it: {inside}"
+    if path.exists():
+        return f"{path} is a pipe or a device, and rows are read more than once. Write them to a file."
+    return f"{path} is not a file.{similar_names(path)}"
+
+
+def _endings_inside(folder: Path) -> str:
+    return next((file.suffix for file in sorted(folder.iterdir()) if file_kind(file)[0]), ".jsonl")
+
+
+def similar_names(path: Path) -> str:
+    """What to say of a path that is not there: what is called like it."""
+    if not path.parent.is_dir():
+        return f" There is no directory {path.parent} either."
+    names = [entry.name for entry in path.parent.iterdir()]
+    return did_you_mean(path.name, names, shown=path.parent.joinpath) or " Check the path."
 
 
 def split_files(place: Path) -> dict[str, list[Path]]:
@@ -60,7 +149,7 @@ def own_name(split: str, present: Iterable[str]) -> str:
     return split if ours in present else ours
 
 
-def require_one_validation(place: Path, files: Mapping[str, list[Path]], taken: Collection[str]) -> None:
+def _require_one_validation(place: Path, files: Mapping[str, list[Path]], taken: Collection[str]) -> None:
     """Raise DataError where two splits could be the one that we call validation. taken: those given otherwise."""
     ours: dict[str, list[Path]] = {}
     for split, found in files.items():
@@ -72,7 +161,7 @@ def require_one_validation(place: Path, files: Mapping[str, list[Path]], taken: 
             raise DataError(f"{place}: {both} could both be the {split} split. Set data.splits.{split}.")
 
 
-def require_one_form(place: Path, split: str, found: Sequence[Path]) -> None:
+def _require_one_form(place: Path, split: str, found: Sequence[Path]) -> None:
     """Raise DataError where a split's files are not parts of one, but the same rows twice or something else beside."""
     folders = {file.parent for file in found}
     in_own_folder = len(folders) == 1 and not folders & {place, place / HUB_FOLDER}
@@ -84,7 +173,7 @@ def require_one_form(place: Path, split: str, found: Sequence[Path]) -> None:
         raise DataError(f"{place}: two files for the split {split}: {both}. Remove one, or set data.splits.{split}.")
 
 
-def nothing_found(place: Path) -> str:
+def _nothing_found(place: Path) -> str:
     """What to say of a directory in which no file is called like a split."""
     entries = sorted(entry for entry in place.iterdir() if not entry.name.startswith(HIDDEN))
     present = ", ".join(entry.name for entry in entries[:10]) or "nothing"

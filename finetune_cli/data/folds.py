@@ -5,15 +5,14 @@ Dimensions: N rows, K folds, C strata, G groups.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from typing import Literal
 
 import numpy as np
 
 from finetune_cli.data.label_sets import Column
-from finetune_cli.data.parts import part_of
+from finetune_cli.data.parts import first_rows, part_of
 from finetune_cli.data.source_files import Source
 from finetune_cli.data.strata import Strata, read_strata
 from finetune_cli.errors import DataError, counted
@@ -47,7 +46,7 @@ def fold_sources(train: Source, folds: Folds, *, label: Column, kind: Kind, limi
     limit: the first so many rows alone are dealt out.
     """
     if limit is not None:
-        train = _first_rows(train, limit)
+        train = first_rows(train, limit)
     if folds.fold == "final":
         return {"train": train}
     if folds.fold is None:
@@ -72,14 +71,6 @@ def folds_of_rows(train: Source, folds: Folds, *, label: Column, kind: Kind) -> 
     dealt = np.full(int(strata.rows.max()) + 1, -1, np.int64)
     dealt[strata.rows] = draw_folds(strata, folds.n, seed=folds.seed, repeat=folds.repeat, where=train.where)
     return dealt
-
-
-def _first_rows(source: Source, limit: int) -> Source:
-    return replace(
-        source,
-        fingerprint=f"{source.fingerprint}:first:{limit}",
-        open=lambda columns: islice(source.open(columns), limit),
-    )
 
 
 def draw_folds(strata: Strata, n: int, *, seed: int, repeat: int, where: str) -> np.ndarray:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.data.readers import Row, declared_names
+from finetune_cli.data.formats.parquet_rows import declared_names
+from finetune_cli.data.formats.row import Row
 from finetune_cli.data.source_files import arrow_rows
 from finetune_cli.errors import MissingError
 

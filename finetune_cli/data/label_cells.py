@@ -1,17 +1,48 @@
-"""Several class names in one cell of a table: `a|b`, or a JSON list. Imports nothing heavy."""
+"""What one cell says of a row's label: a class name, several of them (`a|b`, or a JSON list), or that there is none.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
 SEPARATOR = "|"
+UNLABELLED = "-1"  # GLUE's mark for a label that is not public
+MINUS_ONE = (-1, UNLABELLED)
+WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _FLAG = r"(?:[01](?:\.0*)?|[Tt]rue|[Ff]alse)"
 VECTOR = re.compile(rf"\s*[\[(]?\s*({_FLAG}(?:[\s,;]+{_FLAG})+)\s*,?\s*[\])]?\s*", re.ASCII)
+
+
+def class_name(value: Any) -> str:
+    """The class name that a value stands for: `1`, `1.0` and "1.0" are "1"."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, str) and WHOLE_NUMBER.fullmatch(value):
+        return value.partition(".")[0]
+    return str(value)
+
+
+def is_nan(cell: Any) -> bool:
+    """How Parquet may write a missing value."""
+    return isinstance(cell, float) and math.isnan(cell)
+
+
+def is_missing(cell: Any) -> bool:
+    """Whether a cell of a column with 0 and 1 says nothing."""
+    return cell is None or cell == "" or cell in MINUS_ONE or is_nan(cell)
+
+
+def all_missing(listed: Sequence[Any]) -> bool:
+    """A vector of -1, or of nulls: how several labels that are not public are marked."""
+    return len(listed) > 1 and all(cell is None or cell in MINUS_ONE for cell in listed)
 
 
 def split_names(cell: str) -> Any:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.label_cells import FLAGS, listed_in
+from finetune_cli.data.label_cells import FLAGS, all_missing, is_missing, is_nan, listed_in
 from finetune_cli.data.labels import ClassLabels
 from finetune_cli.errors import DataError
 
-UNLABELLED = (-1, "-1")
 DIGITS = re.compile("[01]{2,}")
 
 
@@ -132,7 +130,7 @@ class FlagColumns:
 
     def members(self, row: int, value: Sequence[Any]) -> frozenset[int] | None:
         """The numbers of the columns with a 1; None when all are null, empty or -1."""
-        if all(is_missing(cell) for cell in value):
+        if all(map(is_missing, value)):
             return None
         flags = [FLAGS.get(str(cell).lower()) for cell in value]
         if None in flags:
@@ -157,18 +155,5 @@ class FlagColumns:
         return DataError(f"{self.where}, columns {', '.join(self.columns)}: {problem}")
 
 
-def is_missing(cell: Any) -> bool:
-    return cell is None or cell == "" or cell in UNLABELLED or is_nan(cell)
-
-
 def _is_flags(value: Any) -> bool:
     return isinstance(value, dict) and all(str(flag).lower() in FLAGS for flag in value.values())
-
-
-def is_nan(cell: Any) -> bool:
-    return isinstance(cell, float) and math.isnan(cell)
-
-
-def all_missing(listed: Sequence[Any]) -> bool:
-    """A vector of -1, or of nulls: how several labels that are not public are marked."""
-    return len(listed) > 1 and all(cell is None or cell in UNLABELLED for cell in listed)

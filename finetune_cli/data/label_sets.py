@@ -12,17 +12,9 @@ from typing import Any
 import numpy as np
 
 from finetune_cli.data.checks.findings import Tally
-from finetune_cli.data.label_lists import (
-    UNLABELLED,
-    FlagColumns,
-    Members,
-    NameLists,
-    Vector,
-    all_missing,
-    is_missing,
-    is_nan,
-)
-from finetune_cli.data.labels import ClassLabels, NumberLabels, is_minus_one
+from finetune_cli.data.label_cells import UNLABELLED, all_missing, class_name, is_missing, is_nan
+from finetune_cli.data.label_lists import FlagColumns, Members, NameLists, Vector
+from finetune_cli.data.labels import ClassLabels, NumberLabels
 from finetune_cli.records.preparation import row_list
 from finetune_cli.tasks import KIND_SPECS, Kind
 
@@ -53,7 +45,7 @@ def is_unlabelled(value: Any, *, kind: Kind, column: Column, names: Sequence[str
         return True
     if not KIND_SPECS[kind].has_classes or isinstance(value, bool):
         return False
-    return is_minus_one(value) and UNLABELLED[1] not in (names or ())
+    return class_name(value) == UNLABELLED and UNLABELLED not in (names or ())
 
 
 def label_cell(values: Mapping[str, Any], column: Column) -> Any:

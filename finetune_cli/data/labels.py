@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from finetune_cli.data.checks.findings import ROWS_SHOWN, Tally
+from finetune_cli.data.formats.header import NUMBER
+from finetune_cli.data.label_cells import UNLABELLED, WHOLE_NUMBER, class_name, is_nan
+from finetune_cli.data.source_files import natural
 from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.records.preparation import row_list
 
 MAX_DISTINCT = 10_000  # more are hardly classes; keeps memory constant when the wrong column is named
-WHOLE_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+)?", re.ASCII)
 DIGITS = re.compile(r"\d+", re.ASCII)
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
-UNLABELLED = "-1"  # GLUE's mark for a label that is not public
 UNLABELLED_ADVICE = "Label or remove them. To leave them out: -s data.unlabelled=drop"
 
 
@@ -36,12 +36,7 @@ class _Value:
 
     @property
     def name(self) -> str:
-        """The class name this value stands for: `1`, `1.0` and "1.0" are "1"."""
-        if isinstance(self.value, float) and self.value.is_integer():
-            return str(int(self.value))
-        if isinstance(self.value, str) and WHOLE_NUMBER.fullmatch(self.value):
-            return self.value.partition(".")[0]
-        return str(self.value)
+        return class_name(self.value)
 
     @property
     def is_missing(self) -> bool:
@@ -52,30 +47,36 @@ class _Value:
         return not isinstance(self.value, bool) and bool(WHOLE_NUMBER.fullmatch(str(self.value)))
 
 
-def is_minus_one(value: Any) -> bool:
-    """Whether a cell holds GLUE's mark for a label that is not public, as a number or as text."""
-    return isinstance(value, str | int | float) and _Value(value).name == UNLABELLED
+class _LabelColumn:
+    """where: the split, for messages. column: the label column."""
+
+    def __init__(self, where: str, column: str) -> None:
+        self.where = where
+        self.column = column
+
+    def error(self, problem: str) -> DataError:
+        """The error to raise, with the place in front."""
+        return DataError(f"{self.where}, column {self.column!r}: {problem}")
 
 
-class ClassLabels:
+class ClassLabels(_LabelColumn):
     """The label column of one split of a classification task, read row by row.
 
-    where: the split, for messages. column: the label column. declared: class names that come with the data, in the
-    order of their numbers there, which may be another one than that of the classes asked for.
+    declared: class names that come with the data, in the order of their numbers there, which may be another one than
+    that of the classes asked for.
     """
 
     dtype = np.dtype(np.int64)
 
     def __init__(self, where: str, column: str, declared: Sequence[str] | None = None) -> None:
-        self.where = where
-        self.column = column
+        super().__init__(where, column)
         self.declared = tuple(declared or ())
         self.values: list[_Value] = []
         self._codes: dict[tuple[type, Any], int] = {}
 
     def add(self, row: int, value: Any) -> int:
         """The code of this value: its place in `values`."""
-        value = None if isinstance(value, float) and math.isnan(value) else value  # how Parquet may write a missing one
+        value = None if is_nan(value) else value
         key = (type(value), value if value.__hash__ else str(value))
         code = self._codes.get(key)
         if code is None:
@@ -110,7 +111,7 @@ class ClassLabels:
                 f"If it is a class of yours, name all classes in data.labels. To leave them out: "
                 f"-s data.unlabelled=drop"
             )
-        names = sorted({entry.name for entry in self.values}, key=_natural)
+        names = sorted({entry.name for entry in self.values}, key=lambda name: (natural(name), name))
         if len(names) == 1:
             raise self.error(f"one class only ({names[0]!r}) in all rows. A classifier needs at least two.")
         return tuple(names)
@@ -154,12 +155,13 @@ class ClassLabels:
         places = {name: place for place, name in enumerate(names)}
         if not any(WHOLE_NUMBER.fullmatch(name) for name in names):
             places |= {str(place): place for place in range(len(names))}
-        unknown = [entry for entry in self.values if self._place(entry, places) is None]
-        if unknown:
+        numbers = [self._place(entry, places) for entry in self.values]
+        if unknown := [entry for entry, number in zip(self.values, numbers, strict=True) if number is None]:
             if counted_from_one := self._counted_from_one(names):
                 raise self.error(counted_from_one)
-            raise self.error(f"unknown label {_described(unknown[0], names)}" + _more(unknown))
-        return np.array([self._place(entry, places) for entry in self.values], dtype=self.dtype)
+            more = f" ({len(unknown) - 1} more unknown labels, such as {unknown[1].value!r})" if unknown[1:] else ""
+            raise self.error(f"unknown label {_described(unknown[0], names)}{more}")
+        return np.array(numbers, dtype=self.dtype)
 
     def _counted_from_one(self, names: Sequence[str]) -> str | None:
         """What to say when the classes are numbered 1..K; None when they are not."""
@@ -174,13 +176,12 @@ class ClassLabels:
         )
 
     def _place(self, entry: _Value, places: dict[str, int]) -> int | None:
-        if type(entry.value) is int and 0 <= entry.value < len(self.declared):
-            by_name = places.get(self.declared[entry.value])
-            if by_name is not None:
-                return by_name
-        if isinstance(entry.value, bool) and str(entry.value) not in places:
-            return places.get(str(int(entry.value)))
-        return places.get(str(entry.value), places.get(entry.name))
+        value = entry.value
+        if type(value) is int and 0 <= value < len(self.declared) and self.declared[value] in places:
+            return places[self.declared[value]]
+        if isinstance(value, bool) and str(value) not in places:
+            return places.get(str(int(value)))
+        return places.get(str(value), places.get(entry.name))
 
     def _require_labels(self, missing: list[_Value]) -> None:
         if not missing:
@@ -198,26 +199,21 @@ class ClassLabels:
         np.add.at(totals, numbers, [entry.count for entry in self.values])
         return dict(zip(names, totals.tolist(), strict=True))
 
-    def error(self, problem: str) -> DataError:
-        """The error to raise, with the place in front."""
-        return DataError(f"{self.where}, column {self.column!r}: {problem}")
 
-
-class NumberLabels:
+class NumberLabels(_LabelColumn):
     """The label column of one split of a regression task, read row by row."""
 
     dtype = np.dtype(np.float32)
 
     def __init__(self, where: str, column: str) -> None:
-        self.where = where
-        self.column = column
+        super().__init__(where, column)
         self.num_rows = self.num_unlabelled = 0
         self.missing = Tally()
 
     def add(self, row: int, value: Any) -> float:
         """The value as a float; NaN for a missing one, which `check` judges once all rows are read."""
         self.num_rows += 1
-        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        if value is None or value == "" or is_nan(value):
             self.missing.add(row)
             return math.nan
         try:
@@ -225,7 +221,7 @@ class NumberLabels:
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not abs(number) <= float(np.finfo(self.dtype).max):
-            raise self._error(f"expected a finite number, found {value!r} in row {row + 1}.")
+            raise self.error(f"expected a finite number, found {value!r} in row {row + 1}.")
         self.num_unlabelled += number == -1
         return number
 
@@ -235,17 +231,8 @@ class NumberLabels:
             return False
         if self.missing.count:
             rows = row_list(self.missing.rows, self.missing.count)
-            raise self._error(f"expected a number in each row, found none in {rows}. {UNLABELLED_ADVICE}")
+            raise self.error(f"expected a number in each row, found none in {rows}. {UNLABELLED_ADVICE}")
         return True
-
-    def _error(self, problem: str) -> DataError:
-        return DataError(f"{self.where}, column {self.column!r}: {problem}")
-
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Sorts "2" before "10"."""
-    parts: list[str | int] = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
-    return parts, name
 
 
 def all_of(count: int) -> str:
@@ -261,7 +248,3 @@ def _described(entry: _Value, names: Sequence[str]) -> str:
     shown = ", ".join(names[:20]) + (f" ... ({len(names)} in all)" if len(names) > 20 else "")
     hint = did_you_mean(str(entry.value).strip(), names, shown=repr)
     return f"{entry.value!r} in {_rows([entry])}. The classes are: {shown}.{hint}"
-
-
-def _more(unknown: Sequence[_Value]) -> str:
-    return f" ({len(unknown) - 1} more unknown labels, such as {unknown[1].value!r})" if len(unknown) > 1 else ""

@@ -6,7 +6,6 @@ the second is cut before, to half of the room at most, or to more where the seco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,39 +29,6 @@ def kept_as(how: LongTexts) -> str | float:
     if how is None:
         return "truncate"
     return how.share if isinstance(how, HeadTail) else "windows"
-
-
-class LostTokens:
-    """How many tokens of a split's rows were cut off, from how many rows, and by which label codes."""
-
-    def __init__(self) -> None:
-        self.all = self.lost = self.rows = 0
-        self.of_codes = np.zeros((0, 2), np.int64)  # all and lost tokens of the rows with each code
-
-    def add(self, true_lengths: np.ndarray, kept_lengths: np.ndarray, codes: np.ndarray | None) -> None:
-        """Some more rows. codes: whole numbers from 0, one for each label or set of labels; None: no classes."""
-        counted = np.stack([true_lengths, true_lengths - kept_lengths], axis=1).astype(np.int64)
-        self.all, self.lost = self.all + int(counted[:, 0].sum()), self.lost + int(counted[:, 1].sum())
-        self.rows += int((counted[:, 1] > 0).sum())
-        if codes is not None:
-            more = int(codes.max()) + 1 - len(self.of_codes)
-            self.of_codes = np.pad(self.of_codes, ((0, max(0, more)), (0, 0)))
-            np.add.at(self.of_codes, codes, counted)
-
-    @property
-    def share(self) -> float:
-        return self.lost / max(1, self.all)
-
-    def by_class(self, numbers: np.ndarray, names: Sequence[str]) -> dict[str, float] | None:
-        """The share that the rows of each class lost. numbers: the class of each code, or its classes as 0 and 1."""
-        if not self.lost:
-            return None
-        if numbers.ndim == 2:
-            totals = numbers.T.astype(np.int64) @ self.of_codes
-        else:
-            totals = np.zeros((len(names), 2), np.int64)
-            np.add.at(totals, numbers, self.of_codes)
-        return {name: float(cut / max(1, total)) for name, (total, cut) in zip(names, totals, strict=True)}
 
 
 @dataclass(frozen=True)

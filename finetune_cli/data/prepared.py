@@ -17,9 +17,9 @@ from typing import Any, overload
 
 import numpy as np
 
-from finetune_cli.data.windows import WholeRows, WindowSettings, make_pieces
+from finetune_cli.data.windows import TokenRows
 from finetune_cli.errors import DataError
-from finetune_cli.models.files import pad_token_id, padding_side
+from finetune_cli.models.tokenizer import pad_token_id, padding_side
 from finetune_cli.records.preparation import PrepareReport
 from finetune_cli.tasks import Kind
 
@@ -53,25 +53,17 @@ class RowIds(Sequence[Any]):
         return json.loads(self._values[self._offsets[row] : self._offsets[row + 1]].tobytes())
 
 
-@dataclass(frozen=True)
-class PreparedSplit:
-    """One tokenised split; row i is input_ids[offsets[i]:offsets[i + 1]].
+@dataclass(frozen=True, kw_only=True)
+class PreparedSplit(TokenRows):
+    """One tokenised split.
 
-    input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
     labels: int64 class numbers or float32 values (N,), of several labels a row int8 0 and 1 (N, C); None for a split
-    without labels. ids: N ids, text or number. padding_side: where a batch of them is filled up. edges, windows: of
-    rows that are read in windows, see data.windows; None for rows that are not.
+    without labels. ids: N ids, text or number.
     """
 
     name: str
-    input_ids: np.ndarray
-    offsets: np.ndarray
-    token_type_ids: np.ndarray | None
     labels: np.ndarray | None
     ids: Sequence[Any]
-    padding_side: str = "right"
-    edges: np.ndarray | None = None
-    windows: WindowSettings | None = None
 
     @property
     def num_rows(self) -> int:
@@ -81,11 +73,6 @@ class PreparedSplit:
     def lengths(self) -> np.ndarray:
         """Tokens of each row, int32 (N,)."""
         return np.diff(self.offsets).astype(np.int32)
-
-    @cached_property
-    def pieces(self) -> WholeRows:
-        """What the model is given of the rows. Raises ConfigError; see Windows."""
-        return make_pieces(self.offsets, self.edges, self.windows)
 
     def part(self, rows: slice) -> PreparedSplit:
         """Some neighbouring rows alone, by a slice with both ends."""
@@ -174,4 +161,5 @@ def _open_split(folder: Path, side: str) -> PreparedSplit:
     ids = RowIds(array("ids"), array("id_offsets"))
     types, labels, edges = map(optional, ("token_type_ids", "labels", "edges"))
     edges = None if edges is None else edges.reshape(-1, 3)
-    return PreparedSplit(folder.name, array("input_ids"), array("offsets"), types, labels, ids, side, edges)
+    rows = (array("input_ids"), array("offsets"), types, side, edges)
+    return PreparedSplit(*rows, name=folder.name, labels=labels, ids=ids)

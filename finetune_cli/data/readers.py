@@ -12,43 +12,18 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import BinaryIO
 
+from finetune_cli.data.formats.header import MARKS, TABLES, may_be_header, table_mark
 from finetune_cli.data.formats.json_rows import LineStream, json_line_rows, json_list_rows, read_json
 from finetune_cli.data.formats.lines import decoded_lines
-from finetune_cli.data.formats.packing import FORMATS, file_kind, plain_stem, require_data_file
-from finetune_cli.data.formats.parquet_rows import declared_names, needed_columns, parquet_features, read_parquet
-from finetune_cli.data.formats.row import AS_USUAL, OF_OTHERS, BadRow, GoodRow, Row, TableForm, Values, say_once
-from finetune_cli.data.formats.separators import MARKS, may_be_header, table_mark
-from finetune_cli.data.formats.tables import read_csv, read_tsv, table_rows
+from finetune_cli.data.formats.packing import file_kind, require_data_file
+from finetune_cli.data.formats.parquet_rows import read_parquet
+from finetune_cli.data.formats.row import AS_USUAL, BadRow, Row, TableForm, say_once
+from finetune_cli.data.formats.tables import read_table, table_rows
 from finetune_cli.errors import DataError
-
-__all__ = [
-    "AS_USUAL",
-    "FORMATS",
-    "OF_OTHERS",
-    "STREAM_NAME",
-    "TABLES",
-    "BadRow",
-    "GoodRow",
-    "Row",
-    "TableForm",
-    "Values",
-    "declared_names",
-    "file_kind",
-    "good_rows",
-    "needed_columns",
-    "parquet_features",
-    "plain_stem",
-    "read_rows",
-    "read_stream",
-    "require_data_file",
-    "say_once",
-]
 
 LIST_START = re.compile(r"\s*\[\s*(\{|$)")
 STREAM_NAME = "standard input"
 STREAM_FORMATS = ("jsonl", "csv", "tsv", "lines", "text")
-SEPARATORS = {"csv": ",", "tsv": "\t"}
-TABLES = {".csv": read_csv, ".tsv": read_tsv}
 TYPED = {".jsonl": read_json, ".ndjson": read_json, ".json": read_json, ".parquet": read_parquet}
 
 
@@ -62,7 +37,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None, form: TableForm 
     require_data_file(path)
     suffix = file_kind(path)[0]
     if suffix in TABLES:
-        rows = TABLES[suffix](path, columns, form)
+        rows = read_table(path, columns, form, separator=TABLES[suffix])
     else:
         refuse_form(path, form)
         rows = TYPED[suffix](path, columns)
@@ -81,21 +56,6 @@ def refuse_form(where: Path | str, form: TableForm) -> None:
     if not form.is_default:
         key = "data.quoting" if form.columns is None else "data.columns"
         raise DataError(f"{key} is about CSV and TSV files, and {where} names its own columns. Take the setting out.")
-
-
-def good_rows(rows: Iterator[Row], *, at_most: int = 5) -> Iterator[GoodRow]:
-    """The rows, strictly: bad ones raise DataError, the first few of them together."""
-    bad: list[BadRow] = []
-    for row in rows:
-        if isinstance(row, BadRow):
-            bad.append(row)
-            if len(bad) == at_most:
-                break
-        elif not bad:
-            yield row
-    if bad:
-        more = "\n(there may be more)" if len(bad) == at_most else ""
-        raise DataError("\n".join(map(str, bad)) + more)
 
 
 def read_stream(
@@ -137,7 +97,7 @@ def read_stream(
         elif found == "lines":
             yield from _line_rows(chain(repeat("", blank), rest), text_columns, name)
         else:
-            mark = SEPARATORS.get(found, found)
+            mark = TABLES.get(f".{found}", found)
             yield from table_rows(chain(repeat("\n", blank), rest), name, text_columns, form, separator=mark)
     except OSError as err:
         raise DataError(f"{name} cannot be read: {err.strerror or err}.") from err

@@ -6,24 +6,16 @@ import glob
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.data.readers import (
-    AS_USUAL,
-    BadRow,
-    Row,
-    TableForm,
-    declared_names,
-    file_kind,
-    needed_columns,
-    parquet_features,
-    read_rows,
-    refuse_form,
-    require_data_file,
-)
+from finetune_cli.data.formats.header import TABLES
+from finetune_cli.data.formats.packing import file_kind, require_data_file
+from finetune_cli.data.formats.parquet_rows import declared_names, needed_columns, parquet_features
+from finetune_cli.data.formats.row import AS_USUAL, BadRow, Row, TableForm
+from finetune_cli.data.readers import read_rows, refuse_form
 from finetune_cli.errors import DataError, first_line
 from finetune_cli.system.places import in_home
 
@@ -56,7 +48,7 @@ def file_source(path: Path, form: TableForm = AS_USUAL, *, label: str | None = N
         return _saved_source(path, label)
     require_data_file(path)
     suffix = file_kind(path)[0]
-    if suffix not in (".csv", ".tsv"):
+    if suffix not in TABLES:
         refuse_form(path, form)
     digest = _digest([path])
     names = declared_names(parquet_features(path), label) if suffix == ".parquet" and label else None
@@ -64,8 +56,9 @@ def file_source(path: Path, form: TableForm = AS_USUAL, *, label: str | None = N
     return Source(str(path), f"{suffix}:{digest}{made}", lambda columns: read_rows(path, columns, form), names)
 
 
-def several(sources: Sequence[Source], where: str) -> Source:
-    """Sources one after another as one, their rows numbered through. where: what names them all."""
+def several(parts: Iterable[Source], where: str) -> Source:
+    """Sources one after another as one, their rows numbered through. where: what names them all, if there are two."""
+    sources = list(parts)
     if len(sources) == 1:
         return sources[0]
     known = {source.label_names for source in sources}

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from finetune_cli.data import hub
 from finetune_cli.data.folders import (
     SPLIT_NAME,
-    nothing_found,
+    WantedSplits,
+    directory_sources,
+    named_sources,
     own_name,
-    require_one_form,
-    require_one_validation,
-    split_files,
+    say_renamed,
+    similar_names,
 )
 from finetune_cli.data.folds import Folds, fold_sources
+from finetune_cli.data.formats.packing import file_kind
+from finetune_cli.data.formats.row import AS_USUAL, TableForm
 from finetune_cli.data.fractions import carve
 from finetune_cli.data.label_sets import Column
-from finetune_cli.data.readers import AS_USUAL, TableForm, file_kind, refuse_form
+from finetune_cli.data.parts import labelled_only
+from finetune_cli.data.readers import refuse_form
 from finetune_cli.data.source_files import (
     WILDCARDS,
     Source,
@@ -31,16 +36,13 @@ from finetune_cli.data.source_files import (
     is_saved,
     several,
 )
-from finetune_cli.data.unlabelled import labelled_only
-from finetune_cli.errors import DataError, did_you_mean
+from finetune_cli.errors import DataError
 from finetune_cli.system.places import in_home
 from finetune_cli.tasks import SAMPLES, Kind
 
 logger = logging.getLogger(__name__)
 
 BUILTIN_PREFIX = "builtin:"
-
-Named = Mapping[str, Sequence[str]]
 
 
 def require_present(path: str, *, key: str = "data.path: ") -> None:
@@ -50,7 +52,7 @@ def require_present(path: str, *, key: str = "data.path: ") -> None:
     place = in_home(path)
     is_known = place.exists() or path.startswith(BUILTIN_PREFIX) or _may_be_hub_id(path)
     if not is_known and not find_files(path, Path()):
-        raise DataError(f"{key}{path} does not exist.{_similar(place)}")
+        raise DataError(f"{key}{path} does not exist.{similar_names(place)}")
 
 
 def resolve_sources(
@@ -85,18 +87,8 @@ def resolve_sources(
         for split, value in given.items()
         if not isinstance(value, float)
     }
-    place = SAMPLES / path.removeprefix(BUILTIN_PREFIX) if path.startswith(BUILTIN_PREFIX) else in_home(path)
-    if path.startswith(BUILTIN_PREFIX) and not place.is_dir():
-        shipped = ", ".join(f"{BUILTIN_PREFIX}{folder.name}" for folder in sorted(SAMPLES.iterdir()))
-        raise DataError(f"data.path: there is no {path!r}. The samples that come with finetune are: {shipped}.")
-    files = _Files(form, label if isinstance(label, str) else None)
-    if place.is_dir() and not is_saved(place):
-        sources = files.of_directory(place, named, split_names or {}, skip=set(fractions))
-    elif place.exists() or WILDCARDS.search(path):
-        sources = files.named({"train": [path]} | named, Path())
-    else:
-        refuse_form(f"{path}, a data set of the Hub,", form)
-        sources = _hub(path, name, named, split_names or {}, skip=set(fractions), label=label, offline=offline)
+    wanted = WantedSplits(named, split_names or {}, {*named, *fractions})
+    sources = _found_sources(path, wanted, name=name, label=label, form=form, offline=offline)
     if "train" not in sources:
         raise DataError(
             f"data.path: {path} has no train split, only: {', '.join(sources)}. Name it: data.splits.train."
@@ -128,80 +120,23 @@ def _split_order(split: str) -> tuple[int, str]:
     ), split
 
 
-def _say_renamed(split: str, theirs: str, where: str) -> None:
-    logger.info("%s: %s is taken as the split %s", where, theirs, split)
-
-
-class _Files:
-    """Files and folders as sources. form: of tables. label: the label column, where there is one."""
-
-    def __init__(self, form: TableForm, label: str | None) -> None:
-        self.form = form
-        self.label = label
-
-    def of_directory(
-        self, place: Path, named: Named, split_names: Mapping[str, str], *, skip: set[str]
-    ) -> dict[str, Source]:
-        """The files that are called as splits, or the folders of save_to_disk, and those that are named."""
-        files = split_files(place)
-        for split, at_source in split_names.items():
-            if split not in files and at_source in files:
-                files[split] = files.pop(at_source)
-        require_one_validation(place, files, {*named, *skip})
-        for theirs in [split for split in files if not SPLIT_NAME.fullmatch(split)]:
-            split = own_name(theirs, files)
-            found = files.pop(theirs)
-            if SPLIT_NAME.fullmatch(split) and split not in skip and split not in named:
-                _say_renamed(split, ", ".join(file.name for file in found), str(place))
-                files[split] = found
-        paths = {split: found for split, found in files.items() if split not in named and split not in skip}
-        for split, found in paths.items():
-            require_one_form(place, split, found)
-        if not paths and not named:
-            raise DataError(nothing_found(place))
-        return {split: self._together(found, place) for split, found in paths.items()} | self.named(named, place)
-
-    def named(self, named: Named, base: Path) -> dict[str, Source]:
-        """The files of each split, relative to `base`."""
-        sources = {}
-        for split, patterns in named.items():
-            found: list[Path] = []
-            for pattern in patterns:
-                matching = find_files(pattern, base)
-                if not matching:
-                    raise DataError(f"data.splits.{split}: {_not_there(base / in_home(pattern))}")
-                found += matching
-            if twice := [file for place, file in enumerate(found) if file in found[:place]]:
-                raise DataError(f"data.splits.{split}: {twice[0]} is named twice, so that its rows would count twice.")
-            sources[split] = self._together(found, base, patterns)
-        return sources
-
-    def _together(self, paths: Sequence[Path], base: Path, patterns: Sequence[str] = ()) -> Source:
-        where = ", ".join(str(base / pattern) for pattern in patterns) or f"{base} ({paths[0].name} ...)"
-        sources = [file_source(path, self.form, label=self.label) for path in paths]
-        return several(sources, f"{where} ({len(paths)} files)")
-
-
-def _not_there(path: Path) -> str:
-    if WILDCARDS.search(str(path)):
-        return f"no file fits {path}. Check the pattern."
-    if path.is_dir():
-        inside = f"{path / ('*' + _endings_inside(path))}"
-        return f"{path} is not a file but a directory. For all files in it: {inside}"
-    if path.exists():
-        return f"{path} is a pipe or a device, and rows are read more than once. Write them to a file."
-    return f"{path} is not a file.{_similar(path)}"
-
-
-def _endings_inside(folder: Path) -> str:
-    return next((file.suffix for file in sorted(folder.iterdir()) if file_kind(file)[0]), ".jsonl")
-
-
-def _similar(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f" There is no directory {path.parent} either."
-    names = [entry.name for entry in path.parent.iterdir()]
-    return did_you_mean(path.name, names, shown=path.parent.joinpath) or " Check the path."
+def _found_sources(
+    path: str, wanted: WantedSplits, *, name: str | None, label: Column, form: TableForm, offline: bool
+) -> dict[str, Source]:
+    """The splits in a directory, a file, a pattern of files or a data set of the Hub, and those that are named."""
+    place = in_home(path)
+    if path.startswith(BUILTIN_PREFIX):
+        place = SAMPLES / path.removeprefix(BUILTIN_PREFIX)
+        if not place.is_dir():
+            shipped = ", ".join(f"{BUILTIN_PREFIX}{folder.name}" for folder in sorted(SAMPLES.iterdir()))
+            raise DataError(f"data.path: there is no {path!r}. The samples that come with finetune are: {shipped}.")
+    open_file = partial(file_source, form=form, label=label if isinstance(label, str) else None)
+    if place.is_dir() and not is_saved(place):
+        return directory_sources(place, wanted, open_file)
+    if place.exists() or WILDCARDS.search(path):
+        return named_sources({"train": [path], **wanted.named}, Path(), open_file)
+    refuse_form(f"{path}, a data set of the Hub,", form)
+    return _on_hub(path, name, wanted, label, offline=offline)
 
 
 def _may_be_hub_id(path: str) -> bool:
@@ -209,39 +144,28 @@ def _may_be_hub_id(path: str) -> bool:
     return bool(hub.HUB_ID.fullmatch(path)) and not looks_like_file
 
 
-def _hub(
-    path: str,
-    name: str | None,
-    named: Named,
-    split_names: Mapping[str, str],
-    *,
-    skip: set[str],
-    label: Column,
-    offline: bool,
-) -> dict[str, Source]:
+def _on_hub(path: str, name: str | None, wanted: WantedSplits, label: Column, *, offline: bool) -> dict[str, Source]:
     dataset = hub.find_dataset(path, name, offline=offline)
     own: dict[str, str] = {}
     for theirs in dataset.splits:
         split = own_name(theirs, dataset.splits)
-        if split in own and split not in named:
+        if split in own and split not in wanted.named:
             raise DataError(
                 f"{path}: {own[split]} and {theirs} could both be the split {split}. Set data.splits.{split}."
             )
         own[split] = theirs
+    renamed = {split: theirs for split, theirs in wanted.split_names.items() if theirs in dataset.splits}
     own = {split: theirs for split, theirs in own.items() if SPLIT_NAME.fullmatch(split)}
-    renamed = {split: theirs for split, theirs in split_names.items() if theirs in dataset.splits}
-    wanted = {split: [theirs] for split, theirs in own.items() if theirs not in renamed.values()}
-    wanted |= {split: [theirs] for split, theirs in renamed.items()}
-    wanted = {split: theirs for split, theirs in wanted.items() if split not in skip} | {
-        split: list(theirs) for split, theirs in named.items()
-    }
-    for split, chosen in wanted.items():
-        if missing := [one for one in chosen if one not in dataset.splits]:
+    own = {split: theirs for split, theirs in own.items() if theirs not in renamed.values()} | renamed
+    own = {split: theirs for split, theirs in own.items() if split not in wanted.given}
+    for split, theirs in own.items():
+        if split not in wanted.split_names and theirs != split:
+            say_renamed(split, theirs, path)
+    for split, named in wanted.named.items():
+        if missing := [theirs for theirs in named if theirs not in dataset.splits]:
             raise DataError(
                 f"data.splits.{split}: {path} has no split {missing[0]!r}, only: {', '.join(dataset.splits)}."
             )
-        if split not in named and split not in split_names and chosen != [split]:
-            _say_renamed(split, chosen[0], path)
 
     def source(theirs: str) -> Source:
         return Source(
@@ -251,7 +175,7 @@ def _hub(
             dataset.label_names(label) if isinstance(label, str) else None,
         )
 
+    chosen = {split: [theirs] for split, theirs in own.items()} | dict(wanted.named)
     return {
-        split: several([source(one) for one in theirs], f"{path}, splits {', '.join(theirs)}")
-        for split, theirs in wanted.items()
+        split: several(map(source, splits), f"{path}, splits {', '.join(splits)}") for split, splits in chosen.items()
     }

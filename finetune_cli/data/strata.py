@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from finetune_cli.data.checks.repeats import fold
+from finetune_cli.data.checks.repeats import NO_TEXT, folded_keys
+from finetune_cli.data.formats.row import GoodRow, Values, good_rows
 from finetune_cli.data.label_sets import Column, label_cell, label_reader
 from finetune_cli.data.labels import ClassLabels
-from finetune_cli.data.readers import Values, good_rows
 from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.tasks import KIND_SPECS, Kind
 
-FOLDED_AT_ONCE = 2048
+ROWS_AT_ONCE = 2048  # folding many texts together is much faster
 
 
 @dataclass(frozen=True)
@@ -44,57 +45,36 @@ def read_strata(
     labels = label_reader(kind, source.where, label)
     stratify, several = KIND_SPECS[kind].has_classes, KIND_SPECS[kind].several_labels
     columns = [*([label] if isinstance(label, str) else label), *([group] if group else []), *text]
-    numbers: dict[object, int] = {}
-    entries = []
-    keys = _TextKeys(text)
-    for row, values in good_rows(source.open(columns)):
-        code = labels.add(row, label_cell(values, label)) if stratify else 0
-        entries.append((row, code, _group(values, numbers, source, row, group) if group else 0))
-        keys.add(values)
-    if not entries:
+    rows, codes, groups = [], [], []
+    numbers: dict[object, int] = {}  # of the groups, in the order of their first rows: alike in every process
+    all_rows = good_rows(source.open(columns))
+    while block := list(islice(all_rows, ROWS_AT_ONCE)):
+        keys: list[object] = _text_keys(block, text) if text and not group else []
+        for row, values in block:
+            rows.append(row)
+            codes.append(labels.add(row, label_cell(values, label)) if stratify else 0)
+            if group:
+                keys.append(_group(values, source, row, group))
+        groups += [numbers.setdefault(key, len(numbers)) for key in keys]
+    if not rows:
         raise DataError(f"{source.where} has no rows. Expected at least one.")
-    table = np.array(entries, dtype=np.int64)
-    codes = table[:, 1].astype(np.int32)
+    strata = np.array(codes, np.int32)
     if several:
-        rare = np.bincount(codes) < least
-        codes[rare[codes]] = len(rare)
+        rare = np.bincount(strata) < least
+        strata[rare[strata]] = len(rare)
     names = tuple(value.name for value in labels.values) if isinstance(labels, ClassLabels) else None
-    return Strata(table[:, 0], codes, names, table[:, 2] if group else keys.groups())
+    return Strata(np.array(rows, np.int64), strata, names, np.array(groups, np.int64) if groups else None)
 
 
-class _TextKeys:
-    """Equal keys for rows with equal texts; folded many at a time, which is much faster."""
-
-    def __init__(self, columns: Sequence[str]) -> None:
-        self.columns = columns
-        self.waiting: list[Values] = []
-        self.blocks: list[np.ndarray] = []
-        self.num_rows = 0
-
-    def add(self, values: Values) -> None:
-        if self.columns:
-            self.waiting.append(values)
-            if len(self.waiting) == FOLDED_AT_ONCE:
-                self._fold()
-
-    def _fold(self) -> None:
-        texts = zip(*(fold([str(row.get(name)) for row in self.waiting]) for name in self.columns), strict=True)
-        places = range(self.num_rows, self.num_rows + len(self.waiting))
-        # Texts of nothing but punctuation are no repeats: each has its place for a key.
-        keys = [hash(pair) if any(pair) else hash((place,)) for place, pair in zip(places, texts, strict=True)]
-        self.blocks.append(np.array(keys, np.int64))
-        self.num_rows += len(self.waiting)
-        self.waiting.clear()
-
-    def groups(self) -> np.ndarray | None:
-        """The group of each row, int64 (N,); None where no columns tell them."""
-        if not self.columns:
-            return None
-        self._fold()
-        return np.unique(np.concatenate(self.blocks), return_inverse=True)[1].reshape(-1)
+def _text_keys(block: Sequence[GoodRow], columns: Sequence[str]) -> list[object]:
+    """Equal keys for rows with equal texts."""
+    keys = folded_keys([[str(values.get(name)) for _, values in block] for name in columns])
+    # Texts of nothing but punctuation are no repeats: each has its row for a key.
+    return [(row,) if key == NO_TEXT else key for key, (row, _) in zip(keys, block, strict=True)]
 
 
-def _group(values: Values, numbers: dict[object, int], source: Source, row: int, column: str) -> int:
+def _group(values: Values, source: Source, row: int, column: str) -> object:
+    """The value that names the group of a row. Raises DataError where there is none."""
     if column not in values:
         raise DataError(
             f"{source.where}: expected the column {column!r}; found {', '.join(map(repr, values))} in row {row + 1}. "
@@ -106,4 +86,4 @@ def _group(values: Values, numbers: dict[object, int], source: Source, row: int,
             f"{source.where}: expected the group of each row in the column {column!r}, found {value!r} in row "
             f"{row + 1}. Give it a group of its own, or take data.folds.group out."
         )
-    return numbers.setdefault(value, len(numbers))
+    return value

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from finetune_cli.data.checks.findings import ROWS_SHOWN
 from finetune_cli.data.long_texts import LongTexts, cut_row
-from finetune_cli.data.windows import WholeRows, WindowSettings, make_pieces
+from finetune_cli.data.windows import TokenRows, WindowSettings
 from finetune_cli.errors import DataError, MissingError
 
 if TYPE_CHECKING:
@@ -26,30 +25,11 @@ if TYPE_CHECKING:
 BATCH_ROWS = 2048  # rows handed to the Rust tokenizer at once: enough for its threads, little memory
 
 
-@dataclass(frozen=True)
-class EncodedBatch:
-    """Encoded rows laid end to end; row i is input_ids[offsets[i]:offsets[i + 1]].
+@dataclass(frozen=True, kw_only=True)
+class EncodedBatch(TokenRows):
+    """Rows just encoded. true_lengths: int32 (N,), tokens before truncation."""
 
-    input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
-    true_lengths: int32 (N,), tokens before truncation. padding_side: where a batch of them is filled up. edges,
-    windows: of rows that are read in windows, see data.windows; None for rows that are not.
-    """
-
-    input_ids: np.ndarray
-    offsets: np.ndarray
-    token_type_ids: np.ndarray | None
     true_lengths: np.ndarray
-    padding_side: str = "right"
-    edges: np.ndarray | None = None
-    windows: WindowSettings | None = None
-
-    def __len__(self) -> int:
-        return len(self.true_lengths)
-
-    @cached_property
-    def pieces(self) -> WholeRows:
-        """What the model is given of the rows. Raises ConfigError; see Windows."""
-        return make_pieces(self.offsets, self.edges, self.windows)
 
 
 class TextEncoder:
@@ -125,7 +105,7 @@ class TextEncoder:
         if isinstance(self.long_texts, WindowSettings):
             windows, edges = self.long_texts, np.zeros((len(encodings), 3), np.int32)
             edges[too_long] = [encodings[place].edges for place in too_long] or np.zeros((0, 3))
-        return EncodedBatch(ids, offsets, types, true_lengths, self.padding_side, edges, windows)
+        return EncodedBatch(ids, offsets, types, self.padding_side, edges, windows, true_lengths=true_lengths)
 
     def _refuse_unknown(self, ids: np.ndarray, offsets: np.ndarray, rows: Sequence[int]) -> None:
         """For special tokens beyond the model's table, which a text has by their name."""

@@ -1,4 +1,4 @@
-"""What a model is given of a row: the row as it is, or overlapping windows of one that is longer than the model takes.
+"""Tokenised rows, and what a model is given of each: the row as it is, or overlapping windows of a longer one.
 
 Rows are kept whole; a window is arithmetic. All of a row's windows have the tokens before its long text (special ones,
 and of a pair the first text) and those after it, and between them an equally long piece of that text; the last piece
@@ -10,7 +10,8 @@ Letters: N rows, W pieces, T tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class WindowSettings:
 
 
 class WholeRows:
-    """Each row is one piece. offsets: int64 (N + 1,), see EncodedRows."""
+    """Each row is one piece. offsets: int64 (N + 1,), see TokenRows."""
 
     def __init__(self, offsets: np.ndarray) -> None:
         self.offsets = offsets
@@ -139,12 +140,28 @@ class Windows(WholeRows):
         return self.offsets[rows][:, None] + columns + moved
 
 
-def make_pieces(offsets: np.ndarray, edges: np.ndarray | None, settings: WindowSettings | None) -> WholeRows:
-    """The pieces of rows that are read in windows, or of others. Raises ConfigError; see Windows."""
-    return WholeRows(offsets) if settings is None or edges is None else Windows(offsets, edges, settings)
+@dataclass(frozen=True)
+class TokenRows:
+    """Tokenised rows laid end to end; row i is input_ids[offsets[i]:offsets[i + 1]].
 
+    input_ids: int32 (T,). offsets: int64 (N + 1,). token_type_ids: int8 (T,), or None when the model takes none.
+    padding_side: where a batch of them is filled up. edges, windows: of rows that are read in windows, see Windows;
+    None for rows that are not.
+    """
 
-def pieces_of(encoded: Any) -> WholeRows:
-    """The pieces of rows: their own, else each row is one."""
-    own = getattr(encoded, "pieces", None)
-    return own if own is not None else WholeRows(encoded.offsets)
+    input_ids: np.ndarray
+    offsets: np.ndarray
+    token_type_ids: np.ndarray | None = None
+    padding_side: str = "right"
+    edges: np.ndarray | None = None
+    windows: WindowSettings | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def pieces(self) -> WholeRows:
+        """What the model is given of the rows. Raises ConfigError; see Windows."""
+        if self.windows is None or self.edges is None:
+            return WholeRows(self.offsets)
+        return Windows(self.offsets, self.edges, self.windows)

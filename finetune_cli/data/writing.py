@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from finetune_cli.errors import RunFailedError
 from finetune_cli.system import locking
 from finetune_cli.system.files import sync_directory, sync_file
 
-NPY_HEADER_BYTES = 128
+NPY_HEADER_BYTES = 128  # of a 1-D array
 MAPPED_AT_ONCE = 2**16  # labels
 ABANDONED_SECONDS = 24 * 3600
 
@@ -38,34 +38,35 @@ class ArrayWriter:
         self.length += len(values)
 
     def close(self) -> None:
-        fields = f"{{'descr': '{self.dtype.str}', 'fortran_order': False, 'shape': ({self.length},), }}"
-        magic = b"\x93NUMPY\x01\x00"  # format version 1.0, of numpy.lib.format
-        text = fields.ljust(NPY_HEADER_BYTES - len(magic) - 3) + "\n"
         self._file.seek(0)
-        self._file.write(magic + len(text).to_bytes(2, "little") + text.encode("ascii"))
+        _write_header(self._file, self.dtype, (self.length,))
         self._file.close()
 
 
 class SplitWriter:
     """Writes one split batch by batch, in constant memory; its files are complete when the `with` block ends.
 
-    label_dtype: of the label codes (also of sets of labels) or values, or None for a split without labels. windows:
-    whether the rows are read in windows.
+    label_dtype: of the label codes (also of sets of labels) or values. windows: whether the rows are read in windows.
     """
 
-    def __init__(self, folder: Path, *, token_types: bool, label_dtype: Any, windows: bool = False) -> None:
+    def __init__(self, folder: Path, *, token_types: bool, label_dtype: Any, windows: bool) -> None:
         folder.mkdir(parents=True)
-        dtypes = {"input_ids": np.int32, "offsets": np.int64, "ids": np.uint8, "id_offsets": np.int64}
+        dtypes = {
+            "input_ids": np.int32,
+            "offsets": np.int64,
+            "ids": np.uint8,
+            "id_offsets": np.int64,
+            "labels": label_dtype,
+        }
         dtypes |= {"token_type_ids": np.int8} if token_types else {}
-        dtypes |= {"labels": label_dtype} if label_dtype is not None else {}
         dtypes |= {"edges": np.int32} if windows else {}
         self.folder = folder
         self._arrays = {name: ArrayWriter(folder / f"{name}.npy", dtype) for name, dtype in dtypes.items()}
         for name in ("offsets", "id_offsets"):
             self._arrays[name].append(np.zeros(1, np.int64))
 
-    def append(self, batch: EncodedBatch, ids: Iterable[Any], labels: Sequence[float] | None) -> None:
-        """Add rows: their tokens, their ids (text or number) and, where the split has them, label codes or values."""
+    def append(self, batch: EncodedBatch, ids: Iterable[Any], labels: Sequence[float]) -> None:
+        """Add rows: their tokens, their ids (text or number), and their label codes or values."""
         arrays = self._arrays
         arrays["offsets"].append(batch.offsets[1:] + arrays["input_ids"].length)
         arrays["input_ids"].append(batch.input_ids)
@@ -77,8 +78,7 @@ class SplitWriter:
         ends = np.cumsum([len(value) for value in written])
         arrays["id_offsets"].append(ends + arrays["ids"].length)
         arrays["ids"].append(np.frombuffer(b"".join(written), np.uint8))
-        if labels is not None:
-            arrays["labels"].append(np.asarray(labels))
+        arrays["labels"].append(np.asarray(labels))
 
     def __enter__(self) -> SplitWriter:
         return self
@@ -94,9 +94,7 @@ class SplitWriter:
         # Read and written, not mapped: the pages of a map would count as this process's memory.
         with path.open("rb") as codes, aside.open("wb") as labels:
             codes.seek(NPY_HEADER_BYTES)
-            shape = (written.length, *numbers.shape[1:])
-            header = {"descr": numbers.dtype.str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(labels, header)
+            _write_header(labels, numbers.dtype, (written.length, *numbers.shape[1:]))
             while block := codes.read(MAPPED_AT_ONCE * written.dtype.itemsize):
                 labels.write(numbers[np.frombuffer(block, written.dtype)].data)
         aside.replace(path)
@@ -104,6 +102,11 @@ class SplitWriter:
     def drop_labels(self) -> None:
         """After the last row: the split turned out to have no labels."""
         (self.folder / "labels.npy").unlink()
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Of an `.npy` file. NumPy leaves room for a length of any size, so that the header of 1-D arrays never grows."""
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
 
 
 def _id_bytes(value: Any) -> bytes:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from finetune_cli.display.loss_plot import LossCurve
 from finetune_cli.display.terminal import is_terminal, write_error
@@ -31,8 +30,8 @@ BAR_REFRESHES_PER_SECOND = 4
 MAX_CURVE_WIDTH = 100  # characters
 
 
-class View(Protocol):
-    """One way to show progress."""
+class View:
+    """One way to show progress. This one shows nothing: for --quiet, and in all processes but the main one."""
 
     def started(self, event: TrainingStarted) -> None: ...
 
@@ -56,9 +55,7 @@ class TrainingDisplay:
     def __enter__(self) -> Listener:
         return self.show
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         self.view.close()
         if kind is None:
             self._show_curve()
@@ -145,7 +142,7 @@ def numbers(record: StepRecord, pace: Pace) -> list[str]:
     ]
 
 
-class Lines:
+class Lines(View):
     """One line at a time: at each twentieth of the run and at least every 10 seconds, and one for each evaluation."""
 
     def __init__(self, write: Callable[[str], None] = write_error) -> None:
@@ -172,14 +169,8 @@ class Lines:
     def evaluated(self, text: str) -> None:
         self.write(text)
 
-    def trained(self, curve: LossCurve) -> None:
-        pass
 
-    def close(self) -> None:
-        pass
-
-
-class Bar:
+class Bar(View):
     """A bar in the last line of the terminal, evaluations above it, and a plot of the loss at the end."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -217,22 +208,8 @@ class Bar:
         self.progress.stop()
 
 
-class Silent:
-    """Shows nothing: for --quiet, and in all processes but the main one."""
-
-    def started(self, event: TrainingStarted) -> None: ...
-
-    def updated(self, record: StepRecord, pace: Pace) -> None: ...
-
-    def evaluated(self, text: str) -> None: ...
-
-    def trained(self, curve: LossCurve) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def training_display(*, shown: bool) -> TrainingDisplay:
     """A bar on a terminal, lines elsewhere, nothing when not shown."""
     if not shown:
-        return TrainingDisplay(Silent())
+        return TrainingDisplay(View())
     return TrainingDisplay(Bar() if is_terminal(sys.stderr) else Lines())

@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, BinaryIO, TextIO
 
 from finetune_cli.errors import RunFailedError
@@ -101,15 +102,17 @@ def leave_quietly() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
+@dataclass(kw_only=True)
 class Output:
     """Where a command's result goes: one JSON document, or lines and tables for people.
 
-    enabled: False in all processes but the main one, which print nothing.
+    enabled: False in all processes but the main one, which print nothing. quiet, verbose: how much is told beside it.
     """
 
-    def __init__(self, *, as_json: bool = False, enabled: bool = True) -> None:
-        self.as_json = as_json
-        self.enabled = enabled
+    as_json: bool = False
+    enabled: bool = True
+    quiet: bool = False
+    verbose: bool = False
 
     def line(self, text: str = "") -> None:
         """One line of the result. Raises OutputClosedError when its reader has ended."""

@@ -12,8 +12,8 @@ import torch
 from accelerate.utils import DistributedType
 from torch import nn
 
-from finetune_cli.data.batching import EncodedRows, few_widths, pad_rows
-from finetune_cli.data.windows import pieces_of
+from finetune_cli.data.batching import few_widths, pad_rows
+from finetune_cli.data.windows import TokenRows
 from finetune_cli.evaluation.window_pooling import pool_windows
 from finetune_cli.models.ready_mask import form_of_mask
 from finetune_cli.system import xla
@@ -71,7 +71,7 @@ class FewShapes:
 
 def predict_logits(
     model: nn.Module,
-    encoded: EncodedRows,
+    encoded: TokenRows,
     *,
     pad_token_id: int,
     device: torch.device,
@@ -88,7 +88,7 @@ def predict_logits(
     compute in, None for the weights' own. max_length: tokens that a piece can have, not only among these.
     max_tokens: of a batch, padding included, where that is fewer than usual.
     """
-    pieces = pieces_of(encoded)
+    pieces = encoded.pieces
     lengths = pieces.piece_tokens
     settings = choose_device_settings(device.type, precision="auto", mixed_precision="no", compile_model=False)
     multiple = min(settings.width_multiple, TENSOR_CORE_MULTIPLE)  # only what is recorded wants fewer widths

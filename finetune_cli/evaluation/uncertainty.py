@@ -69,6 +69,8 @@ def _score_by_cell(
     task = CLASS_KINDS[kind]
     answers = [task.answers(scores) for scores in sets]
     firsts, cell_counts = task.cells(labels, answers)
+    order = np.argsort(firsts)  # which set is named first must not change what is drawn
+    firsts, cell_counts = firsts[order], cell_counts[order]
     counters = [
         task.counter(labels[firsts], of_set[firsts], scores.shape[1])
         for of_set, scores in zip(answers, sets, strict=True)

@@ -41,6 +41,30 @@ def dissect(model: PreTrainedModel) -> Anatomy:
     return Anatomy(list(weights.values()), _layers(lists, ran), len(calls) > len(set(calls)))
 
 
+def encoder_layers(model: PreTrainedModel) -> list[nn.Module] | None:
+    """The layers from the lowest up: the one list in the body that has as many members as the config says, or None."""
+    expected = getattr(model.config, "num_hidden_layers", None)
+    if expected is None or model.config.is_encoder_decoder:
+        return None
+    lists = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
+    fitting = [list(modules) for modules in lists if len(modules) == expected]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def compile_layers(model: PreTrainedModel) -> None:
+    """Have the layers compiled when they first run, for rows of any number and width; the whole model where no list of
+    layers is found. A layer of another class than the first, such as a shortened last one, stays as it is.
+
+    The layers are alike, so that one of them is compiled and serves them all. The whole model would take several times
+    as long to compile, and the layers are where the time goes
+    (https://docs.pytorch.org/tutorials/recipes/regional_compilation.html).
+    """
+    layers = encoder_layers(model) or [model]
+    for layer in layers:
+        if type(layer) is type(layers[0]):
+            layer.compile(dynamic=True)
+
+
 def not_for_texts(model: PreTrainedModel) -> tuple[str, ...]:
     """The names of the models inside this one that a text does not reach, such as the one of the images."""
     inner = {
@@ -71,17 +95,17 @@ def _in_order(model: PreTrainedModel) -> list[nn.Module]:
 def _lists_that_run(body: nn.Module, ran: list[nn.Module]) -> list[list[nn.Module]]:
     """Lists whose members run, outside of each other, and are more than tables."""
     seen = {id(module) for module in ran}
-    found: list[list[nn.Module]] = []
+    lists: list[list[nn.Module]] = []
 
     def look(module: nn.Module) -> None:
         for child in module.children():
             if not isinstance(child, nn.ModuleList) or any(isinstance(member, nn.ModuleList) for member in child):
                 look(child)
             elif len(child) and all(_is_layer(member) and _ran(member, seen) for member in child):
-                found.append(list(child))
+                lists.append(list(child))
 
     look(body)
-    return found
+    return lists
 
 
 def _ran(module: nn.Module, seen: set[int]) -> bool:

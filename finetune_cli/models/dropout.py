@@ -38,14 +38,14 @@ def set_dropout(config: Any, dropouts: Dropouts) -> None:
 
 
 def _set(part: Any, name: str, value: float, *, model_type: str) -> None:
-    whole = type(getattr(part, name)) is int  # some families check the type: a 0 has to stay one
-    if whole and not float(value).is_integer():
+    is_integer_field = type(getattr(part, name)) is int  # some families check the type: a 0 has to stay one
+    if is_integer_field and not float(value).is_integer():
         key = "model.attention_dropout" if _is_of_attention(name) else "model.dropout"
         raise ConfigError(
             f"{key}: {value} is not possible for a model of type {model_type!r}, whose configuration takes 0 or 1 "
             f"as {name}. Set it to 0, or remove the setting."
         )
-    setattr(part, name, int(value) if whole else value)
+    setattr(part, name, int(value) if is_integer_field else value)
 
 
 def require_dropout(model: Any, dropouts: Dropouts) -> None:
@@ -63,10 +63,10 @@ def require_dropout(model: Any, dropouts: Dropouts) -> None:
                 f"{', only the one that model.dropout sets' if HIDDEN_MARK in places.values() else ''}. "
                 f"Remove the setting."
             )
-    for module, path, attribute, found in _settings_of(model):
+    for module, path, attribute, current in _settings_of(model):
         mark = places.get((path, attribute), 0.0)
         value = dropouts.attention if mark == ATTENTION_MARK else dropouts.hidden
-        if value is not None and mark and found != value:
+        if value is not None and mark and current != value:
             setattr(module, attribute, value)
     if dropouts.hidden == 0 and dropouts.attention in (0, None):
         _require_no_chance(model, attention=dropouts.attention)
@@ -122,7 +122,7 @@ def _is_of_attention(name: str) -> bool:
 def _settings_of(model: Any) -> Iterator[tuple[Any, str, str, float]]:
     """Each probability that a module holds: (module, its path, attribute, value)."""
     for path, module in model.named_modules():
-        own = ("p", "drop_prob") if "Dropout" in type(module).__name__ else ()
+        of_its_class = ("p", "drop_prob") if "Dropout" in type(module).__name__ else ()
         for name, value in list(vars(module).items()):
-            if type(value) in (int, float) and (name in own or "drop" in name):
+            if type(value) in (int, float) and (name in of_its_class or "drop" in name):
                 yield module, path, name, float(value)

@@ -83,7 +83,7 @@ def _onnx(file: Path) -> tuple[list[str], Callable[[Inputs], np.ndarray]]:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors; what is wrong with a file comes as an exception, too
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return [one.name for one in session.get_inputs()], lambda inputs: session.run(["logits"], inputs)[0]
+    return [taken.name for taken in session.get_inputs()], lambda inputs: session.run(["logits"], inputs)[0]
 
 
 def _openvino(file: Path) -> tuple[list[str], Callable[[Inputs], np.ndarray]]:
@@ -100,7 +100,7 @@ def _openvino(file: Path) -> tuple[list[str], Callable[[Inputs], np.ndarray]]:
     def compute(inputs: Inputs) -> np.ndarray:
         return np.array(request.infer(inputs, share_inputs=True)["logits"])
 
-    return [one.get_any_name() for one in model.inputs], compute
+    return [taken.get_any_name() for taken in model.inputs], compute
 
 
 _RUNTIMES = {"onnx": _onnx, "openvino": _openvino}

@@ -54,10 +54,15 @@ def write_model(
     with tempfile.TemporaryDirectory(dir=directory, prefix=".trace-") as folder:
         traced = Path(folder) / "model.onnx"
         trace(model, example, traced)
-        if dtype == "int8":
-            _int8_onnx(traced, target, exact=exact)
-        else:
-            _WRITERS[file_format, dtype](traced, target)
+        match file_format, dtype:
+            case "openvino", _:
+                _write_openvino(traced, target, half=dtype == "fp16")
+            case "onnx", "fp32":
+                shutil.move(traced, target)
+            case "onnx", "fp16":
+                _write_half_onnx(traced, target)
+            case "onnx", "int8":
+                _write_int8_onnx(traced, target, exact=exact)
 
 
 class _Logits(nn.Module):
@@ -87,7 +92,7 @@ def trace(model: PreTrainedModel, example: Mapping[str, Any], target: Path) -> N
     names = list(example)
     axes = {name: {0: "batch", 1: "tokens"} for name in names} | {"logits": {0: "batch"}}
     try:
-        with _quiet_tracer(), torch.no_grad():
+        with _errors_only("torch.onnx"), torch.no_grad():
             torch.onnx.export(
                 _Logits(model, names).eval(),  # its own mode is the one that the tracer puts back
                 tuple(torch.from_numpy(np.asarray(example[name])) for name in names),
@@ -106,9 +111,10 @@ def trace(model: PreTrainedModel, example: Mapping[str, Any], target: Path) -> N
 
 
 @contextmanager
-def _quiet_tracer() -> Iterator[None]:
-    """Without the warnings of tracing: whether what it wrote is right is proven afterwards, on rows of all lengths."""
-    logger = logging.getLogger("torch.onnx")
+def _errors_only(logger_name: str | None) -> Iterator[None]:
+    """Without warnings, and without records of this logger below an error: whether what is written is right is proven
+    afterwards, on rows of all lengths."""
+    logger = logging.getLogger(logger_name)
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
@@ -119,11 +125,7 @@ def _quiet_tracer() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _plain_onnx(traced: Path, target: Path) -> None:
-    shutil.move(traced, target)
-
-
-def _half_onnx(traced: Path, target: Path) -> None:
+def _write_half_onnx(traced: Path, target: Path) -> None:
     """Weights stored in float16, computed with in float32: half the file at no loss of speed.
 
     ONNX Runtime turns them back once, when it loads the file. On a CPU it has few operators for float16.
@@ -145,7 +147,7 @@ def _half_onnx(traced: Path, target: Path) -> None:
     onnx.save(model, target)
 
 
-def _int8_onnx(traced: Path, target: Path, *, exact: bool) -> None:
+def _write_int8_onnx(traced: Path, target: Path, *, exact: bool) -> None:
     """Weights in 8 bits, one scale for each output; activations are scaled batch by batch when it runs.
 
     The weights take 7 of the 8 bits: with all of them, CPUs without VNNI add up two products in 16 bits, which
@@ -154,15 +156,11 @@ def _int8_onnx(traced: Path, target: Path, *, exact: bool) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     left_out = narrowing_products(traced) if exact else []
-    root, hint = logging.getLogger(), _NoHint()
-    root.addFilter(hint)
-    try:
+    with _errors_only(None):  # the root's: a hint to a step before quantization, which is for images
         quantize_dynamic(
             traced, target, op_types_to_quantize=["MatMul", "Gather"], per_channel=True, reduce_range=True,
             weight_type=QuantType.QInt8, nodes_to_exclude=left_out,
         )  # fmt: skip
-    finally:
-        root.removeFilter(hint)
 
 
 def narrowing_products(traced: Path) -> list[str]:
@@ -174,38 +172,15 @@ def narrowing_products(traced: Path) -> list[str]:
     import onnx
 
     graph = onnx.load(traced).graph
-    narrow = {one.name for one in graph.initializer if len(one.dims) == 2 and one.dims[0] > one.dims[1]}
+    narrow = {matrix.name for matrix in graph.initializer if len(matrix.dims) == 2 and matrix.dims[0] > matrix.dims[1]}
     return [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in narrow]
 
 
-class _NoHint(logging.Filter):
-    """Drops the hint to a step before quantization, which is for images."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "pre-processing before quantization" not in record.getMessage()
-
-
-def _openvino(traced: Path, target: Path) -> None:
-    _save_openvino(traced, target, half=False)
-
-
-def _half_openvino(traced: Path, target: Path) -> None:
-    _save_openvino(traced, target, half=True)
-
-
-def _save_openvino(traced: Path, target: Path, *, half: bool) -> None:
+def _write_openvino(traced: Path, target: Path, *, half: bool) -> None:
     """half: weights stored in float16; OpenVINO computes in what the device has."""
     import openvino
 
     openvino.save_model(openvino.Core().read_model(str(traced)), str(target), compress_to_fp16=half)
-
-
-_WRITERS = {
-    ("onnx", "fp32"): _plain_onnx,
-    ("onnx", "fp16"): _half_onnx,
-    ("openvino", "fp32"): _openvino,
-    ("openvino", "fp16"): _half_openvino,
-}
 
 
 def _write_safetensors(source: Path, directory: Path, *, half: bool) -> None:
@@ -214,7 +189,7 @@ def _write_safetensors(source: Path, directory: Path, *, half: bool) -> None:
     for path in (*source.glob("model*.safetensors"), *source.glob("model.safetensors.index.json")):
         if half and path.suffix == ".safetensors":
             tensors = load_file(path)
-            halved = {name: one.half() if one.is_floating_point() else one for name, one in tensors.items()}
+            halved = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
             save_file(halved, directory / path.name, metadata={"format": "pt"})
         else:
             shutil.copyfile(path, directory / path.name)
@@ -236,7 +211,8 @@ def wrong_weights(directory: Path, source: Path) -> list[str]:
     for path in sorted(source.glob("model*.safetensors")):
         theirs, ours = load_file(path), load_file(directory / path.name)
         same = theirs.keys() == ours.keys() and all(
-            torch.equal(one.to(ours[name].dtype), ours[name]) for name, one in theirs.items()
+            torch.equal(weight.to(ours[name].dtype), ours[name]) for name, weight in theirs.items()
         )
-        wrong += [] if same else [f"{path.name} does not hold the weights of the model"]
+        if not same:
+            wrong.append(f"{path.name} does not hold the weights of the model")
     return wrong

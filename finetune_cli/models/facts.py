@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -17,10 +16,8 @@ from typing import Any
 from finetune_cli.errors import ConfigError, MissingError, first_line
 from finetune_cli.models.files import as_written, read_json
 from finetune_cli.models.tokenizer import load_tokenizer, tokenizer_fingerprint
-from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.files import write_json
-
-logger = logging.getLogger(__name__)
+from finetune_cli.system.places import cache_dir
 
 FORMAT = 1  # to be raised when other things are found out
 UNSET_LENGTH = 1_000_000  # tokenizers without a limit of their own say 1e30
@@ -82,16 +79,14 @@ def _find(directory: Path, *, trust_remote_code: bool) -> TextFacts:
     )
 
 
-def read_config(directory: Path, *, trust_remote_code: bool = False, **fields: Any) -> Any:
-    """The model's configuration with `fields` in place of its own. Raises ConfigError for a model that would run code
-    of its own without being trusted, MissingError for what cannot be read."""
+def read_config(directory: Path, *, trust_remote_code: bool = False) -> Any:
+    """The model's configuration. Raises ConfigError for a model that would run code of its own without being trusted,
+    MissingError for what cannot be read."""
     from transformers import AutoConfig
 
     read_json(directory / "config.json")  # says where a damaged file is damaged
     try:
-        return AutoConfig.from_pretrained(
-            directory, trust_remote_code=trust_remote_code, local_files_only=True, **fields
-        )
+        return AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as err:
         if "trust_remote_code" in str(err):
             raise ConfigError(

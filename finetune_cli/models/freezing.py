@@ -24,17 +24,12 @@ def freeze(model: PreTrainedModel, part: str | int) -> None:
     if part == "none":
         return
     if part == "body":
-        freeze_body(model)
+        frozen = [parameter for name, parameter in model.named_parameters() if belongs_to_body(model, name)]
     else:
-        for parameter in _lowest(model, 0 if part == "embeddings" else int(part)):
-            parameter.requires_grad_(False)
+        frozen = _lowest(model, 0 if part == "embeddings" else int(part))
+    for parameter in frozen:
+        parameter.requires_grad_(False)
     logger.info("Frozen (model.freeze: %s): %s", part, describe_trained(model))
-
-
-def freeze_body(model: PreTrainedModel) -> None:
-    for name, parameter in model.named_parameters():
-        if belongs_to_body(model, name):
-            parameter.requires_grad_(False)
 
 
 def belongs_to_body(model: PreTrainedModel, key: str) -> bool:
@@ -73,18 +68,6 @@ def _lowest(model: PreTrainedModel, num_layers: int) -> list[nn.Parameter]:
         )
     layers = [module for layer in anatomy.layers[:num_layers] for module in layer]
     return [*anatomy.embeddings, *(weight for module in layers for weight in module.parameters())]
-
-
-def encoder_layers(model: PreTrainedModel) -> list[nn.Module] | None:
-    """The layers from the lowest up: the one list in the body that has as many members as the config says, or None."""
-    from torch.nn import ModuleList
-
-    expected = getattr(model.config, "num_hidden_layers", None)
-    if expected is None or model.config.is_encoder_decoder:
-        return None
-    lists = [module for module in model.base_model.modules() if isinstance(module, ModuleList)]
-    found = [list(modules) for modules in lists if len(modules) == expected]
-    return found[0] if len(found) == 1 else None
 
 
 def _not_found(model: PreTrainedModel, part: str, why: str) -> ConfigError:

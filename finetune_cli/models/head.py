@@ -45,27 +45,27 @@ def take_over_head(model: PreTrainedModel, own: Sequence[str], wanted: Sequence[
 
 
 def _are_unnamed(names: Sequence[str]) -> bool:
-    found = [UNNAMED.fullmatch(name.strip()) for name in names]
-    return all(match is not None and int(match[2]) == place for place, match in enumerate(found))
+    matches = [UNNAMED.fullmatch(name.strip()) for name in names]
+    return all(match is not None and int(match[2]) == place for place, match in enumerate(matches))
 
 
 def _last_layer(model: PreTrainedModel, num_classes: int) -> nn.Linear | None:
     """The one layer of the head with an output for each class."""
-    found = [
+    fitting = [
         module
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
         and module.out_features == num_classes
         and not belongs_to_body(model, f"{name}.")
     ]
-    return found[0] if len(found) == 1 else None
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _draw_anew(model: Any) -> None:
     for name, module in model.named_modules():
-        own = list(module.parameters(recurse=False))
-        if not own or belongs_to_body(model, f"{name}.") or ".pooler." in f".{name}.":
+        parameters = list(module.parameters(recurse=False))
+        if not parameters or belongs_to_body(model, f"{name}.") or ".pooler." in f".{name}.":
             continue
-        for parameter in own:
+        for parameter in parameters:
             parameter._is_hf_initialized = False  # transformers leaves alone what it loaded
         model._init_weights(module)

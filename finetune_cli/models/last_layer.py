@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from finetune_cli.models.freezing import encoder_layers
+from finetune_cli.models.anatomy import encoder_layers
+from finetune_cli.models.on_cpu import as_added
 from finetune_cli.models.self_test import agrees, trial_logits
 
 
@@ -108,9 +109,7 @@ def _attend_unprojected(
     scores = torch.matmul(reader, hidden.transpose(1, 2))  # (B, N, T)
     scores = scores + torch.einsum("bnd,nd->bn", queries, per_head(key.bias)).unsqueeze(-1)
     if mask is not None:
-        if mask.dtype == torch.bool:
-            mask = torch.where(mask, 0.0, torch.finfo(scores.dtype).min).to(scores.dtype)
-        scores = scores + mask[:, 0]
+        scores = scores + as_added(mask, scores.dtype)[:, 0]
     weights = attention.dropout(torch.softmax(scores, dim=-1))
     read = torch.matmul(weights, hidden)  # (B, N, H)
     attended = torch.einsum("bnh,ndh->bnd", read, per_head(value.weight))

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,10 +51,11 @@ def find_limits(config: PreTrainedConfig) -> Limits:
         if table in short and _largest(ids) - _largest(short[table]) == LONGER - SHORT
     ]
     limits = [_positions(model, table, _largest(short[table]), takes_types) for table in growing]
-    words, token_types = _row(SHORT, config)
+    ids, token_types = _row(SHORT, config)
+    words = word_table(model)
     return Limits(
         min((limit for limit in limits if limit is not None), default=None),
-        _rows_of_table(short, words) or (len(known.weight) if (known := word_table(model)) is not None else None),
+        _rows_of_table(short, ids) or (None if words is None else len(words.weight)),
         _rows_of_table(short, token_types) if takes_types else 0,
     )
 
@@ -71,14 +70,20 @@ def word_table(model: Any) -> nn.Embedding | None:
     return table if isinstance(table, nn.Embedding) else None
 
 
+def special_token_ids(config: PreTrainedConfig) -> set[int | None]:
+    """The numbers of the tokens that a configuration gives a meaning of their own, as to the padding token."""
+    numbers = [value for name, value in config.to_dict().items() if name.endswith("_token_id")]
+    return {number for value in numbers for number in (value if isinstance(value, list) else [value])}
+
+
 def _largest(looked_up: list[Tensor]) -> int:
     return max(int(ids.max()) for ids in looked_up)
 
 
 def _rows_of_table(tables: dict[Tensor, list[Tensor]], row: Tensor) -> int | None:
     """The size of the smallest table in which this row was looked up as it is."""
-    found = [len(table) for table, seen in tables.items() if any(torch.equal(ids.flatten(), row) for ids in seen)]
-    return min(found, default=None)
+    sizes = [len(table) for table, seen in tables.items() if any(torch.equal(ids.flatten(), row) for ids in seen)]
+    return min(sizes, default=None)
 
 
 def _positions(model: nn.Module, table: Tensor, largest: int, takes_types: bool) -> int | None:
@@ -95,8 +100,7 @@ def _positions(model: nn.Module, table: Tensor, largest: int, takes_types: bool)
 
 def _row(tokens: int, config: PreTrainedConfig) -> tuple[Tensor, Tensor]:
     """A row of one token that means nothing special, and token types that are found again: 0 0 ... 1."""
-    numbers = [value for name, value in config.to_dict().items() if name.endswith("_token_id")]
-    special = {number for value in numbers for number in (value if isinstance(value, list) else [value])}
+    special = special_token_ids(config)
     word = next(number for number in range(5, 1000) if number not in special)
     return torch.full((tokens,), word), torch.arange(tokens) // (tokens - 1)
 
@@ -108,7 +112,8 @@ def _look_up(model: Any, tokens: int, takes_types: bool) -> dict[Tensor, list[Te
     if takes_types:
         inputs["token_type_ids"] = types[None]
     seen = _LookUps()
-    hooks = [layer.register_forward_pre_hook(_stop) for layer in _first_layers(model)]
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)]
+    hooks = [layers[0].register_forward_pre_hook(_stop) for layers in lists]
     try:
         with torch.no_grad(), seen:
             model(**inputs)
@@ -120,18 +125,8 @@ def _look_up(model: Any, tokens: int, takes_types: bool) -> dict[Tensor, list[Te
     return seen.tables
 
 
-class _Stop(Exception):
-    """What follows is not needed."""
-
-
 def _stop(*_: Any) -> None:
-    raise _Stop
-
-
-def _first_layers(model: nn.Module) -> Iterator[nn.Module]:
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module):
-            yield module[0]
+    raise RuntimeError("what follows is not needed")
 
 
 class _LookUps(TorchFunctionMode):
@@ -164,18 +159,9 @@ class _WeightsOnMeta(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-@contextmanager
-def _generator_kept() -> Iterator[None]:
-    state = torch.get_rng_state()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
-
-
 def without_weights(config: PreTrainedConfig) -> Any:
     """The classifier with zeros in place of its weights, all of a weight's in the memory of one."""
-    with _BUILDING, _generator_kept(), no_init_weights(), _WeightsOnMeta():
+    with _BUILDING, torch.random.fork_rng(devices=[]), no_init_weights(), _WeightsOnMeta():
         model = AutoModelForSequenceClassification.from_config(config)
     for module in model.modules():
         for store in (module._parameters, module._buffers):

@@ -101,9 +101,9 @@ def _require_matrices(model: PreTrainedModel) -> None:
             f"layer, so that adapters are not possible there. Name other layers, or train less with model.freeze: body."
         )
     layers = [name.removesuffix(DOWN) for name in names if name.endswith(DOWN)]
-    if other := sorted(layer for layer in layers if f"{layer}.base_layer.weight" not in names):
+    if experts := sorted(layer for layer in layers if f"{layer}.base_layer.weight" not in names):
         raise ConfigError(
-            f"model.lora.target_modules: {other[0]} holds the experts of a layer, beside which adapters are not "
+            f"model.lora.target_modules: {experts[0]} holds the experts of a layer, beside which adapters are not "
             f"possible here. Name the layers of attention, such as [q_proj, v_proj]."
         )
 
@@ -127,8 +127,9 @@ def merge_lora(
         if name.endswith(DOWN):
             layer = name.removesuffix(DOWN)
             change = weights[layer + UP].double() @ down.double() * (lora_alpha / r)
-            whole = merged[f"{layer}.weight"]
-            merged[f"{layer}.weight"] = (whole.double() + (change.T if layer in transposed else change)).to(whole.dtype)
+            weight = merged[f"{layer}.weight"]
+            added = change.T if layer in transposed else change
+            merged[f"{layer}.weight"] = (weight.double() + added).to(weight.dtype)
     return merged
 
 
@@ -140,8 +141,8 @@ def _targets(model: PreTrainedModel, asked: Sequence[str] | str | None) -> list[
     from finetune_cli.models.anatomy import not_for_texts
 
     linear = [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)]
-    others = tuple(f"{name}." for name in not_for_texts(model))
-    body = [name for name in linear if belongs_to_body(model, f"{name}.weight") and not name.startswith(others)]
+    not_for_text = tuple(f"{name}." for name in not_for_texts(model))
+    body = [name for name in linear if belongs_to_body(model, f"{name}.weight") and not name.startswith(not_for_text)]
     if not body:
         raise ConfigError(
             f"model.lora: the body of a model of type {model.config.model_type!r} has no linear layers that adapters "
@@ -154,9 +155,9 @@ def _targets(model: PreTrainedModel, asked: Sequence[str] | str | None) -> list[
         return body
     missing = [end for end in ends if not any(_ends_with(name, end) for name in body)]
     if missing:
-        known = ", ".join(sorted({name.rpartition(".")[2] for name in body}))
+        names = ", ".join(sorted({name.rpartition(".")[2] for name in body}))
         raise ConfigError(
-            f"model.lora.target_modules: the body has no linear layer {missing[0]!r}. Allowed here: {known}, or "
+            f"model.lora.target_modules: the body has no linear layer {missing[0]!r}. Allowed here: {names}, or "
             f"all-linear."
         )
     return [name for name in body if any(_ends_with(name, end) for end in ends)]

@@ -83,11 +83,14 @@ def attention_on_cpu(
         )
     scores = torch.matmul(query * scaling, key.transpose(-1, -2))
     if attention_mask is not None:
-        if attention_mask.dtype == torch.bool:
-            attention_mask = torch.where(attention_mask, 0.0, torch.finfo(scores.dtype).min).to(scores.dtype)
-        scores += attention_mask  # in place, and nothing to do in the backward pass
+        scores += as_added(attention_mask, scores.dtype)  # in place, and nothing to do in the backward pass
     weights = fast_dropout(torch.softmax(scores, dim=-1), dropout)
     return torch.matmul(weights, value).transpose(1, 2), None
+
+
+def as_added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask that is True where a token may be seen as one that is added to scores; one that is added, as it is."""
+    return torch.where(mask, 0.0, torch.finfo(dtype).min).to(dtype) if mask.dtype == torch.bool else mask
 
 
 def _is_plain(module: nn.Module, query: Tensor, key: Tensor, options: dict[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from finetune_cli.errors import ConfigError
-from finetune_cli.models.freezing import encoder_layers
+from finetune_cli.models.anatomy import encoder_layers
 from finetune_cli.models.self_test import agrees, trial_logits
 
 ATTENTION = "packed"

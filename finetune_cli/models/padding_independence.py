@@ -42,7 +42,7 @@ def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
     """
     if model.config.is_encoder_decoder:
         end = model.config.eos_token_id  # heads of BART and T5 want the same number of them in each row
-        _run_together_what_fits(model, lambda input_ids, attention_mask: (input_ids == end).sum(1))
+        _run_in_groups(model, lambda input_ids, attention_mask: (input_ids == end).sum(1))
         model.same_number_of = end
     if model.config.model_type in TRIED and _pads_on_the_right(directory):
         return
@@ -60,7 +60,7 @@ def answer_rows_alike(model: PreTrainedModel, directory: Path) -> None:
     if answers_alike(model, **padding):
         return
     text_config.pad_token_id = own if own is not None else tokenizer.pad_token_id
-    _run_together_what_fits(model, _count_tokens, alone=True)
+    _run_in_groups(model, lambda input_ids, attention_mask: attention_mask.sum(1), alone=True)
     model.same_number_of = "tokens"
     if not answers_alike(model, **padding):
         raise ConfigError(
@@ -130,21 +130,21 @@ def _pads_on_the_right(directory: Path) -> bool:
     return not path.is_file() or '"left"' not in path.read_text(encoding="utf-8", errors="replace")
 
 
-def _run_together_what_fits(model: PreTrainedModel, count: Counted, *, alone: bool = False) -> None:
+def _run_in_groups(model: PreTrainedModel, count: Counted, *, alone: bool = False) -> None:
     """Have the model run those rows of a batch together for which `count` gives the same number, in its place.
 
     alone: and without padding.
     """
-    whole = model.forward
+    run = model.forward
 
-    @functools.wraps(whole)
+    @functools.wraps(run)
     def forward(input_ids: Tensor, attention_mask: Tensor, **more: Any) -> Any:
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **more}
         counts = count(input_ids, attention_mask)
         if int(counts.min()) == int(counts.max()) and not (alone and int(counts.min()) < attention_mask.shape[1]):
-            return whole(**inputs)
+            return run(**inputs)
         groups = [(counts == number).nonzero().squeeze(1) for number in counts.unique()]
-        outputs = [whole(**_rows_of(inputs, rows, without_padding=alone)) for rows in groups]
+        outputs = [run(**_rows_of(inputs, rows, without_padding=alone)) for rows in groups]
         logits = torch.cat([output.logits for output in outputs])
         return type(outputs[0])(logits=logits[torch.cat(groups).argsort()])
 
@@ -162,7 +162,3 @@ def _rows_of(inputs: dict[str, Any], rows: Tensor, *, without_padding: bool) -> 
         name: value[kept].view(len(rows), -1) if getattr(value, "shape", None) == kept.shape else value
         for name, value in some.items()
     }
-
-
-def _count_tokens(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    return attention_mask.sum(1)

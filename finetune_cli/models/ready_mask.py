@@ -21,14 +21,14 @@ def takes_ready_mask(model: PreTrainedModel) -> bool:
     Only with torch's scaled-dot-product attention: other kinds take masks of other forms. Not a model that takes the
     rows of a batch apart by their masks; see models.padding_independence.
     """
-    known: bool | None = getattr(model, _ANSWER, None)
-    if known is None:
+    answer: bool | None = getattr(model, _ANSWER, None)
+    if answer is None:
         attention = str(model.config._attn_implementation)
         sdpa = attention.startswith("sdpa") or attention == "packed"
         apart = hasattr(model, "same_number_of")
-        known = sdpa and not apart and agrees(model, trial_logits(model), ready_mask=True)
-        setattr(model, _ANSWER, known)
-    return known
+        answer = sdpa and not apart and agrees(model, trial_logits(model), ready_mask=True)
+        setattr(model, _ANSWER, answer)
+    return answer
 
 
 def form_of_mask(model: PreTrainedModel, *, ready: bool, always: bool) -> bool | Literal["always"]:

@@ -24,28 +24,24 @@ BESIDE_WEIGHTS = ("config.json", *TOKENIZER_PATTERNS, DECISION_FILE, LONG_TEXTS_
 
 @dataclass(frozen=True)
 class Format:
-    """weights: the files that hold the model, the one to load first. needs: packages to write and to run it.
-
-    why_not: a type of number that the format does not take, and what to do instead.
-    """
+    """weights: the files that hold the model, the one to load first. needs: packages to write and, the last, to run it;
+    the extra that installs them has the format's name. no_int8: why there are no weights in 8 bits, and what to do."""
 
     weights: tuple[str, ...]
     needs: tuple[str, ...] = ()
-    extra: str = ""
-    why_not: tuple[tuple[str, str], ...] = ()
+    no_int8: str = ""
 
 
 FORMATS = {
-    "onnx": Format(("model.onnx",), ("onnx", "onnxruntime"), "onnx"),
+    "onnx": Format(("model.onnx",), ("onnx", "onnxruntime")),
     "openvino": Format(
         ("openvino_model.xml", "openvino_model.bin"),
         ("openvino",),
-        "openvino",
-        (("int8", "int8 is made by ONNX Runtime here. Take --format onnx --dtype int8."),),
+        no_int8="int8 is made by ONNX Runtime here. Take --format onnx --dtype int8.",
     ),
     "safetensors": Format(
         ("model.safetensors",),
-        why_not=(("int8", "transformers has no plain form of int8 weights. Take --format onnx --dtype int8."),),
+        no_int8="transformers has no plain form of int8 weights. Take --format onnx --dtype int8.",
     ),
 }
 DTYPES = ("fp32", "fp16", "int8")
@@ -57,8 +53,8 @@ def check_form(file_format: str, dtype: str) -> None:
         raise ConfigError(f"--format {file_format!r}: expected one of {', '.join(FORMATS)}.")
     if dtype not in DTYPES:
         raise ConfigError(f"--dtype {dtype!r}: expected one of {', '.join(DTYPES)}.")
-    if reason := dict(FORMATS[file_format].why_not).get(dtype):
-        raise ConfigError(f"--format {file_format} --dtype {dtype}: {reason}")
+    if dtype == "int8" and (reason := FORMATS[file_format].no_int8):
+        raise ConfigError(f"--format {file_format} --dtype int8: {reason}")
     require_runtime(file_format, what=f"--format {file_format}")
 
 
@@ -67,11 +63,10 @@ def require_runtime(file_format: str, *, what: str, running_only: bool = False) 
     needed = FORMATS[file_format].needs
     needed = needed[-1:] if running_only else needed
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
-        extra = FORMATS[file_format].extra
         raise MissingError(
             f"{what} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed here. "
-            f"Install: pip install 'finetune-cli[{extra}]', or from a checkout: pip install -c constraints.txt "
-            f"'.[{extra}]'"
+            f"Install: pip install 'finetune-cli[{file_format}]', or from a checkout: pip install -c constraints.txt "
+            f"'.[{file_format}]'"
         )
 
 
@@ -87,8 +82,8 @@ def runtime_of(directory: Path) -> str | None:
     """
     if weight_format(directory) is not None:
         return None
-    found = files_of_runtimes(directory)
-    return next((name for name, of in FORMATS.items() if of.weights[0] in found[:1]), None)
+    files = files_of_runtimes(directory)
+    return next((name for name, of in FORMATS.items() if of.weights[0] in files[:1]), None)
 
 
 def files_of_runtimes(directory: Path) -> list[str]:
@@ -116,9 +111,9 @@ def require_unchanged(directory: Path) -> None:
         expected = {str(name): str(checksum) for name, checksum in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise MissingError(f"{path} is damaged. {_AGAIN}") from err
-    found = {name: _checksum(directory / name) if (directory / name).is_file() else "" for name in expected}
+    checksums = {name: _checksum(directory / name) if (directory / name).is_file() else "" for name in expected}
     added = [name for name in companions(directory) if name not in expected]
-    if wrong := [name for name in expected if found[name] != expected[name]] + added:
+    if wrong := [name for name in expected if checksums[name] != expected[name]] + added:
         raise MissingError(f"{directory / wrong[0]} is not the file that the export was proven with. {_AGAIN}")
 
 

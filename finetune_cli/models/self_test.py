@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from finetune_cli.models.limits import word_table
+from finetune_cli.models.limits import special_token_ids, word_table
 from finetune_cli.models.storage import computing_in_fp32
 
 LENGTHS = (7, 3, 5)
@@ -25,27 +24,24 @@ def trial_logits(model: PreTrainedModel, *, ready_mask: bool = False) -> Tensor:
 
     ready_mask: with the mask in the form that attention takes; see models.ready_mask.
     """
-    rows = _rows(model)
-    pad = getattr(model.config.get_text_config(), "pad_token_id", None)
     with _answering(model, body_trains=True):
-        pad = 0 if pad is None else pad
-        return _logits(model, rows, pad_token_id=pad, padding_side="right", ready_mask=ready_mask)
+        return _logits(model, _rows(model), pad_token_id=_pad_token_id(model), ready_mask=ready_mask)
 
 
 def run_a_row(model: PreTrainedModel, *, in_own_format: bool = False, training: bool = False) -> None:
     """Send one row through, dropout off unless `training`, in fp32 or in the format of the weights."""
     with _answering(model, in_own_format=in_own_format):
         model.train(training)
-        _logits(model, _rows(model)[:1], pad_token_id=0, padding_side="right")
+        _logits(model, _rows(model)[:1])
 
 
 def agrees(model: PreTrainedModel, expected: Tensor, *, ready_mask: bool = False) -> bool:
     """Whether the model runs and its trial gives these logits, to rounding."""
     try:
-        found = trial_logits(model, ready_mask=ready_mask)
+        logits = trial_logits(model, ready_mask=ready_mask)
     except FAILURES:
         return False
-    return torch.allclose(found, expected, rtol=0, atol=RELATIVE * float(expected.abs().max()))
+    return torch.allclose(logits, expected, rtol=0, atol=RELATIVE * float(expected.abs().max()))
 
 
 def answers_alike(model: PreTrainedModel, *, pad_token_id: int, padding_side: str) -> bool:
@@ -54,11 +50,10 @@ def answers_alike(model: PreTrainedModel, *, pad_token_id: int, padding_side: st
     A model that cannot run them together says no. One that cannot run them alone raises what it raises.
     """
     rows = _rows(model)
-    padding: dict[str, Any] = {"pad_token_id": pad_token_id, "padding_side": padding_side}
     with _answering(model):
-        alone = torch.cat([_logits(model, [row], **padding) for row in rows])
+        alone = torch.cat([_logits(model, [row]) for row in rows])
         try:
-            together = _logits(model, rows, **padding)
+            together = _logits(model, rows, pad_token_id=pad_token_id, padding_side=padding_side)
         except FAILURES:
             return False
     return torch.allclose(together, alone, rtol=0, atol=OF_COMPANY * float(alone.abs().max()))
@@ -70,32 +65,33 @@ def reads_whole_rows(model: PreTrainedModel) -> bool:
     other = row.clone()
     other[2] = row[1]
     with _answering(model):
-        logits = [_logits(model, [tokens], pad_token_id=0, padding_side="right") for tokens in (row, other)]
+        logits = [_logits(model, [tokens]) for tokens in (row, other)]
     return torch.equal(row, other) or not torch.equal(*logits)
 
 
 def trains_alike(model: PreTrainedModel) -> bool:
     """Whether training computes the same logits of the same rows when the generator is at two different places."""
-    rows = _rows(model)
-    pad = getattr(model.config.get_text_config(), "pad_token_id", None)
-    found = []
+    rows, trials = _rows(model), []
     with _answering(model):
         model.train()
         for seed in range(2):
             torch.manual_seed(seed)
-            logits = [_logits(model, [row], pad_token_id=pad or 0, padding_side="right") for row in rows]
-            found.append(torch.cat(logits))
-    return torch.equal(*found)
+            trials.append(torch.cat([_logits(model, [row]) for row in rows]))
+    return torch.equal(*trials)
+
+
+def _pad_token_id(model: PreTrainedModel) -> int:
+    """The padding token of the model's configuration; 0 where it has none."""
+    number = getattr(model.config.get_text_config(), "pad_token_id", None)
+    return 0 if number is None else int(number)
 
 
 def _rows(model: PreTrainedModel) -> list[Tensor]:
     """Token ids of three rows, none of them special but the end token of models whose head looks for it."""
-    config = model.config
-    numbers = [value for name, value in config.get_text_config().to_dict().items() if name.endswith("_token_id")]
-    special = {number for value in numbers for number in (value if isinstance(value, list) else [value])}
-    table = word_table(model)
-    known = 64 if table is None else min(len(table.weight), 64)
-    plain = [number for number in range(1, known) if number not in special] or [0]
+    config, table = model.config, word_table(model)
+    special = special_token_ids(config.get_text_config())
+    size = 64 if table is None else min(len(table.weight), 64)
+    plain = [number for number in range(1, size) if number not in special] or [0]
     end = [config.eos_token_id] if config.is_encoder_decoder and isinstance(config.eos_token_id, int) else []
     starts = [sum(LENGTHS[:place]) for place in range(len(LENGTHS))]
     return [
@@ -105,9 +101,14 @@ def _rows(model: PreTrainedModel) -> list[Tensor]:
 
 
 def _logits(
-    model: PreTrainedModel, rows: list[Tensor], *, pad_token_id: int, padding_side: str, ready_mask: bool = False
+    model: PreTrainedModel,
+    rows: list[Tensor],
+    *,
+    pad_token_id: int = 0,
+    padding_side: str = "right",
+    ready_mask: bool = False,
 ) -> Tensor:
-    """float32 logits (B, C)."""
+    """float32 logits (B, C) of rows together; padding is for rows of several lengths."""
     padded = torch.nn.utils.rnn.pad_sequence(rows, True, pad_token_id, padding_side)
     ones = [torch.ones_like(row) for row in rows]
     mask = torch.nn.utils.rnn.pad_sequence(ones, True, 0, padding_side)

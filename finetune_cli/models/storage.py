@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from finetune_cli.errors import ConfigError
 from finetune_cli.models import four_bit
@@ -21,16 +21,14 @@ from finetune_cli.models.freezing import belongs_to_body
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.bfloat16}
 
 
-def loading_options(
-    auto_class: Any, config: PreTrainedConfig, dtype: str, device: torch.device
-) -> tuple[Any, dict[str, Any]]:
+def loading_options(config: PreTrainedConfig, dtype: str, device: torch.device) -> tuple[Any, dict[str, Any]]:
     """The class to load a classifier with, and the options for its `from_pretrained`; `dtype` is that of the body.
 
     Raises ConfigError for a model with code of its own in another format than fp32: its class is not known here.
     """
     if dtype == "fp32":
-        return auto_class, {"dtype": torch.float32}  # otherwise a bf16 checkpoint loads as bf16
-    classes = auto_class._model_mapping
+        return AutoModelForSequenceClassification, {"dtype": torch.float32}  # otherwise a bf16 checkpoint loads as bf16
+    classes = AutoModelForSequenceClassification._model_mapping
     if type(config) not in classes:
         raise ConfigError(
             f"model.dtype: {dtype} is not possible for a model of type {config.model_type!r}, which brings code of its "
@@ -54,7 +52,7 @@ def _with_head_in_fp32(model_class: Any) -> Any:
     return type(model_class.__name__, (model_class,), {"__init__": build, "__module__": model_class.__module__})
 
 
-def settle(model: PreTrainedModel) -> None:
+def restore_class(model: PreTrainedModel) -> None:
     """Give a freshly loaded model its plain class back, and let its head take what a body of another type hands it."""
     model.__class__ = type(model).__bases__[0]
     for module in _head(model):

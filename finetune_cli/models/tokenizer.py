@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.errors import MissingError, first_line
-from finetune_cli.models.files import as_written, require_tokenizer
+from finetune_cli.models.files import as_written, read_json, require_tokenizer
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,36 @@ def save_tokenizer(tokenizer: Any, directory: Path) -> None:
             json.dumps({**settings, "padding_side": tokenizer.padding_side}, indent=2, ensure_ascii=False) + "\n",
             encoding="utf-8",
         )
+
+
+def pad_token_id(directory: Path) -> int:
+    """The number of the padding token of a tokenizer that `save_tokenizer` wrote to `directory`."""
+    token = read_json(directory / "tokenizer_config.json").get("pad_token")
+    content = token.get("content") if isinstance(token, dict) else token
+    number = _open_vocabulary(directory).token_to_id(content) if content else None
+    if number is None:
+        raise MissingError(f"The tokenizer in {directory} has no padding token any more. Delete that directory.")
+    return int(number)
+
+
+def padding_side(directory: Path) -> str:
+    """On which side rows are padded, by a tokenizer that `save_tokenizer` wrote: "right" or "left"."""
+    return str(read_json(directory / "tokenizer_config.json").get("padding_side", "right"))
+
+
+def vocabulary_size(directory: Path) -> int:
+    """Entries of the tokenizer saved in `directory`, added tokens included."""
+    return int(_open_vocabulary(directory).get_vocab_size())
+
+
+def _open_vocabulary(directory: Path) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    path = directory / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as err:  # the library raises nothing narrower
+        raise MissingError(f"{path} cannot be loaded: {first_line(err)}. Download or copy the model again.") from err
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

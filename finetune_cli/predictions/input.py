@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from finetune_cli.data import readers
 from finetune_cli.data.checks.rows import checked_rows
-from finetune_cli.data.readers import BadRow, Row, TableForm, Values, read_rows, read_stream
-from finetune_cli.data.row_ids import USUAL_COLUMNS
-from finetune_cli.data.survey.class_folders import class_folders
-from finetune_cli.data.text_files import data_files, text_file_rows, text_files
+from finetune_cli.data.formats import packing
+from finetune_cli.data.formats.row import OF_OTHERS, USUAL_ID_COLUMNS, BadRow, Row, TableForm, Values
+from finetune_cli.data.readers import STREAM_NAME, read_rows, read_stream
+from finetune_cli.data.text_folders import class_folders, data_files, text_file_rows, text_files
 from finetune_cli.errors import ConfigError, DataError, counted
 from finetune_cli.runs.rows import table_form
 from finetune_cli.runs.target import Target, text_columns
@@ -42,7 +41,7 @@ def require_data_file(path: Path, *, plain_text: bool = False) -> None:
         return
     if plain_text and not path.exists():
         raise DataError(f"{path} does not exist. Expected a data file. A text to label goes with --text.")
-    readers.require_data_file(path, also=(PLAIN_TEXT,) if plain_text else ())
+    packing.require_data_file(path, also=(PLAIN_TEXT,) if plain_text else ())
 
 
 def _require_texts(folder: Path, *, plain_text: bool) -> None:
@@ -136,20 +135,20 @@ def _folder_rows(target: Target, folder: Path, input_format: str | None) -> tupl
     if others := data_files(folder):
         are = "is no text" if len(others) == 1 else "are no texts"
         logger.warning("%s: %s %s and left out.", folder, ", ".join(file.name for file in others), are)
-    id_column = (target.config.data.id if target.config else None) or USUAL_COLUMNS[0]
+    id_column = (target.config.data.id if target.config else None) or USUAL_ID_COLUMNS[0]
     rows = text_file_rows(folder, column=columns[0], id_column=id_column)
     return columns, _checked(target, rows, str(folder), columns)
 
 
 def _form(target: Target, path: Path) -> TableForm:
-    return table_form(target.config.data, path, labelled=False) if target.config else readers.OF_OTHERS
+    return table_form(target.config.data, path, labelled=False) if target.config else OF_OTHERS
 
 
 def _stream_rows(
-    target: Target, stream: BinaryIO, input_format: str | None, name: str = readers.STREAM_NAME
+    target: Target, stream: BinaryIO, input_format: str | None, name: str = STREAM_NAME
 ) -> tuple[Sequence[str], Iterable[Row]]:
     columns = target.config.data.text if target.config else TEXT_NAMES[:1]
-    form = replace(_form(target, Path(f"{readers.STREAM_NAME}.csv")), any_separator=False)
+    form = replace(_form(target, Path(f"{STREAM_NAME}.csv")), any_separator=False)
     rows = read_stream(stream, columns, name=name, form=form, stream_format=input_format)
     return columns, _checked(target, rows, name, columns)
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.config.fields import RunConfig
+from finetune_cli.data.formats.row import good_rows, id_columns, row_id
 from finetune_cli.data.prepared import PreparedData
-from finetune_cli.data.readers import good_rows
-from finetune_cli.data.row_ids import id_columns, row_id
 from finetune_cli.data.source_files import Source
 from finetune_cli.errors import DataError, MissingError, counted
 from finetune_cli.records.evaluation import EvalReport

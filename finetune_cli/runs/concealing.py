@@ -12,7 +12,7 @@ from finetune_cli.errors import FinetuneError
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
-    from finetune_cli.data.readers import Row
+    from finetune_cli.data.formats.row import Row
     from finetune_cli.data.source_files import Source
 
 
@@ -26,7 +26,7 @@ def concealed(find: Callable[[], Mapping[str, Source]], config: RunConfig) -> di
 
 
 def _concealed(source: Source, config: RunConfig) -> Source:
-    from finetune_cli.data.readers import BadRow
+    from finetune_cli.data.formats.row import BadRow
 
     def open_concealed(columns: Sequence[str] | None) -> Iterator[Row]:
         with _errors_concealed(config):

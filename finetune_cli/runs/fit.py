@@ -24,13 +24,12 @@ from finetune_cli.runs.parts import Parts, build_parts, rows_at_once
 from finetune_cli.system.signals import stop_error
 from finetune_cli.tasks import METRICS
 from finetune_cli.training import accelerate_loop
-from finetune_cli.training.best import BestRule
 from finetune_cli.training.checkpointing import Checkpoints, step_of
-from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.history import History
 from finetune_cli.training.kept_predictions import KeptPredictions
 from finetune_cli.training.monitor import Monitor
-from finetune_cli.training.progress import Progress
+from finetune_cli.training.placing import ddp_options
+from finetune_cli.training.progress import BestRule, Progress
 from finetune_cli.training.stopping import StopRequest
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.batching import used_tokens
 from finetune_cli.errors import ConfigError
-from finetune_cli.models import building, files, freezing, lora
+from finetune_cli.models import building, freezing, lora, resolving, tokenizer
 from finetune_cli.models.last_layer import use_first_token_only
 from finetune_cli.models.on_cpu import use_attention_for_cpu, use_fast_dropout
 from finetune_cli.models.packing import pack_rows
@@ -48,13 +48,13 @@ def _load_or_create(context: RunContext, device: torch.device) -> PreTrainedMode
     if config.model.from_scratch is not None:
         return building.build_from_scratch(
             config.model.from_scratch.model_dump(),
-            vocab_size=files.vocabulary_size(prepared.tokenizer_dir),
+            vocab_size=tokenizer.vocabulary_size(prepared.tokenizer_dir),
             pad_token_id=prepared.pad_token_id,
             **options,
         )
     assert config.model.name_or_path is not None, "the config requires one of the two"
     code = config.model.trust_remote_code
-    directory = files.resolve_model(
+    directory = resolving.resolve_model(
         config.model.name_or_path, revision=config.model.revision, offline=context.offline, code=code
     )
     return building.build_classifier(

@@ -19,7 +19,7 @@ from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler
 from finetune_cli.data.order import RowOrder
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError, DataError
-from finetune_cli.models.compiling import compile_layers
+from finetune_cli.models.anatomy import compile_layers
 from finetune_cli.models.ready_mask import form_of_mask, takes_ready_mask
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.model_to_train import build_model, make_cheaper, require_supported_on

@@ -15,19 +15,18 @@ from finetune_cli.records.preparation import Padding, SplitReport, finding_lines
 from finetune_cli.runs.concealing import concealed
 from finetune_cli.runs.long_texts import in_windows, reading, target_reading
 from finetune_cli.runs.shares import with_share
-from finetune_cli.system.cache import cache_dir
 from finetune_cli.system.logs import FILE_ONLY
-from finetune_cli.system.places import in_home
+from finetune_cli.system.places import cache_dir, in_home
 from finetune_cli.tasks import TASKS, Kind
 
 if TYPE_CHECKING:
     from finetune_cli.config.fields import RunConfig
     from finetune_cli.config.sections.data import DataConfig
     from finetune_cli.config.sections.model import FromScratchConfig
+    from finetune_cli.data.formats.row import TableForm
     from finetune_cli.data.prepared import PreparedData
-    from finetune_cli.data.preparing import TextSettings
-    from finetune_cli.data.readers import TableForm
     from finetune_cli.data.source_files import Source
+    from finetune_cli.data.text_settings import TextSettings
     from finetune_cli.models.facts import TextFacts
     from finetune_cli.runs.target import Target
 
@@ -52,7 +51,7 @@ def prepare_rows(
     Raises DataError, also for a finding of level error; ConfigError or MissingError.
     """
     from finetune_cli.data.prepared import open_prepared
-    from finetune_cli.data.preparing import content_key
+    from finetune_cli.data.text_settings import content_key
 
     sources = data_sources(config, offline=offline)
     for split, source in sources.items():
@@ -120,7 +119,9 @@ def data_sources(config: RunConfig, *, offline: bool = False) -> dict[str, Sourc
 def table_form(data: DataConfig, other: Path | None = None, *, labelled: bool = True) -> TableForm:
     """How the config says that its tables are to be read; `other`: a file that is none of these, which may have a
     header although they have none, or be no table. labelled: whether its rows have labels."""
-    from finetune_cli.data.readers import OF_OTHERS, TABLES, TableForm, file_kind
+    from finetune_cli.data.formats.header import TABLES
+    from finetune_cli.data.formats.packing import file_kind
+    from finetune_cli.data.formats.row import OF_OTHERS, TableForm
 
     if other is None:
         return TableForm(data.columns, data.quoting)
@@ -142,16 +143,16 @@ def unlabelled_test(data: DataConfig, kind: Kind) -> Callable[[Any], bool] | Non
 
 def require_slices(source: Source, config: RunConfig) -> None:
     """Refuse evaluation.slices, before anything is trained, when the data lack a column. Raises DataError."""
-    from finetune_cli.data.preparing import require_columns
+    from finetune_cli.data.text_settings import require_columns
 
     require_columns(source, config.evaluation.slices, key="evaluation.slices")
 
 
 def labelled_file(path: Path, config: RunConfig | None, kind: Kind) -> Source:
     """The rows of one labelled file, read as the config of the run says."""
-    from finetune_cli.data.readers import OF_OTHERS
+    from finetune_cli.data.formats.row import OF_OTHERS
+    from finetune_cli.data.parts import labelled_only
     from finetune_cli.data.source_files import file_source
-    from finetune_cli.data.unlabelled import labelled_only
 
     path = in_home(path)
     if config is None:
@@ -169,7 +170,7 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
     label_names, kind: of the model; no names for regression. Raises DataError.
     """
     from finetune_cli.data.prepared import open_prepared
-    from finetune_cli.data.preparing import TextSettings, column_names, content_key
+    from finetune_cli.data.text_settings import TextSettings, column_names, content_key
     from finetune_cli.models.facts import text_facts
     from finetune_cli.runs.target import text_columns
 
@@ -201,7 +202,7 @@ def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None
 def _model_facts(config: RunConfig, *, offline: bool) -> tuple[Path | None, TextFacts | None]:
     """The model's directory and what it makes of texts; None for a new model, whose tokenizer comes from the data."""
     from finetune_cli.models.facts import text_facts
-    from finetune_cli.models.files import require_present, resolve_model
+    from finetune_cli.models.resolving import require_present, resolve_model
 
     if config.model.from_scratch is not None:
         return None, None
@@ -213,7 +214,7 @@ def _model_facts(config: RunConfig, *, offline: bool) -> tuple[Path | None, Text
 
 
 def _text_settings(config: RunConfig, limit: int) -> TextSettings:
-    from finetune_cli.data.preparing import TextSettings
+    from finetune_cli.data.text_settings import TextSettings
 
     data = config.data
     if data.max_length is not None and data.max_length > limit:
@@ -242,7 +243,8 @@ def _build(
     scratch: FromScratchConfig | None,
 ) -> PreparedData:
     from finetune_cli.data.prepared import TOKENIZER
-    from finetune_cli.data.preparing import prepare_splits, train_texts
+    from finetune_cli.data.preparing import prepare_splits
+    from finetune_cli.data.text_settings import train_texts
     from finetune_cli.data.tokenization import TextEncoder
     from finetune_cli.data.writing import publish
     from finetune_cli.models.tokenizer import load_tokenizer, save_tokenizer

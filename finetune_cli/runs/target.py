@@ -12,7 +12,7 @@ from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
 from finetune_cli.config.shipped import names_a_config
 from finetune_cli.errors import ConfigError, MissingError, did_you_mean
-from finetune_cli.models import files
+from finetune_cli.models import files, resolving
 from finetune_cli.models.runtimes import MANIFEST, RUN_CONFIG, runtime_of
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.places import in_home
@@ -21,7 +21,7 @@ from finetune_cli.tasks import KIND_SPECS, TASKS, Kind
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-USUAL_COLUMNS = (*(task.text for task in TASKS.values() if task.text), ("text",))
+USUAL_ID_COLUMNS = (*(task.text for task in TASKS.values() if task.text), ("text",))
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def open_target(
     if runtime_of(path) is not None:
         return Target(path)
     try:
-        return Target(files.resolve_model(name, offline=offline, key="CONFIG|RUN|MODEL"))
+        return Target(resolving.resolve_model(name, offline=offline, key="CONFIG|RUN|MODEL"))
     except MissingError as err:
         raise MissingError(f"{err}{'' if path.exists() else _similar(path)}") from err
 
@@ -120,9 +120,9 @@ def text_columns(target: Target, present: Sequence[str]) -> tuple[str, ...]:
     """The text columns to read: the config's, or for a bare model the usual ones that the data have."""
     if target.config is not None:
         return target.config.data.text
-    fitting = [columns for columns in USUAL_COLUMNS if set(columns) <= set(present)]
+    fitting = [columns for columns in USUAL_ID_COLUMNS if set(columns) <= set(present)]
     if not fitting:
-        usual = ", ".join(sorted({" + ".join(columns) for columns in USUAL_COLUMNS}))
+        usual = ", ".join(sorted({" + ".join(columns) for columns in USUAL_ID_COLUMNS}))
         raise ConfigError(
             f"This model comes without a config, so the text columns must have a usual name ({usual}); found "
             f"{', '.join(present)}. Rename them, or name the run instead of the model."

@@ -66,5 +66,5 @@ def score_splits(
             )
         scores[split] = plain_scores(logits, rows.known_labels(), context.rules)
         if split == "validation":
-            kept.found(to_keep(logits, context.config))
+            kept.note(to_keep(logits, context.config))
     return scores

@@ -132,20 +132,6 @@ def is_full_or_read_only(err: OSError) -> bool:
     return err.errno in DISK_FULL | NOT_WRITABLE
 
 
-def why_not_writable(directory: Path) -> str | None:
-    """Why no file can be written in a directory, or below where it will be made; None when one can."""
-    place = directory
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    probe = place / f".probe-{os.getpid()}"
-    try:
-        probe.write_bytes(b"x")
-        probe.unlink()
-    except OSError as err:
-        return err.strerror or str(err)
-    return None
-
-
 def disk_error(err: OSError, path: Path) -> RunFailedError:
     """The error for a file of a run that could not be written. path: the run directory."""
     file = err.filename or path
@@ -169,6 +155,6 @@ def disk_errors_explained(path: Path) -> Iterator[None]:
             if number is None:
                 raise
             err = OSError(int(number[1]), os.strerror(int(number[1])))
-        if err.errno not in DISK_FULL | NOT_WRITABLE:
+        if not is_full_or_read_only(err):
             raise
         raise disk_error(err, path) from err

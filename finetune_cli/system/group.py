@@ -1,4 +1,4 @@
-"""A process group between its start and its end: waiting for the main process, and leaving."""
+"""A process group between its start and its end: agreeing, waiting for the main process, and leaving."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ from finetune_cli.errors import GateFailedError, MembersFailedError
 
 POLL_SECONDS = 0.1
 _waits = itertools.count()  # all processes wait equally often, so that they give a wait the same number
+
+
+def highest_of_all(number: int, state: Any) -> int:
+    """The highest number that any process gives, the same answer on every process.
+
+    Costs one all-reduce of an integer (0.2 ms with gloo) when there are several processes, nothing with one. state:
+    Accelerate's PartialState or Accelerator.
+    """
+    if state.num_processes == 1:
+        return number
+    import torch
+
+    highest = torch.tensor(number, device=state.device)
+    torch.distributed.all_reduce(highest, op=torch.distributed.ReduceOp.MAX)
+    return int(highest)
 
 
 def wait_for_main_process(state: Any) -> None:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
@@ -88,8 +88,8 @@ def _name_tpu() -> None:
     """Have Accelerate take the device of torch_tpu, which it does not know."""
     import torch
 
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None  # torch 2.6 raises
-    if found is not None and found.type == "tpu":
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None  # torch 2.6 raises
+    if device is not None and device.type == "tpu":
         os.environ.setdefault(xla.DEVICE, "tpu:0")
 
 
@@ -122,31 +122,18 @@ def launch(arguments: Sequence[str], num_processes: int, *, stdout: int | None =
     all, and decide the code when a process ends by them. When one process fails, the others have GRACE_SECONDS to end,
     then they are killed. No process outlives this one. stdout: as for subprocess; by default that of this process.
     """
-    command = [sys.executable, "-m", "finetune_cli", *arguments]
-    shared = {
-        **os.environ,
+    group = {
         "WORLD_SIZE": str(num_processes),
         "LOCAL_WORLD_SIZE": str(num_processes),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
+        "OMP_NUM_THREADS": threads_per_process(num_processes),
     }
-    shared["OMP_NUM_THREADS"] = threads_per_process(num_processes)
-    children: list[subprocess.Popen[bytes]] = []
-    with _forwarding_signals(children) as forwarded:
-        for index in range(num_processes):
-            if forwarded:
-                break
-            environment = {**shared, "RANK": str(index), "LOCAL_RANK": str(index)}
-            # In a new session Ctrl-C reaches a child once, from us, and not a second time from the terminal.
-            children.append(
-                subprocess.Popen(
-                    command, env=environment, stdout=stdout, start_new_session=True, preexec_fn=_die_with_parent
-                )
-            )
-        code = _wait_for_all(children)
-    if forwarded:
-        stopped = stop_error(forwarded[0], "").exit_code
-        ended_by_it = any(child.returncode in (stopped, -forwarded[0]) for child in children)
+    environments = [{**group, "RANK": str(index), "LOCAL_RANK": str(index)} for index in range(num_processes)]
+    children, code, signals = _run_all(arguments, environments, stdout=stdout, grace_seconds=GRACE_SECONDS)
+    if signals:
+        stopped = stop_error(signals[0], "").exit_code
+        ended_by_it = any(child.returncode in (stopped, -signals[0]) for child in children)
         if ended_by_it or len(children) < num_processes:
             return stopped
     return code
@@ -161,42 +148,52 @@ def launch_workers(arguments: Sequence[str], workers: int) -> int:
     xla.require_one_process(workers)
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = [str(number) for number in range(workers)] if given is None else given.split(",")
-    command = [sys.executable, "-m", "finetune_cli", *arguments]
+    threads = {"OMP_NUM_THREADS": threads_per_process(workers)}
+    environments = [{**threads, "CUDA_VISIBLE_DEVICES": devices[index % len(devices)]} for index in range(workers)]
+    _, code, signals = _run_all(arguments, environments, stdout=subprocess.DEVNULL, grace_seconds=float("inf"))
+    return stop_error(signals[0], "").exit_code if signals else code
+
+
+def _run_all(
+    arguments: Sequence[str], environments: Sequence[Mapping[str, str]], *, stdout: int | None, grace_seconds: float
+) -> tuple[list[subprocess.Popen[bytes]], int, list[int]]:
+    """Run the command once in each environment, added to our own, until all have ended.
+
+    Returns the processes (fewer than environments when a signal came first), the exit code of the first that failed,
+    and the stop signals that came.
+    """
     children: list[subprocess.Popen[bytes]] = []
-    with _forwarding_signals(children) as forwarded:
-        for index in range(workers):
-            if forwarded:
+    with _forwarding_signals(children) as signals:
+        for environment in environments:
+            if signals:
                 break
-            environment = {**os.environ, "CUDA_VISIBLE_DEVICES": devices[index % len(devices)]}
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+            # In a new session Ctrl-C reaches a child once, from us, and not a second time from the terminal.
             children.append(
                 subprocess.Popen(
-                    command,
-                    env=environment,
-                    stdout=subprocess.DEVNULL,
+                    [sys.executable, "-m", "finetune_cli", *arguments],
+                    env={**os.environ, **environment},
+                    stdout=stdout,
                     start_new_session=True,
                     preexec_fn=_die_with_parent,
                 )
             )
-        code = _wait_for_all(children, grace_seconds=float("inf"))
-    return stop_error(forwarded[0], "").exit_code if forwarded else code
+        return children, _wait_for_all(children, grace_seconds), signals
 
 
-def _wait_for_all(children: Sequence[subprocess.Popen[bytes]], *, grace_seconds: float = GRACE_SECONDS) -> int:
-    first_failure: int | None = None
-    deadline = float("inf")
-    while running := [child for child in children if child.poll() is None]:
-        failed = [child for child in children if child.returncode]
-        if failed and first_failure is None:
-            first_failure = _exit_code(failed[0], children.index(failed[0]))
-            deadline = time.monotonic() + grace_seconds
+def _wait_for_all(children: Sequence[subprocess.Popen[bytes]], grace_seconds: float) -> int:
+    """The exit code of the first that failed, after which the others have so many seconds; 0 when all succeed."""
+    code, deadline = ExitCode.DONE.value, float("inf")
+    while True:
+        running = [child for child in children if child.poll() is None]
+        failed = next((index for index, child in enumerate(children) if child.returncode), None)
+        if failed is not None and code == ExitCode.DONE:
+            code, deadline = _exit_code(children[failed], failed), time.monotonic() + grace_seconds
+        if not running:
+            return code
         if time.monotonic() > deadline:
             for child in running:
                 child.kill()
         time.sleep(POLL_SECONDS)
-    if first_failure is not None:
-        return first_failure
-    return next((_exit_code(child, index) for index, child in enumerate(children) if child.returncode), ExitCode.DONE)
 
 
 def _exit_code(child: subprocess.Popen[bytes], index: int) -> int:

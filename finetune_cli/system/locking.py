@@ -38,35 +38,32 @@ def take(file: IO[str], *, wait: bool = False) -> bool:
     """
     at_once = True
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            if not wait:
-                raise HeldError(next(iter(_noted(file)), "unknown")) from err
-            at_once = False
-            logger.info("Another process is preparing the same data; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as err:
-        if err.errno not in NOT_SUPPORTED:
-            raise
-        _warn(str(Path(file.name).parent), err.strerror or str(err))
-        if not wait and (holder := _living_holder(file)):
-            raise HeldError(holder) from err
+        if not hold(file, wait=False) and not wait and (holder := _living_holder(file)):
+            raise HeldError(holder)
+    except BlockingIOError as err:
+        if not wait:
+            raise HeldError(next(iter(_noted(file)), "unknown")) from err
+        at_once = False
+        logger.info("Another process is preparing the same data; waiting for it")
+        hold(file)
     _note_holder(file)
     return at_once
 
 
-def hold(file: IO[str]) -> None:
-    """Lock an open file for this process alone, waiting for whoever has it; for moments, so nobody's name is noted.
+def hold(file: IO[str], *, wait: bool = True) -> bool:
+    """Lock an open file for this process alone; for moments, so nobody's name is noted.
 
-    Where there are no such locks, a warning is given once and nobody is waited for.
+    False where there are no such locks: a warning is given once, and nobody is waited for. Raises BlockingIOError when
+    another process has it and `wait` is False.
     """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as err:
         if err.errno not in NOT_SUPPORTED:
             raise
         _warn(str(Path(file.name).parent), err.strerror or str(err))
+        return False
+    return True
 
 
 @contextmanager

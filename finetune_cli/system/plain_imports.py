@@ -25,24 +25,19 @@ OFF = {"", "0", "false", "no", "off"}
 
 def reason_for_plain_imports() -> str | None:
     """Why this process must not import torch with stand-ins; None when it may."""
-    return _loaded() or _asked_for() or _launched() or _untested_version() or _reaching_into_torch()
-
-
-def _loaded() -> str | None:
-    return "torch was imported before" if "torch" in sys.modules else None
-
-
-def _asked_for() -> str | None:
+    if "torch" in sys.modules:
+        return "torch was imported before"
     if _is_on(SWITCH):
         return f"{SWITCH} is set"
     backend = os.environ.get(COMPILER, "no")
-    return None if backend.lower() in {*OFF, "no"} else f"{COMPILER} is {backend}"
-
-
-def _launched() -> str | None:
-    names = [name for name in SET_BY_LAUNCHERS if os.environ.get(name)]
-    names += [name for name in os.environ if name.startswith(USE) and name != USE + "CPU" and _is_on(name)]
-    return f"{names[0]} is set" if names else None
+    if backend.lower() not in {*OFF, "no"}:
+        return f"{COMPILER} is {backend}"
+    set_by_launchers = [name for name in SET_BY_LAUNCHERS if os.environ.get(name)]
+    set_by_launchers += [name for name in os.environ if name.startswith(USE) and name != USE + "CPU" and _is_on(name)]
+    if set_by_launchers:
+        return f"{set_by_launchers[0]} is set"
+    reaching = [f"{name} is installed" for name in REACH_INTO_TORCH if _is_installed(name)]
+    return _untested_version() or next(iter(reaching), None)
 
 
 def _untested_version() -> str | None:
@@ -56,10 +51,6 @@ def _untested_version() -> str | None:
         if ".".join(installed.split(".")[:2]) not in tested:
             return f"{package} {installed} was not tested with stand-ins"
     return None
-
-
-def _reaching_into_torch() -> str | None:
-    return next((f"{name} is installed" for name in REACH_INTO_TORCH if _is_installed(name)), None)
 
 
 def _is_installed(name: str) -> bool:

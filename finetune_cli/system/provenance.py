@@ -19,10 +19,10 @@ def describe_process() -> dict[str, Any]:
     return {
         "command": shlex.join(["finetune", *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"finetune-cli": _version("finetune-cli"), "python": platform.python_version()}
-        | {name: _version(name) for name in PACKAGES},
+        "versions": {"finetune-cli": package_version("finetune-cli"), "python": platform.python_version()}
+        | {name: package_version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "git_commit": _git_commit(),
+        "git_commit": output_of("git", "rev-parse", "HEAD", seconds=5).strip() or None,
     }
 
 
@@ -32,23 +32,20 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB on Linux
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The version of an installed package; None when it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _git_commit() -> str | None:
+def output_of(*command: str, seconds: float) -> str:
+    """What a program writes to stdout; nothing when it is not there, fails, or takes longer."""
     try:
-        result = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-            stdin=subprocess.DEVNULL,
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", timeout=seconds, check=False, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
+        return ""
+    return done.stdout if done.returncode == 0 else ""

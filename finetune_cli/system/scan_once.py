@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 Structure = dict[frozenset[str], dict[str, set[str]]]  # libraries that are needed -> module -> the names it defines
@@ -22,30 +21,21 @@ def scan_model_files_once() -> None:
 
 
 class _ScanFinder(MetaPathFinder):
-    """Finds the module that scans, and has it loaded by `_ScanLoader`."""
+    """Finds the module that scans; when it is loaded, its function that scans is replaced."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
         if fullname != SCANNING_MODULE:
             return None
         spec = PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is not None:
-            spec.loader = _ScanLoader(spec.loader)
+            load = spec.loader.exec_module
+
+            def load_and_replace(module: Any) -> None:
+                load(module)
+                module.define_import_structure = _with_memory(module.define_import_structure)
+
+            spec.loader.exec_module = load_and_replace  # type: ignore[method-assign]
         return spec
-
-
-class _ScanLoader(Loader):
-    """Loads the module with its usual loader, then replaces the function that scans."""
-
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: Any) -> None:
-        module.__spec__.loader = module.__loader__ = self.loader
-        self.loader.exec_module(module)
-        module.define_import_structure = _with_memory(module.define_import_structure)
 
 
 def _with_memory(scan: Callable[[Any], Structure]) -> Callable[..., Structure]:

@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +42,9 @@ def reason_for_xla() -> str | None:
         return None
     if chosen not in (None, XLA):
         return None
-    asked = os.environ.get(RUNTIME)
-    if asked and (chosen or asked != "CPU" or "torch_xla" not in sys.modules):  # which sets CPU when it is imported
-        return f"{RUNTIME}={asked}"
+    runtime = os.environ.get(RUNTIME)
+    if runtime and (chosen or runtime != "CPU" or "torch_xla" not in sys.modules):  # which sets CPU when it is imported
+        return f"{RUNTIME}={runtime}"
     return "there is a TPU" if chosen or _has_tpu() else None
 
 
@@ -110,8 +111,8 @@ def start() -> torch.device:
 
 
 def _require_plain_libraries() -> None:
-    known = sys.modules.get("accelerate.utils.imports")
-    if known is not None and known.is_torch_xla_available():
+    imports = sys.modules.get("accelerate.utils.imports")
+    if imports is not None and imports.is_torch_xla_available():
         raise ConfigError(
             "accelerate was imported before finetune_cli, and has taken XLA in its own way. Import finetune_cli first: "
             "from finetune_cli import train"
@@ -193,18 +194,9 @@ def _is_off() -> bool:
 
 
 def _has_tpu() -> bool:
-    return any(_read(card / "vendor") == GOOGLE and _read(card / "device") in TPU_CHIPS for card in _cards())
-
-
-def _cards() -> list[Path]:
-    try:
-        return list(PCI_DEVICES.iterdir())
-    except OSError:
-        return []
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+    for card in PCI_DEVICES.glob("*"):
+        with suppress(OSError):
+            vendor, device = ((card / name).read_text(encoding="ascii").strip() for name in ("vendor", "device"))
+            if vendor == GOOGLE and device in TPU_CHIPS:
+                return True
+    return False

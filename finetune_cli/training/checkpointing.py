@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 from torch.optim import Optimizer
@@ -78,10 +77,11 @@ class Checkpoints:
         schedule: LRScheduler,
         progress: Progress,
         *,
-        add_files: Callable[[Path], None] | None = None,
+        add_files: Callable[[Path], None] = lambda directory: None,
     ) -> Path:
         """Write the checkpoint of `progress.step`; called by all processes together, after the update is finished.
 
+        Then old ones are removed. add_files: writes what else belongs into it, in the main process.
         Raises RunFailedError, in every process, when one cannot write: nothing of the new checkpoint is left then.
         """
         target = self.path(progress.step)
@@ -99,35 +99,20 @@ class Checkpoints:
                 if main:
                     if not sharded:
                         require_every_weight(aside, accelerator)
-                    self._complete(aside, target, accelerator, schedule, progress, add_files)
+                    add_files(aside)
+                    # A function that wraps the schedule's own is made anew by whoever put it there.
+                    schedule_state = {key: value for key, value in schedule.state_dict().items() if not callable(value)}
+                    state = {"progress": asdict(progress), "schedule": schedule_state}
+                    write_json(aside / PROGRESS, {**state, "processes": accelerator.num_processes})
+                    seal(aside, step=progress.step)
+                    publish_directory(aside, target)
+                    self._rotate(progress)
         except BaseException:
             if main:
                 shutil.rmtree(aside, ignore_errors=True)  # room for the record of what happened
             raise
         self.current = target
         return target
-
-    def _complete(
-        self,
-        aside: Path,
-        target: Path,
-        accelerator: Accelerator,
-        schedule: LRScheduler,
-        progress: Progress,
-        add_files: Callable[[Path], None] | None,
-    ) -> None:
-        """Main process: add our own state and the manifest, make it visible under its name, remove old ones."""
-        if add_files is not None:
-            add_files(aside)
-        state = {
-            "progress": asdict(progress),
-            "schedule": schedule.state_dict(),
-            "processes": accelerator.num_processes,
-        }
-        write_json(aside / PROGRESS, _plain(state))
-        seal(aside, step=progress.step)
-        publish_directory(aside, target)
-        self._rotate(progress)
 
     def restore(self, path: Path, accelerator: Accelerator, schedule: LRScheduler) -> Progress:
         """Bring the training back to where it was when `path` was saved. Raises MissingError as `load_state` does."""
@@ -137,8 +122,8 @@ class Checkpoints:
         self.current = path
         return Progress(**state["progress"])
 
-    def give_up_after(self, step: int) -> None:
-        """Remove those after this update, which the run goes back behind. Main process alone.
+    def remove_after(self, step: int) -> None:
+        """Remove the checkpoints after this update, from which the run goes on. Main process alone.
 
         Before the history is cut: killed in between, the run finds no checkpoint that needs the lines cut off.
         """
@@ -200,14 +185,14 @@ class Checkpoints:
         return problem and f"its best model, in {best.name}, cannot be used: {problem}"
 
     def _all_newest_first(self) -> list[Path]:
-        found = [path for path in self.directory.glob("step-*") if STEP_NAME.fullmatch(path.name) and path.is_dir()]
-        return sorted(found, key=step_of, reverse=True)
+        paths = [path for path in self.directory.glob("step-*") if STEP_NAME.fullmatch(path.name) and path.is_dir()]
+        return sorted(paths, key=step_of, reverse=True)
 
     def _rotate(self, progress: Progress) -> None:
         """Keep the newest ones and the best."""
-        found = self._all_newest_first()
-        kept = {*found[: self.keep], self.path(progress.best_step)}
-        for path in found:
+        checkpoints = self._all_newest_first()
+        kept = {*checkpoints[: self.keep], self.path(progress.best_step)}
+        for path in checkpoints:
             if path not in kept:
                 remove_directory(path)
 
@@ -215,12 +200,3 @@ class Checkpoints:
 def step_of(checkpoint: Path | None) -> int:
     """The update after which a checkpoint was written; 0 for none."""
     return int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
-
-
-def _plain(value: Any) -> Any:
-    """A schedule's state without its functions, which JSON cannot hold and which are built anew anyway."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if not callable(item)}
-    if isinstance(value, list):
-        return [_plain(item) for item in value if not callable(item)]
-    return value

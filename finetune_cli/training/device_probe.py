@@ -81,8 +81,8 @@ def compiler(device_type: str) -> str:
         except ImportError:
             return "true needs triton, which is not installed"
         return f"true uses triton {triton.__version__}"
-    found = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
-    return f"true uses {found}" if found else "true needs a C++ compiler, and there is none"
+    compiler_there = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
+    return f"true uses {compiler_there}" if compiler_there else "true needs a C++ compiler, and there is none"
 
 
 if __name__ == "__main__":

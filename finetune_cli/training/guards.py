@@ -39,7 +39,7 @@ def clip_gradients(
     """
     bare = bare_optimizer(optimizer)
     if not step_can_scale(accelerator, bare):
-        norm = _whole(accelerator.clip_grad_norm_(model.parameters(), max_norm or math.inf))
+        norm = _as_tensor(accelerator.clip_grad_norm_(model.parameters(), max_norm or math.inf))
         if skip_nonfinite and not norm.isfinite():
             _drop_gradients(model)
         return norm
@@ -52,7 +52,7 @@ def clip_gradients(
     return norm
 
 
-def _whole(norm: Any) -> Tensor:
+def _as_tensor(norm: Any) -> Tensor:
     """DeepSpeed gives a number, FSDP 2 a tensor in shards."""
     return torch.as_tensor(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 

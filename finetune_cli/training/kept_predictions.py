@@ -31,22 +31,22 @@ class KeptPredictions:
 
     def __init__(self) -> None:
         self.by_step: dict[int, Arrays] = {}
-        self._found: Arrays = {}
+        self._noted: Arrays = {}
 
-    def found(self, arrays: Arrays) -> None:
+    def note(self, arrays: Arrays) -> None:
         """What the evaluation under way has found; it counts from `keep` on, when the evaluation is over."""
-        self._found = arrays
+        self._noted = arrays
 
     def keep(self, step: int) -> None:
-        if self._found:
-            self.by_step[step] = self._found
-        self._found = {}
+        if self._noted:
+            self.by_step[step] = self._noted
+        self._noted = {}
 
     def stacked(self) -> dict[str, NDArray[Any]]:
         """The arrays of all evaluations together, each with their number K in front, and their updates as "step"."""
         first = next(iter(self.by_step.values()))
-        arrays = {name: np.stack([one[name] for one in self.by_step.values()]) for name in first}
-        return {"step": np.array(list(self.by_step)), **arrays}
+        stacked = {name: np.stack([arrays[name] for arrays in self.by_step.values()]) for name in first}
+        return {"step": np.array(list(self.by_step)), **stacked}
 
     def save(self, directory: Path) -> None:
         """Into a folder that is not visible yet; nothing when no evaluation left anything."""

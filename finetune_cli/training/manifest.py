@@ -54,8 +54,8 @@ def find_damage(path: Path, *, only: Collection[str] = ()) -> str | None:
         if (size := (path / name).stat().st_size) != expected[name][0]:
             return f"{name} has {size} bytes, expected {expected[name][0]}"
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda name: _content_damage(path, name, expected[name][1]), names)
-        return next(filter(None, found), None)
+        damage = pool.map(lambda name: _content_damage(path, name, expected[name][1]), names)
+        return next(filter(None, damage), None)
 
 
 def _content_damage(path: Path, name: str, expected: str) -> str | None:

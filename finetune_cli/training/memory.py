@@ -52,8 +52,8 @@ def estimate_memory(
 
 def _of_rows(kept_for: Callable[[int], int], rows: int) -> int:
     """Some of what is kept does not grow with the rows: weights that mixed precision has made narrower."""
-    one = kept_for(1)
-    return one if rows == 1 else one + (rows - 1) * (kept_for(2) - one)
+    of_one = kept_for(1)
+    return of_one if rows == 1 else of_one + (rows - 1) * (kept_for(2) - of_one)
 
 
 def kept_bytes(model: nn.Module, run: Callable[[], Tensor]) -> int:

@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -19,11 +19,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from finetune_cli.errors import RunFailedError
 from finetune_cli.records.training import EvalRecord, Listener, StepRecord
 from finetune_cli.system.signals import stop_error
-from finetune_cli.training.best import BestRule
 from finetune_cli.training.checkpointing import Checkpoints
 from finetune_cli.training.history import History
 from finetune_cli.training.kept_predictions import KeptPredictions
-from finetune_cli.training.progress import Cadence, Progress
+from finetune_cli.training.progress import BestRule, Cadence, Progress
 from finetune_cli.training.readings import NOTHING_READ, Reading, send_reading
 from finetune_cli.training.stopping import StopRequest
 
@@ -35,13 +34,10 @@ Evaluate = Callable[[Accelerator, Callable[[], None]], Mapping[str, Scores]]
 
 @dataclass(frozen=True)
 class _Update:
-    """A finished update whose loss and gradient norm may still be on the device."""
+    """A finished update whose loss and gradient norm may still be on the device: NaN in its record till then."""
 
-    step: int
-    learning_rate: float
-    seconds: float
+    record: StepRecord
     rows: np.ndarray
-    tokens: int
     read: Callable[[], Reading]
 
 
@@ -108,7 +104,7 @@ class Monitor:
         step = self.progress.step
         if self.accelerator.is_main_process:
             self.history.require(self.progress.history_bytes)
-            self.checkpoints.give_up_after(step)
+            self.checkpoints.remove_after(step)
             self.history.open(self.progress.history_bytes)
         self.saved_at = time.monotonic()
         self.began = self.saved_at - self.progress.seconds
@@ -126,7 +122,7 @@ class Monitor:
         progress, cadence = self.progress, self.cadence
         progress.step += 1
         progress.seconds = time.monotonic() - self.began
-        self.unread.append(self._send(loss, grad_norm, learning_rate))
+        self.unread.append(self._sent(loss, grad_norm, learning_rate))
         scoring_is_due = cadence.due(progress.step, cadence.evaluate_every)
         self._read(leave=0 if scoring_is_due or cadence.due(progress.step, cadence.save_every) else self.lag)
         signal_number = self._signal()
@@ -138,7 +134,9 @@ class Monitor:
             self._raise_stopped(signal_number)
         return self._finished()
 
-    def _send(self, loss: Tensor, grad_norm: Tensor, learning_rate: float) -> _Update:
+    def _sent(self, loss: Tensor, grad_norm: Tensor, learning_rate: float) -> _Update:
+        """The update just finished, whose loss and norm are on their way to the host."""
+        step, seconds = self.progress.step, self.progress.seconds
         read = send_reading(
             self.accelerator,
             loss,
@@ -146,34 +144,26 @@ class Monitor:
             signal_number=self.stop.signal_number,
             seconds_since_save=time.monotonic() - self.saved_at,
         )
-        rows, tokens = self.rows_of(self.progress.step)
-        return _Update(self.progress.step, learning_rate, self.progress.seconds, rows, tokens, read)
+        rows, tokens = self.rows_of(step)
+        epoch = self.cadence.epoch(step)
+        record = StepRecord(step, epoch, math.nan, math.nan, learning_rate, seconds, len(rows), tokens)
+        return _Update(record, rows, read)
 
     def _read(self, *, leave: int) -> None:
         """Record the oldest updates until only so many are unread."""
         while len(self.unread) > leave:
             update = self.unread.popleft()
             reading = self.last_reading = update.read()
-            if not (math.isfinite(reading.loss) and math.isfinite(reading.grad_norm)):
-                if not (self.skip_nonfinite or self._is_left_to_scaler(reading)):
-                    raise RunFailedError(_nonfinite_message(update.step, reading.loss, reading.grad_norm, update.rows))
+            record = replace(update.record, loss=reading.loss, grad_norm=reading.grad_norm)
+            if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm)):
+                if not (self.skip_nonfinite or self._is_left_to_scaler(record)):
+                    raise RunFailedError(_nonfinite_message(record, update.rows))
                 self.progress.skipped_updates += 1
-            self._note(
-                StepRecord(
-                    update.step,
-                    self.cadence.epoch(update.step),
-                    reading.loss,
-                    reading.grad_norm,
-                    update.learning_rate,
-                    update.seconds,
-                    len(update.rows),
-                    update.tokens,
-                )
-            )
+            self._note(record)
 
-    def _is_left_to_scaler(self, reading: Reading) -> bool:
+    def _is_left_to_scaler(self, record: StepRecord) -> bool:
         """With fp16 an infinite gradient is how the scaler finds its scale: it leaves that step out by itself."""
-        return math.isfinite(reading.loss) and self.accelerator.scaler is not None
+        return math.isfinite(record.loss) and self.accelerator.scaler is not None
 
     def _signal(self) -> int:
         """The stop signal that any process got, as last read, the same answer on every process; 0 for none."""
@@ -213,14 +203,10 @@ class Monitor:
     def _save_is_due(self) -> bool:
         if self.cadence.due(self.progress.step, self.cadence.save_every) or self.best_rule.gave_up(self.progress):
             return True
-        limit = self.cadence.save_every_seconds
-        return limit is not None and self._seconds_since_save() >= limit
-
-    def _seconds_since_save(self) -> float:
-        """The main process's clock, as last read, on every process: they must all save or none."""
-        if self.accelerator.num_processes > 1:
-            return self.last_reading.seconds_since_save
-        return time.monotonic() - self.saved_at
+        seconds, limit = time.monotonic() - self.saved_at, self.cadence.save_every_seconds
+        if self.accelerator.num_processes > 1:  # by the main process's clock, as last read: all must save or none
+            seconds = self.last_reading.seconds_since_save
+        return limit is not None and seconds >= limit
 
     def _save(self) -> None:
         self._read(leave=0)  # no checkpoint of weights that a loss not yet read shows to be ruined
@@ -252,10 +238,10 @@ class Monitor:
         self.listen(record)
 
 
-def _nonfinite_message(step: int, loss: float, grad_norm: float, rows: np.ndarray) -> str:
+def _nonfinite_message(record: StepRecord, rows: np.ndarray) -> str:
     shown = ", ".join(str(row) for row in rows[:20]) + (", ..." if len(rows) > 20 else "")
     return (
-        f"Update {step}: the loss is {loss} and the gradient norm {grad_norm}. Training rows of this update: {shown}. "
-        f"Lower training.learning_rate, use training.precision: fp32, or set training.on_nonfinite: skip to leave such "
-        f"updates out."
+        f"Update {record.step}: the loss is {record.loss} and the gradient norm {record.grad_norm}. Training rows of "
+        f"this update: {shown}. Lower training.learning_rate, use training.precision: fp32, or set "
+        f"training.on_nonfinite: skip to leave such updates out."
     )

@@ -1,4 +1,4 @@
-"""Bringing models and batches to the device that computes with them."""
+"""Bringing models and batches to the device that computes with them, and gradients from one process to the others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
+from accelerate.utils import DistributedDataParallelKwargs, send_to_device
 from transformers import PreTrainedModel
 
 from finetune_cli.system import xla
@@ -24,6 +24,21 @@ def place_before_optimizer(model: PreTrainedModel, device: torch.device) -> None
     if device.type == "xla":
         model.to(device)
         model.tie_weights()  # the move makes a copy of each name
+
+
+def ddp_options(*, accumulates: bool) -> DistributedDataParallelKwargs:
+    """How torch's DistributedDataParallel exchanges the gradients of our models: their buffers never change, and all
+    their parameters take part in each update. accumulates: an update may have several micro-batches.
+
+    gradient_as_bucket_view: gradients lie in the buffers of the exchange, without a second copy. broadcast_buffers:
+    encoders only have constant ones, positions for example. static_graph: the same parameters get a gradient each time,
+    so DDP plans the exchange once; not with accumulation, where micro-batches before the last exchange nothing.
+    """
+    return DistributedDataParallelKwargs(
+        gradient_as_bucket_view=True,
+        broadcast_buffers=False,
+        static_graph=not accumulates,
+    )
 
 
 def device_name(device: torch.device) -> str:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from finetune_cli.errors import MissingError, RunFailedError
+from finetune_cli.system.group import highest_of_all
 from finetune_cli.training.device_settings import COMPILED_BY_SHAPE
 from finetune_cli.training.generators import restore_own_generator, save_own_generator
 from finetune_cli.training.manifest import files_below
@@ -32,7 +33,7 @@ def use_bare_weight_names(accelerator: Accelerator) -> None:
 
     def save(models: list[nn.Module], weights: list[dict[str, Any]], _directory: str) -> None:
         weights[:] = [
-            _kept(accelerator.unwrap_model(one), accelerator.get_state_dict(one, unwrap=True)) for one in models
+            _kept(accelerator.unwrap_model(model), accelerator.get_state_dict(model, unwrap=True)) for model in models
         ]
         if device.type == "xla":  # where all tensors have the address 0, and Accelerate would keep one of them
             weights[:] = [{key: value.cpu() for key, value in state.items()} for state in weights]
@@ -64,7 +65,7 @@ def _load_without_addresses(model: nn.Module, file: Path) -> None:
     """As `load_model`, which finds the names that share a weight by its address in memory; on XLA there is none."""
     weights, parameters = load_file(file), dict(model.named_parameters(remove_duplicate=False))
     saved = {id(parameters[name]): value for name, value in weights.items() if name in parameters}
-    shared = {name: saved[id(one)] for name, one in parameters.items() if id(one) in saved}
+    shared = {name: saved[id(weight)] for name, weight in parameters.items() if id(weight) in saved}
     model.load_state_dict({**shared, **weights})
 
 
@@ -94,11 +95,8 @@ def failing_together(accelerator: Accelerator, *, at_once: bool = False) -> Iter
         if at_once:
             raise
         problem = err
-    if accelerator.num_processes > 1:
-        failed = torch.tensor(int(problem is not None), device=accelerator.device)
-        torch.distributed.all_reduce(failed, op=torch.distributed.ReduceOp.MAX)
-        if failed and problem is None:
-            problem = RunFailedError("Another process could not write its part of the checkpoint.")
+    if highest_of_all(int(problem is not None), accelerator) and problem is None:
+        problem = RunFailedError("Another process could not write its part of the checkpoint.")
     if problem is not None:
         raise problem
 

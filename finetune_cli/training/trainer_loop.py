@@ -19,12 +19,11 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from finetune_cli.system import xla
 from finetune_cli.training.cuda_graphs import own_stream
-from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.generators import seed_generators
 from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.monitor import Monitor
 from finetune_cli.training.objective import EpochBatches, Objective
-from finetune_cli.training.placing import to_device
+from finetune_cli.training.placing import ddp_options, to_device
 from finetune_cli.training.replay import replayed
 from finetune_cli.training.state import use_bare_weight_names
 from finetune_cli.training.update import MicroBatches, Update

@@ -35,7 +35,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from finetune_cli.models.files import resolve_model
+from finetune_cli.models.resolving import resolve_model
 from finetune_cli.training.checkpointing import Checkpoints
 from finetune_cli.training.optimization import build_optimizer, build_schedule
 from finetune_cli.training.progress import Progress

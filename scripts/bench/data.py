@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from finetune_cli.models.files import resolve_model
+from finetune_cli.models.resolving import resolve_model
 
 SAMPLES = Path(__file__).parents[2] / "finetune_cli" / "samples"
 

@@ -32,7 +32,7 @@ from finetune_cli.commands.export import export
 from finetune_cli.commands.predict import predict
 from finetune_cli.errors import ConfigError, GateFailedError, MissingError
 from finetune_cli.models import runtimes
-from finetune_cli.models.files import require_present
+from finetune_cli.models.resolving import require_present
 from tests.commands.run_files import Answer, Trained
 from tests.conftest import write_rows
 from tests.models.damages import COMPANION_DAMAGES, ONNX_DAMAGES

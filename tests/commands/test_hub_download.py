@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from finetune_cli.commands.predict import predict
 from finetune_cli.errors import MissingError
-from finetune_cli.models.files import resolve_model
+from finetune_cli.models.resolving import resolve_model
 from scripts.models.tokenizers import TEXTS
 from tests.commands.hub_server import Hub
 

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.messages import COMMON_NAMES, field_at
+from finetune_cli.config.foreign_names import COMMON_NAMES
+from finetune_cli.config.messages import field_at
 from finetune_cli.config.trainer_args import MANAGED, OPTIMIZERS, OURS, PASSED, argument_problem
 
 

@@ -1,7 +1,5 @@
 """The order of rows, how an update is dealt to processes, and padding."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,20 +7,14 @@ from hypothesis import strategies as st
 
 from finetune_cli.data.batching import EpochLoader, TrainingRows, UpdateSampler, pad_rows
 from finetune_cli.data.order import RowOrder, split_update
+from finetune_cli.data.windows import TokenRows
 
 
-@dataclass
-class Rows:
+def rows_of(lengths: list[int], *, with_types: bool = True) -> TokenRows:
     """Rows of the given lengths; token n of row r is 100 r + n."""
-
-    lengths: list[int]
-    with_types: bool = True
-
-    def __post_init__(self) -> None:
-        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
-        tokens = [100 * row + n for row, length in enumerate(self.lengths) for n in range(length)]
-        self.input_ids = np.array(tokens, np.int32)
-        self.token_type_ids = (self.input_ids % 2).astype(np.int8) if self.with_types else None
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    tokens = np.array([100 * row + n for row, length in enumerate(lengths) for n in range(length)], np.int32)
+    return TokenRows(tokens, offsets, (tokens % 2).astype(np.int8) if with_types else None)
 
 
 def as_lists(updates: list[np.ndarray]) -> list[list[int]]:
@@ -103,7 +95,7 @@ def test_micro_batches_by_tokens_hold_no_more_than_that(
 
 
 def test_padding_puts_tokens_left_and_marks_them() -> None:
-    inputs = pad_rows(Rows([2, 0, 3]), [2, 0], pad_token_id=9)
+    inputs = pad_rows(rows_of([2, 0, 3]), [2, 0], pad_token_id=9)
     assert inputs["input_ids"].tolist() == [[200, 201, 202], [0, 1, 9]]
     assert inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert inputs["token_type_ids"].tolist() == [[0, 1, 0], [0, 1, 0]]
@@ -111,7 +103,7 @@ def test_padding_puts_tokens_left_and_marks_them() -> None:
 
 
 def test_the_width_can_be_rounded_up_or_fixed() -> None:
-    rows = Rows([2, 3], with_types=False)
+    rows = rows_of([2, 3], with_types=False)
     assert pad_rows(rows, [0, 1], pad_token_id=0, multiple_of=8)["input_ids"].shape == (2, 8)
     fixed = pad_rows(rows, [0], pad_token_id=0, length=5)
     assert fixed["input_ids"].shape == (1, 5)
@@ -119,8 +111,8 @@ def test_the_width_can_be_rounded_up_or_fixed() -> None:
 
 
 def test_a_loader_yields_updates_in_micro_batches_with_their_labels_and_counts() -> None:
-    rows = Rows([3] * 10)
-    order = RowOrder(np.array(rows.lengths), batch_size=4, seed=0)
+    rows = rows_of([3] * 10)
+    order = RowOrder(np.array(np.diff(rows.offsets)), batch_size=4, seed=0)
     loader = EpochLoader(UpdateSampler(order, TrainingRows(rows, np.arange(10), pad_token_id=0), micro_batch_size=2))
     assert len(loader) == 3
     for epoch in (0, 1):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_cli.data.folds import Folds, draw_folds, fold_sources, folds_of_rows
-from finetune_cli.data.readers import good_rows
+from finetune_cli.data.formats.row import good_rows
 from finetune_cli.data.source_files import file_source
 from finetune_cli.data.strata import Strata
 from finetune_cli.errors import DataError

@@ -11,7 +11,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from finetune_cli.data.batching import pad_rows
-from finetune_cli.data.long_texts import HeadTail, LongTexts, LostTokens
+from finetune_cli.data.long_texts import HeadTail, LongTexts
+from finetune_cli.data.row_lengths import RowLengths
 from finetune_cli.data.tokenization import EncodedBatch, TextEncoder
 from finetune_cli.data.windows import WindowSettings
 from finetune_cli.errors import ConfigError
@@ -164,13 +165,13 @@ def test_a_stride_that_leaves_no_way_forward_is_refused(tokenizer: Any) -> None:
 
 
 def test_lost_tokens_are_counted_for_all_and_by_class() -> None:
-    lost = LostTokens()
+    lost = RowLengths(20)
     lost.add(np.array([10, 30]), np.array([10, 20]), np.array([0, 1]))
     lost.add(np.array([40, 20]), np.array([20, 20]), np.array([2, 1]))
-    assert lost.share == pytest.approx(30 / 100)
-    assert lost.by_class(np.array([1, 0, 1]), ["a", "b"]) == {"a": 10 / 50, "b": 20 / 50}
+    assert lost.lost_share == pytest.approx(30 / 100)
+    assert lost.lost_by_class(np.array([1, 0, 1]), ["a", "b"]) == {"a": 10 / 50, "b": 20 / 50}
     sets = np.array([[1, 0], [1, 1], [0, 0]], np.int8)
-    assert lost.by_class(sets, ["a", "b"]) == {"a": 10 / 60, "b": 10 / 50}
-    whole = LostTokens()
+    assert lost.lost_by_class(sets, ["a", "b"]) == {"a": 10 / 60, "b": 10 / 50}
+    whole = RowLengths(20)
     whole.add(np.array([10]), np.array([10]), np.array([0]))
-    assert (whole.share, whole.by_class(np.array([0]), ["a"])) == (0, None)
+    assert (whole.lost_share, whole.lost_by_class(np.array([0]), ["a"])) == (0, None)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli.data.readers import BadRow, good_rows, read_rows, read_stream
+from finetune_cli.data.formats.row import BadRow, good_rows
+from finetune_cli.data.readers import read_rows, read_stream
 from finetune_cli.errors import DataError
 
 

@@ -19,7 +19,9 @@ def split_with(labels: np.ndarray) -> PreparedSplit:
     lengths = np.arange(len(labels)) % 10 + 1
     tokens = np.repeat(np.arange(len(labels), dtype=np.int32), lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return PreparedSplit("train", tokens, offsets, tokens.astype(np.int8), labels, list(range(len(labels))))
+    return PreparedSplit(
+        tokens, offsets, tokens.astype(np.int8), name="train", labels=labels, ids=list(range(len(labels)))
+    )
 
 
 def labels_of(kind: str, generator: np.random.Generator, rows: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from finetune_cli.data import hub
 from finetune_cli.data.checks.rows import checked_rows
-from finetune_cli.data.readers import BadRow, good_rows
+from finetune_cli.data.formats.row import BadRow, good_rows
 from finetune_cli.data.sources import resolve_sources
 from finetune_cli.errors import DataError, MissingError
 
@@ -181,6 +183,23 @@ def test_pairs_of_the_same_text_leave_rows_to_validate_on(here):
         taken = split_of_texts(here, ["a", "a", "b", "b", "c", "c", "d", "d"], ["x"] * 4 + ["y"] * 4, seed=seed)
         assert {values["label"] for _, values in taken["validation"]} == {"x", "y"}
         assert {values["label"] for _, values in taken["train"]} == {"x", "y"}
+
+
+def test_the_choice_is_the_same_in_every_process(here):
+    """Texts are told apart by hashes, which Python draws anew for each process."""
+    rows = [{"text": text, "label": "x" if n < 4 else "y"} for n, text in enumerate("aabbccdd")]
+    put(here / "d", train_jsonl="".join(json.dumps(row) + "\n" for row in rows))
+    code = (
+        "from finetune_cli.data.sources import resolve_sources\n"
+        "for seed in range(10):\n"
+        "    sources = resolve_sources('d', splits={'validation': 0.2}, text=('text',), seed=seed)\n"
+        "    print([row for row, _ in sources['validation'].open(None)])"
+    )
+    chosen = {
+        subprocess.check_output([sys.executable, "-c", code], text=True, env={**os.environ, "PYTHONHASHSEED": seed})
+        for seed in ("1", "2", "3")
+    }
+    assert len(chosen) == 1
 
 
 def test_another_seed_takes_other_rows_and_has_another_fingerprint(here):

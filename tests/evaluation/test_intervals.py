@@ -13,7 +13,7 @@ from finetune_cli.evaluation.intervals.calibration import calibration_interval
 from finetune_cli.evaluation.intervals.means import mean_interval
 from finetune_cli.evaluation.intervals.ranks import area_interval, precision_interval
 from finetune_cli.evaluation.intervals.shares import f1_interval, jeffreys, share_interval
-from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.kinds import KINDS, classification
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.records.evaluation import TOO_FEW_ROWS, MetricValue
 from finetune_cli.tasks import Kind, metrics_for
@@ -44,6 +44,35 @@ def test_a_share_has_jeffreys_interval():
     low, high = jeffreys(17, 20, 0.95)
     assert (low, high) == pytest.approx(tuple(scipy.stats.beta.ppf([0.025, 0.975], 17.5, 3.5)))
     assert intervals(["accuracy"], *binary([1] * 20, [1] * 17 + [0] * 3))["accuracy"] == (low, high)
+
+
+@pytest.mark.parametrize(("n", "p"), [(100, 0.98), (408, 0.995), (100, 0.02)])
+def test_a_share_near_its_best_is_held_as_often_as_promised(n, p):
+    """Computed, not drawn. With 2.5 % on each side it is 98.2 to 98.5 %, since no interval lies above the truth there."""
+    hits = np.arange(n + 1)
+    held = np.array([low <= p <= high for low, high in (jeffreys(k, n, 0.95) for k in hits)])
+    assert 0.93 <= scipy.stats.binom.pmf(hits, n, p)[held].sum() <= 0.97
+
+
+def test_an_average_near_its_best_is_held_as_often_as_promised():
+    world = world_of("classification", 0.98)
+    truth, held = world.truth(200_000)["f1_macro"], 0
+    for seed in range(300):
+        low, high = intervals(["f1_macro"], *world.draw(200, np.random.default_rng([7, seed])))["f1_macro"]
+        held += low <= truth <= high
+    assert 0.93 <= held / 300 <= 0.975
+
+
+def test_the_interval_of_many_classes_is_that_of_the_whole_matrix(monkeypatch):
+    """Beyond 100 classes only cells of the confusion matrix that occur are drawn."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 101, 600)
+    answers = np.where(generator.random(600) < 0.8, labels, generator.integers(0, 101, 600))
+    names, scores = ["matthews", "f1_weighted", "f1_macro"], np.eye(101)[answers]
+    of_cells = intervals(names, labels, scores, samples=200)
+    monkeypatch.setattr(classification, "MANY_CLASSES", 101)
+    for name, ends in intervals(names, labels, scores, samples=200).items():
+        assert of_cells[name] == pytest.approx(ends, abs=0.01), name
 
 
 @pytest.mark.parametrize(("n", "low"), [(5, 0.62), (10, 0.78), (100, 0.97)])

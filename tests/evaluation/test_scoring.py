@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from finetune_cli.data.windows import TokenRows
 from finetune_cli.evaluation.inference import predict_logits, token_batches
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.scoring import (
@@ -101,12 +102,9 @@ def test_logits_come_back_in_the_order_of_the_rows() -> None:
             self.logits = (input_ids * attention_mask).sum(dim=1, keepdim=True).float()
             return self
 
-    class Rows:
-        offsets = np.concatenate([[0], np.cumsum(lengths := [3, 900, 1, 1500, 7, 2])])
-        input_ids = np.repeat(np.arange(6), lengths)
-        token_type_ids = None
-
+    lengths = [3, 900, 1, 1500, 7, 2]
+    rows = TokenRows(np.repeat(np.arange(6), lengths), np.concatenate([[0], np.cumsum(lengths)]))
     model = SumOfTokens().train()
-    logits = predict_logits(model, Rows(), pad_token_id=99, device=torch.device("cpu"))
-    assert logits[:, 0].tolist() == [row * length for row, length in enumerate(Rows.lengths)]
+    logits = predict_logits(model, rows, pad_token_id=99, device=torch.device("cpu"))
+    assert logits[:, 0].tolist() == [row * length for row, length in enumerate(lengths)]
     assert not model.training

@@ -28,12 +28,12 @@ def split(texts: list[Any], labels: Any, *, types: bool = True) -> PreparedSplit
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
     ids = np.concatenate(rows).astype(np.int32)
     return PreparedSplit(
-        "x",
         ids,
         offsets,
         np.concatenate(of_rows).astype(np.int8) if types else None,
-        np.asarray(labels),
-        range(len(rows)),
+        name="x",
+        labels=np.asarray(labels),
+        ids=range(len(rows)),
     )
 
 

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from finetune_cli.data.readers import BadRow, good_rows, read_rows
+from finetune_cli.data.formats.row import BadRow, good_rows
+from finetune_cli.data.readers import read_rows
 from finetune_cli.data.sources import resolve_sources
 from finetune_cli.errors import DataError
 from tests.bad_inputs.in_process import Said, refused

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from finetune_cli.data.readers import OF_OTHERS, good_rows, read_rows, read_stream
+from finetune_cli.data.formats.row import OF_OTHERS, good_rows
+from finetune_cli.data.readers import read_rows, read_stream
 from finetune_cli.predictions.files import choose_format, write_predictions
 
 PACKINGS = ["", ".gz", ".bz2", ".xz", ".zst"]

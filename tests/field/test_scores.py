@@ -125,7 +125,8 @@ def test_files_of_many_classes_are_small_and_say_the_same(
 def test_likeliest_classes_are_written_in_every_format(
     tmp_path: Path, many: tuple[np.ndarray, np.ndarray, ScoringRules], ending: str
 ) -> None:
-    from finetune_cli.data.readers import good_rows, read_rows
+    from finetune_cli.data.formats.row import good_rows
+    from finetune_cli.data.readers import read_rows
 
     logits, _, rules = many
     rows = list(predictions(range(500), logits, kind="classification", label_names=rules.label_names))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli.data.formats.row import say_once
-from finetune_cli.data.readers import BadRow, Row, TableForm, read_stream
+from finetune_cli.data.formats.row import BadRow, Row, TableForm, say_once
+from finetune_cli.data.readers import read_stream
 from finetune_cli.errors import DataError
 from finetune_cli.predictions.input import with_own_columns
 from tests.bad_inputs.in_process import Said, finetune, refused

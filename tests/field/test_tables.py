@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finetune_cli.data.formats.row import say_once
-from finetune_cli.data.readers import TableForm, good_rows, read_rows
+from finetune_cli.data.formats.row import TableForm, good_rows, say_once
+from finetune_cli.data.readers import read_rows
 from finetune_cli.errors import DataError
 from tests.bad_inputs.in_process import Said, refused
 from tests.field.conftest import TEXTS, WORDS, labels_of, put

@@ -14,8 +14,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from finetune_cli.commands.predict import predict
 from finetune_cli.errors import ConfigError, MissingError
 from finetune_cli.models.building import build_classifier
-from finetune_cli.models.files import resolve_model
 from finetune_cli.models.lora import add_lora, merge_lora, transposed_layers
+from finetune_cli.models.resolving import resolve_model
 from finetune_cli.models.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # peft, of a name of transformers

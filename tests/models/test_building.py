@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from finetune_cli.errors import ConfigError, MissingError
-from finetune_cli.models import building, files
+from finetune_cli.models import building, resolving
 
 NAMES = ("no", "yes")
 CPU = torch.device("cpu")
@@ -75,17 +75,17 @@ def test_weights_that_do_not_fit_their_config_are_refused(model_copy: Path) -> N
 
 def test_places_without_a_model_say_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="there is no directory"):
-        files.resolve_model(str(tmp_path / "nowhere"))
+        resolving.resolve_model(str(tmp_path / "nowhere"))
     with pytest.raises(MissingError, match=r"no config\.json"):
-        files.resolve_model(str(tmp_path))
+        resolving.resolve_model(str(tmp_path))
     with pytest.raises(MissingError, match="which is not installed here"):
-        files.resolve_model("package:no_such_package_here/model")
+        resolving.resolve_model("package:no_such_package_here/model")
     with pytest.raises(MissingError, match="no folder 'models'"):
-        files.resolve_model("package:json/models")
+        resolving.resolve_model("package:json/models")
     with pytest.raises(MissingError, match="not in the local cache"):
-        files.resolve_model("some-org/some-model", offline=True)
+        resolving.resolve_model("some-org/some-model", offline=True)
 
 
 def test_a_revision_belongs_to_the_hub_alone(tiny_bert: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.revision"):
-        files.resolve_model(str(tiny_bert), revision="main")
+        resolving.resolve_model(str(tiny_bert), revision="main")

@@ -78,7 +78,7 @@ def test_layers_that_do_not_fit_blocks_of_four_bits_are_refused(family: Callable
 def test_a_padding_token_is_found_in_bf16_too(family: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """In its own format a model's answers alone and in company differ by more than the check allows."""
     apart: list[Any] = []
-    monkeypatch.setattr(padding_independence, "_run_together_what_fits", lambda *args, **options: apart.append(args))
+    monkeypatch.setattr(padding_independence, "_run_in_groups", lambda *args, **options: apart.append(args))
     assert build(family("qwen3"), "bf16").config.pad_token_id is not None
     assert not apart
 

@@ -52,7 +52,7 @@ def test_without_a_padding_token_the_end_token_pads(model_copy: Path, caplog: py
     assert loaded.pad_token == "[SEP]"
     assert "no padding token: rows are padded with its end token '[SEP]'" in caplog.text
     save_tokenizer(loaded, model_copy / "saved")
-    assert files.pad_token_id(model_copy / "saved") == loaded.sep_token_id
+    assert tokenizer.pad_token_id(model_copy / "saved") == loaded.sep_token_id
 
 
 def test_a_tokenizer_with_neither_is_refused(model_copy: Path) -> None:

@@ -7,8 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from finetune_cli.models.files import pad_token_id, vocabulary_size
-from finetune_cli.models.tokenizer import load_tokenizer
+from finetune_cli.models.tokenizer import load_tokenizer, pad_token_id, vocabulary_size
 from finetune_cli.models.vocabulary import train_wordpiece
 from finetune_cli.tasks import SAMPLES
 

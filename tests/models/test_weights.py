@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from finetune_cli.errors import MissingError, RunFailedError
-from finetune_cli.models import building, files
+from finetune_cli.models import building, files, resolving
 from finetune_cli.training.state import WEIGHTS, require_every_weight
 
 
@@ -40,7 +40,7 @@ def test_bin_weights_are_the_same_weights(family_copy: Callable[[str], Path], ca
         found = classifier(as_bin(directory)).state_dict()
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
     assert "the weights are a .bin file; nothing but tensors is read from it" in caplog.text
-    assert files.resolve_model(str(directory)) == directory
+    assert resolving.resolve_model(str(directory)) == directory
     assert files.weights_fingerprint(directory) != fingerprint
 
 
@@ -57,14 +57,14 @@ def test_a_bin_that_holds_no_weights_is_not_called_such(family_copy: Callable[[s
     (directory / "model.safetensors").unlink()
     (directory / "training_args.bin").write_bytes(b"a pickle")
     with pytest.raises(MissingError, match=r"has no weights: expected model\.safetensors .*pytorch_model\.bin"):
-        files.resolve_model(str(directory))
+        resolving.resolve_model(str(directory))
 
 
 def test_weights_of_another_library_are_named(family_copy: Callable[[str], Path]) -> None:
     directory = family_copy("bert")
     (directory / "model.safetensors").rename(directory / "tf_model.h5")
     with pytest.raises(MissingError, match=r"found tf_model\.h5, which is for another library"):
-        files.resolve_model(str(directory))
+        resolving.resolve_model(str(directory))
 
 
 @pytest.mark.parametrize("name", ["nomic_bert", "gte", "jina_embeddings_v3"])
@@ -115,7 +115,7 @@ def test_an_old_folder_of_sentence_transformers_has_its_model_inside(
 
     shutil.copytree(family("bert"), tmp_path / "0_Transformer")
     (tmp_path / "modules.json").write_text(json.dumps([{"idx": 0, "path": "0_Transformer"}, {"path": "1_Pooling"}]))
-    assert files.resolve_model(str(tmp_path)) == tmp_path / "0_Transformer"
+    assert resolving.resolve_model(str(tmp_path)) == tmp_path / "0_Transformer"
 
 
 def test_a_run_is_not_a_model_and_says_where_its_model_is(family: Callable[[str], Path], tmp_path: Path) -> None:
@@ -126,4 +126,4 @@ def test_a_run_is_not_a_model_and_says_where_its_model_is(family: Callable[[str]
     with pytest.raises(
         MissingError, match=r"run is a run; its model is one folder further in\. Name that: .*run/model"
     ):
-        files.resolve_model(str(tmp_path / "run"))
+        resolving.resolve_model(str(tmp_path / "run"))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import accelerate
@@ -18,9 +19,10 @@ from finetune_cli.commands import train as module
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, ExitCode, GateFailedError
 from finetune_cli.runs.sharding import require_supported_launch
+from finetune_cli.system import cpus
 from finetune_cli.system.devices import require_a_device_for_each, visible_gpus
 from finetune_cli.system.group import leaving_group
-from finetune_cli.system.launching import GROUP_TIMEOUT_SECONDS, join_group, local_processes
+from finetune_cli.system.launching import GROUP_TIMEOUT_SECONDS, join_group, launch_workers, local_processes
 
 Write = Callable[..., Path]
 
@@ -217,3 +219,23 @@ def test_deepspeed_of_another_stage_is_for_the_trainer_loop(
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", stage)
     require_supported_launch(config)
+
+
+def test_workers_share_the_cpus_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of the machine, nor all of the container's for each, to which the variable was set at the start."""
+    for name in cpus.THREAD_VARIABLES:
+        monkeypatch.setenv(name, "1")  # so that it is put back
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(cpus, "_set_here", set())
+    monkeypatch.setattr(cpus, "cpus_of_affinity", lambda: 16)
+    monkeypatch.setattr(cpus, "available_cpus", lambda: 4)
+    cpus.limit_threads()
+    environments: list[dict[str, str]] = []
+
+    def start(command: list[str], *, env: dict[str, str], **options: Any) -> Any:
+        environments.append(env)
+        return SimpleNamespace(returncode=0, poll=lambda: 0)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    assert launch_workers(["sweep"], 2) == 0
+    assert [env["OMP_NUM_THREADS"] for env in environments] == ["2", "2"]

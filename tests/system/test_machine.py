@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finetune_cli.system.machine import container_cpus, container_memory, describe_cpu, look_at
+from finetune_cli.system.containers import container_cpus, container_memory
+from finetune_cli.system.machine import describe_cpu, look_at
 
 
 def write(file: Path, text: str) -> None:

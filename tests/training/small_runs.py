@@ -49,7 +49,7 @@ def make_rows(count: int, *, kind: str = "classification", num_classes: int = 2,
         labels = (generator.random((count, num_classes)) < 0.3).astype(np.int8)
     if kind == "regression":
         labels = labels.astype(np.float32)
-    return PreparedSplit("train", input_ids, offsets, None, labels, range(count))
+    return PreparedSplit(input_ids, offsets, name="train", labels=labels, ids=range(count))
 
 
 def write_encoder(directory: Path) -> None:

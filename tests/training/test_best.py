@@ -13,9 +13,8 @@ import torch
 from finetune_cli.display.progress import Lines, TrainingDisplay
 from finetune_cli.errors import NotFinishedError
 from finetune_cli.records.training import EvalRecord, TrainingEvent
-from finetune_cli.training.best import BestRule
 from finetune_cli.training.monitor import Scores
-from finetune_cli.training.progress import Cadence
+from finetune_cli.training.progress import BestRule, Cadence
 from tests.training.small_runs import Run, make_rows
 from tests.training.test_lag import small_monitor
 from tests.training.test_resume import stop_at

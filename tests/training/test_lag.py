@@ -15,10 +15,9 @@ import torch
 from finetune_cli.errors import NotFinishedError, RunFailedError
 from finetune_cli.records.training import StepRecord
 from finetune_cli.runs.parts import Parts
-from finetune_cli.training.best import BestRule
 from finetune_cli.training.history import History
 from finetune_cli.training.monitor import Monitor
-from finetune_cli.training.progress import Cadence
+from finetune_cli.training.progress import BestRule, Cadence
 from finetune_cli.training.readings import send_reading
 from finetune_cli.training.stopping import StopRequest
 from tests.training.small_runs import Run, make_rows
@@ -104,7 +103,7 @@ def small_monitor(directory: Path, accelerator: Any, saved: list[int], **setting
     checkpoints: Any = SimpleNamespace(
         save=lambda *args, **_: saved.append(args[2].step),
         require_room=lambda *args: None,
-        give_up_after=lambda step: None,
+        remove_after=lambda step: None,
     )
     schedule: Any = SimpleNamespace(optimizer=None)
     defaults: dict[str, Any] = {

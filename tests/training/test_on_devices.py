@@ -23,8 +23,8 @@ from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.runs.answer_precision import prepare_to_answer
 from finetune_cli.runs.fit import new_accelerator
 from finetune_cli.training import generators
-from finetune_cli.training.ddp import ddp_options
 from finetune_cli.training.device_settings import apply_device_settings, choose_device_settings
+from finetune_cli.training.placing import ddp_options
 from finetune_cli.training.trainer_loop import SharedPartsTrainer
 from tests.training.small_runs import Run, make_rows
 

@@ -284,7 +284,9 @@ def test_a_short_update_has_the_shapes_of_a_full_one() -> None:
 
 
 def test_the_micro_batches_of_an_update_have_one_width() -> None:
-    rows = PreparedSplit("train", np.ones(41, np.int32), np.array([0, 1, 41]), None, np.zeros(2, int), range(2))
+    rows = PreparedSplit(
+        np.ones(41, np.int32), np.array([0, 1, 41]), name="train", labels=np.zeros(2, int), ids=range(2)
+    )
     of_rows = TrainingRows(rows, rows.labels, pad_token_id=0, static_limit=64, num_rows=1)
     update = [MicroBatch(np.array([row]), num_valid=1, update_rows=2) for row in (0, 1)]
     assert [batch["input_ids"].shape for batch in of_rows.__getitems__(update)] == [(1, 64), (1, 64)]

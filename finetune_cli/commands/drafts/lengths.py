@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetune_cli.data.readers import Values
+from finetune_cli.data.formats.row import Values
 from finetune_cli.errors import FinetuneError
 from finetune_cli.models.facts import text_facts
-from finetune_cli.models.files import resolve_model
+from finetune_cli.models.resolving import resolve_model
 
 WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
 PIECES_OF_A_WORD = 1.35  # WordPiece of BERT on English news and reviews, rounded up

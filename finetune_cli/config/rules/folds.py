@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from finetune_cli.config.rules.mistake import Get, Mistake, column_list
+from finetune_cli.config.rules.mistake import Get, Mistake, column_list, mistake
 
 
 def _folds(get: Get) -> dict[str, Any] | None:
@@ -18,7 +18,7 @@ def folds_take_the_place_of_validation(get: Get) -> Iterator[Mistake]:
             "data.folds takes the validation rows from train. Keep one of the two: leave validation out, "
             "or -s data.splits=null where data.splits names nothing else"
         )
-        yield Mistake(("data", "splits", "validation"), message, at_key=True)
+        yield mistake("data.splits.validation", message, at_key=True)
 
 
 def fold_is_one_of_them(get: Get) -> Iterator[Mistake]:
@@ -27,7 +27,7 @@ def fold_is_one_of_them(get: Get) -> Iterator[Mistake]:
         return
     last = folds["n"] * folds.get("repeats", 1)
     if folds["fold"] > last:
-        yield Mistake(("data", "folds", "fold"), f"{folds['fold']} is out of range. Allowed: 1 to {last}")
+        yield mistake("data.folds.fold", f"{folds['fold']} is out of range. Allowed: 1 to {last}")
 
 
 def final_model_makes_no_choice(get: Get) -> Iterator[Mistake]:
@@ -36,10 +36,10 @@ def final_model_makes_no_choice(get: Get) -> Iterator[Mistake]:
     for key in ("evaluation.metric_for_best", "training.early_stopping"):
         if get(key) is not None:
             message = "a model of all rows has no rows left to choose by (data.folds.fold: final). Write null"
-            yield Mistake(tuple(key.split(".")), message)
+            yield mistake(key, message)
     if get("evaluation.gates"):
         message = "gates are about the folds' scores, in their own config (data.folds.fold: final). Take them out"
-        yield Mistake(("evaluation", "gates"), message, at_key=True)
+        yield mistake("evaluation.gates", message, at_key=True)
 
 
 def group_is_another_column(get: Get) -> Iterator[Mistake]:
@@ -47,13 +47,13 @@ def group_is_another_column(get: Get) -> Iterator[Mistake]:
     for key in ("text", "label"):
         if group is not None and group in column_list(get(f"data.{key}")):
             message = f"{group} is data.{key} too. Name a column that says which rows belong together"
-            yield Mistake(("data", "folds", "group"), message)
+            yield mistake("data.folds.group", message)
 
 
 def limit_leaves_rows_for_folds(get: Get) -> Iterator[Mistake]:
     folds, limit = _folds(get), get("data.limit")
     if folds is not None and limit is not None and limit < folds["n"]:
-        yield Mistake(("data", "limit"), f"{limit} is below data.folds ({folds['n']}): a fold would have no row")
+        yield mistake("data.limit", f"{limit} is below data.folds ({folds['n']}): a fold would have no row")
 
 
 def folds_go_without(get: Get) -> Iterator[Mistake]:
@@ -62,9 +62,9 @@ def folds_go_without(get: Get) -> Iterator[Mistake]:
         return
     if get("training.seeds"):
         message = "data.folds makes several runs already. To see the luck of the draw, set data.folds.repeats instead"
-        yield Mistake(("training", "seeds"), message)
+        yield mistake("training.seeds", message)
     if get("hub") is not None:
         message = (
             "data.folds makes several models, and a repository holds one. Take it out; final/config.yaml may have it"
         )
-        yield Mistake(("hub",), message, at_key=True)
+        yield mistake("hub", message, at_key=True)

@@ -13,8 +13,8 @@ from finetune_cli.config.types import (
     Section,
     Seed,
     Text,
+    TextList,
     as_one_or_more,
-    as_tuple,
 )
 
 Level = Literal["error", "warn", "ignore"]
@@ -102,7 +102,7 @@ class DataConfig(Section):
         dict[
             str,
             Annotated[
-                Text | float | Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=1)],
+                Text | float | Annotated[TextList, Field(min_length=1)],
                 Allowed("a file, a pattern, a list of these, or a fraction of train"),
             ],
         ]
@@ -113,13 +113,7 @@ class DataConfig(Section):
         "of these, or split of the Hub; for validation and test also a fraction of train (stratified, seeded).",
     )
     columns: (
-        Annotated[
-            tuple[Text, ...],
-            BeforeValidator(as_tuple),
-            Field(min_length=1),
-            Allowed("a list of column names, in the order of the file"),
-        ]
-        | None
+        Annotated[TextList, Field(min_length=1), Allowed("a list of column names, in the order of the file")] | None
     ) = Field(None, description="Names of all columns of CSV and TSV files without a header; null: they have one.")
     quoting: Literal["auto", "csv", "none"] = Field(
         "auto",
@@ -133,22 +127,16 @@ class DataConfig(Section):
         Allowed("one column name, or a list of two that are encoded as a pair"),
     ] = Field(description="The text column, or two columns that are encoded as a pair.")
     label: Annotated[
-        Text | Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=2)],
+        Text | Annotated[TextList, Field(min_length=2)],
         Allowed("a column name, or with task: multilabel a list of two or more columns that hold 0 and 1"),
     ] = Field(
         "label",
         description="The label column: class names, class numbers, or values to predict; multilabel: lists of names, "
         "or several columns with 0 and 1.",
     )
-    labels: (
-        Annotated[
-            tuple[Text, ...],
-            BeforeValidator(as_tuple),
-            Field(min_length=2),
-            Allowed("a list of two or more class names"),
-        ]
-        | None
-    ) = Field(None, description="Class names in the order of their numbers; null: as the data say.")
+    labels: Annotated[TextList, Field(min_length=2), Allowed("a list of two or more class names")] | None = Field(
+        None, description="Class names in the order of their numbers; null: as the data say."
+    )
     unlabelled: Literal["error", "drop"] = Field(
         "error",
         description="Rows without a label (empty, null or -1): refuse them, or leave them out and say so.",

@@ -39,5 +39,5 @@ class EvaluationConfig(Section):
     @property
     def main_metric(self) -> str:
         """The metric that matters most: the one that picks the best model, else the first whose direction is known."""
-        known = (name for name in self.metrics if name in METRICS)
-        return self.metric_for_best or next(known, self.metrics[0])
+        directed = (name for name in self.metrics if name in METRICS)
+        return self.metric_for_best or next(directed, self.metrics[0])

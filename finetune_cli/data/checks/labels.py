@@ -31,90 +31,85 @@ def as_seen(name: str) -> str:
     return unicodedata.normalize("NFC", "".join(visible.split())).translate(LOOK_ALIKES)
 
 
-def blank_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str], where: str) -> Finding | None:
-    """Class names of which nothing is seen, in train; otherwise as `spelling_finding`."""
-    blank = [number for number, name in enumerate(names) if not as_seen(name)]
-    places = _places_with(labels, blank)
-    if not len(places):
-        return None
-    return Finding(
-        "label_spelling",
-        "train",
-        where,
-        len(places),
-        _first(rows, places),
-        f"{rows_of(len(places), len(labels), 'has', 'have')} a label of blanks or invisible characters alone: "
-        f"{_listed([ascii(names[number])[1:-1] for number in blank])} is a class now",
-        None,
-        "Write a name there, or remove the rows.",
-    )
+class LabelChecks:
+    """The labels of one split, once all its rows are read.
 
+    labels: class numbers (N,), of several labels a row 0 and 1 (N, C). rows: their numbers, from 0. names: of the
+    classes. where: file or source, for messages.
+    """
 
-def spelling_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str], where: str) -> Finding | None:
-    """Class names that look alike (case, blanks, composed and invisible characters), in train.
+    def __init__(self, labels: np.ndarray, rows: SpilledArray, names: Sequence[str], *, split: str, where: str) -> None:
+        self.labels = labels
+        self.rows = rows
+        self.names = names
+        self.split = split
+        self.where = where
 
-    labels: class numbers (N,), of several labels a row 0 and 1 (N, C). rows: their numbers, from 0."""
-    spellings: dict[str, list[int]] = {}
-    for number, name in enumerate(names):
-        spellings.setdefault(as_seen(name), []).append(number)
-    groups = [group for seen, group in spellings.items() if len(group) > 1 and seen]
-    if not groups:
-        return None
-    counts = np.bincount(labels, minlength=len(names)) if labels.ndim == 1 else labels.sum(axis=0, dtype=np.int64)
-    groups = [sorted(group, key=lambda number: -counts[number]) for group in groups]
-    places = _places_with(labels, [number for group in groups for number in group[1:]])
-    shown = "; ".join(" and ".join(_told_apart(names, group)) for group in groups[:NAMES_SHOWN])
-    more = f" ... ({len(groups)} such names)" if len(groups) > NAMES_SHOWN else ""
-    problem = (
-        f"{rows_of(len(places), len(labels), 'has', 'have')} the rarer spelling of a label: {shown}{more} are "
-        f"different classes now"
-    )
-    advice = "Write each label in one way."
-    return Finding("label_spelling", "train", where, len(places), _first(rows, places), problem, None, advice)
+    def spelling(self) -> Iterator[Finding]:
+        """Class names that look alike (case, blanks, composed and invisible characters), of which nothing is seen, or
+        that join other class names with a comma or semicolon."""
+        spellings: dict[str, list[int]] = {}
+        for number, name in enumerate(self.names):
+            spellings.setdefault(as_seen(name), []).append(number)
+        blank = spellings.pop("", [])
+        yield from self._alike([group for group in spellings.values() if len(group) > 1])
+        shown = _listed([ascii(self.names[number])[1:-1] for number in blank])
+        problem = f"a label of blanks or invisible characters alone: {shown} is a class now"
+        yield from self._rows_with(blank, "label_spelling", problem, "Write a name there, or remove the rows.")
+        if self.labels.ndim == 2:  # of one label a row a name may well have a comma
+            yield from self._joined()
 
+    def unseen(self, in_train: Mapping[str, int]) -> Iterator[Finding]:
+        """Rows of classes that no row of train has. in_train: its rows of each class."""
+        counts = self._counts()
+        unseen = [number for number, name in enumerate(self.names) if counts[number] and not in_train[name]]
+        problem = f"a label that no row of train has: {_listed([self.names[number] for number in unseen])}"
+        advice = "Add rows with it to train, or remove it: the model cannot learn it."
+        yield from self._rows_with(unseen, "unseen_labels", problem, advice)
 
-def _told_apart(names: Sequence[str], group: Sequence[int]) -> list[str]:
-    """The names as text, with escapes where they would look the same."""
-    shown = [names[number] for number in group]
-    seen_apart = len({"".join(name.split()).casefold() for name in shown}) == 1  # by case or blanks alone
-    return [repr(name) if seen_apart else ascii(name) for name in shown]
+    def _alike(self, groups: Sequence[list[int]]) -> Iterator[Finding]:
+        counts = self._counts()
+        groups = [sorted(group, key=lambda number: -counts[number]) for group in groups]
+        shown = "; ".join(" and ".join(self._told_apart(group)) for group in groups[:NAMES_SHOWN])
+        more = f" ... ({len(groups)} such names)" if len(groups) > NAMES_SHOWN else ""
+        problem = f"the rarer spelling of a label: {shown}{more} are different classes now"
+        rarer = [number for group in groups for number in group[1:]]
+        yield from self._rows_with(rarer, "label_spelling", problem, "Write each label in one way.")
 
+    def _told_apart(self, group: Sequence[int]) -> list[str]:
+        """The names as text, with escapes where they would look the same."""
+        shown = [self.names[number] for number in group]
+        seen_apart = len({"".join(name.split()).casefold() for name in shown}) == 1  # by case or blanks alone
+        return [repr(name) if seen_apart else ascii(name) for name in shown]
 
-def joined_finding(labels: np.ndarray, rows: SpilledArray, names: Sequence[str], where: str) -> Finding | None:
-    """Class names that are other class names with a comma or semicolon between them, in train. labels: 0 and 1 (N, C),
-    of one label a row (N,), where a name may well have a comma. rows: their numbers, from 0."""
-    if labels.ndim == 1:
-        return None
-    known = set(names)
-    joined = [number for number, name in enumerate(names) if len(_parts(name) & known) > 1]
-    places = _places_with(labels, joined)
-    if not len(places):
-        return None
-    verb = "looks like two labels" if len(_parts(names[joined[0]])) == 2 else "looks like several labels"
-    count = rows_of(len(places), len(labels), "has", "have")
-    problem = f"{count} a label that joins others: {names[joined[0]]!r} {verb}"
-    advice = "In CSV labels are joined by |, as in a|b; in JSON Lines write a list."
-    return Finding("label_spelling", "train", where, len(places), _first(rows, places), problem, None, advice)
+    def _joined(self) -> Iterator[Finding]:
+        known = set(self.names)
+        joined = [number for number, name in enumerate(self.names) if len(_parts(name) & known) > 1]
+        if not joined:
+            return
+        first = self.names[joined[0]]
+        verb = "looks like two labels" if len(_parts(first)) == 2 else "looks like several labels"
+        advice = "In CSV labels are joined by |, as in a|b; in JSON Lines write a list."
+        yield from self._rows_with(joined, "label_spelling", f"a label that joins others: {first!r} {verb}", advice)
+
+    def _counts(self) -> np.ndarray:
+        """Rows of each class (C,)."""
+        if self.labels.ndim == 2:
+            return self.labels.sum(axis=0, dtype=np.int64)
+        return np.bincount(self.labels, minlength=len(self.names))
+
+    def _rows_with(self, numbers: Sequence[int], check: str, problem: str, advice: str) -> Iterator[Finding]:
+        """A finding about the rows that have one of these classes, if there are any. problem: what each of them has."""
+        has = np.isin(self.labels, numbers) if self.labels.ndim == 1 else self.labels[:, list(numbers)].any(axis=1)
+        places = np.flatnonzero(has)
+        if len(places):
+            rows = [row + 1 for row in self.rows.at(places[:ROWS_SHOWN])]
+            problem = f"{rows_of(len(places), len(self.labels), 'has', 'have')} {problem}"
+            yield Finding(check, self.split, self.where, len(places), rows, problem, None, advice)
 
 
 def _parts(name: str) -> set[str]:
     return {part.strip() for part in re.split("[,;]", name)}
-
-
-def unseen_finding(
-    labels: np.ndarray, rows: SpilledArray, names: Sequence[str], in_train: Mapping[str, int], *, split: str, where: str
-) -> Finding | None:
-    """Rows of classes that no row of train has. labels: class numbers, int (N,), of several labels a row 0 and 1
-    (N, C). rows: their numbers, from 0."""
-    unseen = [number for number, name in enumerate(names) if not in_train[name]]
-    places = _places_with(labels, unseen)
-    if not len(places):
-        return None
-    found = [names[number] for number in unseen if len(_places_with(labels[places], [number]))]
-    count = rows_of(len(places), len(labels), "has", "have")
-    problem = f"{count} a label that no row of train has: {_listed(found)}"
-    advice = "Add rows with it to train, or remove it: the model cannot learn it."
-    return Finding("unseen_labels", split, where, len(places), _first(rows, places), problem, None, advice)
 
 
 def balance_findings(
@@ -124,7 +119,7 @@ def balance_findings(
 
     counts: rows by class name, for each split that has labels. where: file or source of each split. rows_of_train:
     given when a row may have several labels or none, so that the counts do not add up to it. A class that train lacks
-    and another split has is for `unseen_finding`.
+    and another split has is for `LabelChecks.unseen`.
     """
     train = counts.get("train", {})
     for split, by_name in counts.items():
@@ -163,17 +158,6 @@ def _uneven(counts: Mapping[str, int], where: str, rows: int | None) -> Finding 
         "balanced gives rare classes more weight."
     )
     return Finding("imbalance", "train", where, present[least], [], problem, None, advice)
-
-
-def _places_with(labels: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-    """The places whose row has one of these classes."""
-    if not numbers:
-        return np.zeros(0, np.int64)
-    return np.flatnonzero(np.isin(labels, numbers) if labels.ndim == 1 else labels[:, numbers].any(axis=1))
-
-
-def _first(rows: SpilledArray, places: np.ndarray) -> list[int]:
-    return [row + 1 for row in rows.at(places[:ROWS_SHOWN])]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -51,18 +51,13 @@ class TextHashes:
 
     def add(self, rows: Sequence[int], columns: Sequence[Sequence[str]], empty: Sequence[int]) -> None:
         """Some more rows: one sequence of texts for each text column. empty: places of those with no text."""
-        folded = [fold(texts) for texts in columns]
-        if len(columns) == 1:
-            exact_keys = list(map(hash, columns[0]))
-            folded_keys = list(map(hash, folded[0]))  # of nothing but punctuation: b"", whose hash is NO_TEXT
-        else:
-            exact_keys = list(map(hash, zip(*columns, strict=True)))
-            folded_keys = [hash(pair) if any(pair) else NO_TEXT for pair in zip(*folded, strict=True)]
+        exact = list(map(hash, columns[0] if len(columns) == 1 else zip(*columns, strict=True)))
+        folded = folded_keys(columns)
         for place in empty:
-            exact_keys[place] = folded_keys[place] = NO_TEXT
+            exact[place] = folded[place] = NO_TEXT
         self.rows.append(rows)
-        self._exact.append(exact_keys)
-        self._folded.append(folded_keys)
+        self._exact.append(exact)
+        self._folded.append(folded)
 
     def repeats(self, labels: np.ndarray | None) -> Repeats:
         """Rows with exactly the same text, in order. labels: class numbers or values (N,); None: there are none."""
@@ -136,6 +131,17 @@ def _repeats(places: np.ndarray, group: np.ndarray, labels: np.ndarray) -> Repea
     contrary = np.flatnonzero(differs | (np.arange(len(group)) > first_other))
     against = np.where(differs, first, first_other)[contrary]
     return Repeats(p[again], p[again - 1], places[contrary], places[against])
+
+
+def folded_keys(columns: Sequence[Sequence[str]]) -> list[int]:
+    """Hashes of the rows' folded texts, which differ from process to process; NO_TEXT where nothing is left of them.
+
+    columns: one sequence of texts for each text column.
+    """
+    folded = [fold(texts) for texts in columns]
+    if len(folded) == 1:
+        return list(map(hash, folded[0]))  # of nothing but punctuation: b"", whose hash is NO_TEXT
+    return [hash(pair) if any(pair) else NO_TEXT for pair in zip(*folded, strict=True)]
 
 
 def fold(texts: Sequence[str]) -> list[bytes]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
-from finetune_cli.data.readers import BadRow, Row, Values
-from finetune_cli.data.row_ids import is_id
+from finetune_cli.data.formats.row import BadRow, Row, Values, is_id
 from finetune_cli.errors import DataError, did_you_mean
 
 logger = logging.getLogger(__name__)

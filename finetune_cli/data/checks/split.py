@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +13,14 @@ from finetune_cli.data.checks.findings import ROWS_SHOWN, Tally, excerpt, rows_o
 from finetune_cli.data.checks.repeats import TextHashes, repeated_hashes
 from finetune_cli.data.checks.spilled import SpilledArray
 from finetune_cli.data.checks.texts import TextScan
-from finetune_cli.data.long_texts import LostTokens
+from finetune_cli.data.row_lengths import RowLengths
 from finetune_cli.records.preparation import Finding
 
 BLOCK_ROWS = 256  # looked at together: enough to be fast, little memory when texts are long
 TRUNCATED_SHARE = 0.01  # of rows that are cut; a few long ones are in most data
 MUCH_LOST = 0.05  # of a split's tokens: enough to look for another way
-USUAL_SHARE = 0.95  # of the rows are of usual length
-LONG_TIMES = 10  # the length that these do not exceed
+LONG_TIMES = 10  # the usual length
+HAS, IS = ("has", "have"), ("is", "are")
 
 TextsAt = Callable[[Sequence[int]], Mapping[int, str]]
 
@@ -29,23 +28,19 @@ TextsAt = Callable[[Sequence[int]], Mapping[int, str]]
 class SplitChecks:
     """The texts and lengths of one split.
 
-    where: file or source, for messages. max_length: tokens kept of a row. folder: where what has to be compared over
-    all rows is kept meanwhile. lost: what was cut off, counted beside; None for rows that are kept whole.
+    where: file or source, for messages. lengths: of its rows, counted beside. folder: where what has to be compared
+    over all rows is kept meanwhile.
     """
 
-    def __init__(
-        self, split: str, where: str, *, max_length: int, folder: Path, lost: LostTokens | None = None
-    ) -> None:
+    def __init__(self, split: str, where: str, lengths: RowLengths, folder: Path) -> None:
         self.split = split
         self.where = where
-        self.max_length = max_length
-        self.lost = lost
+        self.lengths = lengths
         self.scan = TextScan()
         self.hashes = TextHashes(split, folder)
         self._lengths = SpilledArray(folder, np.int32)
         self._ids = SpilledArray(folder, np.int64)  # hashes
         self._id_rows = SpilledArray(folder, np.int64)
-        self._rows_of_length: Counter[int] = Counter()
 
     def add(self, rows: Sequence[int], columns: Sequence[Sequence[str]], true_lengths: np.ndarray) -> None:
         """Some more rows. columns: one sequence of texts for each text column. true_lengths: int32, before cutting."""
@@ -55,7 +50,6 @@ class SplitChecks:
             empty = self.scan.add(rows[block], texts)
             self.hashes.add(rows[block], texts, empty)
         self._lengths.append(true_lengths)
-        self._rows_of_length.update(true_lengths.tolist())
 
     def add_ids(self, rows: Sequence[int], ids: Sequence[Any]) -> None:
         """The ids of some rows, which name them in predictions; rows without one of their own may be left out."""
@@ -70,77 +64,38 @@ class SplitChecks:
         repeats = [*self._repeated(labels, label_of), *self._overlaps(seen)]
         texts = texts_at([row for _, row in repeats])
         shown = [replace(finding, example=f"{finding.example}: {excerpt(texts[row])}") for finding, row in repeats]
-        return [*self._scanned(), *self._lengthy(), *self._repeated_ids(), *shown]
+        others = [*self._scanned(), *self._lengthy(), self._repeated_ids()]
+        return [*(finding for finding in others if finding.count), *shown]
 
     def _scanned(self) -> Iterator[Finding]:
-        scan, total = self.scan, len(self._lengths)
-        if scan.empty.count:
-            yield self._finding(
-                "empty_text",
-                scan.empty,
-                f"{rows_of(scan.empty.count, total, 'has', 'have')} an empty text",
-                "Write a text there, or remove the rows: nothing can be read from them.",
-            )
-        if scan.encoding.count:
-            yield self._finding(
-                "encoding",
-                scan.encoding,
-                f"{rows_of(scan.encoding.count, total, 'looks', 'look')} like text in another encoding, or with "
-                f"control characters",
-                "Convert the original to UTF-8 once (iconv -f ENCODING -t UTF-8) and make the file from it.",
-            )
-        if scan.markup.count:
-            yield self._finding(
-                "markup",
-                scan.markup,
-                f"{rows_of(scan.markup.count, total, 'has', 'have')} HTML tags or entities",
-                "Turn them into plain text, here and wherever the model will be used.",
-            )
+        advice = "Write a text there, or remove the rows: nothing can be read from them."
+        yield self._finding("empty_text", self.scan.empty, HAS, "an empty text", advice)
+        problem = "like text in another encoding, or with control characters"
+        advice = "Convert the original to UTF-8 once (iconv -f ENCODING -t UTF-8) and make the file from it."
+        yield self._finding("encoding", self.scan.encoding, ("looks", "look"), problem, advice)
+        advice = "Turn them into plain text, here and wherever the model will be used."
+        yield self._finding("markup", self.scan.markup, HAS, "HTML tags or entities", advice)
 
     def _lengthy(self) -> Iterator[Finding]:
-        total = len(self._lengths)
-        if self.lost is not None:
-            yield from self._cut(self._longer_than(self.max_length), total, self.lost.share)
-        usual, most = self._usual_length(), max(self._rows_of_length)
-        if most > LONG_TIMES * usual:
-            long = self._longer_than(LONG_TIMES * usual)
-            long.example = f"row {self._longer_than(most - 1).rows[0]:,} with {most:,} tokens"
-            yield self._finding(
-                "long_rows",
-                long,
-                f"{rows_of(long.count, total, 'is', 'are')} more than {LONG_TIMES} times as long as 95 % of the "
-                f"rows ({usual} tokens)",
-                "Look whether several rows were run together, by a missing quotation mark, say.",
+        lengths, usual, longest = self.lengths, self.lengths.usual, self.lengths.longest
+        if lengths.num_cut > TRUNCATED_SHARE * lengths.num_rows:
+            problem = (
+                f"longer than {lengths.max_length} tokens and cut ({lengths.num_cut / lengths.num_rows:.1%}), which "
+                f"loses {lengths.lost_share:.1%} of all tokens"
             )
-
-    def _cut(self, cut: Tally, total: int, lost_share: float) -> Iterator[Finding]:
-        if cut.count > TRUNCATED_SHARE * total:
             advice = "Raise data.max_length where the model takes more, or choose what is cut with data.truncation."
-            if lost_share >= MUCH_LOST:
+            if lengths.lost_share >= MUCH_LOST:
                 advice = (
                     "Raise data.max_length where the model takes more; else data.long_texts: windows reads all of each "
                     "text, and head_tail the beginning and the end."
                 )
-            yield self._finding(
-                "truncated",
-                cut,
-                f"{rows_of(cut.count, total, 'is', 'are')} longer than {self.max_length} tokens and cut "
-                f"({cut.count / total:.1%}), which loses {lost_share:.1%} of all tokens",
-                advice,
-            )
-
-    def _repeated_ids(self) -> Iterator[Finding]:
-        places = repeated_hashes(self._ids)
-        if not len(places):
-            return
-        tally = Tally(len(places), [row + 1 for row in self._id_rows.at(places[:ROWS_SHOWN])])
-        yield self._finding(
-            "duplicates",
-            tally,
-            f"{rows_of(len(places), len(self._lengths), 'has', 'have')} the id of an earlier row",
-            "compare pairs rows by id, and refuses these. Set data.id to a column without repeats; rows are numbered "
-            "where there is neither that nor a column idx.",
-        )
+            yield self._finding("truncated", self._longer_than(lengths.max_length), IS, problem, advice)
+        if longest > LONG_TIMES * usual:
+            tally = self._longer_than(LONG_TIMES * usual)
+            tally.example = f"row {self._longer_than(longest - 1).rows[0]:,} with {longest:,} tokens"
+            problem = f"more than {LONG_TIMES} times as long as 95 % of the rows ({usual} tokens)"
+            advice = "Look whether several rows were run together, by a missing quotation mark, say."
+            yield self._finding("long_rows", tally, IS, problem, advice)
 
     def _longer_than(self, tokens: int) -> Tally:
         tally = Tally()
@@ -150,30 +105,32 @@ class SplitChecks:
             tally.rows += self._row_numbers(places[: ROWS_SHOWN - len(tally.rows)])
         return tally
 
-    def _usual_length(self) -> int:
-        """Tokens that 95 % of the rows do not exceed."""
-        lengths = sorted(self._rows_of_length)
-        ends = np.cumsum([self._rows_of_length[length] for length in lengths])
-        return lengths[int(np.searchsorted(ends, USUAL_SHARE * (ends[-1] - 1) // 1, side="right"))]
+    def _repeated_ids(self) -> Finding:
+        places = repeated_hashes(self._ids)
+        tally = Tally(len(places), [row + 1 for row in self._id_rows.at(places[:ROWS_SHOWN])])
+        advice = (
+            "compare pairs rows by id, and refuses these. Set data.id to a column without repeats; rows are numbered "
+            "where there is neither that nor a column idx."
+        )
+        return self._finding("duplicates", tally, HAS, "the id of an earlier row", advice)
 
     def _repeated(self, labels: np.ndarray | None, label_of: Callable[[int], str]) -> Iterator[tuple[Finding, int]]:
         """Findings with the row whose text is to be shown."""
-        repeats, total = self.hashes.repeats(labels), len(self._lengths)
+        repeats = self.hashes.repeats(labels)
         if len(repeats.same):
             row, before = self._row_numbers([repeats.same[0], repeats.same_as[0]])
             tally = self._tally(repeats.same, f"row {row}, the same as row {before}")
-            what = "text" if labels is None else "text and label"
-            problem = f"{rows_of(tally.count, total, 'repeats', 'repeat')} the {what} of an earlier row"
+            problem = f"the {'text' if labels is None else 'text and label'} of an earlier row"
             advice = "Keep one of each: repeats weigh more in training and make scores look more certain than they are."
-            yield self._finding("duplicates", tally, problem, advice), row - 1
+            yield self._finding("duplicates", tally, ("repeats", "repeat"), problem, advice), row - 1
         if len(repeats.contrary):
             places = [int(repeats.contrary_to[0]), int(repeats.contrary[0])]
             rows = self._row_numbers(places)
             both = " and ".join(f"row {row} with {label_of(place)}" for row, place in zip(rows, places, strict=True))
             tally = self._tally(repeats.contrary, both)
-            problem = f"{rows_of(tally.count, total, 'has', 'have')} the text of an earlier row but another label"
+            problem = "the text of an earlier row but another label"
             advice = "Decide for one label, or remove these texts: no model can get both right."
-            yield self._finding("contradictions", tally, problem, advice), rows[1] - 1
+            yield self._finding("contradictions", tally, HAS, problem, advice), rows[1] - 1
 
     def _overlaps(self, seen: Iterable[TextHashes]) -> Iterator[tuple[Finding, int]]:
         for before in seen:
@@ -181,14 +138,11 @@ class SplitChecks:
             if len(places):
                 (row,), (other,) = self._row_numbers(places[:1]), before.rows.at(theirs[:1])
                 tally = self._tally(places, f"row {row}, in {before.split} row {other + 1}")
-                problem = (
-                    f"{rows_of(tally.count, len(self._lengths), 'has', 'have')} the text of a row in {before.split} "
-                    f"(case, blanks and punctuation aside)"
-                )
+                problem = f"the text of a row in {before.split} (case, blanks and punctuation aside)"
                 advice = (
                     f"Remove them from {before.split}, or here: on known texts a model scores better than on new ones."
                 )
-                yield self._finding("overlap", tally, problem, advice), row - 1
+                yield self._finding("overlap", tally, HAS, problem, advice), row - 1
 
     def _tally(self, places: np.ndarray, example: str) -> Tally:
         return Tally(len(places), self._row_numbers(places[:ROWS_SHOWN]), example)
@@ -197,5 +151,7 @@ class SplitChecks:
         """From 1, as messages say them."""
         return [row + 1 for row in self.hashes.rows.at(places)]
 
-    def _finding(self, check: str, tally: Tally, problem: str, advice: str) -> Finding:
+    def _finding(self, check: str, tally: Tally, verbs: tuple[str, str], problem: str, advice: str) -> Finding:
+        """problem: what follows `3 of 9 rows have`. verbs: of one row and of several."""
+        problem = f"{rows_of(tally.count, len(self._lengths), *verbs)} {problem}"
         return Finding(check, self.split, self.where, tally.count, tally.rows, problem, tally.example, advice)

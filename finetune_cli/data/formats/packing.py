@@ -136,7 +136,9 @@ def packed(file: BinaryIO, compression: str) -> Iterator[BinaryIO]:
     elif compression == ".xz":
         stream = lzma.LZMAFile(file, "wb")  # noqa: SIM115 - closed below
     elif compression == ".zst":
-        stream = _ZstWriter(file)
+        import pyarrow as pa
+
+        stream = pa.CompressedOutputStream(pa.PythonFile(_StaysOpen(file), mode="w"), "zstd")
     else:
         yield file
         return
@@ -144,28 +146,9 @@ def packed(file: BinaryIO, compression: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-class _ZstWriter(io.RawIOBase):
-    """Zstandard by pyarrow, which closes what it writes to; the file is kept from that."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        import pyarrow as pa
-
-        self._packer = pa.CompressedOutputStream(pa.PythonFile(_StaysOpen(file), mode="w"), "zstd")
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
-        self._packer.write(content)
-        return memoryview(content).nbytes
-
-    def close(self) -> None:
-        if not self.closed:
-            self._packer.close()
-        super().close()
-
-
 class _StaysOpen(io.RawIOBase):
+    """A file for pyarrow, which closes what it writes to."""
+
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"')
-PLAIN = re.compile(r'[^"\t\r\n]*')
-LINE_END = re.compile(r"\r?\n|\r")
+FIELD = re.compile(rf'(?:{QUOTED.pattern}|([^"\t\r\n]*))(\t|\r?\n|\r|\Z)')
 SEVERAL = 3  # texts with a comma, all of them and no others quoted: Excel's "text (tab delimited)"
 
 
@@ -59,37 +58,28 @@ def wraps_texts(lines: Sequence[str]) -> bool:
 
 def _read_with_quotes(text: str, num_columns: int | None, *, is_whole: bool, has_header: bool) -> Evidence:
     found = Evidence()
-    place, fields, quoted_fields, record = 0, 0, 0, 0
-    while place < len(text):
-        match = QUOTED.match(text, place)
-        if match is not None:
-            found.quoted += 1
-            quoted_fields += 1
-            found.doubled |= '""' in match[1]
-            found.spans_fields |= "\t" in match[1] or "\n" in match[1] or "\r" in match[1]
-            found.doubled |= "\r" in match[1]  # no text has one by itself
-            found.quoted_with_comma += "," in match[1]
-        elif text[place] == '"':  # never closed
-            found.is_consistent = not is_whole and record > 0
+    place = fields = quoted_fields = record = 0
+    separator = ""
+    while place < len(text) or separator == "\t":
+        match = FIELD.match(text, place)
+        if match is None:  # a mark inside a plain field, text after a closing mark, or one that is never closed
+            is_open = text[place] == '"' and not QUOTED.match(text, place)
+            found.is_consistent = is_open and not is_whole and record > 0
             return found
-        else:
-            match = PLAIN.match(text, place)
-            assert match is not None, "it matches nothing, too"
-            found.plain_with_comma += "," in match[0]
-        fields += 1
+        quoted, plain, separator = match.groups()
         place = match.end()
-        end = LINE_END.match(text, place)
-        if end is None and place < len(text):
-            if text[place] != "\t":  # a quotation mark inside a plain field, or text after a closing one
-                found.is_consistent = False
-                return found
-            place += 1
-            if place < len(text):
-                continue
-            fields += 1
-        if fields == 1 and not quoted_fields and end is not None and match.end() == match.start():
-            fields = 0  # a blank line
+        fields += 1
+        if quoted is None:
+            found.plain_with_comma += "," in plain
         else:
+            quoted_fields += 1
+            found.quoted += 1
+            found.doubled |= '""' in quoted or "\r" in quoted  # no text has a carriage return by itself
+            found.spans_fields |= any(mark in quoted for mark in "\t\n\r")
+            found.quoted_with_comma += "," in quoted
+        if separator == "\t":
+            continue
+        if fields > 1 or plain != "" or not separator:  # else a blank line
             num_columns = num_columns or fields
             if fields != num_columns:
                 found.is_consistent = False
@@ -97,6 +87,5 @@ def _read_with_quotes(text: str, num_columns: int | None, *, is_whole: bool, has
             if record == 0 and has_header:
                 found.header_quoted = quoted_fields == fields
             record += 1
-        place = end.end() if end is not None else len(text)
         fields = quoted_fields = 0
     return found

@@ -1,14 +1,19 @@
-"""A row as the readers give it: its number and values, or what is wrong with it."""
+"""A row as the readers give it: its number, its values and its id, or what is wrong with it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
+from finetune_cli.errors import DataError
+
 logger = logging.getLogger("finetune_cli.data.readers")
+
+BAD_ROWS_SHOWN = 5
+USUAL_ID_COLUMNS = ("id", "idx")  # where data.id names none; idx is GLUE's own row number
 
 Values: TypeAlias = dict[str, Any]
 
@@ -34,6 +39,41 @@ class BadRow:
 
 GoodRow: TypeAlias = tuple[int, Values]
 Row: TypeAlias = "GoodRow | BadRow"
+
+
+def good_rows(rows: Iterator[Row]) -> Iterator[GoodRow]:
+    """The rows, strictly: bad ones raise DataError, the first few of them together."""
+    bad: list[BadRow] = []
+    for row in rows:
+        if isinstance(row, BadRow):
+            bad.append(row)
+            if len(bad) == BAD_ROWS_SHOWN:
+                break
+        elif not bad:
+            yield row
+    if bad:
+        more = "\n(there may be more)" if len(bad) == BAD_ROWS_SHOWN else ""
+        raise DataError("\n".join(map(str, bad)) + more)
+
+
+def id_columns(named: str | None) -> tuple[str, ...]:
+    """The columns that may hold the id, the first choice first. named: data.id."""
+    return USUAL_ID_COLUMNS if named is None else (named,)
+
+
+def row_id(row: int, values: Values, named: str | None) -> Any:
+    """The value in the column that data.id names; where it names none in `id`, else `idx`; else `row`, from 0.
+
+    A cell that is no id is passed over. Where data.id names a column that the rows have, `checked_rows` refuses such a
+    cell before; where they lack it, as texts for `predict` may, the numbers are what is left.
+    """
+    cells = (values.get(column) for column in id_columns(named))
+    return next((cell for cell in cells if is_id(cell)), row)
+
+
+def is_id(cell: object) -> bool:
+    """Whether a cell can name a row: a text that is not empty, or a whole number."""
+    return isinstance(cell, str | int) and not isinstance(cell, bool) and cell != ""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.data.formats.header import is_a_row, no_header
+from finetune_cli.data.formats.header import MARKS, is_a_row, no_header, other_mark, other_separator
 from finetune_cli.data.formats.lines import file_lines
 from finetune_cli.data.formats.packing import opened
-from finetune_cli.data.formats.row import AS_USUAL, BadRow, Row, TableForm, say_once
-from finetune_cli.data.formats.separators import MARKS, other_mark, other_separator
+from finetune_cli.data.formats.row import BadRow, Row, TableForm, say_once
 from finetune_cli.data.formats.tabs import Records, plain_records, tab_records
 from finetune_cli.errors import DataError
 
@@ -25,17 +24,8 @@ NEVER_CLOSED = "unexpected end of data"  # what the csv module says at the end o
 LOOKED_AT_ROWS = 100  # below a first line that may be no header
 
 
-def read_csv(path: Path, columns: Sequence[str] | None, form: TableForm = AS_USUAL) -> Iterator[Row]:
-    """Rows of a file with commas; see `read_rows`."""
-    yield from _read_table(path, columns, form, separator=",")
-
-
-def read_tsv(path: Path, columns: Sequence[str] | None, form: TableForm = AS_USUAL) -> Iterator[Row]:
-    """Rows of a file with tabs; whether it has quoting is seen in its first quotation marks."""
-    yield from _read_table(path, columns, form, separator="\t")
-
-
-def _read_table(path: Path, columns: Sequence[str] | None, form: TableForm, *, separator: str) -> Iterator[Row]:
+def read_table(path: Path, columns: Sequence[str] | None, form: TableForm, *, separator: str) -> Iterator[Row]:
+    """Rows of a file; see `read_rows`. Whether one with tabs has quoting is seen in its first quotation marks."""
     with opened(path) as file:
         yield from table_rows(file_lines(file, str(path)), str(path), columns, form, separator=separator)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.readers import GoodRow, Values
+from finetune_cli.data.formats.row import GoodRow, Values
 
 BLOCK_ROWS = 1024
 MAX_DISTINCT = 2000  # more different values are no classes

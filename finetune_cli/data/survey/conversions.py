@@ -15,10 +15,13 @@ from itertools import chain, islice, repeat, zip_longest
 from pathlib import Path
 from typing import Any
 
+from finetune_cli.data.formats.header import TABLES
+from finetune_cli.data.formats.packing import file_kind, require_data_file
+from finetune_cli.data.formats.row import BadRow, Values, good_rows
 from finetune_cli.data.formats.tables import MAX_CELL_CHARACTERS
-from finetune_cli.data.readers import BadRow, Values, file_kind, good_rows, read_rows, require_data_file
-from finetune_cli.data.survey.class_folders import folder_rows, unproven_encodings
+from finetune_cli.data.readers import read_rows
 from finetune_cli.data.survey.foreign import Writing, is_for_the_readers, writing_of
+from finetune_cli.data.text_folders import folder_rows, unproven_encodings
 from finetune_cli.errors import DataError
 from finetune_cli.system.files import replacing
 
@@ -100,7 +103,7 @@ def _of_folders(place: Path, encoding: str | None) -> Conversion:
 
 def _of_nested(path: Path) -> Conversion | None:
     """Of typed files, whose values can be records themselves."""
-    if file_kind(path)[0] in (".csv", ".tsv"):
+    if file_kind(path)[0] in TABLES:
         return None
     if path.suffix.lower() == ".json" and (key := _key_of_records(path)) is not None:
         return Conversion(f"JSON with its rows under {key}", path.stem, lambda: map(_flat, _whole(path)[key]))
@@ -161,19 +164,11 @@ def _columns_with_decimal_commas(path: Path, writing: Writing) -> frozenset[str]
     able: set[str] | None = None
     proven: set[str] = set()
     for row in _table_rows(path, writing):
-        able = set(row) if able is None else able
-        for name in [name for name in able if row[name] and not MAYBE_WITH_COMMA.fullmatch(row[name])]:
-            able.discard(name)
-        proven |= {
-            name for name in able - proven if WITH_COMMA.fullmatch(row[name]) and not IN_THOUSANDS.fullmatch(row[name])
-        }
+        able = {name for name in able or row if not row[name] or MAYBE_WITH_COMMA.fullmatch(row[name])}
         if not able:
-            break
+            return frozenset()
+        proven |= {name for name in able if WITH_COMMA.fullmatch(row[name]) and not IN_THOUSANDS.fullmatch(row[name])}
     return frozenset(proven & (able or set()))
-
-
-def _has_decimal_comma(cell: str) -> bool:
-    return bool(WITH_COMMA.fullmatch(cell)) and not IN_THOUSANDS.fullmatch(cell)
 
 
 def _json_lines(file: Iterator[str], path: Path) -> Iterator[Values]:

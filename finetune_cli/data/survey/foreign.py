@@ -12,7 +12,8 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.readers import file_kind
+from finetune_cli.data.formats.header import TABLES
+from finetune_cli.data.formats.packing import file_kind
 from finetune_cli.errors import DataError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -61,8 +62,7 @@ def is_for_the_readers(path: Path, writing: Writing | None) -> bool:
     ending, compression = file_kind(path)
     if writing is None or compression or not ending:
         return bool(ending)
-    separator = {".csv": ",", ".tsv": "\t"}.get(ending)
-    as_needed = writing.has_names and writing.is_tidy and writing.separator == separator
+    as_needed = writing.has_names and writing.is_tidy and writing.separator == TABLES.get(ending)
     return as_needed and writing.encoding in ("utf-8", "utf-8-sig")
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.readers import FORMATS, file_kind
+from finetune_cli.data.formats.packing import FORMATS, file_kind
 from finetune_cli.data.source_files import is_saved, saved_splits
-from finetune_cli.data.survey.class_folders import class_folders
 from finetune_cli.data.survey.foreign import LINES_ENDINGS, TABLE_ENDINGS
 from finetune_cli.data.survey.names import SPLIT_WORDS, split_of
+from finetune_cli.data.text_folders import class_folders
 from finetune_cli.errors import DataError
 
 DATA_ENDINGS = tuple(dict.fromkeys([*FORMATS, *LINES_ENDINGS, *(ending for ending in TABLE_ENDINGS if ending)]))

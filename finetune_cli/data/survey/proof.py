@@ -14,9 +14,9 @@ import numpy as np
 from finetune_cli.data.checks.repeats import TextHashes
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.checks.texts import TextScan
+from finetune_cli.data.formats.row import good_rows
 from finetune_cli.data.label_sets import label_cell, label_reader
 from finetune_cli.data.labels import NumberLabels
-from finetune_cli.data.readers import good_rows
 from finetune_cli.data.source_files import Source
 from finetune_cli.data.survey.roles import Roles
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from finetune_cli.display.tables.scores import collapsed_line
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
-from finetune_cli.records.comparison import ComparedSide, CompareReport, Comparison
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
+from finetune_cli.records.comparison import ComparedSide, CompareReport
 
 
 def compare_result(out: Output, report: CompareReport) -> None:
@@ -77,18 +74,15 @@ def _side_score(side: ComparedSide, metric: str) -> str:
     return f"{side.metrics[metric]} sd {side.sd[metric]:.3f}" if side.sd else str(side.metrics[metric])
 
 
-def _comparison_sentences(report: CompareReport) -> list[str]:
-    return [sentence for one in report.comparisons for sentence in _of_comparison(one)]
-
-
-def _of_comparison(one: Comparison) -> Iterator[str]:
-    """What was found, and what these rows can show."""
-    only = f" Rows that one alone has right: {one.a} {one.only_a}, {one.b} {one.only_b}."
-    yield one.sentence if one.only_a is None else f"{one.sentence}{only}"
-    if one.shown:
-        yield f"  {one.shown}"
-    if one.plan is not None:
-        yield f"  {one.plan.sentence(one.metric)}"
+def _comparison_sentences(report: CompareReport) -> Iterator[str]:
+    """What each comparison found, and what these rows can show."""
+    for pair in report.comparisons:
+        only = f" Rows that one alone has right: {pair.a} {pair.only_a}, {pair.b} {pair.only_b}."
+        yield pair.sentence if pair.only_a is None else f"{pair.sentence}{only}"
+        if pair.shown:
+            yield f"  {pair.shown}"
+        if pair.plan is not None:
+            yield f"  {pair.plan.sentence(pair.metric)}"
 
 
 def _comparison_method(report: CompareReport) -> str:

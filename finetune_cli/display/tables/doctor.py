@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
-    from finetune_cli.records.doctor import Device, DoctorReport, Place
+from finetune_cli.display.terminal import Output
+from finetune_cli.records.doctor import Device, DoctorReport, Place
 
 GB = 1e9
 
@@ -47,8 +45,8 @@ def doctor_result(out: Output, report: DoctorReport, needed_for: Mapping[str, st
 
 
 def _versions(report: DoctorReport, needed_for: Mapping[str, str]) -> list[tuple[str, str]]:
-    lines = [(name, found or "not installed") for name, found in report.versions.items()]
-    lines += [(name, found or f"not installed; for {needed_for[name]}") for name, found in report.optional.items()]
+    lines = [(name, version or "not installed") for name, version in report.versions.items()]
+    lines += [(name, version or f"not installed; for {needed_for[name]}") for name, version in report.optional.items()]
     return [*lines, ("imports", report.imports)]
 
 
@@ -129,8 +127,8 @@ def _short(path: str) -> str:
 
 def _summary(report: DoctorReport) -> list[str]:
     """What to paste: no path, no name, no token."""
-    versions = ", ".join(f"{name} {found or 'missing'}" for name, found in report.versions.items())
-    optional = ", ".join(f"{name} {found}" for name, found in report.optional.items() if found) or "none"
+    versions = ", ".join(f"{name} {version or 'missing'}" for name, version in report.versions.items())
+    optional = ", ".join(f"{name} {version}" for name, version in report.optional.items() if version) or "none"
     cpu = report.cpu
     torch = "no torch that works" if report.torch.error else f"torch {report.torch.version} for {report.torch.build}"
     return [

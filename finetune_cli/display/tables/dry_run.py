@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 from finetune_cli.display.progress import duration
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
 from finetune_cli.records.training import DryRunReport, MemoryEstimate
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
 
 
 def dry_run_result(out: Output, report: DryRunReport) -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from typing import TYPE_CHECKING
 
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
 from finetune_cli.records.export import KEPT_IN_FLOAT, Drop, Equality, ExportReport
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
 
 MEGABYTE = 1e6
 
@@ -34,34 +31,23 @@ def export_result(out: Output, report: ExportReport) -> None:
         out.line(f"  finetune predict {shlex.quote(report.output)} FILE -o labelled.csv")
 
 
-def _equality(out: Output, report: ExportReport, found: Equality) -> None:
-    rows, scores_decide = counted(found.n, "row"), found.tolerance is None
-    verdict = (
-        ""
-        if scores_decide
-        else f", at most {found.tolerance:.0e} allowed: {'proven' if report.proven else 'NOT PROVEN'}"
-    )
-    out.line(f"  {report.split}, {rows}: largest difference of a logit {found.largest_difference:.2g}{verdict}")
-    if found.changed is not None:
-        out.line(f"  answers changed: {found.num_changed} of {found.n}, share {found.changed}")
+def _equality(out: Output, report: ExportReport, equality: Equality) -> None:
+    """How far the logits are apart, and the scores; these alone decide where logits have no tolerance."""
+    rows, changed, verdict = counted(equality.n, "row"), equality.changed, ""
+    columns = ["score", "model", "exported", "difference", "allowed", "verdict"]
+    if equality.tolerance is not None:
+        columns = columns[:4]
+        verdict = f", at most {equality.tolerance:.0e} allowed: {'proven' if report.proven else 'NOT PROVEN'}"
+    out.line(f"  {report.split}, {rows}: largest difference of a logit {equality.largest_difference:.2g}{verdict}")
+    if changed is not None:
+        out.line(f"  answers changed: {equality.num_changed} of {equality.n}, share {changed}")
     out.line()
-    header = ["score", "model", "exported", "difference"]
-    out.table(
-        [*header, *(["allowed", "verdict"] if scores_decide else [])],
-        [_row(drop)[: None if scores_decide else len(header)] for drop in found.drops],
-    )
-    bounds = [drop.allowed for drop in found.drops]
-    high = found.changed.high if found.changed else None
-    if scores_decide and bounds and high is not None and high > min(bounds):
+    out.table(columns, [_row(drop)[: len(columns)] for drop in equality.drops])
+    high = None if changed is None or equality.tolerance is not None else changed.high
+    if high is not None and equality.drops and high > min(drop.allowed for drop in equality.drops):
         out.line(
             f"  {rows} cannot show that fewer than {high:.1%} of all answers change. --data FILE with more rows can."
         )
-
-
-def _limit(report: ExportReport) -> str:
-    if report.equality is None or report.equality.tolerance is None:
-        return ""
-    return f", at most {report.equality.tolerance:.0e} allowed: {'proven' if report.proven else 'NOT PROVEN'}"
 
 
 def _row(drop: Drop) -> list[str]:

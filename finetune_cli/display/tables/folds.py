@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-from typing import TYPE_CHECKING
-
 from finetune_cli.display.tables.scores import gate_lines, scores
-from finetune_cli.display.tables.several import checkpoints_line, collapsed_lines, mean, run_lines
+from finetune_cli.display.tables.several import closing, quoted, run_lines, score_table
+from finetune_cli.display.terminal import Output
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.training import SplitSummary
 from finetune_cli.runs.run_dir import RunDir
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
 
 
 def folds_result(out: Output, report: FoldsReport) -> None:
@@ -35,12 +30,7 @@ def folds_result(out: Output, report: FoldsReport) -> None:
 
 def _over_folds(out: Output, report: FoldsReport, split: SplitSummary) -> None:
     out.heading(f"{split.split} over {len(report.runs)} folds")
-    rows = []
-    for name, score in split.metrics.items():
-        values = list(score.values.values())
-        rows.append([name, mean(score), f"{score.sd:.3f}", f"{min(values):.3f}", f"{max(values):.3f}"])
-    out.table(["score", "mean", "sd", "lowest", "highest"], rows)
-    collapsed_lines(out, "fold", split)
+    score_table(out, "fold", split)
     out.line(f"  {100 * report.level:g} % intervals of the mean: corrected resampled t (Nadeau and Bengio 2003), since")
     out.line("  folds share training rows. Each fold keeps its best evaluation on the rows that score it, so a score")
     out.line("  with many evaluations is a little too good.")
@@ -49,20 +39,12 @@ def _over_folds(out: Output, report: FoldsReport, split: SplitSummary) -> None:
 
 def _next(out: Output, report: FoldsReport) -> None:
     run = RunDir(report.run_dir)
+    places = {"scores": run.path / "eval", "summary": run.summary, "folds": run.path / "fold-N"}
+    commands = [f"finetune compare {quoted(run.path)} OTHER_RUN"]
     if report.final is not None:
-        updates = f"{report.final.steps} updates on all rows; its scores are those of the folds, above"
-        out.line(f"Final model: {updates}.")
-    out.line(f"  scores     {run.path / 'eval'}")
-    out.line(f"  summary    {run.summary}")
-    out.line(f"  folds      {run.path / 'fold-N'}")
-    if report.final is not None:
-        out.line(f"  model      {run.final.model}")
-    if not report.failed:
-        checkpoints_line(out, run.path)
-    out.line()
-    out.heading("Next")
-    if report.final is not None:
-        out.line(f"  finetune predict {shlex.quote(str(run.final.path))} --text ...")
+        out.line(f"Final model: {report.final.steps} updates on all rows; its scores are those of the folds, above.")
+        places["model"] = run.final.model
+        commands.insert(0, f"finetune predict {quoted(run.final.path)} --text ...")
     elif not report.failed and all(gate.passed for gate in report.gates):
-        out.line(f"  finetune train {shlex.quote(str(run.config))} --final   (one model on all rows)")
-    out.line(f"  finetune compare {shlex.quote(str(run.path))} OTHER_RUN")
+        commands.insert(0, f"finetune train {quoted(run.config)} --final   (one model on all rows)")
+    closing(out, places, commands, finished=None if report.failed else run.path)

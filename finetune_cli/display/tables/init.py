@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
-    from finetune_cli.records.init import InitReport
+from finetune_cli.records.init import InitReport
 
 
-def init_result(out: Output, report: InitReport, *, quiet: bool = False) -> None:
-    """Each choice with its reason, the questions, and the commands to type next. quiet: only what was written."""
+def init_result(out: Output, report: InitReport) -> None:
+    """Each choice with its reason, the questions, and the commands to type next; with --quiet, what was written."""
     if out.as_json:
         out.json(dataclasses.asdict(report))
         return
     written = f"Wrote {', '.join(map(str, report.written))}."
-    if quiet:
+    if out.quiet:
         asked = f" {counted(len(report.questions), 'question')} to settle in it." if report.questions else ""
         out.line(f"{written}{asked}")
         return

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-from typing import TYPE_CHECKING
-
 from finetune_cli.display.tables.scores import gate_lines
-from finetune_cli.display.tables.several import run_lines
+from finetune_cli.display.tables.several import closing, quoted, run_lines
+from finetune_cli.display.terminal import Output
 from finetune_cli.records.learning_curve import FORECAST_LEVEL, CurveReport
 from finetune_cli.runs.run_dir import RunDir
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
 
 
 def curve_result(out: Output, report: CurveReport) -> None:
@@ -59,11 +54,11 @@ def _scores(out: Output, report: CurveReport) -> None:
 
 def _next(out: Output, report: CurveReport) -> None:
     run = RunDir(report.run_dir)
-    out.line(f"  picture    {run.report}")
-    out.line(f"  numbers    {run.metrics / 'learning_curve.json'}")
-    out.line(f"  runs       {run.path / 'share-S'}")
-    out.line()
-    out.heading("Next")
+    places = {
+        "picture": run.report,
+        "numbers": run.metrics / "learning_curve.json",
+        "runs": run.path / "share-S",
+    }
     largest = run.member("share", report.shares[-1])
-    seeds = largest.seed_runs()
-    out.line(f"  finetune evaluate {shlex.quote(str((seeds[0] if seeds else largest).path))}")
+    first = next(iter(largest.seed_runs()), largest)
+    closing(out, places, [f"finetune evaluate {quoted(first.path)}"])

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
-from finetune_cli.records.preparation import finding_lines
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
-    from finetune_cli.records.preparation import Finding, PrepareReport, SplitReport
+from finetune_cli.records.preparation import Finding, PrepareReport, SplitReport, finding_lines
 
 HISTOGRAM_WIDTH = 40
 SHOWN_LABEL_COUNTS = 5
@@ -34,15 +31,7 @@ def prepare_result(
     )
     out.line()
     for name, split in splits.items():
-        total = split.rows if split.labels_per_row else sum((split.labels or {}).values())
-        out.line(f"labels of {name}: {_label_counts(split.labels, max(total, 1))}")
-        if split.unlabelled:
-            out.line(f"left out of {name}: {counted(split.unlabelled, 'row')} without a label")
-        if split.labels_per_row:
-            sizes = ", ".join(f"{size} in {count}" for size, count in split.labels_per_row.items())
-            out.line(f"labels of a row in {name}: {sizes} of {counted(split.rows, 'row')}")
-        if split.lost_share:
-            out.line(f"cut off of {name}: {_lost(split)}")
+        _split(out, name, split)
         if report.windows:
             out.line(f"windows of {name}: {report.windows[name]}, {report.windows[name] / split.rows:.1f} a row")
     if baseline := _majority_baseline(splits):
@@ -68,6 +57,19 @@ def prepare_result(
         out.line()
         out.heading(f"{example.split}, id {example.id}{label}, {counted(len(example.tokens), 'token')}")
         out.line(f"  {example.text}")
+
+
+def _split(out: Output, name: str, split: SplitReport) -> None:
+    """The labels of a split, the rows without one, and what of its texts is cut off."""
+    total = split.rows if split.labels_per_row else sum((split.labels or {}).values())
+    out.line(f"labels of {name}: {_label_counts(split.labels, max(total, 1))}")
+    if split.unlabelled:
+        out.line(f"left out of {name}: {counted(split.unlabelled, 'row')} without a label")
+    if split.labels_per_row:
+        sizes = ", ".join(f"{size} in {count}" for size, count in split.labels_per_row.items())
+        out.line(f"labels of a row in {name}: {sizes} of {counted(split.rows, 'row')}")
+    if split.lost_share:
+        out.line(f"cut off of {name}: {_lost(split)}")
 
 
 def _majority_baseline(splits: Mapping[str, SplitReport]) -> str | None:

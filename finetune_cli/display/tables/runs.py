@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from finetune_cli.display.progress import duration
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
 from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.records.run import RunRecord
+from finetune_cli.runs.listing import ListedRun, RunList
 from finetune_cli.tasks import METRICS
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
-    from finetune_cli.records.run import RunRecord
-    from finetune_cli.runs.listing import ListedRun, RunList
 
 HEADER = ["run", "kind", "status", "task", "model", "score", "seeds", "time", "size", "started (UTC)"]
 LONGEST_NAME = 28
@@ -20,16 +16,16 @@ MOST_NAMED = 2  # collapsed runs of several
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-def runs_result(out: Output, found: RunList, *, sort: str) -> None:
+def runs_result(out: Output, listed: RunList, *, sort: str) -> None:
     """A table, newest first unless asked otherwise; what could not be read is named below it."""
     if out.as_json:
-        out.json(found.to_json())
+        out.json(listed.to_json())
         return
-    if found.runs:
-        out.table(HEADER, [_row(run, sort) for run in found.runs], left=6)
+    if listed.runs:
+        out.table(HEADER, [_row(run, sort) for run in listed.runs], left=6)
     else:
-        out.line(f"No runs below {found.directory}.")
-    for path, reason in found.unreadable.items():
+        out.line(f"No runs below {listed.directory}.")
+    for path, reason in listed.unreadable.items():
         out.warn(f"{path} cannot be read: {reason}")
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
 from finetune_cli.records.evaluation import EvalReport, GateOutcome, PairedDifference
 from finetune_cli.tasks import METRICS
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
 
 
 def scores(out: Output, report: EvalReport) -> None:
@@ -47,15 +44,15 @@ def _words(out: Output, report: EvalReport) -> None:
     if words is not None:
         rows = [[f"{name} {score}", str(words.differences.get(name, "-"))] for name, score in words.metrics.items()]
         out.table([f"TF-IDF, fitted on {counted(words.rows, 'row')}", "the model, less that"], rows)
-        if any(_is_worse(name, found) for name, found in words.differences.items()):
+        if any(_is_worse(name, difference) for name, difference in words.differences.items()):
             out.line("  The model is worse than that, so it has not learned enough: more training.num_epochs, or a")
             out.line("  higher training.learning_rate. Where neither helps, the words alone tell these classes apart.")
 
 
-def _is_worse(metric: str, found: PairedDifference) -> bool:
+def _is_worse(metric: str, difference: PairedDifference) -> bool:
     """Whether the whole interval says that the model's score is the worse one."""
     greater_is_better = metric not in METRICS or METRICS[metric].greater_is_better
-    return found.high < 0 if greater_is_better else found.low > 0
+    return difference.high < 0 if greater_is_better else difference.low > 0
 
 
 def collapsed_line(name: str) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune_cli.display.progress import duration
 from finetune_cli.display.tables.scores import collapsed_line, gate_lines
-from finetune_cli.display.tables.several import checkpoints_line
+from finetune_cli.display.tables.several import closing, quoted
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
-from finetune_cli.records.sweep import ComparedTrials, SweepReport, TrialResult
+from finetune_cli.records.sweep import SweepReport, TrialResult
 from finetune_cli.runs.run_dir import RunDir
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
 
 
 def sweep_result(out: Output, report: SweepReport) -> None:
@@ -64,16 +61,16 @@ def _best(out: Output, report: SweepReport, best: TrialResult) -> None:
         out.line(f"  {collapsed_line(best.collapsed)}")
     if report.comparisons:
         rows = [
-            [f"trial {one.number}, {report.role(one.number)}", _difference(one), one.verdict]
-            for one in report.comparisons
+            [
+                f"trial {other.number}, {report.role(other.number)}",
+                "-" if other.verdict == "undefined" else str(other.ahead),
+                other.verdict,
+            ]
+            for other in report.comparisons
         ]
         out.table([f"trial {best.number}, less", report.comparisons[0].comparison.metric, ""], rows, left=3)
         out.line(f"  {report.said_of_comparisons}")
     out.line()
-
-
-def _difference(one: ComparedTrials) -> str:
-    return "-" if one.verdict == "undefined" else str(one.ahead)
 
 
 def _finalists(out: Output, report: SweepReport) -> None:
@@ -81,8 +78,13 @@ def _finalists(out: Output, report: SweepReport) -> None:
         return
     out.heading("Again with several seeds")
     rows = [
-        [str(one.number), f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]", f"{one.sd:.3f}", one.said_of_seeds]
-        for one in report.finalists
+        [
+            str(trial.number),
+            f"{trial.mean:.3f} [{trial.low:.3f}, {trial.high:.3f}]",
+            f"{trial.sd:.3f}",
+            trial.said_of_seeds,
+        ]
+        for trial in report.finalists
     ]
     out.table(["trial", f"mean {report.metric}", "sd", ""], rows)
     out.line()
@@ -91,34 +93,32 @@ def _finalists(out: Output, report: SweepReport) -> None:
 def _settings(out: Output, report: SweepReport) -> None:
     rows = [
         [
-            one.key,
-            _value(one.best),
-            "-" if one.importance is None else f"{one.importance:.2f} +- {one.sd:.2f}",
-            f"near the {one.bound} end: search further" if one.bound else "",
+            setting.key,
+            _value(setting.best),
+            "-" if setting.importance is None else f"{setting.importance:.2f} +- {setting.sd:.2f}",
+            f"near the {setting.bound} end: search further" if setting.bound else "",
         ]
-        for one in report.settings
+        for setting in report.settings
     ]
     out.table(["setting", "best", "importance", ""], rows, left=4)
-    if any(one.importance is None for one in report.settings):
+    if any(setting.importance is None for setting in report.settings):
         out.line("  Too few complete trials to say which settings mattered.")
     out.line()
 
 
 def _next(out: Output, report: SweepReport) -> None:
     run = RunDir(report.run_dir)
-    out.line(f"  config     {run.best_config}")
-    out.line(f"  best run   {run.best}")
-    out.line(f"  report     {run.report}")
-    out.line(f"  summary    {run.summary}")
-    if report.count("running") == 0:
-        checkpoints_line(out, run.path)
-    out.line()
-    out.heading("Next")
+    places = {
+        "config": run.best_config,
+        "best run": run.best,
+        "report": run.report,
+        "summary": run.summary,
+    }
+    train = f"finetune train {quoted(run.best_config)}"
+    commands = [f"finetune evaluate {quoted(run.best)}", train]
     if report.folds:
-        out.line(f"  finetune train {shlex.quote(str(run.best_config))} --final   (the best settings on all rows)")
-        return
-    out.line(f"  finetune evaluate {shlex.quote(str(run.best))}")
-    out.line(f"  finetune train {shlex.quote(str(run.best_config))}")
+        commands = [f"{train} --final   (the best settings on all rows)"]
+    closing(out, places, commands, finished=None if report.count("running") else run.path)
 
 
 def _value(value: Any) -> str:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-from typing import TYPE_CHECKING
-
 from finetune_cli.display.progress import duration
 from finetune_cli.display.tables.scores import gate_lines, scores
+from finetune_cli.display.tables.several import closing, quoted
+from finetune_cli.display.terminal import Output
 from finetune_cli.errors import counted
 from finetune_cli.records.training import TrainReport
 from finetune_cli.runs.run_dir import RunDir
-
-if TYPE_CHECKING:
-    from finetune_cli.display.terminal import Output
 
 
 def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
@@ -26,7 +22,7 @@ def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
         scores(out, evaluation)
         gate_lines(out, evaluation.gates)
         out.line()
-    chosen = any(one.choice is None or one.choice.candidates != 1 for one in report.evaluations)
+    chosen = any(scored.choice is None or scored.choice.candidates != 1 for scored in report.evaluations)
     best = f"{'Best' if chosen else 'Kept'}: update {report.best_step}, saved and scored above."
     if report.already_finished:
         out.line(f"Finished before, after {counted(report.steps, 'update')}; nothing was trained. {best}")
@@ -35,17 +31,16 @@ def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
         speed = f"{duration(report.seconds)} ({report.rows_per_second:.0f} rows/s)"
         out.line(f"{counted(report.steps, 'update')} in {speed}{resumed}. {best}")
     out.line()
-    out.line(f"  model      {run.model}")
-    out.line(f"  scores     {run.path / 'eval'}")
-    out.line(f"  history    {run.history}")
-    out.line(f"  log        {run.log}")
+    places: dict[str, object] = {
+        "model": run.model,
+        "scores": run.path / "eval",
+        "history": run.history,
+        "log": run.log,
+    }
     if run.checkpoints.is_dir():
-        out.line(f"  checkpoints {run.checkpoints}: not needed any more, may be deleted")
+        places["checkpoints"] = f"{run.checkpoints}: not needed any more, may be deleted"
     if report.uploaded_to:
-        out.line(f"  uploaded   {report.uploaded_to}")
-    out.line()
-    out.heading("Next")
-    name = shlex.quote(str(run.path))
+        places["uploaded"] = report.uploaded_to
+    name = quoted(run.path)
     second = ' --text-pair "..."' if pair else ""
-    out.line(f"  finetune evaluate {name}")
-    out.line(f'  finetune predict {name} --text "..."{second}')
+    closing(out, places, [f"finetune evaluate {name}", f'finetune predict {name} --text "..."{second}'])

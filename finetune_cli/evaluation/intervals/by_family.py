@@ -9,6 +9,7 @@ task says (`kinds`). How often they hold the truth is measured by scripts/simula
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -84,7 +85,8 @@ def _drawn(
         return dict.fromkeys(names)
     intervals = drawn_intervals(
         {name: task.count_metrics[name] for name in enough},
-        lambda prior: task.draw_cells(labels, answers, num_classes, prior),
+        partial(task.draw_cells, labels, answers, num_classes),
+        partial(task.draw_cells, labels, labels, num_classes),
         num_rows=n,
         num_classes=num_classes,
         samples=samples,

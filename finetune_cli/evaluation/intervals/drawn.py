@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from finetune_cli.evaluation.confusion import ClassCounts, FloatArray
-from finetune_cli.evaluation.intervals.shares import Interval
+from finetune_cli.evaluation.intervals.shares import Interval, upper_end, upper_tails
 from finetune_cli.tasks import METRICS
 
 # Rows that all cells of wrong answers, and all of right ones, have besides those drawn. Half a row in all is Jeffreys'
@@ -34,6 +34,7 @@ Draw = Callable[[float], tuple[FloatArray, Callable[[FloatArray], ClassCounts]]]
 def drawn_intervals(
     metrics: Mapping[str, Callable[[ClassCounts], FloatArray]],
     draw: Draw,
+    draw_perfect: Draw,
     *,
     num_rows: int,
     num_classes: int,
@@ -41,9 +42,14 @@ def drawn_intervals(
     level: float,
     seed: int,
 ) -> dict[str, Interval]:
-    """The interval of each metric. The same seed gives the same interval, whatever other metrics are asked for."""
-    ends = np.stack(
-        [
+    """The interval of each metric. The same seed gives the same interval, whatever other metrics are asked for.
+
+    draw_perfect: as `draw`, had all answers been right.
+    """
+    priors = (PRIOR_ROWS, PRIOR_ROWS * min(num_classes, MOST_CLASSES_WITH_A_PRIOR))
+
+    def ends(draw: Draw) -> FloatArray:
+        of_priors = [
             _ends(
                 metrics,
                 *draw(prior),
@@ -53,11 +59,16 @@ def drawn_intervals(
                 level=level,
                 seed=seed,
             )
-            for prior in (PRIOR_ROWS, PRIOR_ROWS * min(num_classes, MOST_CLASSES_WITH_A_PRIOR))
+            for prior in priors
         ]
-    )
-    lows, highs = ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
-    return {name: (float(low), float(high)) for name, low, high in zip(metrics, lows, highs, strict=True)}
+        lows, *highs = np.stack(of_priors, axis=1)
+        return np.stack([lows.min(axis=0), *(high.max(axis=0) for high in highs)])
+
+    lows_of_perfect = ends(draw_perfect)[0]
+    return {
+        name: (float(low), upper_end(float(high), float(near_the_best), float(low_of_perfect)))
+        for name, low, high, near_the_best, low_of_perfect in zip(metrics, *ends(draw), lows_of_perfect, strict=True)
+    }
 
 
 def _ends(
@@ -71,7 +82,7 @@ def _ends(
     level: float,
     seed: int,
 ) -> FloatArray:
-    """(2, M): the lower ends of the metrics, and the upper ones.
+    """(3, M): the lower ends of the metrics, the usual upper ones, and those near the best score.
 
     A class's spread shows in one row less than it has. Averages that weigh classes alike are wider by that much, as if
     each class had one row less.
@@ -82,10 +93,11 @@ def _ends(
         counts = counts_of(generator.standard_gamma(parameters, size=(block.stop - block.start, len(parameters))))
         for number, metric in enumerate(metrics.values()):
             values[number, block] = metric(counts)
-    low, middle, high = np.quantile(values, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=1)
+    usual, near_the_best = upper_tails(level, num_rows)
+    middle, *ends = np.quantile(values, [0.5, usual, 1 - usual, 1 - near_the_best], axis=1)
     wider = [1.0 if name == WEIGHED_BY_ROWS else math.sqrt(1 + num_classes / num_rows) for name in metrics]
     bounds = np.array([METRICS[name].span for name in metrics], np.float64).T
-    return np.clip([middle + wider * (low - middle), middle + wider * (high - middle)], *bounds)
+    return np.clip(middle + wider * (np.stack(ends) - middle), *bounds)
 
 
 def _blocks(samples: int, width: int) -> Iterator[slice]:

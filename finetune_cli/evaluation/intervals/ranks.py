@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray
-from finetune_cli.evaluation.intervals.shares import Interval, jeffreys
+from finetune_cli.evaluation.intervals.shares import Interval, jeffreys, upper_end, upper_tails
 from finetune_cli.evaluation.row_metrics import middle_ranks
 
 RANKS_TRUSTED = 10  # rows out of order of which the variance that they show counts as much as the formula's
@@ -44,22 +44,25 @@ def _newcombe(area: float, num_positive: int, num_negative: int, level: float, v
     the variance that the rows show (DeLong, DeLong and Clarke-Pearson 1988), the more, the more rows show it."""
     from scipy.special import ndtri
 
-    quantile, extra = float(ndtri((1 + level) / 2)), (num_positive + num_negative) / 2 - 1
+    extra = (num_positive + num_negative) / 2 - 1
 
     def of_formula(true: float) -> float:
         spread = true * (1 - true) * (1 + extra * ((1 - true) / (2 - true) + true / (1 + true)))
         return spread / (num_positive * num_negative)
 
-    scale = (shown * variance / of_formula(area) + RANKS_TRUSTED) / (shown + RANKS_TRUSTED) if 0 < area < 1 else 1.0
-    ends = []
-    for outside in (0.0, 1.0):
-        inside = area
+    def end(area: float, outside: float, tail: float, scale: float = 1.0) -> float:
+        inside, quantile = area, float(ndtri(tail))
         for _ in range(40):
             middle = (inside + outside) / 2
             near = (area - middle) ** 2 <= quantile**2 * scale * of_formula(middle)
             inside, outside = (middle, outside) if near else (inside, middle)
-        ends.append(inside)
-    return ends[0], ends[1]
+        return inside
+
+    scale = (shown * variance / of_formula(area) + RANKS_TRUSTED) / (shown + RANKS_TRUSTED) if 0 < area < 1 else 1.0
+    tails = upper_tails(level, num_positive + num_negative)
+    usual, near_the_best = (end(area, 1.0, tail, scale) for tail in tails)
+    high = upper_end(usual, near_the_best, low_of_perfect=end(1.0, 0.0, tails[0]))
+    return end(area, 0.0, tails[0], scale), high
 
 
 def precision_interval(positives: Sequence[np.ndarray], scores: Sequence[FloatArray], level: float) -> Interval | None:

@@ -12,18 +12,40 @@ FloatArray = NDArray[np.float64]
 Interval = tuple[float, float]
 
 
-def jeffreys(successes: float, trials: float, level: float) -> Interval:
-    """The equal-tailed interval of a share with Jeffreys' prior, to the bound where all or nothing succeeded.
+# Of the intervals that may miss the truth, half may lie above it and half below. Near the best score none lies above:
+# even a perfect score's reaches down to the truth. With one half alone a 95 % interval would hold it in 97.5 %, so that
+# more may lie below there; not all, since scores come in steps, and of fewer trials in steps too large for that.
+SHARE_BELOW_NEAR_THE_BEST, FEWEST_TRIALS = 0.7, 50
 
-    Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial Proportion", section 4.1.2. Neither number need be
-    whole.
+
+def upper_tails(level: float, trials: float) -> tuple[float, float]:
+    """How many of the intervals may lie below the truth: as a rule, and where it is near the best score."""
+    usual = (1 - level) / 2
+    return usual, SHARE_BELOW_NEAR_THE_BEST * (1 - level) if round(trials) >= FEWEST_TRIALS else usual
+
+
+def upper_end(usual: float, near_the_best: float, low_of_perfect: float) -> float:
+    """The upper end from those of both tails; the true score is near the best above a perfect score's lower end."""
+    return min(usual, max(near_the_best, low_of_perfect))
+
+
+def jeffreys(successes: float, trials: float, level: float) -> Interval:
+    """The interval of a share with Jeffreys' prior, to the bound where all or nothing succeeded.
+
+    Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial Proportion", section 4.1.2; equal-tailed, but for
+    ends near 0 and 1, see `upper_end`. Neither number need be whole.
     """
+    return 1 - _upper(trials - successes, trials, level), _upper(successes, trials, level)
+
+
+def _upper(successes: float, trials: float, level: float) -> float:
     from scipy.special import betaincinv
 
-    tail, failures = (1 - level) / 2, trials - successes
-    low = float(betaincinv(successes + 0.5, failures + 0.5, tail)) if successes > 0 else 0.0
-    high = float(betaincinv(successes + 0.5, failures + 0.5, 1 - tail)) if failures > 0 else 1.0
-    return low, high
+    if successes >= trials:
+        return 1.0
+    tails = upper_tails(level, trials)
+    usual, near_the_best = betaincinv(successes + 0.5, trials - successes + 0.5, 1 - np.array(tails))
+    return upper_end(float(usual), float(near_the_best), low_of_perfect=float(betaincinv(trials + 0.5, 0.5, tails[0])))
 
 
 def share_interval(hits: FloatArray, trials: FloatArray, level: float) -> Interval | None:

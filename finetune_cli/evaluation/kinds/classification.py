@@ -50,6 +50,20 @@ def row_blocks(logits: Array) -> Iterator[slice | EllipsisType]:
     yield from (slice(start, start + step) for start in range(0, len(logits), step))
 
 
+def _cells_that_occur(labels: Array, answers: Array, num_classes: int, prior: float) -> tuple[FloatArray, Counter]:
+    """Of the confusion matrix of many classes, which has far more cells than there are rows. The prior's wrong answers
+    are one cell, spread evenly over the classes."""
+    cells, rows = np.unique(labels * num_classes + answers, return_counts=True)
+    truth, given = (np.append(classes, np.arange(num_classes)) for classes in np.divmod(cells, num_classes))
+    count = class_counter(truth, given, num_classes)
+
+    def count_all(weights: FloatArray) -> ClassCounts:
+        counts, wrong = count(weights[:, :-1]), weights[:, -1:] / num_classes
+        return ClassCounts(counts.correct, counts.labelled + wrong, counts.predicted + wrong)
+
+    return np.concatenate([rows, np.full(num_classes, prior / num_classes), [prior]]), count_all
+
+
 def _right(labels: Array, answers: Array, level: float) -> Interval | None:
     return share_interval((labels == answers).astype(np.float64), np.ones(len(labels)), level)
 
@@ -136,6 +150,8 @@ class Classification(ClassKind):
         return class_counter(labels, answers, num_classes)
 
     def draw_cells(self, labels: Array, answers: Array, num_classes: int, prior: float) -> tuple[FloatArray, Counter]:
+        if num_classes > MANY_CLASSES:
+            return _cells_that_occur(labels, answers, num_classes, prior)
         shape = (num_classes, num_classes)
         parameters = confusion_matrix(labels, answers, num_classes) + prior / max(1, num_classes * (num_classes - 1))
         np.fill_diagonal(parameters, confusion_matrix(labels, answers, num_classes).diagonal() + prior / num_classes)

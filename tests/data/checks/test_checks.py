@@ -13,12 +13,12 @@ from finetune_cli.config.sections.data import ChecksConfig
 from finetune_cli.data.checks import repeats as check_repeats
 from finetune_cli.data.checks import spilled
 from finetune_cli.data.checks.findings import excerpt
-from finetune_cli.data.checks.labels import joined_finding
+from finetune_cli.data.checks.labels import LabelChecks
 from finetune_cli.data.checks.repeats import TextHashes, fold
 from finetune_cli.data.checks.spilled import SpilledArray
 from finetune_cli.data.checks.split import SplitChecks
 from finetune_cli.data.checks.texts import MARKUP, WRONG_ENCODING
-from finetune_cli.data.long_texts import LostTokens
+from finetune_cli.data.row_lengths import RowLengths
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.records.preparation import row_list
 from finetune_cli.runs.rows import prepare_file
@@ -136,12 +136,16 @@ def test_class_names_that_join_others_with_a_comma_are_seen(tmp_path):
     rows.append(range(5))
     names = ["room", "food", "room, food", "a, b", "food;room"]
     labels = np.eye(5, dtype=np.uint8)
-    found = joined_finding(labels, rows, names, "train.csv")
+
+    def findings(labels, names):
+        return list(LabelChecks(labels, rows, names, split="train", where="train.csv").spelling())
+
+    (found,) = findings(labels, names)
     assert (found.check, found.count, list(found.rows)) == ("label_spelling", 2, [3, 5])
     assert "'room, food' looks like two labels" in found.problem
     assert "joined by |" in found.advice
-    assert joined_finding(labels[:, :2], rows, names[:2], "train.csv") is None
-    assert joined_finding(np.arange(5), rows, names, "train.csv") is None  # one label a row: a name is a name
+    assert findings(labels[:, :2], names[:2]) == []
+    assert findings(np.arange(5), names) == []  # one label a row: a name is a name
 
 
 def test_every_check_of_the_config_has_a_fault_here():
@@ -328,9 +332,9 @@ def test_a_text_is_found_where_another_split_has_it_first(tmp_path):
 def test_long_rows_are_those_that_numpy_finds(tmp_path):
     lengths = np.random.default_rng(7).geometric(0.02, 1000).astype(np.int32)
     lengths[[300, 700]] = 9000, 9001
-    lost = LostTokens()
-    lost.add(lengths, np.minimum(lengths, 128), None)
-    checks = SplitChecks("train", "train.csv", max_length=128, folder=tmp_path, lost=lost)
+    counted = RowLengths(128)
+    counted.add(lengths, np.minimum(lengths, 128), None)
+    checks = SplitChecks("train", "train.csv", counted, tmp_path)
     texts = [f"text {number}" for number in range(1000)]
     checks.add(range(1000, 2000), [texts], lengths)
     long, cut = sorted(checks.findings(None, str, [], lambda rows: {}), key=lambda finding: finding.check)
