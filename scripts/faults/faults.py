@@ -19,9 +19,10 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, fields
+from itertools import product
 from pathlib import Path
 
-from scripts.faults.cases import CASES, Result
+from scripts.faults.cases import CASES, FaultRuns, Result
 from scripts.faults.kills import Tally, Trial, kill_campaign, report, tables
 
 
@@ -52,11 +53,11 @@ def read_options() -> argparse.Namespace:
 
 def work_through(folder: Path, options: argparse.Namespace) -> tuple[list[Trial], list[Result]]:
     results: list[Result] = []
-    for name in options.only:
-        if name != "kills":
-            for result in CASES[name](folder / name, options.loops):
-                results.append(result)
-                report(f"{result.name}: {result.problem or 'as it must be'}")
+    cases = [name for name in options.only if name != "kills"]
+    for name, loop in product(cases, options.loops):
+        for result in CASES[name](FaultRuns(folder / name, loop)):
+            results.append(result)
+            report(f"{result.name}: {result.problem or 'as it must be'}")
     if "kills" not in options.only:
         return [], results
     names = ("kills", "loops", "processes", "jobs", "seed")
