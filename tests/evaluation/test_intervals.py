@@ -48,7 +48,7 @@ def test_a_share_has_jeffreys_interval():
 
 @pytest.mark.parametrize(("n", "p"), [(100, 0.98), (408, 0.995), (100, 0.02)])
 def test_a_share_near_its_best_is_held_as_often_as_promised(n, p):
-    """Computed, not drawn. With 2.5 % on each side it is 98.2 to 98.5 %, since no interval lies above the truth there."""
+    """Computed, not drawn. With 2.5 % on each side it is 98.2 to 98.5 %, as no interval lies above the truth there."""
     hits = np.arange(n + 1)
     held = np.array([low <= p <= high for low, high in (jeffreys(k, n, 0.95) for k in hits)])
     assert 0.93 <= scipy.stats.binom.pmf(hits, n, p)[held].sum() <= 0.97
