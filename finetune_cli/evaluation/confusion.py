@@ -69,18 +69,16 @@ def per_class_report(
     counter: from row weights (R, N) to counts (R, C), see `class_counter`. level: of the intervals; None for none.
     """
     counts = counter(np.ones((1, num_rows)))
-    scores = [metric(counts)[0] for metric in (precision, recall, f1)]
-    tables = zip(names, counts.correct[0], counts.labelled[0], counts.predicted[0], *scores, strict=True)
+    precisions, recalls, f1s, supports = (
+        values[0].tolist() for values in (precision(counts), recall(counts), f1(counts), counts.labelled)
+    )
+    intervals: list[dict[str, list[float] | None]] = [{} for _ in names]
+    if level is not None:
+        columns = zip(counts.correct[0], counts.labelled[0], counts.predicted[0], strict=True)
+        intervals = [_class_intervals(*of_class, level) for of_class in columns]
     return [
-        ClassScore(
-            name,
-            float(of_answers),
-            float(of_labels),
-            float(of_both),
-            int(labelled),
-            {} if level is None else _class_intervals(correct, labelled, answered, level),
-        )
-        for name, correct, labelled, answered, of_answers, of_labels, of_both in tables
+        ClassScore(name, precisions[c], recalls[c], f1s[c], int(supports[c]), intervals[c])
+        for c, name in enumerate(names)
     ]
 
 

@@ -60,10 +60,6 @@ def expected_calibration_error(labels: IntArray, probabilities: FloatArray) -> W
     return lambda weights: np.abs(sum_by_bin(weights * gaps)).sum(axis=1) / weights.sum(axis=1)
 
 
-def mean_squared_error(labels: FloatArray, predictions: FloatArray) -> WeightedMetric:
-    return mean_over_rows((labels - predictions) ** 2)
-
-
 def pearson(labels: FloatArray, predictions: FloatArray) -> WeightedMetric:
     """Correlation; nan where labels or predictions are constant."""
     x, y = standardise(labels), standardise(predictions)
@@ -125,7 +121,7 @@ ROW_METRICS: dict[str, Callable[..., WeightedMetric]] = {
 NUMBER_METRICS: dict[str, Callable[..., WeightedMetric]] = {
     "pearson": pearson,
     "spearman": spearman,
-    "mse": mean_squared_error,
+    "mse": lambda labels, predictions: mean_over_rows((labels - predictions) ** 2),
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,34 +76,13 @@ SET_METRICS: dict[str, Callable[[SetCounts], FloatArray]] = {
 }
 
 
-def set_log_loss(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
-    """The mean over rows and classes of -log p, p the probability that the class is there, or that it is not."""
-    return mean_over_rows(surprise(np.where(labels == 1, probabilities, 1 - probabilities)).mean(axis=1))
-
-
-def set_brier(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
-    """The mean over rows and classes of (p - y)^2."""
-    return mean_over_rows(((probabilities - labels) ** 2).mean(axis=1))
-
-
-def set_calibration_error(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
+def _calibration_error(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
     """Mean distance of probability from share over 15 bins of equal width, (low, high], of all rows and classes."""
     gaps = labels - probabilities
     bins = np.digitize(probabilities, np.linspace(0, 1, ECE_BINS + 1)[1:-1], right=True)
     by_bin = np.stack([np.where(bins == number, gaps, 0.0).sum(axis=1) for number in range(ECE_BINS)], axis=1)
     num_classes = labels.shape[1]
     return lambda weights: np.abs(weights @ by_bin).sum(axis=1) / (weights.sum(axis=1) * num_classes)
-
-
-def macro_auroc(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
-    """The mean of each class's area under the ROC curve; nan unless every class has rows with and without it."""
-    return _mean_over_classes(two_class_auroc, labels, probabilities)
-
-
-def macro_average_precision(labels: IntArray, probabilities: FloatArray) -> WeightedMetric:
-    """The mean of each class's average precision, the sum of precisions times steps of recall; nan unless every class
-    occurs (scikit-learn has 0 for a class that does not)."""
-    return _mean_over_classes(_average_precision, labels, probabilities)
 
 
 def _mean_over_classes(
@@ -132,9 +112,14 @@ def _average_precision(positive: BoolArray, scores: FloatArray) -> WeightedMetri
 
 
 SET_ROW_METRICS: dict[str, Callable[..., WeightedMetric]] = {
-    "auroc": macro_auroc,
-    "average_precision": macro_average_precision,
-    "log_loss": set_log_loss,
-    "brier": set_brier,
-    "ece": set_calibration_error,
+    # nan unless every class has rows with and without it.
+    "auroc": partial(_mean_over_classes, two_class_auroc),
+    # nan unless every class occurs (scikit-learn has 0 for a class that does not).
+    "average_precision": partial(_mean_over_classes, _average_precision),
+    # The mean over rows and classes of -log p, p the probability that the class is there, or that it is not.
+    "log_loss": lambda labels, probabilities: mean_over_rows(
+        surprise(np.where(labels == 1, probabilities, 1 - probabilities)).mean(axis=1)
+    ),
+    "brier": lambda labels, probabilities: mean_over_rows(((probabilities - labels) ** 2).mean(axis=1)),
+    "ece": _calibration_error,
 }

@@ -77,6 +77,7 @@ def _environment(form: str) -> Environment:
         "clip": clean,
         "name": lambda value: clean(value, CLIP_NAME),
         "code": lambda value: Markup(clean(value, CLIP_NAME).replace("`", "'").replace("\n", " ")),
+        "thousands": lambda value: f"{value:,}",
         "percent": lambda value: f"{100 * value:.1f} %",
     }
     environment.globals |= {"charts": charts, "curve_charts": curve_charts}

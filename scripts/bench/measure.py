@@ -93,16 +93,8 @@ class Bench:
 
     def config(self, directory: Path, data: Path, *, task: str, **training: Any) -> Path:
         """A config that trains this benchmark's model on `data`, with nothing but the length of the run chosen."""
-        content = {
-            "task": task,
-            "model": {"name_or_path": str(self.model)},
-            "data": {"path": str(data), "name": None},
-            "training": training,
-            "output_dir": str(directory / "run"),
-        }
         file = directory / "config.yaml"
-        file.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
-        return file
+        return write_config(file, self.model, data, directory / "run", task=task, training=training)
 
 
 @dataclass(frozen=True)
@@ -149,6 +141,19 @@ class Pair:
             "goal": self.goal,
             "reached": self.reached,
         }
+
+
+def write_config(file: Path, model: Path, data: Path, output: Path, *, task: str, **sections: Any) -> Path:
+    """The config of a run that trains this model on these rows; sections: what else it says."""
+    content = {
+        "task": task,
+        "model": {"name_or_path": str(model)},
+        "data": {"path": str(data), "name": None},
+        "output_dir": str(output),
+        **sections,
+    }
+    file.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
+    return file
 
 
 def say(message: str) -> None:

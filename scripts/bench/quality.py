@@ -36,6 +36,7 @@ from finetune_cli.evaluation.seed_summary import summarise_seeds
 from finetune_cli.evaluation.student_t import t_two_sided_p
 from finetune_cli.runs.scored_runs import ScoredRun, pair_rows, read_scored_run
 from scripts.bench.data import model_directory, task_data
+from scripts.bench.measure import write_config
 
 METRICS = ("accuracy", "f1")
 LEVEL = 0.95
@@ -70,18 +71,17 @@ def command(run: Run, options: argparse.Namespace) -> list[str]:
         words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
         return [sys.executable, str(REFERENCE), *words, *(["--bf16"] if options.bf16 else [])]
     length = {"max_steps": options.max_steps} if options.max_steps else {"num_epochs": options.epochs}
-    config = {
-        "task": options.task,
-        "model": {"name_or_path": str(model)},
-        "data": {"path": str(data), "name": None},
-        "training": {"batch_size": options.batch_size, "learning_rate": options.learning_rate, **length},
-        "evaluation": {"every": AT_THE_END},
-        "output_dir": str(run.directory),
-        "seed": run.seed,
-    }
     run.directory.mkdir(parents=True, exist_ok=True)
-    file = run.directory.with_suffix(".yaml")
-    file.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+    file = write_config(
+        run.directory.with_suffix(".yaml"),
+        model,
+        data,
+        run.directory,
+        task=options.task,
+        training={"batch_size": options.batch_size, "learning_rate": options.learning_rate, **length},
+        evaluation={"every": AT_THE_END},
+        seed=run.seed,
+    )
     settings = [] if run.variant == "default" else shlex.split(run.variant)
     words = [word for setting in settings for word in ("-s", setting)]
     return [sys.executable, "-m", "finetune_cli", "train", str(file), "--quiet", *words]

@@ -129,24 +129,22 @@ def run_until(run: SmallRun, lines: int, do: Callable[[], Any]) -> Ended:
     return run.finish(process)
 
 
-def disk(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
+def disk(runs: FaultRuns) -> Iterator[Result]:
     """The disk gets full: at the first checkpoints, in the middle, when the model is written; then room is made."""
-    for loop in loops:
-        runs = FaultRuns(folder, loop)
-        for lines in (3, STOP_AT, 68) if os.geteuid() == 0 else ():
-            run = runs.new(f"full-{lines}")
-            with small_disk(run.run):
-                ended = run_until(run, lines, partial(fill, run.run))
-                problem = expected(ended, 1, "the disk is full", str(run.run.name)) or has_checkpoint(run)
-                (run.run / "filler").unlink()
-                yield runs.result(f"disk full after {lines} lines of history", run, problem, runs.goes_on(run))
-        if os.geteuid() == 0:
-            yield _too_little_room(runs)
-        yield _full_cache(runs)
-        run = runs.stopped("file-limit")
-        ended = run.complete(before_exec=_limit_file_size)
-        problem = expected(ended, 1, "the disk is full (File too large)") or has_checkpoint(run)
-        yield runs.result("a limit of file sizes", run, problem, runs.goes_on(run))
+    for lines in (3, STOP_AT, 68) if os.geteuid() == 0 else ():
+        run = runs.new(f"full-{lines}")
+        with small_disk(run.run):
+            ended = run_until(run, lines, partial(fill, run.run))
+            problem = expected(ended, 1, "the disk is full", str(run.run.name)) or has_checkpoint(run)
+            (run.run / "filler").unlink()
+            yield runs.result(f"disk full after {lines} lines of history", run, problem, runs.goes_on(run))
+    if os.geteuid() == 0:
+        yield _too_little_room(runs)
+    yield _full_cache(runs)
+    run = runs.stopped("file-limit")
+    ended = run.complete(before_exec=_limit_file_size)
+    problem = expected(ended, 1, "the disk is full (File too large)") or has_checkpoint(run)
+    yield runs.result("a limit of file sizes", run, problem, runs.goes_on(run))
 
 
 def _too_little_room(runs: FaultRuns) -> Result:
@@ -178,22 +176,20 @@ def _limit_file_size() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT_BYTES, FILE_LIMIT_BYTES))
 
 
-def readonly(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
+def readonly(runs: FaultRuns) -> Iterator[Result]:
     """A directory that cannot be written to is found before training; one that gets so ends it with what it has."""
-    for loop in loops:
-        runs = FaultRuns(folder, loop)
-        run = runs.new("from-the-start")
-        run.run.mkdir()
-        run.run.chmod(0o555)
-        problem = expected(run.complete(before_exec=without_file_permissions), 2, "cannot write in run", "--output-dir")
-        run.run.chmod(0o755)
-        yield runs.result("run directory read-only from the start", run, problem, runs.goes_on(run))
-        run = runs.new("in-the-middle")
-        checkpoints = run.run / "checkpoints"
-        ended = run_until(run, STOP_AT, partial(checkpoints.chmod, 0o555))
-        checkpoints.chmod(0o755)
-        problem = expected(ended, 1, "not writable", "checkpoints") or has_checkpoint(run)
-        yield runs.result("checkpoints/ read-only in the middle", run, problem, runs.goes_on(run))
+    run = runs.new("from-the-start")
+    run.run.mkdir()
+    run.run.chmod(0o555)
+    problem = expected(run.complete(before_exec=without_file_permissions), 2, "cannot write in run", "--output-dir")
+    run.run.chmod(0o755)
+    yield runs.result("run directory read-only from the start", run, problem, runs.goes_on(run))
+    run = runs.new("in-the-middle")
+    checkpoints = run.run / "checkpoints"
+    ended = run_until(run, STOP_AT, partial(checkpoints.chmod, 0o555))
+    checkpoints.chmod(0o755)
+    problem = expected(ended, 1, "not writable", "checkpoints") or has_checkpoint(run)
+    yield runs.result("checkpoints/ read-only in the middle", run, problem, runs.goes_on(run))
 
 
 def hurt_file(path: Path, how: str) -> None:
@@ -209,30 +205,28 @@ def hurt_file(path: Path, how: str) -> None:
         path.write_bytes(content)
 
 
-def damage(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
+def damage(runs: FaultRuns) -> Iterator[Result]:
     """Each file of the newest checkpoint, missing, cut, emptied or with one bit flipped: named, the one before used."""
-    for loop in loops:
-        runs = FaultRuns(folder, loop)
-        stopped = runs.stopped("stopped")
-        newest = max(visible(stopped.run, "checkpoints/step-*"))
-        for name in sorted(path.name for path in newest.iterdir()):
-            for how in ("missing", "cut in half", "empty", "bit flipped"):
-                run = runs.copy(stopped, f"{name}-{how}".replace(" ", "-"))
-                hurt_file(run.run / newest.relative_to(stopped.run) / name, how)
-                named = () if name == "manifest.json" else (name,)
-                problem = runs.goes_on(run, says=(newest.name, *named))
-                yield runs.result(f"{name} {how}", run, problem)
-        run = runs.copy(stopped, "run-json")
-        hurt_file(run.run / "run.json", "cut in half")
-        yield runs.result("run.json cut in half", run, runs.goes_on(run))
-        yield from _damaged_best(runs, stopped)
-        run = runs.copy(stopped, "all-damaged")
-        for path in visible(run.run, "checkpoints/step-*"):
-            hurt_file(path / "optimizer.bin", "bit flipped")
-        problem = expected(run.complete(), 5, "step-", "optimizer.bin", "--overwrite")
-        run.complaints.clear()  # the damage is ours
-        yield runs.result("every checkpoint damaged", run, problem)
-        yield runs.result("every checkpoint damaged, started anew", run, runs.goes_on(run, "--overwrite"))
+    stopped = runs.stopped("stopped")
+    newest = max(visible(stopped.run, "checkpoints/step-*"))
+    for name in sorted(path.name for path in newest.iterdir()):
+        for how in ("missing", "cut in half", "empty", "bit flipped"):
+            run = runs.copy(stopped, f"{name}-{how}".replace(" ", "-"))
+            hurt_file(run.run / newest.relative_to(stopped.run) / name, how)
+            named = () if name == "manifest.json" else (name,)
+            problem = runs.goes_on(run, says=(newest.name, *named))
+            yield runs.result(f"{name} {how}", run, problem)
+    run = runs.copy(stopped, "run-json")
+    hurt_file(run.run / "run.json", "cut in half")
+    yield runs.result("run.json cut in half", run, runs.goes_on(run))
+    yield from _damaged_best(runs, stopped)
+    run = runs.copy(stopped, "all-damaged")
+    for path in visible(run.run, "checkpoints/step-*"):
+        hurt_file(path / "optimizer.bin", "bit flipped")
+    problem = expected(run.complete(), 5, "step-", "optimizer.bin", "--overwrite")
+    run.complaints.clear()  # the damage is ours
+    yield runs.result("every checkpoint damaged", run, problem)
+    yield runs.result("every checkpoint damaged, started anew", run, runs.goes_on(run, "--overwrite"))
 
 
 def _damaged_best(runs: FaultRuns, stopped: SmallRun) -> Iterator[Result]:
@@ -248,57 +242,46 @@ def _damaged_best(runs: FaultRuns, stopped: SmallRun) -> Iterator[Result]:
     yield runs.result("best model damaged, brought back from a backup", run, runs.goes_on(run))
 
 
-def lock(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
+def lock(runs: FaultRuns) -> Iterator[Result]:
     """A lock left by a process that is gone, and two runs on one directory at the same moment."""
-    for loop in loops:
-        runs = FaultRuns(folder, loop)
-        run = runs.stopped("stale")
-        (run.run / "run.lock").write_text("4194304\n", encoding="utf-8")
-        (run.run / "run.json").write_text(json.dumps({**run.record(), "status": "running"}), encoding="utf-8")
-        yield runs.result("a lock left behind", run, runs.goes_on(run))
-        run = runs.new("two-at-once")
-        other = SmallRun(run.folder, loop, cache=run.cache)
-        processes = run.start(), other.start(output="other.txt")
-        ends = sorted((run.finish(processes[0]), other.finish(processes[1])), key=lambda ended: ended.code)
-        problems = expected(ends[0], 0), expected(ends[1], 75, "Another run holds")
-        unequal = [f"{part} differ" for part in differences(runs.outcome, outcome(run.run))]
-        yield runs.result("two runs at once", run, *problems, *unequal)
+    run = runs.stopped("stale")
+    (run.run / "run.lock").write_text("4194304\n", encoding="utf-8")
+    (run.run / "run.json").write_text(json.dumps({**run.record(), "status": "running"}), encoding="utf-8")
+    yield runs.result("a lock left behind", run, runs.goes_on(run))
+    run = runs.new("two-at-once")
+    other = SmallRun(run.folder, runs.loop, cache=run.cache)
+    processes = run.start(), other.start(output="other.txt")
+    ends = sorted((run.finish(processes[0]), other.finish(processes[1])), key=lambda ended: ended.code)
+    problems = expected(ends[0], 0), expected(ends[1], 75, "Another run holds")
+    unequal = [f"{part} differ" for part in differences(runs.outcome, outcome(run.run))]
+    yield runs.result("two runs at once", run, *problems, *unequal)
 
 
-def clock(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
+def clock(runs: FaultRuns) -> Iterator[Result]:
     """Times of files that tell the wrong order, or lie in the future."""
     day = 86400
-    for loop in loops:
-        runs = FaultRuns(folder, loop)
-        stopped = runs.stopped("stopped")
-        times: dict[str, Callable[[int], float]] = {
-            "newest is oldest": lambda number: time.time() - number * day,
-            "all the same": lambda number: 10 * day,
-            "in the future": lambda number: time.time() + 365 * day,
-        }
-        for name, time_of in times.items():
-            run = runs.copy(stopped, name.replace(" ", "-"))
-            for number, path in enumerate(sorted(run.run.rglob("*"))):
-                os.utime(path, (time_of(number), time_of(number)))
-            yield runs.result(f"file times: {name}", run, runs.goes_on(run))
+    stopped = runs.stopped("stopped")
+    times: dict[str, Callable[[int], float]] = {
+        "newest is oldest": lambda number: time.time() - number * day,
+        "all the same": lambda number: 10 * day,
+        "in the future": lambda number: time.time() + 365 * day,
+    }
+    for name, time_of in times.items():
+        run = runs.copy(stopped, name.replace(" ", "-"))
+        for number, path in enumerate(sorted(run.run.rglob("*"))):
+            os.utime(path, (time_of(number), time_of(number)))
+        yield runs.result(f"file times: {name}", run, runs.goes_on(run))
 
 
-def moved(folder: Path, loops: Sequence[str]) -> Iterator[Result]:
+def moved(runs: FaultRuns) -> Iterator[Result]:
     """The run directory goes on in another place."""
-    for loop in loops:
-        runs = FaultRuns(folder, loop)
-        run = runs.stopped("stopped")
-        elsewhere = run.folder / "elsewhere" / "other-name"
-        elsewhere.parent.mkdir()
-        run.run.rename(elsewhere)
-        yield runs.result("moved", run, runs.goes_on(run, "--output-dir", "elsewhere/other-name", where=elsewhere))
+    run = runs.stopped("stopped")
+    elsewhere = run.folder / "elsewhere" / "other-name"
+    elsewhere.parent.mkdir()
+    run.run.rename(elsewhere)
+    yield runs.result("moved", run, runs.goes_on(run, "--output-dir", "elsewhere/other-name", where=elsewhere))
 
 
-CASES: dict[str, Callable[[Path, Sequence[str]], Iterator[Result]]] = {
-    "disk": disk,
-    "readonly": readonly,
-    "damage": damage,
-    "lock": lock,
-    "clock": clock,
-    "moved": moved,
+CASES: dict[str, Callable[[FaultRuns], Iterator[Result]]] = {
+    case.__name__: case for case in (disk, readonly, damage, lock, clock, moved)
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from safetensors.torch import load_file
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.records.training import Listener, TrainReport
-from scripts.compare_runs import relative_difference
+from scripts.compare_runs import read_history, relative_difference
 from scripts.gpu.check import PYTHONPATH, ROOT
 from scripts.models.families import build
 
@@ -89,8 +88,7 @@ def trained(directory: Path, *, listen: Listener = lambda event: None, **setting
 
 def curve(directory: Path) -> list[tuple[float | None, float | None]]:
     """Loss and gradient norm of each update."""
-    lines = (directory / "run" / "history.jsonl").read_text(encoding="utf-8").splitlines()
-    return [(line["loss"], line["grad_norm"]) for line in map(json.loads, lines) if line["type"] == "train"]
+    return [(line["loss"], line["grad_norm"]) for line in read_history(directory / "run") if line["type"] == "train"]
 
 
 def largest_difference(first: Path, second: Path) -> float:

@@ -32,7 +32,8 @@ from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from scripts.bench import parts
 from scripts.bench.data import task_data
-from scripts.bench.measure import SCRIPTS, evenly, read_lines, write_rows
+from scripts.bench.measure import SCRIPTS, evenly, read_lines, write_config, write_rows
+from scripts.compare_runs import read_history
 from scripts.gpu.small import ON_GPU
 
 NEVER, VALIDATION_ROWS, PREDICT_ROWS = 10**6, 64, 8000 if ON_GPU else 1000
@@ -98,21 +99,19 @@ class Speed:
         return seconds
 
     def ours(self, task: str, data: Path, run: Path, batch_size: int, settings: dict[str, Any]) -> list[float]:
-        config = {
-            "task": task,
-            "model": {"name_or_path": str(self.model)},
-            "data": {"path": str(data), "name": None},
-            "training": {"batch_size": batch_size, "num_epochs": 2, **settings},
-            "evaluation": {"every": NEVER, "bootstrap": {"samples": 0}, "baseline": False},
-            "checkpointing": {"every": NEVER},
-            "output_dir": str(run / "run"),
-        }
-        file = run / "config.yaml"
-        file.write_text(json.dumps(config), encoding="utf-8")
+        file = write_config(
+            run / "config.yaml",
+            self.model,
+            data,
+            run / "run",
+            task=task,
+            training={"batch_size": batch_size, "num_epochs": 2, **settings},
+            evaluation={"every": NEVER, "bootstrap": {"samples": 0}, "baseline": False},
+            checkpointing={"every": NEVER},
+        )
         train(load_config(file), offline=True)
         self.trained = run / "run"
-        history = map(json.loads, read_lines(run / "run" / "history.jsonl"))
-        return [record["seconds"] for record in history if record["type"] == "train"]
+        return [record["seconds"] for record in read_history(run / "run") if record["type"] == "train"]
 
     def predictions(self) -> None:
         """`predict` and `pipeline` in bf16, on the same rows of SST-2."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,9 @@ from finetune_cli.commands.predict import predict
 from finetune_cli.commands.train import train
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import FinetuneError, RunFailedError
-from scripts.models.families import BAD, FILLERS, GOOD, POSITIONS, WORDS, build
+from scripts.compare_runs import read_history
+from scripts.models.families import build
+from scripts.models.tokenizers import BAD, FILLERS, GOOD, POSITIONS, WORDS
 
 CLOSE = 2e-5  # of a probability, and of a loss of about 0.7: float32, another order of sums
 CLOSE_IN_BF16 = 2e-2  # of a loss, when adapters are rounded into weights of 8 bits
@@ -92,18 +93,9 @@ def _row(rng: random.Random, pair: bool) -> dict[str, Any]:
     return {"sentence1": text, "sentence2": other, "label": label}
 
 
-@contextmanager
-def bench(name: str, place: Path) -> Iterator[Bench]:
-    model = place / "model"
-    model.mkdir(parents=True)
-    build(name, model)
-    yield Bench(name, model, place)
-
-
 def curve(run: Path) -> np.ndarray:
     """Loss and gradient norm of each update, and the loss of each evaluation."""
-    lines = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
-    return np.array([[line["loss"], line.get("grad_norm", 0.0)] for line in lines])
+    return np.array([[line["loss"], line.get("grad_norm", 0.0)] for line in read_history(run)])
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -115,25 +107,25 @@ def _furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> f
     return max(float((value.double() - other[key].double()).abs().max()) for key, value in one.items())
 
 
-def check_loops(it: Bench) -> Verdict:
+def check_loops(bench: Bench) -> Verdict:
     """Both loops train the same: each loss and norm, and the final weights."""
-    runs = [it.run(loop, training={"loop": loop}) for loop in ("trainer", "accelerate")]
+    runs = [bench.run(loop, training={"loop": loop}) for loop in ("trainer", "accelerate")]
     difference = max(
         float(np.abs(curve(runs[0]) - curve(runs[1])).max()), _furthest(*(weights_of(run) for run in runs))
     )
     return Verdict(difference < CLOSE, difference)
 
 
-def check_answers(it: Bench) -> Verdict:
+def check_answers(bench: Bench) -> Verdict:
     """A row is answered alike alone, with all others, and by plain transformers, one unpadded row at a time."""
-    run = it.place / "trainer" / "run"
-    texts = [json.loads(line)["sentence"] for line in (it.rows() / "validation.jsonl").read_text().splitlines()]
+    run = bench.place / "trainer" / "run"
+    texts = [json.loads(line)["sentence"] for line in (bench.rows() / "validation.jsonl").read_text().splitlines()]
     return _answers_agree(run, [(text,) for text in [*texts, "good", " ".join(WORDS[:20])]])
 
 
-def check_pair(it: Bench) -> Verdict:
-    run = it.run("pair", pair=True)
-    rows = [json.loads(line) for line in (it.rows(True) / "validation.jsonl").read_text().splitlines()]
+def check_pair(bench: Bench) -> Verdict:
+    run = bench.run("pair", pair=True)
+    rows = [json.loads(line) for line in (bench.rows(True) / "validation.jsonl").read_text().splitlines()]
     return _answers_agree(run, [(row["sentence1"], row["sentence2"]) for row in rows])
 
 
@@ -158,26 +150,25 @@ def _probabilities(answers: Any) -> np.ndarray:
     return np.array([list(answer["probabilities"].values()) for answer in answers])
 
 
-def check_lora(it: Bench) -> Verdict:
+def check_lora(bench: Bench) -> Verdict:
     """Adapters train, and the merged model scores as the one in training did."""
-    run = it.run("lora", model={"lora": {"r": 4}}, training={"learning_rate": 1e-2})
+    run = bench.run("lora", model={"lora": {"r": 4}}, training={"learning_rate": 1e-2})
     return _scores_as_in_training(run)
 
 
 def _scores_as_in_training(run: Path) -> Verdict:
     """The loss in eval/ is the saved model's; that of history.jsonl was computed by the model in training."""
     saved = json.loads((run / "eval" / "validation" / "metrics.json").read_text(encoding="utf-8"))["loss"]
-    lines = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
-    in_training = next(line["loss"] for line in lines if line["type"] == "eval")
+    in_training = next(line["loss"] for line in read_history(run) if line["type"] == "eval")
     difference = abs(saved - in_training)
     return Verdict(difference < CLOSE, difference)
 
 
-def check_bf16(it: Bench) -> Verdict:
+def check_bf16(bench: Bench) -> Verdict:
     """Adapters beside a body in bf16: both loops train the same, and the saved model scores nearly as in training."""
     settings: dict[str, Any] = {"dtype": "bf16", "lora": {"r": 4}}
     runs = [
-        it.run(f"bf16-{loop}", model=settings, training={"loop": loop, "learning_rate": 1e-2})
+        bench.run(f"bf16-{loop}", model=settings, training={"loop": loop, "learning_rate": 1e-2})
         for loop in ("trainer", "accelerate")
     ]
     loops = float(np.abs(curve(runs[0]) - curve(runs[1])).max())
@@ -185,34 +176,34 @@ def check_bf16(it: Bench) -> Verdict:
     return Verdict(loops < CLOSE and rounded < CLOSE_IN_BF16, max(loops, rounded))
 
 
-def check_freeze(it: Bench) -> Verdict:
+def check_freeze(bench: Bench) -> Verdict:
     """Embeddings, then those and a layer, are frozen: they stay as they were, and what is above them is trained."""
-    before = load_file(it.model / "model.safetensors")
+    before = load_file(bench.model / "model.safetensors")
     for part in ("embeddings", 1):
-        after = weights_of(it.run(f"freeze-{part}", model={"freeze": part}, training={"learning_rate": 1e-2}))
+        after = weights_of(bench.run(f"freeze-{part}", model={"freeze": part}, training={"learning_rate": 1e-2}))
         same = {key: torch.equal(value, after[key]) for key, value in before.items() if key in after}
         if not any(same.values()) or all(same.values()):
             return Verdict(False, reason=f"freeze: {part} left {sum(same.values())} of {len(same)} weights alone")
     return Verdict(True)
 
 
-def check_packing(it: Bench) -> Verdict:
+def check_packing(bench: Bench) -> Verdict:
     off = {"dropout": 0.0, "attention_dropout": 0.0}
-    runs = [it.run(f"packing-{on}", model=off, training={"packing": on}) for on in (True, False)]
+    runs = [bench.run(f"packing-{on}", model=off, training={"packing": on}) for on in (True, False)]
     difference = float(np.abs(curve(runs[0]) - curve(runs[1])).max())
     return Verdict(difference < 1e-4, difference)
 
 
-def check_checkpointing(it: Bench) -> Verdict:
+def check_checkpointing(bench: Bench) -> Verdict:
     """Activations computed again: the same curve, dropout and all."""
-    run = it.run("checkpointing", training={"gradient_checkpointing": True})
-    difference = float(np.abs(curve(run) - curve(it.place / "trainer" / "run")).max())
+    run = bench.run("checkpointing", training={"gradient_checkpointing": True})
+    difference = float(np.abs(curve(run) - curve(bench.place / "trainer" / "run")).max())
     return Verdict(difference < CLOSE, difference)
 
 
-def check_resume(it: Bench) -> Verdict:
+def check_resume(bench: Bench) -> Verdict:
     """Gone on with from the first update: the weights of a run that was never interrupted, bit for bit."""
-    run = it.run("resume", checkpointing={"every": 1, "keep": 9})
+    run = bench.run("resume", checkpointing={"every": 1, "keep": 9})
     whole = weights_of(run)
     train(load_config(run / "config.yaml"), resume=str(run / "checkpoints" / "step-000001"))
     difference = _furthest(whole, weights_of(run))
@@ -235,17 +226,17 @@ CHECKS: dict[str, Callable[[Bench], Verdict]] = {
 def verdicts(name: str, place: Path, *, only: tuple[str, ...] = ()) -> dict[str, Verdict]:
     """The verdict of each check on a family."""
     found = {}
-    with bench(name, place) as it:
-        for check, run in CHECKS.items():
-            if only and check not in only:
-                continue
-            try:
-                found[check] = run(it)
-            except RunFailedError as err:
-                found[check] = Verdict(False, reason=str(err))
-            except FinetuneError as err:
-                found[check] = Verdict(None, reason=str(err))
-            except Exception as err:  # what a user would see as a bug: it belongs into the table
-                logging.getLogger(__name__).debug("%s: %s", name, check, exc_info=True)
-                found[check] = Verdict(False, reason=f"{type(err).__name__}: {str(err)[:300]}")
+    bench = Bench(name, build(name, place / "model"), place)
+    for check, run in CHECKS.items():
+        if only and check not in only:
+            continue
+        try:
+            found[check] = run(bench)
+        except RunFailedError as err:
+            found[check] = Verdict(False, reason=str(err))
+        except FinetuneError as err:
+            found[check] = Verdict(None, reason=str(err))
+        except Exception as err:  # what a user would see as a bug: it belongs into the table
+            logging.getLogger(__name__).debug("%s: %s", name, check, exc_info=True)
+            found[check] = Verdict(False, reason=f"{type(err).__name__}: {str(err)[:300]}")
     return found

@@ -1,7 +1,6 @@
 """The real command line inside the test's process: everything but a new interpreter, and a hundred times faster."""
 
 import io
-import logging
 import os
 import sys
 import warnings
@@ -14,6 +13,7 @@ import yaml
 
 from finetune_cli.cli.app import main
 from finetune_cli.display.logs import NO_PROGRESS_BARS, QUIET_LIBRARIES
+from tests.conftest import log_put_back
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,14 @@ class Said:
 def finetune(*arguments: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Said:
     """`finetune ARGUMENTS`; leaves streams, environment, warnings and loggers as they were."""
     stdout, stderr = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True), io.StringIO()
-    package = logging.getLogger("finetune_cli")
-    before = package.level, package.propagate, package.handlers[:]
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+    with log_put_back(), pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         for name, value in {**QUIET_LIBRARIES, **NO_PROGRESS_BARS, **(env or {})}.items():
             patch.setenv(name, value)
         patch.setattr(sys, "argv", ["finetune", *map(str, arguments)])
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
         patch.setattr(sys, "stdout", stdout)
         patch.setattr(sys, "stderr", stderr)
-        patch.setattr(logging, "lastResort", logging.lastResort)
         code = main()
-    package.level, package.propagate, package.handlers[:] = before
     return Said(int(code), stdout.buffer.getvalue().decode(), stderr.getvalue())  # type: ignore[attr-defined]
 
 

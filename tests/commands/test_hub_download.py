@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from finetune_cli.commands.predict import predict
 from finetune_cli.errors import MissingError
 from finetune_cli.models.resolving import resolve_model
-from scripts.models.families import TEXTS
+from scripts.models.tokenizers import TEXTS
 from tests.commands.hub_server import Hub
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # peft, of a name of transformers

@@ -48,7 +48,7 @@ def regress(names, labels, scores):
     return compute_metrics(names, labels=np.array(labels), scores=np.array(scores), kind="regression")
 
 
-def random_rows(seed, num_rows, num_classes, decimals=8):
+def random_rows(seed, num_rows, num_classes=2, decimals=8):
     """Labels and probabilities that know something of them; few decimals make ties."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(num_classes, size=num_rows)

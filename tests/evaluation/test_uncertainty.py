@@ -7,20 +7,13 @@ import pytest
 import scipy.stats
 
 from finetune_cli.evaluation import uncertainty
-from finetune_cli.evaluation.kinds.classification import softmax
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_interval
+from tests.evaluation.test_metrics import random_rows
 
 BINARY = ["accuracy", "f1", "f1_macro", "f1_weighted", "matthews", "precision", "recall"]
 BY_ROW = ["auroc", "log_loss", "brier", "ece"]
 REGRESSION = ["pearson", "spearman", "mse"]
-
-
-def random_rows(seed, num_rows, num_classes=2, decimals=8):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(num_classes, size=num_rows)
-    logits = rng.normal(size=(num_rows, num_classes)) + 1.5 * np.eye(num_classes)[labels]
-    return labels, softmax(np.round(logits, decimals))
 
 
 def resampled(names, labels, scores, *, kind="classification", samples=500, seed=0):

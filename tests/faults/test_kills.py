@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from finetune_cli.system.signals import StopRequest
-from scripts.faults.faults import allowed_codes, moment
 from scripts.faults.files import differences, leftovers, outcome
+from scripts.faults.kills import allowed_codes, moment
 from scripts.faults.runs import SmallRun, write_data
 
 SECONDS = 5.0  # within which moments that are not aimed at anything are drawn

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from finetune_cli.data.formats.row import good_rows, say_once
+from finetune_cli.data.readers import read_rows
 from tests.bad_inputs.in_process import Said, finetune, finish_a_run
 
 TEXTS = ["the good film", "a bad meal", "this lovely book", "an awful song", "a great talk", "the sad room"]
@@ -22,6 +24,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory.mkdir()
     monkeypatch.chdir(directory)
     return directory
+
+
+@pytest.fixture(autouse=True)
+def said_anew() -> None:
+    """What is said once in a process is said in each test."""
+    say_once.cache_clear()
 
 
 @pytest.fixture
@@ -80,3 +88,7 @@ def put_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def sentiment(labels: list[Any] = WORDS) -> list[dict[str, Any]]:
     return [{"text": text, "label": label} for text, label in zip(TEXTS, labels, strict=True)]
+
+
+def rows_of(path: Path, **options: Any) -> list[dict[str, Any]]:
+    return [values for _, values in good_rows(read_rows(path, **options))]

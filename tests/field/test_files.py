@@ -23,7 +23,7 @@ from finetune_cli.data.readers import read_rows
 from finetune_cli.data.sources import resolve_sources
 from finetune_cli.errors import DataError
 from tests.bad_inputs.in_process import Said, refused
-from tests.field.conftest import labels_of, put, put_lines, sentiment
+from tests.field.conftest import labels_of, put, put_lines, rows_of, sentiment
 
 Prepared = Callable[..., Said]
 ROWS = sentiment()
@@ -52,10 +52,6 @@ CONTENTS = {
     ".csv": [CSV],
     ".tsv": [CSV.replace(",", "\t")],
 }
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [values for _, values in good_rows(read_rows(path))]
 
 
 @pytest.mark.parametrize("packing", ["", *PACKED])

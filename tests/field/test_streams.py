@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_cli.data.formats.row import BadRow, Row, TableForm, say_once
+from finetune_cli.data.formats.row import BadRow, Row, TableForm
 from finetune_cli.data.readers import read_stream
 from finetune_cli.errors import DataError
 from finetune_cli.predictions.input import with_own_columns
@@ -30,11 +30,6 @@ TABLES = {
     "a mark of the encoding": '\ufeffid,text\n7,"a good film, really"\n8,bad\n',
     "blank lines above": '\n\nid,text\n7,"a good film, really"\n8,bad\n',
 }
-
-
-@pytest.fixture(autouse=True)
-def said_anew() -> None:
-    say_once.cache_clear()
 
 
 def stream(content: str, *columns: str, stream_format: str | None = None, form: TableForm | None = None) -> list[Row]:

@@ -9,29 +9,18 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finetune_cli.data.formats.row import TableForm, good_rows, say_once
-from finetune_cli.data.readers import read_rows
+from finetune_cli.data.formats.row import TableForm
 from finetune_cli.errors import DataError
 from tests.bad_inputs.in_process import Said, refused
-from tests.field.conftest import TEXTS, WORDS, labels_of, put
+from tests.field.conftest import TEXTS, WORDS, labels_of, put, rows_of
 
 Prepared = Callable[..., Said]
-
-
-@pytest.fixture(autouse=True)
-def said_anew() -> None:
-    say_once.cache_clear()
-
-
-def rows_of(path: Path, **options: Any) -> list[dict[str, Any]]:
-    return [values for _, values in good_rows(read_rows(path, **options))]
 
 
 def as_written(rows: list[list[str]], quoting: int) -> str:

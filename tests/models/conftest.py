@@ -28,3 +28,9 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def family_copy(family: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
     """family_copy(name) -> a copy to change."""
     return lambda name: Path(shutil.copytree(family(name), tmp_path / name))
+
+
+@pytest.fixture
+def model_copy(tmp_path: Path, tiny_bert: Path) -> Path:
+    """A copy of tiny_bert to damage."""
+    return Path(shutil.copytree(tiny_bert, tmp_path / "model"))

@@ -1,7 +1,6 @@
 """Models and tokenizers: what is built, what is kept, what is refused."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ CPU = torch.device("cpu")
 
 def classifier(directory: Path, **options):
     return building.build_classifier(directory, **{"kind": "classification", "label_names": NAMES, **options})
-
-
-@pytest.fixture
-def model_copy(tmp_path: Path, tiny_bert: Path) -> Path:
-    """A copy of tiny_bert to damage."""
-    return Path(shutil.copytree(tiny_bert, tmp_path / "model"))
 
 
 def test_a_classifier_has_the_body_and_a_new_seeded_head(tiny_bert: Path) -> None:

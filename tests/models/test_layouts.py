@@ -26,7 +26,8 @@ from finetune_cli.config.load import load_config
 from finetune_cli.errors import FinetuneError
 from finetune_cli.models.building import build_classifier
 from finetune_cli.models.tokenizer import load_tokenizer
-from scripts.models.families import TEXTS, build
+from scripts.models.families import build
+from scripts.models.tokenizers import TEXTS
 from tests.conftest import sentiment_row, write_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # peft, of a name of transformers

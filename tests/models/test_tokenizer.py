@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +12,6 @@ from finetune_cli.errors import MissingError
 from finetune_cli.models import files, tokenizer
 from finetune_cli.models.facts import text_facts
 from finetune_cli.models.tokenizer import load_tokenizer, save_tokenizer, tokenizer_fingerprint
-
-
-@pytest.fixture
-def model_copy(tmp_path: Path, tiny_bert: Path) -> Path:
-    return Path(shutil.copytree(tiny_bert, tmp_path / "model"))
 
 
 def settings_of(directory: Path, **changes: object) -> None:

@@ -25,11 +25,11 @@ from finetune_cli.report.error_analysis import (
     residuals,
     worst_errors,
 )
-from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, select_rows
+from finetune_cli.report.page import EvaluationPage, RawRows
 from finetune_cli.report.rendering import clean, escape_markdown, evaluation_html, evaluation_markdown, number
 from finetune_cli.report.slices import EMPTY, SliceScore, by_column, by_length
 from finetune_cli.runs.answers import Answers, in_order_of, read_answers
-from tests.report.report_pages import ACCURACY, Tags, answers_of, hostile_page, random_page, write_history
+from tests.report.report_pages import ACCURACY, Tags, answers_of, hostile_page, page_of, random_page, write_history
 
 
 def test_wilson_is_the_textbook_interval():
@@ -271,44 +271,19 @@ def test_text_of_any_kind_can_be_written():
 
 def test_rows_that_cannot_be_read_again_are_named_by_id():
     page = random_page(100, 2)
-    page = EvaluationPage(
-        "run",
-        page.report,
-        page.answers,
-        select_rows(page.answers, page.lengths),
-        RawRows(problem="data.csv does not exist."),
-        curves=None,
-        lengths=page.lengths,
-        metric_for_best="accuracy",
-        slice_score=ACCURACY,
-        facts=[],
-    )
+    page = page_of(page.report, page.answers, raw=RawRows(problem="data.csv does not exist."))
     for text in (Tags(evaluation_html(page)).text, evaluation_markdown(page)):
         assert "data.csv does not exist." in text
         assert "named by their ids" in text
     assert "a text" not in evaluation_html(page)
 
 
-def uncut(num_rows: int) -> Lengths:
-    return Lengths(np.arange(num_rows) % 30 + 3, limit=64, truncated=0)
-
-
 def regression(predictions: np.ndarray, labels: np.ndarray) -> EvaluationPage:
     rules = ScoringRules("regression", None, ("pearson", "mse"), samples=50)
     report = score_split("validation", predictions[:, None].astype(np.float32), labels, rules, train_labels=labels)
     answers = Answers(list(range(len(labels))), None, labels, predictions, None)
-    lengths = uncut(len(labels))
-    return EvaluationPage(
-        "run",
-        report,
-        answers,
-        select_rows(answers, lengths),
-        RawRows(),
-        curves=None,
-        lengths=lengths,
-        metric_for_best="pearson",
-        slice_score=SliceScore("mse", samples=100, level=0.95, seed=0),
-        facts=[],
+    return page_of(
+        report, answers, metric_for_best="pearson", slice_score=SliceScore("mse", samples=100, level=0.95, seed=0)
     )
 
 
@@ -339,19 +314,8 @@ def test_a_collapsed_model_is_called_that():
     logits = np.tile(np.array([[3.0, 0.0]], np.float32), (40, 1))
     rules = ScoringRules("classification", ("x", "y"), ("accuracy",), samples=20)
     report = score_split("validation", logits, labels, rules, train_labels=labels)
-    answers, lengths = answers_of(logits, labels, ("x", "y")), uncut(40)
-    page = EvaluationPage(
-        "run",
-        report,
-        answers,
-        select_rows(answers, lengths),
-        RawRows(),
-        curves=None,
-        lengths=lengths,
-        metric_for_best="accuracy",
-        slice_score=ACCURACY,
-        facts=[],
-    )
+    answers = answers_of(logits, labels, ("x", "y"))
+    page = page_of(report, answers)
     assert "collapsed to one class" in evaluation_html(page)
     assert "collapsed to one class" in evaluation_markdown(page)
 
@@ -385,18 +349,12 @@ def test_several_labels_a_row_have_a_page():
     probabilities = generator.uniform(size=(200, 3))
     labels = generator.uniform(size=(200, 3)) < probabilities
     answers = Answers(list(range(200)), ("x", "y", "z"), labels, probabilities > 0.5, probabilities)
-    lengths = uncut(200)
-    page = EvaluationPage(
-        "run",
+    page = page_of(
         EvalReport("validation", 200, 0.5, {"f1_macro": MetricValue(0.7, 0.6, 0.8)}, baseline={}),
         answers,
-        select_rows(answers, lengths),
-        RawRows(columns={"source": ["web", "mail"] * 100}),
-        curves=None,
-        lengths=lengths,
+        raw=RawRows(columns={"source": ["web", "mail"] * 100}),
         metric_for_best="f1_macro",
         slice_score=SliceScore("exact_match", samples=100, level=0.95, seed=0),
-        facts=[],
     )
     assert sum(one.n for one in calibration(answers).bins) == 600
     assert page.num_errors == int((labels != (probabilities > 0.5)).any(axis=1).sum())
