@@ -12,7 +12,7 @@ from finetune_cli.commands.drafts.found import Found
 from finetune_cli.commands.drafts.lengths import Lengths
 from finetune_cli.config.draft import Draft
 from finetune_cli.data.checks.labels import as_seen
-from finetune_cli.data.survey.proof import Proof
+from finetune_cli.data.survey.proof import CHECKS, Proof
 from finetune_cli.data.survey.roles import Roles
 from finetune_cli.errors import DataError, counted
 from finetune_cli.tasks import TaskSpec
@@ -94,24 +94,14 @@ def _same_twice(classes: Iterable[str]) -> str:
     return f"are {', '.join(alike)} one class? They are several now: write each in one way" if alike else ""
 
 
-CLEAN = {"empty_text": "a text in every row", "encoding": "no garbled letters"}
-FOUND = {
-    "empty_text": "without a text",
-    "duplicates": "with the text and label of another",
-    "contradictions": "with the text of another and a different label: look at them first",
-    "encoding": "with garbled letters, or control characters",
-    "markup": "with HTML tags or entities",
-}
-
-
 def _put_checks(draft: Draft, proof: Proof, several: bool) -> None:
     """What was found is a warning with its number; what is clean and should stay so stops a later run."""
     checks: dict[str, tuple[Any, str]] = {}
-    for check, count in proof.found.items():
-        if count:
-            checks[check] = ("warn", f"{counted(count, 'row', form=',')} {FOUND[check]}")
-        elif check in CLEAN and not several:
-            checks[check] = ("error", f"{CLEAN[check]} now; a later file with such rows is refused")
+    for name, check in CHECKS.items():
+        if count := proof.faulty[name]:
+            checks[name] = ("warn", f"{counted(count, 'row', form=',')} {check.rows}")
+        elif check.clean and not several:
+            checks[name] = ("error", f"{check.clean} now; a later file with such rows is refused")
     if checks:
         draft.nested("checks", checks)
 
