@@ -62,7 +62,7 @@ def predict(
     predictor = _Predictor(
         trained, probabilities=probabilities, all_probabilities=all_probabilities, min_confidence=min_confidence
     )
-    id_column = trained.config.data.id if trained.config else None
+    id_column = trained.id_column
     remarks = _Remarks(id_column)
     with open_rows(trained, rows, input_format=input_format) as (columns, source, wake):
         encoded = _windows(source, window_rows, predictor.encoder, columns, remarks)

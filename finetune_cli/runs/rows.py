@@ -100,7 +100,7 @@ def prepare_file(path: Path, target: Target, task: ModelTask) -> PreparedData:
         label=data.label if data else "label",
         labels=task.classes,
         kind=task.kind,
-        id=data.id if data else None,
+        id=target.id_column,
         limit=None,
         **how._asdict(),
     )

@@ -38,6 +38,11 @@ class Target:
         """Whether the run's config lets the model bring code of its own."""
         return self.config is not None and self.config.model.trust_remote_code
 
+    @property
+    def id_column(self) -> str | None:
+        """The column that names the rows, where the run's config has one."""
+        return self.config.data.id if self.config else None
+
     def load(self, device: torch.device) -> PreTrainedModel:
         """The model, ready to answer: as its run trained it, or as it was exported."""
         from finetune_cli.models.exported import load_answering
