@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel
 
-from finetune_cli.config.gate import Gate
+from finetune_cli.config.gate_syntax import Gate
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError
 from finetune_cli.evaluation.decision import fit_rule, with_abstention

@@ -22,9 +22,9 @@ from finetune_cli.commands.drafts.writing import write_draft
 from finetune_cli.config.draft import Draft
 from finetune_cli.data.formats.row import good_rows
 from finetune_cli.data.label_sets import is_unlabelled
-from finetune_cli.data.parts import labelled_only
 from finetune_cli.data.source_files import is_saved
 from finetune_cli.data.sources import require_present
+from finetune_cli.data.subsets import labelled_only
 from finetune_cli.data.survey.columns import survey
 from finetune_cli.data.survey.labels import NoLabelError
 from finetune_cli.data.survey.proof import prove

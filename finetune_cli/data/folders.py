@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.formats.packing import ADVICE, FORMATS, file_kind, is_data_file, plain_stem
+from finetune_cli.data.formats.file_kinds import ADVICE, FORMATS, file_kind, is_data_file, plain_stem
 from finetune_cli.data.source_files import WILDCARDS, Source, find_files, is_saved, natural, saved_splits, several
 from finetune_cli.data.text_folders import class_folders
 from finetune_cli.errors import DataError, did_you_mean

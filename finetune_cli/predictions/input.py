@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from finetune_cli.data.checks.rows import checked_rows
-from finetune_cli.data.formats import packing
+from finetune_cli.data.formats import file_kinds
 from finetune_cli.data.formats.row import OF_OTHERS, USUAL_ID_COLUMNS, BadRow, Row, TableForm, Values
 from finetune_cli.data.readers import STREAM_NAME, read_rows, read_stream
 from finetune_cli.data.text_folders import class_folders, data_files, text_file_rows, text_files
@@ -40,7 +40,7 @@ def require_data_file(path: Path, *, plain_text: bool = False) -> None:
         return
     if plain_text and not path.exists():
         raise DataError(f"{path} does not exist. Expected a data file. A text to label goes with --text.")
-    packing.require_data_file(path, also=(PLAIN_TEXT,) if plain_text else ())
+    file_kinds.require_data_file(path, also=(PLAIN_TEXT,) if plain_text else ())
 
 
 def _require_texts(folder: Path, *, plain_text: bool) -> None:

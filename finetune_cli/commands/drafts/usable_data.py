@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetune_cli.data import hub
-from finetune_cli.data.formats.packing import file_kind, plain_stem
+from finetune_cli.data.formats.file_kinds import file_kind, plain_stem
 from finetune_cli.data.formats.parquet_rows import declared_names, parquet_features
 from finetune_cli.data.source_files import Source, file_source, is_saved
 from finetune_cli.data.sources import BUILTIN_PREFIX, require_present
