@@ -13,7 +13,6 @@ from typing import Any
 
 from finetune_cli.data import hub
 from finetune_cli.data.folders import (
-    SPLIT_NAME,
     WantedSplits,
     directory_sources,
     named_sources,
@@ -38,7 +37,7 @@ from finetune_cli.data.source_files import (
 from finetune_cli.data.subsets import labelled_only
 from finetune_cli.errors import DataError
 from finetune_cli.system.places import in_home
-from finetune_cli.tasks import SAMPLES, Kind
+from finetune_cli.tasks import SAMPLES, SPLIT_NAME, Kind
 
 logger = logging.getLogger(__name__)
 
