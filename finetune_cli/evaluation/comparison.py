@@ -17,8 +17,7 @@ from finetune_cli.evaluation.confusion import FloatArray
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.base import Array, BoolArray
 from finetune_cli.evaluation.metrics import compute_metrics
-from finetune_cli.evaluation.seed_summary import variance, welch
-from finetune_cli.evaluation.student_t import t_quantile, t_two_sided_p
+from finetune_cli.evaluation.seed_summary import two_sided_t, variance, welch
 from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_interval
 from finetune_cli.tasks import METRICS, Kind
 
@@ -179,7 +178,7 @@ def _over_seeds(
     sizes = [len(part) for part in parts]
     total, freedom = welch([float(part.var(ddof=1)) / len(part) for part in parts], sizes, of_rows)
     difference, error = float(b.mean() - a.mean()), math.sqrt(total)
-    margin = t_quantile(level, freedom) * error
+    margin = two_sided_t(level, freedom) * error
     return Difference(
         metric,
         float(a.mean()),
@@ -187,7 +186,7 @@ def _over_seeds(
         difference,
         difference - margin,
         difference + margin,
-        _t_p(difference, error, freedom),
+        t_test_p(difference, error, freedom),
         num_rows,
         "seeds",
         of_rows,
@@ -206,9 +205,12 @@ def _bootstrap_p(differences: FloatArray) -> float:
     return min(1.0, 2 * float(thinner + 1) / (len(defined) + 1))
 
 
-def _t_p(difference: float, error: float, freedom: int) -> float:
+def t_test_p(difference: float, error: float, freedom: int) -> float:
+    """Two-sided, of Student's t; error: the standard error of the difference, 0 where all runs agree."""
+    from scipy.special import stdtr
+
     if math.isnan(difference) or math.isnan(error):
         return math.nan
     if error == 0:
         return 1.0 if difference == 0 else 0.0
-    return t_two_sided_p(difference / error, freedom)
+    return float(2 * stdtr(freedom, -abs(difference / error)))

@@ -30,10 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.evaluation.comparison import Difference, compare_seeds
+from finetune_cli.evaluation.comparison import Difference, compare_seeds, t_test_p
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.seed_summary import summarise_seeds
-from finetune_cli.evaluation.student_t import t_two_sided_p
 from finetune_cli.runs.scored_runs import ScoredRun, pair_rows, read_scored_run
 from scripts.bench.data import model_directory, task_data
 from scripts.bench.measure import write_config
@@ -133,10 +132,7 @@ def seed_test(a: list[float], b: list[float]) -> float:
     if len(differences) < 2:
         return math.nan
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    mean = statistics.mean(differences)
-    if error == 0:
-        return 1.0 if mean == 0 else 0.0
-    return t_two_sided_p(mean / error, len(differences) - 1)
+    return t_test_p(statistics.mean(differences), error, len(differences) - 1)
 
 
 def compare(first: list[ScoredRun], other: list[ScoredRun]) -> dict[str, Difference]:
