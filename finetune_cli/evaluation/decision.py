@@ -15,6 +15,7 @@ import numpy as np
 
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.abstaining import fit_abstention
+from finetune_cli.evaluation.bisection import bisect
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.kinds import CLASS_KINDS, KINDS
 from finetune_cli.evaluation.kinds.base import Array, BoolArray
@@ -107,10 +108,8 @@ def fit_temperature(logits: Array, labels: IntArray, kind: Kind) -> float:
             "--fit temperature: on these rows the model is no better than equal probabilities for all classes. Train "
             "it longer, or look at its labels."
         )
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
-    return float(np.exp((low + high) / 2))
+    bracket = bisect(lambda log_temperature: slope(log_temperature) > 0, low, high, HALVINGS)
+    return float(np.exp(sum(bracket) / 2))
 
 
 def cross_validate(
