@@ -14,7 +14,7 @@ from finetune_cli.errors import ConfigError, GateFailedError, counted
 from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
 from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows
-from finetune_cli.system.files import replacing
+from finetune_cli.system.files import write_text
 from finetune_cli.tasks import METRICS
 
 
@@ -184,5 +184,4 @@ def write_junit(path: Path, report: EvalReport, name: str) -> None:
         if not outcome.passed:
             ElementTree.SubElement(case, "failure", message=outcome.finding, type="gate")
     ElementTree.indent(suite)
-    with replacing(path) as file:
-        file.write(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
+    write_text(path, ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
