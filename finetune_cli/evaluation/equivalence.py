@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from statistics import NormalDist
 
 import numpy as np
 
 from finetune_cli.evaluation.comparison import Difference
+from finetune_cli.evaluation.intervals.shares import wilson
 from finetune_cli.evaluation.kinds.base import Array
 from finetune_cli.evaluation.scoring import ScoringRules, paired_differences
 from finetune_cli.records.evaluation import MetricValue
@@ -50,15 +50,6 @@ def compare_logits(
         drops=drops,
         level=rules.level,
     )
-
-
-def wilson(count: float, total: int, level: float) -> tuple[float, float]:
-    """The score interval of a share (Wilson 1927), which is not of width 0 where nothing, or all, was counted."""
-    z, share = NormalDist().inv_cdf((1 + level) / 2), count / total
-    centre = share + z * z / (2 * total)
-    margin = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return (centre - margin) / scale if count else 0.0, (centre + margin) / scale if count < total else 1.0
 
 
 def compared_metrics(rules: ScoringRules) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
-from finetune_cli.evaluation.equivalence import wilson
+from finetune_cli.evaluation.intervals.shares import wilson
 from finetune_cli.evaluation.kinds import CLASS_KINDS
 from finetune_cli.evaluation.row_metrics import ECE_BINS
 from finetune_cli.runs.answers import Answers

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune_cli.evaluation.equivalence import wilson
+from finetune_cli.evaluation.intervals.shares import wilson
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
 from finetune_cli.records.evaluation import EvalReport, MetricValue
