@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from finetune_cli.evaluation.comparison import Difference
+from finetune_cli.evaluation.comparison import Difference, compare_predictions
 from finetune_cli.evaluation.intervals.shares import wilson
 from finetune_cli.evaluation.kinds.base import Array
-from finetune_cli.evaluation.scoring import ScoringRules, paired_differences
+from finetune_cli.evaluation.scoring import ScoringRules
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.export import Drop, Equality
 from finetune_cli.tasks import KIND_SPECS, METRICS
@@ -33,22 +33,23 @@ def compare_logits(
     """
     largest = float(np.abs(exported.astype(np.float64) - model).max()) if np.isfinite(exported).all() else math.inf
     tolerance = max(TOLERANCE, RELATIVE * float(np.abs(model).max()))
-    count, drops = None, []
+    level, count, drops = rules.resampling.level, None, []
     if math.isfinite(largest):
-        ours, theirs = rules.scored(model), rules.scored(exported)
+        ours, theirs = rules.scored(model, labels), rules.scored(exported, labels)
         if rules.classes:
             count = int((~rules.task.right(ours.answers, theirs.answers)).sum())
         # The same model in another form: these rows are what its drop is shown on.
-        differences = paired_differences(compared_metrics(rules), labels, ours, theirs, rules, beyond_the_rows=False)
+        names, resampling = compared_metrics(rules), rules.resampling.to_compare
+        differences = compare_predictions(names, ours, theirs, resampling, beyond_the_rows=False)
         drops = [_drop(difference, allowed.get(name, allowed[""])) for name, difference in differences.items()]
     return Equality(
         n=len(labels),
         largest_difference=largest,
         tolerance=tolerance if exact else None,
         num_changed=count,
-        changed=None if count is None else MetricValue(count / len(labels), *wilson(count, len(labels), rules.level)),
+        changed=None if count is None else MetricValue(count / len(labels), *wilson(count, len(labels), level)),
         drops=drops,
-        level=rules.level,
+        level=level,
     )
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_cli.evaluation.kinds.base import Array
+from finetune_cli.evaluation.scored_rows import ScoredRows
 from finetune_cli.evaluation.uncertainty import bootstrap_values
-from finetune_cli.tasks import Kind
+from finetune_cli.records.resampling import Resampling
 
 MAX_FREEDOM = 1000  # where t is the normal distribution to three digits
 
@@ -30,11 +30,9 @@ class SeedSummary:
     high: float
 
 
-def row_variances(
-    names: Sequence[str], *, labels: Array, runs: Sequence[Array], kind: Kind, samples: int, seed: int
-) -> dict[str, float]:
+def row_variances(names: Sequence[str], runs: Sequence[ScoredRows], resampling: Resampling) -> dict[str, float]:
     """The variance of each metric's mean over runs that comes from the choice of rows: all on the same resamples."""
-    resampled = bootstrap_values(names, labels=labels, score_sets=runs, kind=kind, samples=samples, seed=seed)
+    resampled = bootstrap_values(names, runs, resampling)
     return {name: variance(values.mean(axis=0)) for name, values in resampled.items()}
 
 

@@ -107,7 +107,7 @@ def disagreement(a: Answers, b: Answers) -> Disagreement:
 
 def _quality(answers: Answers) -> FloatArray:
     """The higher the better: the probability of the truth, or in regression the distance from it, negated."""
-    return answers.task.probability_of_truth(answers.labels, answers.scores(of_probabilities=True))
+    return answers.task.probability_of_truth(answers.labels, answers.scores)
 
 
 def _pair(

@@ -97,7 +97,7 @@ def worst_errors(answers: Answers, limit: int) -> list[tuple[int, float]]:
 
     How wrong: the probability of the wrong answer (of several, the highest), or the absolute difference.
     """
-    wrongness = answers.task.wrongness(answers.labels, answers.predictions, answers.scores(of_probabilities=True))
+    wrongness = answers.task.wrongness(answers.labels, answers.predictions, answers.scores)
     order = np.argsort(-wrongness, kind="stable")[:limit]
     return [(int(row), float(wrongness[row])) for row in order if wrongness[row] > 0]
 

@@ -65,12 +65,7 @@ def write_report(
         curves=read_curves(run.history, report.split, list(report.metrics), best_step=run.read_record().best_step),
         lengths=lengths,
         metric_for_best=evaluation.metric_for_best,
-        slice_score=SliceScore(
-            answers.task.metric_of_few_rows(evaluation.main_metric),
-            evaluation.bootstrap.samples,
-            evaluation.bootstrap.level,
-            config.seed,
-        ),
+        slice_score=SliceScore(answers.task.metric_of_few_rows(evaluation.main_metric), config.resampling),
         facts=list(_facts(run, config, split.where, report)),
     )
     for name, content in (("report.html", evaluation_html(page)), ("report.md", evaluation_markdown(page))):

@@ -33,6 +33,7 @@ from typing import Any
 from finetune_cli.evaluation.comparison import Difference, compare_seeds, t_test_p
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.seed_summary import summarise_seeds
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.runs.scored_runs import ScoredRun, pair_rows, read_scored_run
 from scripts.bench.data import model_directory, task_data
 from scripts.bench.measure import write_config
@@ -120,9 +121,7 @@ def require_same_settings(options: argparse.Namespace) -> None:
 
 
 def scores_of(runs: list[ScoredRun]) -> dict[str, list[float]]:
-    found = [
-        compute_metrics(METRICS, labels=run.labels, scores=run.probabilities, kind="classification") for run in runs
-    ]
+    found = [compute_metrics(METRICS, run.rows) for run in runs]
     return {metric: [of_run[metric] for of_run in found] for metric in METRICS}
 
 
@@ -137,15 +136,7 @@ def seed_test(a: list[float], b: list[float]) -> float:
 
 def compare(first: list[ScoredRun], other: list[ScoredRun]) -> dict[str, Difference]:
     return compare_seeds(
-        METRICS,
-        labels=first[0].labels,
-        runs_a=[run.probabilities for run in first],
-        runs_b=[run.probabilities for run in other],
-        kind="classification",
-        samples=2000,
-        level=LEVEL,
-        seed=0,
-        paired=True,
+        METRICS, [run.rows for run in first], [run.rows for run in other], Resampling(2000, LEVEL), paired=True
     )
 
 

@@ -13,8 +13,10 @@ from finetune_cli.evaluation.comparison import (
     mcnemar,
 )
 from finetune_cli.evaluation.kinds.classification import softmax
+from finetune_cli.evaluation.scored_rows import scored_rows
 from finetune_cli.evaluation.seed_summary import summarise_seeds
 from finetune_cli.evaluation.verdicts import describe
+from finetune_cli.records.resampling import Resampling
 from scripts.simulations.seeds import coverage
 
 
@@ -36,16 +38,8 @@ def two_models(rng, num_rows, gain_of_b=0.0):
 
 
 def compare(names, labels, a, b, *, samples=500, seed=0):
-    return compare_predictions(
-        names,
-        labels=labels,
-        scores_a=a,
-        scores_b=b,
-        kind="classification",
-        samples=samples,
-        level=0.95,
-        seed=seed,
-    )
+    sides = [scored_rows(labels, scores, "classification") for scores in (a, b)]
+    return compare_predictions(names, *sides, Resampling(samples, seed=seed))
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (0, 1), (1, 5), (0, 6), (10, 10), (12, 29), (480, 520)])
@@ -159,17 +153,8 @@ def seed_runs(rng, labels, offset, num_runs, seed_spread):
 
 
 def compare_runs(names, labels, runs_a, runs_b, *, paired=False, samples=200, seed=0):
-    return compare_seeds(
-        names,
-        labels=labels,
-        runs_a=runs_a,
-        runs_b=runs_b,
-        kind="classification",
-        samples=samples,
-        level=0.95,
-        seed=seed,
-        paired=paired,
-    )
+    sides = [[scored_rows(labels, scores, "classification") for scores in runs] for runs in (runs_a, runs_b)]
+    return compare_seeds(names, *sides, Resampling(samples, seed=seed), paired=paired)
 
 
 @pytest.mark.parametrize("paired", [False, True])
