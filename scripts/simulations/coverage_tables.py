@@ -33,7 +33,7 @@ class Cell:
     @property
     def verdict(self) -> str:
         """With "?" where the simulation cannot tell: not two of its standard errors outside."""
-        low, high = PROMISED_OF_FEW if self.rows < FEW_ROWS else PROMISED
+        low, high = promised(self.rows)
         if self.given < FEWEST_GIVEN:
             return "no interval"
         if self.held < low:
@@ -41,6 +41,11 @@ class Cell:
         if self.held > high:
             return "high?" if self.held - 2 * self.error <= high else "high"
         return "held"
+
+
+def promised(rows: int) -> tuple[float, float]:
+    """How often intervals on so many rows should hold the truth: at least and at most."""
+    return PROMISED_OF_FEW if rows < FEW_ROWS else PROMISED
 
 
 def cells_of(lines: Sequence[Mapping[str, Any]]) -> Iterator[Cell]:

@@ -266,3 +266,5 @@ def test_prepare_shows_the_commonest_of_many_labels(capsys: pytest.CaptureFixtur
     assert "labels of train: c77 77 (2.6%), c76 76 (2.5%), " in said
     assert "and 72 more classes, the smallest with 1\n" in said
     assert "labels of test: -\n" in said
+    said = prepared_text(capsys, train=split_report(labels={f"c{number}": number for number in range(1, 7)}))
+    assert "c2 2 (9.5%), c1 1 (4.8%)\n" in said  # one more is shown itself

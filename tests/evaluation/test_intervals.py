@@ -20,6 +20,7 @@ from finetune_cli.records.evaluation import TOO_FEW_ROWS, MetricValue
 from finetune_cli.records.resampling import NO_INTERVALS, Resampling
 from finetune_cli.tasks import Kind, metrics_for
 from scripts.simulations.coverage import coverage
+from scripts.simulations.coverage_steps import can_be_held
 from scripts.simulations.coverage_tables import cells_of, tables
 from scripts.simulations.worlds import worlds
 
@@ -248,6 +249,14 @@ def test_a_simulated_cell_is_judged_by_what_was_promised_and_by_its_own_error() 
     assert verdicts == {"fine": "held", "low": "low", "perhaps": "low?", "wide": "high", "none": "no interval"}
     assert next(cells_of([line | {"rows": 20}])).verdict == "held"
     assert "| fine | 50 | 95.0 (0.100, was 0.100) |" in tables([line])
+
+
+@pytest.mark.parametrize(("rows", "possible"), [(100, False), (408, True)])
+def test_where_scores_come_in_steps_no_interval_may_be_as_promised(rows, possible):
+    """Accuracy 0.995 on 100 rows: at most one error in 91.0 % of all test sets, at most two in 98.6 %."""
+    line = {"world": "two balanced", "accuracy": 0.995, "rows": rows, "sets": 1}
+    metrics = {"accuracy": {"width": 0, "earlier_width": 0}}
+    assert can_be_held(list(cells_of([line | {"metrics": metrics}])), sets=1000) == [possible]
 
 
 def test_the_coverage_simulation_counts_intervals_on_either_side() -> None:

@@ -165,6 +165,11 @@ def test_a_header_without_the_text_column_is_not_split_otherwise(finished: Path,
     assert [row["sentence"] for row in kept] == ["a good film; really", "bad | worse"]
 
 
+def test_a_table_with_another_separator_that_lacks_the_column_is_said_to_lack_it(finished: Path, here: Path) -> None:
+    put(here / "rows.csv", "a;b\nx y;1\n")
+    refused(finetune("predict", finished / "run", "rows.csv"), 3, "expected the column 'sentence'; found 'a', 'b'")
+
+
 def test_prepare_says_what_to_type_for_semicolons(finished: Path, here: Path) -> None:
     put(here / "train.csv", "sentence;label\na good film;positive\nbad;negative\n" * 3)
     changes = ["-s", "data.path=train.csv", "-s", "data.splits.validation=0.3"]

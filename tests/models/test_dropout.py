@@ -72,7 +72,7 @@ def test_what_a_family_cannot_do_is_refused_by_name(
 
 
 def test_chance_elsewhere_is_refused_by_name(family: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune_cli.models.self_test.trains_alike", lambda model: False)
+    monkeypatch.setattr("finetune_cli.models.dropout.trains_alike", lambda model: False)
     with pytest.raises(ConfigError, match=r"model\.dropout: 0 does not take chance out .* 'gpt2'"):
         classifier(family("gpt2"), dropout=0.0, attention_dropout=0.0)
 

@@ -130,10 +130,10 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
     assert set(PAGES) - {path for path, _ in LINK.findall(text)} == set()
 
 
-def test_the_map_of_the_house_names_every_room_and_only_files_that_exist() -> None:
+def test_the_map_names_every_room_and_only_files_that_exist() -> None:
     package = ROOT / "finetune_cli"
     text = read("CONTRIBUTING.md")
-    rows = blocks(section(text, "## The map of the house"))[0].text.splitlines()
+    rows = blocks(section(text, "## The map"))[0].text.splitlines()
     rooms = [(line[:26].split(), re.findall(r"[a-z_]+\.py", line[26:])) for line in rows]
     entries = {f"{path.name}/" if path.is_dir() else path.name for path in package.glob("[!_.]*")} - {"py.typed"}
     assert {name for names, _ in rooms for name in names} == entries

@@ -52,7 +52,9 @@ def _own_separator(
 ) -> tuple[str, Iterator[str | BadRow]]:
     """The separator that a header has in place of the usual one, which is said, and the lines again."""
     first = next(lines, "")
-    mark = other_mark(first, separator, form.header_with) if isinstance(first, str) else None
+    mark = None
+    if isinstance(first, str):  # a header that lacks a column is named with the columns that it has
+        mark = other_mark(first, separator, form.header_with) or other_mark(first, separator)
     if mark is not None:
         say_once(f"{name}: the columns are separated by {MARKS[mark]}, and are read so.")
     return mark or separator, chain([first] if first else [], lines)

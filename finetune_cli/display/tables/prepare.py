@@ -109,10 +109,12 @@ def _lost(split: SplitReport) -> str:
 def _label_counts(counts: Mapping[str, int] | None, total: int) -> str:
     if counts is None:
         return "-"
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{name} {count} ({count / total:.1%})" for name, count in ordered[:SHOWN_LABEL_COUNTS])
-    rest = len(ordered) - SHOWN_LABEL_COUNTS
-    return f"{shown} and {rest} more classes, the smallest with {ordered[-1][1]}" if rest > 0 else shown
+    in_words = [f"{name} {count} ({count / total:.1%})" for name, count in sorted(counts.items(), key=lambda c: -c[1])]
+    rest = in_words[SHOWN_LABEL_COUNTS:]
+    if len(rest) < 2:
+        return ", ".join(in_words)
+    shown = ", ".join(in_words[:SHOWN_LABEL_COUNTS])
+    return f"{shown} and {len(rest)} more classes, the smallest with {min(counts.values())}"
 
 
 def histogram_lines(bins: Sequence[tuple[int, int | None, int]]) -> list[str]:
