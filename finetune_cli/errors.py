@@ -132,6 +132,11 @@ def counted(count: float, noun: str, *, form: str = "") -> str:
     return f"{count:{form or ('g' if isinstance(count, float) else 'd')}} {noun}{'' if count == 1 else 's'}"
 
 
+def in_words(err: BaseException) -> str:
+    """An error for a record: the message of one of ours; of others, which may be bugs, the type as well."""
+    return str(err) if isinstance(err, FinetuneError) else f"{type(err).__name__}: {err}"
+
+
 def first_line(err: BaseException) -> str:
     """A library's error, short enough for a message: one line of at most 300 characters, without a full stop."""
     return (str(err).strip().splitlines() or [type(err).__name__])[0][:300].rstrip(" .:")

@@ -4,6 +4,7 @@ The metrics of the GLUE tasks are those of the benchmark (Wang et al. 2019, http
 class names and splits are those of the data set `nyu-mll/glue` on the Hub.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ Kind = Literal["classification", "multilabel", "regression"]
 
 GLUE = "nyu-mll/glue"
 SAMPLES = Path(__file__).with_name("samples")  # what `data.path: builtin:NAME` names
+SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
 EVALUATE_PREFIX = "evaluate:"  # a metric of the `evaluate` library: evaluate:NAME, or evaluate:./folder
 
 

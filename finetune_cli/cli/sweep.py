@@ -63,10 +63,9 @@ def sweep(
     """
     run_config = read_config(config, with_output_dir(overrides, output_dir), search=search)
     _require_sense(run_config, workers=workers, num_processes=num_processes)
-    from finetune_cli.runs.requirements import require_optuna, require_search, require_tools
+    from finetune_cli.runs.requirements import require_search, require_tools
 
     require_search(run_config)
-    require_optuna()
     require_tools(run_config, push=False)
     check_places(run_config)
     end_if_stopped()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finetune_cli.config.fields import TRACKERS
 from finetune_cli.errors import ConfigError, first_line
 from finetune_cli.records.doctor import Advice, Cpu, Device, DoctorReport, Hub, Place, Torch, Trial
 from finetune_cli.runs.hub import hub_status
@@ -38,10 +39,7 @@ OPTIONAL = {
     "onnx": "finetune export --format onnx",
     "onnxruntime": "finetune export --format onnx",
     "openvino": "finetune export --format openvino",
-    "tensorboard": "tracking: [tensorboard]",
-    "wandb": "tracking: [wandb]",
-    "mlflow": "tracking: [mlflow]",
-    "trackio": "tracking: [trackio]",
+    **{package: f"tracking: [{name}]" for name, package in TRACKERS.items()},
     "torch_xla": "TPUs, beside torch of the same minor version",
 }
 # What to type where a directory cannot be used.

@@ -32,9 +32,9 @@ from finetune_cli.system import xla
 from finetune_cli.system.launching import join_group, launched_processes
 from finetune_cli.system.machine import describe_cpu
 from finetune_cli.system.provenance import peak_memory_bytes
-from finetune_cli.training.guards import clip_gradients
 from finetune_cli.training.memory import estimate_memory, kept_bytes
 from finetune_cli.training.placing import to_device
+from finetune_cli.training.update import Update
 
 logger = logging.getLogger(__name__)
 
@@ -158,8 +158,10 @@ class Updater:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self.accelerator = new_accelerator(parts.mixed_precision)
-        self.model, self.optimizer = self.accelerator.prepare(parts.model, parts.optimizer)
+        accelerator = new_accelerator(parts.mixed_precision)
+        self.model, optimizer = accelerator.prepare(parts.model, parts.optimizer)
+        max_grad_norm = parts.config.training.max_grad_norm
+        self.update = Update(accelerator, self.model, optimizer, parts.objective, max_grad_norm)
 
     def estimate_memory(self, rows: np.ndarray, *, program: int) -> MemoryEstimate:
         """From forward passes of one piece of an update on the longest rows, alone and twice; see training.memory."""
@@ -168,7 +170,8 @@ class Updater:
 
         def kept_for(count: int) -> int:
             micro_batch = MicroBatch(np.full(count, longest), num_valid=count, update_rows=count)
-            return kept_bytes(model, lambda: self.parts.objective(self.model, self._batch(micro_batch)))
+            batch = to_device(self.parts.rows.micro_batch(micro_batch), self.parts.device)
+            return kept_bytes(model, lambda: self.parts.objective(self.model, batch))
 
         def kept_of_all(count: int) -> int:
             model.activation_checkpointing_disable()
@@ -189,18 +192,11 @@ class Updater:
             program=program,
         )
 
-    def _batch(self, micro_batch: MicroBatch) -> dict[str, torch.Tensor]:
-        return to_device(self.parts.rows.micro_batch(micro_batch), self.parts.device)
-
     def seconds(self, rows: np.ndarray) -> float:
         """The time of one update on these rows, until the device has done it."""
         began = time.perf_counter()
         self.model.train()
-        for micro_batch in self.parts.sampler.micro_batches(rows):
-            self.accelerator.backward(self.parts.objective(self.model, self._batch(micro_batch)))
-        clip_gradients(self.accelerator, self.model, self.optimizer, max_norm=self.parts.config.training.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.update([self.parts.rows.micro_batch(part) for part in self.parts.sampler.micro_batches(rows)])
         _wait_for(self.parts.device)
         return time.perf_counter() - began
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel
 
-from finetune_cli.config.gate import Gate
+from finetune_cli.config.gate_syntax import Gate
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import ConfigError
 from finetune_cli.evaluation.decision import fit_rule, with_abstention
@@ -36,7 +36,7 @@ from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.scored_runs import read_scored_run
 from finetune_cli.runs.scoring import keep_scores, score_logits, split_logits
 from finetune_cli.runs.sources import data_sources, require_slices
-from finetune_cli.runs.target import Target, class_names, open_target, task_kind
+from finetune_cli.runs.target import Target, model_task, open_target
 from finetune_cli.system.files import disk_error, disk_errors_explained, is_full_or_read_only
 from finetune_cli.system.group import wait_for_main_process
 from finetune_cli.system.launching import GROUP_TIMEOUT_SECONDS, is_main_process, join_group
@@ -83,8 +83,9 @@ def evaluate(
     parsed = _checked_gates(parsed, drops, trained, target, data)  # a typing mistake shows before the model is loaded
     state = join_group(timeout_seconds=trained.config.training.ddp_timeout if trained.config else GROUP_TIMEOUT_SECONDS)
     model = trained.load(state.device)
-    require_possible(request, min_confidence, class_names(model), task_kind(model))
-    rule = read_rule(trained.model_dir, class_names(model), task_kind(model)) if request is None else None
+    task = model_task(model)
+    require_possible(request, min_confidence, task)
+    rule = read_rule(trained.model_dir, task.classes, task.kind) if request is None else None
     prepared = _rows_to_score(trained, split, data, model, offline=offline)
     split = split if data is None else next(iter(prepared.splits))
     logits_of = cache(partial(split_logits, model, prepared, trained.config, share_work=state.num_processes > 1))
@@ -150,7 +151,7 @@ def _rows_to_score(
 ) -> PreparedData:
     """The prepared rows of `data`, or all splits of the config."""
     if data is not None:
-        return prepare_file(Path(data), trained, class_names(model), task_kind(model))
+        return prepare_file(Path(data), trained, model_task(model))
     assert trained.config is not None, "a target without a config is scored on a file"
     prepared = prepare_rows(trained.config, offline=offline, about=(split,))
     _warn_of_other_data(trained, prepared, split)

@@ -28,7 +28,7 @@ from finetune_cli.runs.exports.proof import prove, reference_of
 from finetune_cli.runs.exports.request import check_export, parse_allowed
 from finetune_cli.runs.rows import prepare_file, prepare_rows
 from finetune_cli.runs.scoring import require_split
-from finetune_cli.runs.target import Target, class_names, task_kind
+from finetune_cli.runs.target import Target, model_task
 from finetune_cli.system.files import publish_directory
 
 TRACED_ROWS = 2  # enough for the tracer, which keeps both axes open
@@ -104,7 +104,7 @@ def _rows(
 ) -> tuple[PreparedData, str]:
     """The rows to prove it on, and the name of their split."""
     if data is not None:
-        prepared = prepare_file(Path(data), trained, class_names(model), task_kind(model))
+        prepared = prepare_file(Path(data), trained, model_task(model))
         return prepared, next(iter(prepared.splits))
     assert trained.config is not None, "checked by check_export"
     prepared = prepare_rows(trained.config, offline=offline, quiet=True)

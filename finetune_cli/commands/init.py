@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from finetune_cli.commands.drafts.found import Found, find_data, local_place, require_new
 from finetune_cli.commands.drafts.lengths import measured_lengths
 from finetune_cli.commands.drafts.model import choose_model
 from finetune_cli.commands.drafts.settings import (
@@ -18,13 +17,14 @@ from finetune_cli.commands.drafts.settings import (
     training_section,
     with_validation,
 )
+from finetune_cli.commands.drafts.usable_data import UsableData, find_data, local_place, require_new
 from finetune_cli.commands.drafts.writing import write_draft
 from finetune_cli.config.draft import Draft
 from finetune_cli.data.formats.row import good_rows
 from finetune_cli.data.label_sets import is_unlabelled
-from finetune_cli.data.parts import labelled_only
 from finetune_cli.data.source_files import is_saved
 from finetune_cli.data.sources import require_present
+from finetune_cli.data.subsets import labelled_only
 from finetune_cli.data.survey.columns import survey
 from finetune_cli.data.survey.labels import NoLabelError
 from finetune_cli.data.survey.proof import prove
@@ -56,50 +56,50 @@ def init(
         require_present(data, key="")
     require_new(output)
     preset = TASKS[task] if task else None
-    found = find_data(data, name=name, beside=output.parent, encoding=encoding, offline=offline)
+    usable = find_data(data, name=name, beside=output.parent, encoding=encoding, offline=offline)
     try:
-        return _draft(data, found, output, preset, text, label, model)
+        return _draft(data, usable, output, preset, text, label, model)
     except NoLabelError as err:  # a copy that was made is what `predict` takes
-        rows = found.path if Path(found.path).is_file() else "FILE"
+        rows = usable.path if Path(usable.path).is_file() else "FILE"
         raise DataError(f"{err} To label these rows with a model: finetune predict RUN|MODEL {rows}") from err
     except BaseException:
-        for path in found.written:
+        for path in usable.written:
             path.unlink(missing_ok=True)
         raise
 
 
 def _draft(
     data: str,
-    found: Found,
+    usable: UsableData,
     output: Path,
     preset: TaskSpec | None,
     text: Sequence[str],
     label: Sequence[str],
     model: str | None,
 ) -> InitReport:
-    train = found.train
+    train = usable.train
     seen = survey(good_rows(train.open(None)))
     kind: Kind | None = preset.kind if preset else None
     roles = choose_roles(seen, train.where, text=text or (preset.text if preset else ()), label=label, kind=kind)
-    declared = found.label_names(roles.label) if isinstance(roles.label, str) else None
+    declared = usable.label_names(roles.label) if isinstance(roles.label, str) else None
     names = roles.labels or (preset.labels if preset else None)
     train = replace(train, label_names=declared)
     if roles.unlabelled:
         test = partial(is_unlabelled, kind=roles.kind, column=roles.label, names=names)
         train = labelled_only(train, label=roles.label, unlabelled=test)
     proof = prove(train, roles, names)
-    found = with_validation(found, roles, proof)
+    usable = with_validation(usable, roles, proof)
     chosen, why_model, ask_model = choose_model(model, seen, roles)
     lengths = measured_lengths(seen.sample, roles.text, chosen)
 
-    draft = Draft(f"{found.described}. Written by finetune init: what it chose, and why.", *found.notes)
+    draft = Draft(f"{usable.described}. Written by finetune init: what it chose, and why.", *usable.notes)
     draft.section("")
     task = preset.name if preset else roles.kind
     draft.put("task", task, roles.why.get("task", ""), ask=roles.questions.get("task", ""))
     draft.section("model")
     draft.put("name_or_path", chosen, why_model, ask=ask_model)
-    data_section(draft, found, roles, proof, lengths)
-    drawn = sum(share for share in found.splits.values() if isinstance(share, float))
+    data_section(draft, usable, roles, proof, lengths)
+    drawn = sum(share for share in usable.splits.values() if isinstance(share, float))
     rows = max(1, round(proof.rows * (1 - drawn)))  # that stay in train
     training_section(draft, roles, proof, rows=rows)
     evaluation_section(draft, roles, proof, preset, updates_an_epoch=-(-rows // batch_size(rows)))
@@ -107,9 +107,9 @@ def _draft(
     return write_draft(
         draft,
         output,
-        source=found.described,
+        source=usable.described,
         run=run,
         pair=len(roles.text) == 2,
         folder=place.is_dir() and not is_saved(place),
-        also=found.written,
+        also=usable.written,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.commands.drafts.arguments import Translation, read_arguments, translated
-from finetune_cli.commands.drafts.found import require_new
+from finetune_cli.commands.drafts.usable_data import require_new
 from finetune_cli.commands.drafts.writing import write_draft
 from finetune_cli.config.draft import Draft
 from finetune_cli.config.fields import RunConfig

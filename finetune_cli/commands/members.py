@@ -17,7 +17,7 @@ from finetune_cli.config.changes import changed
 from finetune_cli.config.dump import leaves, to_yaml
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
-from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, MembersFailedError, RunFailedError
+from finetune_cli.errors import ConfigError, ExitCode, FinetuneError, MembersFailedError, RunFailedError, in_words
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import Listener, MemberStarted, TrainReport
 from finetune_cli.records.verdicts import GateOutcome
@@ -146,7 +146,7 @@ def _train_each(
             known = isinstance(err, FinetuneError)
             if (known and not isinstance(err, RunFailedError)) or launched_processes() > 1:
                 raise
-            failed[key] = str(err) if known else f"{type(err).__name__}: {err}"
+            failed[key] = in_words(err)
             logger.error("%s %s failed: %s", kind.capitalize(), member_number(key), failed[key], exc_info=not known)
     return runs, failed
 

@@ -22,7 +22,7 @@ from finetune_cli.predictions.input import Input, open_rows, with_own_columns
 from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.runs.decisions import require_possible
 from finetune_cli.runs.long_texts import encoder_of, target_reading
-from finetune_cli.runs.target import Target, class_names, open_target, prepare_to_answer, task_kind
+from finetune_cli.runs.target import Target, model_task, open_target, prepare_to_answer
 from finetune_cli.system.read_ahead import read_ahead
 from finetune_cli.training.precision import available_device
 
@@ -62,7 +62,7 @@ def predict(
     predictor = _Predictor(
         trained, probabilities=probabilities, all_probabilities=all_probabilities, min_confidence=min_confidence
     )
-    id_column = trained.config.data.id if trained.config else None
+    id_column = trained.id_column
     remarks = _Remarks(id_column)
     with open_rows(trained, rows, input_format=input_format) as (columns, source, wake):
         encoded = _windows(source, window_rows, predictor.encoder, columns, remarks)
@@ -157,10 +157,9 @@ class _Predictor:
         self, target: Target, *, probabilities: bool, all_probabilities: bool, min_confidence: float | None
     ) -> None:
         self.model = target.load(available_device())
-        self.names = class_names(self.model)
-        self.kind = task_kind(self.model)
-        require_possible(None, min_confidence, self.names, self.kind)
-        self.decision = read_rule(target.model_dir, self.names, self.kind)
+        self.task = model_task(self.model)
+        require_possible(None, min_confidence, self.task)
+        self.decision = read_rule(target.model_dir, self.task.classes, self.task.kind)
         own = self.decision.abstention if self.decision else None
         self.min_confidence = own.below if min_confidence is None and own is not None else min_confidence
         self.probabilities = probabilities or all_probabilities
@@ -168,7 +167,7 @@ class _Predictor:
         facts = text_facts(target.model_dir, trust_remote_code=target.trust_remote_code)
         tokenizer = load_tokenizer(target.model_dir)
         self.pad_token_id: int = tokenizer.pad_token_id
-        how = target_reading(target, facts.max_length, self.kind)
+        how = target_reading(target, facts.max_length, self.task.kind)
         self.max_length = how.max_length
         self.encoder = encoder_of(tokenizer, facts, how)
         self.max_tokens = target.config.training.micro_batch_tokens if target.config else None
@@ -196,8 +195,8 @@ class _Predictor:
         return predictions(
             ids,
             logits,
-            kind=self.kind,
-            label_names=self.names,
+            kind=self.task.kind,
+            label_names=self.task.classes,
             probabilities=self.probabilities,
             all_probabilities=self.all_probabilities,
             decision=self.decision,

@@ -9,10 +9,18 @@ from functools import partial
 from finetune_cli.commands.members import Several, TrainOne, member_config, train_several
 from finetune_cli.config.changes import changed
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.evaluation.seed_summary import SeedSummary, row_variances, summarise_seeds
+from finetune_cli.evaluation.seed_summary import row_variances, summarise_seeds
 from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue, of_split
 from finetune_cli.records.run import RunRecord
-from finetune_cli.records.training import BestSeed, Listener, SeedScore, SeedsReport, SplitSummary, TrainReport
+from finetune_cli.records.training import (
+    BestSeed,
+    Listener,
+    SeedScore,
+    SeedsReport,
+    SeedSummary,
+    SplitSummary,
+    TrainReport,
+)
 from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.candidates import corrected_best
@@ -133,7 +141,6 @@ def _over_runs(split: str, runs: Mapping[int, TrainReport], summarise: Summarise
     first, summaries = next(iter(reports.values())), {}
     for name in first.scores:
         values = {key: report.scores[name].value for key, report in reports.items()}
-        summary = summarise(split, name, list(values.values()))
-        summaries[name] = SeedScore(summary.mean, summary.sd, summary.low, summary.high, values)
+        summaries[name] = SeedScore(**vars(summarise(split, name, list(values.values()))), values=values)
     collapsed = {key: report.collapsed for key, report in reports.items() if report.collapsed is not None}
     return SplitSummary(split, first.n, summaries, collapsed)

@@ -17,6 +17,9 @@ from finetune_cli.config.types import Allowed, Count, Positive, Section, Seed, S
 from finetune_cli.records.resampling import Resampling
 from finetune_cli.tasks import TASKS, TaskSpec
 
+# Tracker, as `tracking` names it -> the package that it needs, to import and to install.
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
+
 
 def _null_is_epoch(value: Any) -> Any:
     return "epoch" if value is None else value
@@ -79,9 +82,9 @@ class RunConfig(Section):
         default_factory=CheckpointingConfig, description="When the run's state is saved."
     )
     tracking: Annotated[
-        tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...],
+        tuple[Literal[*TRACKERS], ...],  # type: ignore[valid-type]
         BeforeValidator(as_tuple),
-        Allowed("a list of tensorboard, wandb, mlflow and trackio"),
+        Allowed(f"a list of {' and '.join(', '.join(TRACKERS).rsplit(', ', 1))}"),
     ] = Field((), description="What gets the lines of history.jsonl as well, while the model trains.")
     hub: HubConfig | None = Field(None, description="Upload the best model to the Hub after training.")
     sweep: SweepConfig | None = Field(None, description="What `finetune sweep` searches; no matter to `train`.")

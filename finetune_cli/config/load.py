@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from finetune_cli.config.bases import BASE, read_document
+from finetune_cli.config.checking import validate
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.search_file import with_search
 from finetune_cli.config.shipped import YAML_ENDINGS, config_file
 from finetune_cli.config.text import read_text, shorten, similar_file, single_problem
-from finetune_cli.config.validation import validate
 from finetune_cli.config.yaml_source import Document, KeyPath, Place, Spot, parse_value
 from finetune_cli.errors import ConfigError, Problem, counted
 from finetune_cli.tasks import TASKS, TaskSpec

@@ -10,10 +10,9 @@ from finetune_cli import __version__
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import SECTIONS
 from finetune_cli.config.messages import allowed
-from finetune_cli.config.rules.data import SPLIT_NAME
 from finetune_cli.config.trainer_args import PASSED
 from finetune_cli.config.types import Section, as_one_or_more, section_of
-from finetune_cli.tasks import EVALUATE_PREFIX, METRICS, TASKS
+from finetune_cli.tasks import EVALUATE_PREFIX, METRICS, SPLIT_NAME, TASKS
 
 DIALECT = "http://json-schema.org/draft-07/schema#"  # what the YAML language server reads best
 

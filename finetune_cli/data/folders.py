@@ -8,15 +8,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.formats.packing import ADVICE, FORMATS, file_kind, is_data_file, plain_stem
+from finetune_cli.data.formats.file_kinds import ADVICE, FORMATS, file_kind, is_data_file, plain_stem
 from finetune_cli.data.source_files import WILDCARDS, Source, find_files, is_saved, natural, saved_splits, several
 from finetune_cli.data.text_folders import class_folders
 from finetune_cli.errors import DataError, did_you_mean
 from finetune_cli.system.places import in_home
+from finetune_cli.tasks import SPLIT_NAME
 
 logger = logging.getLogger(__name__)
 
-SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
 OTHER_NAMES = re.compile(r"(dev|val|valid|eval)(_\w+)?")  # what others call validation
 SHARD = re.compile(r"(?P<split>\w+?)-\d+-of-\d+")  # how the Hub stores a split in several files
 HUB_FOLDER = "data"  # where a copy of a data set of the Hub has its files

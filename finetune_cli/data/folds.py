@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 
 from finetune_cli.data.label_sets import Column
-from finetune_cli.data.parts import first_rows, part_of
 from finetune_cli.data.source_files import Source
 from finetune_cli.data.strata import Strata, read_strata
+from finetune_cli.data.subsets import first_rows, part_of
 from finetune_cli.errors import DataError, counted
 from finetune_cli.tasks import KIND_SPECS, Kind
 

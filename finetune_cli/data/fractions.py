@@ -13,9 +13,9 @@ from functools import cache
 import numpy as np
 
 from finetune_cli.data.label_sets import Column
-from finetune_cli.data.parts import part_of
 from finetune_cli.data.source_files import Source
 from finetune_cli.data.strata import Strata, read_strata
+from finetune_cli.data.subsets import part_of
 from finetune_cli.errors import counted
 from finetune_cli.tasks import KIND_SPECS, Kind
 

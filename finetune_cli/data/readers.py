@@ -12,10 +12,10 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import BinaryIO
 
+from finetune_cli.data.formats.file_kinds import file_kind, require_data_file
 from finetune_cli.data.formats.header import MARKS, TABLES, may_be_header, table_mark
 from finetune_cli.data.formats.json_rows import LineStream, json_line_rows, json_list_rows, read_json
 from finetune_cli.data.formats.lines import decoded_lines
-from finetune_cli.data.formats.packing import file_kind, require_data_file
 from finetune_cli.data.formats.parquet_rows import read_parquet
 from finetune_cli.data.formats.row import AS_USUAL, BadRow, Row, TableForm, say_once
 from finetune_cli.data.formats.tables import read_table, table_rows

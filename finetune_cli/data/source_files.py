@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune_cli.data.formats.file_kinds import file_kind, require_data_file
 from finetune_cli.data.formats.header import TABLES
-from finetune_cli.data.formats.packing import file_kind, require_data_file
 from finetune_cli.data.formats.parquet_rows import declared_names, needed_columns, parquet_features
 from finetune_cli.data.formats.row import AS_USUAL, BadRow, Row, TableForm
 from finetune_cli.data.readers import read_rows, refuse_form

@@ -13,7 +13,6 @@ from typing import Any
 
 from finetune_cli.data import hub
 from finetune_cli.data.folders import (
-    SPLIT_NAME,
     WantedSplits,
     directory_sources,
     named_sources,
@@ -22,11 +21,10 @@ from finetune_cli.data.folders import (
     similar_names,
 )
 from finetune_cli.data.folds import Folds, fold_sources
-from finetune_cli.data.formats.packing import file_kind
+from finetune_cli.data.formats.file_kinds import file_kind
 from finetune_cli.data.formats.row import AS_USUAL, TableForm
 from finetune_cli.data.fractions import carve
 from finetune_cli.data.label_sets import Column
-from finetune_cli.data.parts import labelled_only
 from finetune_cli.data.readers import refuse_form
 from finetune_cli.data.source_files import (
     WILDCARDS,
@@ -36,9 +34,10 @@ from finetune_cli.data.source_files import (
     is_saved,
     several,
 )
+from finetune_cli.data.subsets import labelled_only
 from finetune_cli.errors import DataError
 from finetune_cli.system.places import in_home
-from finetune_cli.tasks import SAMPLES, Kind
+from finetune_cli.tasks import SAMPLES, SPLIT_NAME, Kind
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from finetune_cli.data.formats.packing import binary_form, is_data_file
+from finetune_cli.data.formats.file_kinds import binary_form, is_data_file
 from finetune_cli.data.formats.row import BadRow, Row, Values, say_once
 from finetune_cli.data.source_files import natural
 from finetune_cli.data.survey.foreign import HEAD_BYTES, NAMES, encoding_of

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import sys
 import traceback
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, TextIO
 
 from finetune_cli.errors import RunFailedError
+from finetune_cli.records.plain import plain
 from finetune_cli.system.files import DISK_FULL
 
 RED, YELLOW, BOLD = "31", "33", "1"
@@ -137,7 +137,7 @@ class Output:
 
     def json(self, value: Any) -> None:
         """One JSON document; what is not finite becomes null, which JSON has."""
-        finite = _finite(value)
+        finite = plain(value)
         text = json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False, default=str)
         try:
             text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -172,11 +172,3 @@ class Output:
             if not is_output_error(err):
                 raise
             raise output_error(err) from err
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

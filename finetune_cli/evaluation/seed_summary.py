@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +14,9 @@ from numpy.typing import NDArray
 from finetune_cli.evaluation.scored_rows import ScoredRows
 from finetune_cli.evaluation.uncertainty import bootstrap_values
 from finetune_cli.records.resampling import Resampling
+from finetune_cli.records.training import SeedSummary
 
 MAX_FREEDOM = 1000  # where t is the normal distribution to three digits
-
-
-@dataclass(frozen=True)
-class SeedSummary:
-    """The scores of runs that differ in their seed or fold alone. sd has n - 1 in its denominator; nan for one run."""
-
-    values: tuple[float, ...]
-    mean: float
-    sd: float
-    low: float
-    high: float
 
 
 def row_variances(names: Sequence[str], runs: Sequence[ScoredRows], resampling: Resampling) -> dict[str, float]:
@@ -68,10 +57,10 @@ def _summary(values: Sequence[float], margin: Callable[[float, int], float]) -> 
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
     if len(array) < 2:
-        return SeedSummary(tuple(values), mean, math.nan, math.nan, math.nan)
+        return SeedSummary(mean, math.nan, math.nan, math.nan)
     sd = float(array.std(ddof=1))
     half = margin(sd, len(array))
-    return SeedSummary(tuple(values), mean, sd, mean - half, mean + half)
+    return SeedSummary(mean, sd, mean - half, mean + half)
 
 
 def variance(resampled: NDArray[np.float64]) -> float:

@@ -28,8 +28,8 @@ from finetune_cli.models.files import (
     weights_fingerprint,
 )
 from finetune_cli.models.loading import load_classifier
-from finetune_cli.models.lora import require_peft
 from finetune_cli.system.files import publish_directory
+from finetune_cli.system.machine import require_extra
 from finetune_cli.system.places import cache_dir
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def merged_adapter(directory: Path, base_dir: Path, *, name: str, key: str) -> P
         digest.update(path.read_bytes())
     target = cache_dir() / "merged" / digest.hexdigest()
     if not (target / "config.json").is_file():
-        require_peft(f"{name} is an adapter, and merging it")
+        require_extra("peft", "lora", f"{name} is an adapter, and merging it")
         logger.info("%s is an adapter on %s: merged into it, in %s", name, as_written(base_dir), target)
         merged, unknown = _merge(weights, base_dir, name=name, key=key)
         _write(merged, unknown, target, tokenizer_dir=directory if tokenizer_files(directory) else base_dir)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from finetune_cli.errors import ConfigError, MissingError
+from finetune_cli.errors import ConfigError
 from finetune_cli.models.freezing import belongs_to_body, describe_trained
+from finetune_cli.system.machine import require_extra
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,24 +36,6 @@ QUERY_AND_VALUE = (
 DOWN, UP, BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
 
 
-def require_peft(what: str = "model.lora") -> None:
-    """Raise MissingError, which says what to install, when the library that makes the adapters is not there."""
-    if importlib.util.find_spec("peft") is None:
-        raise MissingError(
-            f"{what} needs the library peft. Install it: pip install 'finetune-cli[lora]', or pip install '.[lora]' "
-            f"in a checkout."
-        )
-
-
-def require_bitsandbytes() -> None:
-    """Raise MissingError, which says what to install, when the library that keeps weights in 4 bits is not there."""
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingError(
-            "model.dtype: nf4 needs the library bitsandbytes. Install it: pip install 'finetune-cli[qlora]', or pip "
-            "install '.[qlora]' in a checkout. Without it: -s model.dtype=bf16"
-        )
-
-
 def add_lora(
     model: PreTrainedModel,
     *,
@@ -69,7 +51,7 @@ def add_lora(
     are drawn from the global generator and start as zero. Raises MissingError without the library peft, ConfigError
     when a target is not there.
     """
-    require_peft()
+    require_extra("peft", "lora", "model.lora")
     from peft import LoraConfig, inject_adapter_in_model
 
     targets = _targets(model, target_modules)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 CONTINUING = "##"  # starts a piece that does not start a word
@@ -19,6 +18,8 @@ def train_wordpiece(texts: Callable[[], Iterable[str]], *, vocab_size: int, max_
     library numbers the pieces inside words in the order of a hash table, which no two processes share, and breaks ties
     between merges by number. So the single characters are learned first, and then get their numbers in order.
     """
+    from transformers import PreTrainedTokenizerFast  # here: `prepare` finds prepared rows again without it
+
     special = list(SPECIAL_TOKENS.values())
     characters = _trained(texts(), vocab_size=0, first=special).get_vocab()
     inside_words = sorted(piece for piece in characters if piece.startswith(CONTINUING))

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from finetune_cli.data.formats.packing import COMPRESSIONS, file_kind, packed
+from finetune_cli.data.formats.file_kinds import COMPRESSIONS, file_kind, packed
 from finetune_cli.data.label_cells import joined_names
 from finetune_cli.errors import ConfigError, DataError, RunFailedError, counted
 

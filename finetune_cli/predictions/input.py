@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from finetune_cli.data.checks.rows import checked_rows
-from finetune_cli.data.formats import packing
+from finetune_cli.data.formats import file_kinds
 from finetune_cli.data.formats.row import OF_OTHERS, USUAL_ID_COLUMNS, BadRow, Row, TableForm, Values
 from finetune_cli.data.readers import STREAM_NAME, read_rows, read_stream
 from finetune_cli.data.text_folders import class_folders, data_files, text_file_rows, text_files
@@ -40,7 +40,7 @@ def require_data_file(path: Path, *, plain_text: bool = False) -> None:
         return
     if plain_text and not path.exists():
         raise DataError(f"{path} does not exist. Expected a data file. A text to label goes with --text.")
-    packing.require_data_file(path, also=(PLAIN_TEXT,) if plain_text else ())
+    file_kinds.require_data_file(path, also=(PLAIN_TEXT,) if plain_text else ())
 
 
 def _require_texts(folder: Path, *, plain_text: bool) -> None:
@@ -126,7 +126,7 @@ def _file_rows(target: Target, path: Path) -> tuple[Sequence[str], Iterable[Row]
 
 
 def _folder_rows(target: Target, folder: Path, input_format: str | None) -> tuple[Sequence[str], Iterable[Row]]:
-    columns = target.config.data.text if target.config else TEXT_NAMES[:1]
+    columns = _text_names(target)
     if input_format is not None:
         raise ConfigError(f"--input-format is about one file or standard input, and {folder} is a directory.")
     if len(columns) > 1:
@@ -134,9 +134,14 @@ def _folder_rows(target: Target, folder: Path, input_format: str | None) -> tupl
     if others := data_files(folder):
         are = "is no text" if len(others) == 1 else "are no texts"
         logger.warning("%s: %s %s and left out.", folder, ", ".join(file.name for file in others), are)
-    id_column = (target.config.data.id if target.config else None) or USUAL_ID_COLUMNS[0]
+    id_column = target.id_column or USUAL_ID_COLUMNS[0]
     rows = text_file_rows(folder, column=columns[0], id_column=id_column)
     return columns, _checked(target, rows, str(folder), columns)
+
+
+def _text_names(target: Target, *, count: int = 1) -> tuple[str, ...]:
+    """What the texts of a row without column names are called. count: how many there are, for a bare model."""
+    return target.config.data.text if target.config else TEXT_NAMES[:count]
 
 
 def _form(target: Target, path: Path) -> TableForm:
@@ -148,19 +153,19 @@ def _form(target: Target, path: Path) -> TableForm:
 def _stream_rows(
     target: Target, stream: BinaryIO, input_format: str | None, name: str = STREAM_NAME
 ) -> tuple[Sequence[str], Iterable[Row]]:
-    columns = target.config.data.text if target.config else TEXT_NAMES[:1]
+    columns = _text_names(target)
     form = replace(_form(target, Path(f"{STREAM_NAME}.csv")), any_separator=False)
     rows = read_stream(stream, columns, name=name, form=form, stream_format=input_format)
     return columns, _checked(target, rows, name, columns)
 
 
 def _checked(target: Target, rows: Iterator[Row], where: str, columns: Sequence[str]) -> Iterator[Row]:
-    return checked_rows(rows, where=where, text=columns, id_column=target.config.data.id if target.config else None)
+    return checked_rows(rows, where=where, text=columns, id_column=target.id_column)
 
 
 def _given_texts(target: Target, rows: Sequence[str | tuple[str, ...]]) -> tuple[Sequence[str], Iterable[Row]]:
     examples = [(row,) if isinstance(row, str) else row for row in rows]
-    columns = target.config.data.text if target.config else TEXT_NAMES[: max(map(len, examples), default=1)]
+    columns = _text_names(target, count=max(map(len, examples), default=1))
     for texts in examples:
         if len(texts) != len(columns):
             raise DataError(

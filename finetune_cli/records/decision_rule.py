@@ -10,13 +10,13 @@ and, where the model is to abstain, "abstain": {"below": 0.91, "max_error": 0.05
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from finetune_cli.errors import MissingError
+from finetune_cli.records.plain import is_finite_number
 from finetune_cli.tasks import KIND_SPECS, METRICS, Kind, metrics_for
 
 DECISION_FILE = "decision.json"
@@ -129,7 +129,7 @@ def _problem(content: Any, classes: Sequence[str] | None, kind: Kind) -> str | N
     if classes is None:
         return "the model predicts a number"
     temperature, metric, metrics = content.get("temperature"), content.get("for"), THRESHOLD_METRICS[kind]
-    if temperature is not None and not (_is_number(temperature) and temperature > 0):
+    if temperature is not None and not (is_finite_number(temperature) and temperature > 0):
         return f"temperature is {temperature!r}, expected a number above 0"
     if metric is not None and metric not in metrics:
         return f"for is {metric!r}, expected one of {', '.join(metrics)}"
@@ -149,7 +149,7 @@ def _abstain_problem(abstain: Any, kind: Kind) -> str | None:
     if not isinstance(abstain, dict) or set(abstain) != set(names):
         return f"abstain is {abstain!r}, expected an object with {', '.join(names)}"
     for name, value in abstain.items():
-        if not _is_number(value) or value < 0 or (name != "wrong" and value > 1):
+        if not is_finite_number(value) or value < 0 or (name != "wrong" and value > 1):
             return f"abstain.{name} is {value!r}, expected a number{'' if name == 'wrong' else ' from 0 to 1'}"
     return None
 
@@ -164,10 +164,6 @@ def _threshold_problem(thresholds: Any, classes: Sequence[str], kind: Kind) -> s
     for name, value in thresholds.items():
         if name not in classes:
             return f"a threshold is for {name!r}, and the model's classes are {', '.join(classes)}"
-        if not _is_number(value) or not 0 <= value <= 1:
+        if not is_finite_number(value) or not 0 <= value <= 1:
             return f"the threshold of {name!r} is {value!r}, expected a number from 0 to 1"
     return None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -38,6 +38,11 @@ def plain(value: Any, drop_null: Collection[str] = ()) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def is_finite_number(value: Any) -> bool:
+    """Whether it is a number in JSON's sense: true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def from_plain(kind: type[R], value: Any) -> R:
     """A record, and the records in it, from what `as_json` made of it; entries that it does not have are left out.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from finetune_cli.errors import counted
 from finetune_cli.records.comparison import Comparison
 from finetune_cli.records.evaluation import Corrected, MetricValue, PairedDifference
 from finetune_cli.records.plain import as_json
@@ -130,8 +131,8 @@ class SweepReport:
     @property
     def said_of_choice(self) -> str:
         """What the best was chosen among, and what its score is worth therefore."""
-        complete, tried = self.count("complete"), self.count("complete", "pruned")
-        among = f"The best of {_trials(complete)} by {self.metric}, on the rows that score it"
+        complete, tried = (counted(self.count(*states), "trial") for states in (("complete",), ("complete", "pruned")))
+        among = f"The best of {complete} by {self.metric}, on the rows that score it"
         if self.candidates == 1:
             return "It is the only evaluation, so its score needs no correction."
         if self.corrected is None:
@@ -142,7 +143,7 @@ class SweepReport:
                 "its own evaluations is not taken off; with evaluation.metric_for_best: null it does not."
             )
         return (
-            f"{among}. Corrected for the choice among {self.candidates} evaluations of {_trials(tried)}: {self.metric} "
+            f"{among}. Corrected for the choice among {self.candidates} evaluations of {tried}: {self.metric} "
             f"{self.corrected}."
         )
 
@@ -154,7 +155,3 @@ class SweepReport:
 
     def to_json(self) -> dict[str, Any]:
         return as_json(self)
-
-
-def _trials(count: int) -> str:
-    return "1 trial" if count == 1 else f"{count} trials"

@@ -105,14 +105,20 @@ class TrainReport:
 
 
 @dataclass(frozen=True)
-class SeedScore:
-    """One metric of one split over seeds: sd with n - 1, values by seed, and Student's t interval of the mean, which
-    covers the choice of rows too."""
+class SeedSummary:
+    """One score over runs that differ in their seed or fold alone: sd with n - 1, and the interval of the mean, which
+    covers the choice of rows too; nan for one run."""
 
     mean: float
     sd: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class SeedScore(SeedSummary):
+    """values: by seed or fold."""
+
     values: dict[int, float]
 
 

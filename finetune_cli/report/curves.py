@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from finetune_cli.records.plain import is_finite_number
 from finetune_cli.records.training import EvalRecord
 
 Point = tuple[float, float]
@@ -31,21 +30,20 @@ class Curves:
     updates: int
 
 
-def read_curves(history: Path, split: str, metrics: Sequence[str], *, best_step: int | None) -> Curves | None:
-    """None when there is no history of training. best_step: the update whose model was kept, from run.json."""
-    if not history.is_file():
-        return None
+def read_curves(
+    history: Iterable[dict[str, Any]], split: str, metrics: Sequence[str], *, best_step: int | None
+) -> Curves | None:
+    """history: the lines of history.jsonl; None where no update is among them. best_step: the update whose model was
+    kept, from run.json."""
     updates: dict[int, dict[str, Any]] = {}
     evaluations: dict[int, EvalRecord] = {}
-    with history.open(encoding="utf-8") as lines:
-        for line in lines:
-            record = json.loads(line)
-            if record["type"] == "train":
-                updates[record["step"]] = record
-            elif record["split"] == split:
-                values = {name: record[name] for name in metrics if _is_finite(record.get(name))}
-                loss = record["loss"] if _is_finite(record["loss"]) else math.nan
-                evaluations[record["step"]] = EvalRecord(record["step"], record["epoch"], split, loss, values)
+    for record in history:
+        if record["type"] == "train":
+            updates[record["step"]] = record
+        elif record["split"] == split:
+            values = {name: record[name] for name in metrics if is_finite_number(record.get(name))}
+            loss = record["loss"] if is_finite_number(record["loss"]) else math.nan
+            evaluations[record["step"]] = EvalRecord(record["step"], record["epoch"], split, loss, values)
     if not updates:
         return None
     return Curves(
@@ -64,13 +62,9 @@ def smoothed(points: Sequence[Point]) -> list[Point]:
     return [(step, sum(value for _, value in part) / len(part)) for (step, _), part in zip(points, parts, strict=True)]
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _thinned(updates: dict[int, dict[str, Any]], field: str) -> list[Point]:
     """Means of equally long stretches; an update without a finite value (skipped) is left out."""
-    points = [(float(step), record[field]) for step, record in updates.items() if _is_finite(record[field])]
+    points = [(float(step), record[field]) for step, record in updates.items() if is_finite_number(record[field])]
     width = -(-len(points) // MAX_POINTS) or 1
     stretches = [points[start : start + width] for start in range(0, len(points), width)]
     return [

@@ -62,7 +62,9 @@ def write_report(
         answers,
         selection,
         raw,
-        curves=read_curves(run.history, report.split, list(report.metrics), best_step=run.read_record().best_step),
+        curves=read_curves(
+            run.read_history(), report.split, list(report.metrics), best_step=run.read_record().best_step
+        ),
         lengths=lengths,
         metric_for_best=evaluation.metric_for_best,
         slice_score=SliceScore(answers.task.metric_of_few_rows(evaluation.main_metric), config.resampling),

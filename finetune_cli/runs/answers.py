@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune_cli.config.types import is_number
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.base import Array, TaskKind
@@ -174,7 +175,7 @@ def _row_problem(row: Any, first: Any) -> str | None:
         return f"the id is {row['id']!r}; expected text or a number."
     if isinstance(first["label"], str | list):
         return _class_problem(row, first)
-    if not all(_is_number(row[key]) for key in ("label", "prediction")):
+    if not all(is_number(row[key]) for key in ("label", "prediction")):
         return f"label {row['label']!r} and prediction {row['prediction']!r}; expected class names, or numbers."
     return None
 
@@ -189,7 +190,7 @@ def _class_problem(row: dict[str, Any], first: dict[str, Any]) -> str | None:
     ):
         expected = f" of {', '.join(classes)}" if isinstance(classes, dict) else ""
         return f"expected the probabilities{expected}, as `finetune evaluate` writes them."
-    if not all(map(_is_number, probabilities.values())):
+    if not all(map(is_number, probabilities.values())):
         return "a probability is not a number."
     several = isinstance(first["label"], list)
     for key in ("label", "prediction"):
@@ -199,7 +200,3 @@ def _class_problem(row: dict[str, Any], first: dict[str, Any]) -> str | None:
         if unknown := [name for name in names if name not in probabilities]:
             return f"{key} {unknown[0]!r} is none of the classes {', '.join(probabilities)}."
     return None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

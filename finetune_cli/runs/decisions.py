@@ -9,7 +9,7 @@ from pathlib import Path
 
 from finetune_cli.errors import ConfigError, counted
 from finetune_cli.records.decision_rule import DECISION_FILE, THRESHOLD_METRICS, DecisionRule
-from finetune_cli.runs.target import Target
+from finetune_cli.runs.target import ModelTask, Target
 from finetune_cli.system.files import write_json, write_text
 from finetune_cli.tasks import KIND_SPECS, Kind
 
@@ -95,24 +95,22 @@ def _metric(asked: str | None, best: str, kind: Kind) -> str:
     return metric
 
 
-def require_possible(
-    request: FitRequest | None, min_confidence: float | None, classes: Sequence[str] | None, kind: Kind
-) -> None:
-    """Raise ConfigError for a threshold, or a `--min-confidence`, that a model with these classes cannot have."""
-    several = KIND_SPECS[kind].several_labels
+def require_possible(request: FitRequest | None, min_confidence: float | None, task: ModelTask) -> None:
+    """Raise ConfigError for a threshold, or a `--min-confidence`, that a model with this task cannot have."""
+    several, num_classes = KIND_SPECS[task.kind].several_labels, len(task.classes or ())
     abstains = request is not None and request.max_error is not None
     if several and (abstains or min_confidence is not None):
         option = "--fit abstain" if abstains else "--min-confidence"
         raise ConfigError(f"{option} is for one class a row, and this model gives several. Leave it out.")
     thresholds = request is not None and request.metric is not None
-    if thresholds and not several and len(classes or ()) != 2:
+    if thresholds and not several and num_classes != 2:
         raise ConfigError(
-            f"--fit threshold is for two classes, where one number decides; this model has {len(classes or ())}. "
+            f"--fit threshold is for two classes, where one number decides; this model has {num_classes}. "
             "--fit temperature works for any number."
         )
     if min_confidence is None:
         return
-    if classes is None:
+    if task.classes is None:
         raise ConfigError("--min-confidence is for classes, and this model predicts a number. Leave it out.")
     if not 0 <= min_confidence <= 1:
         raise ConfigError(f"--min-confidence {min_confidence}: expected a probability, from 0 to 1.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.config.gate import MAX_DROP, Gate, read_gate, remedy
+from finetune_cli.config.gate_syntax import MAX_DROP, Gate, read_gate, remedy
 from finetune_cli.errors import ConfigError, GateFailedError, counted
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 from finetune_cli.config.fields import RunConfig, SweepConfig
-from finetune_cli.errors import ConfigError, MissingError
-from finetune_cli.models.lora import require_bitsandbytes, require_peft
+from finetune_cli.errors import ConfigError
 from finetune_cli.runs.hub import require_place
 from finetune_cli.runs.tracking import require_trackers
+from finetune_cli.system.machine import require_extra
 
 
 def require_tools(config: RunConfig, *, push: bool) -> None:
@@ -17,22 +15,14 @@ def require_tools(config: RunConfig, *, push: bool) -> None:
     require_place(config.hub, push=push)
     require_trackers(config.tracking)
     if config.model.lora is not None:
-        require_peft()
+        require_extra("peft", "lora", "model.lora")
     if config.model.dtype == "nf4":
-        require_bitsandbytes()
-
-
-def require_optuna() -> None:
-    """Raise MissingError, which says what to install, when the library that searches is not there."""
-    if importlib.util.find_spec("optuna") is None:
-        raise MissingError(
-            "finetune sweep needs the library optuna. Install it: pip install 'finetune-cli[sweep]', or pip install "
-            "'.[sweep]' in a checkout."
-        )
+        require_extra("bitsandbytes", "qlora", "model.dtype: nf4", otherwise=" Without it: -s model.dtype=bf16")
 
 
 def require_search(config: RunConfig) -> SweepConfig:
-    """The section `sweep`. Raises ConfigError, which shows one, when the config has none."""
+    """The section `sweep`. Raises ConfigError, which shows one, when the config has none, and MissingError without the
+    library that searches."""
     if config.sweep is None:
         raise ConfigError(
             "The config has no section sweep, so there is nothing to search. Write, for example:\n"
@@ -40,4 +30,5 @@ def require_search(config: RunConfig) -> SweepConfig:
             "      training.batch_size: [8, 16, 32]\n    trials: 20\n"
             "or name a file with this section: --search FILE."
         )
+    require_extra("optuna", "sweep", "finetune sweep")
     return config.sweep

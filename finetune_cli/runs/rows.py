@@ -29,10 +29,9 @@ from finetune_cli.models.vocabulary import train_wordpiece
 from finetune_cli.records.preparation import Padding, SplitReport, finding_lines
 from finetune_cli.runs.long_texts import Reading, encoder_of, in_windows, reading, target_reading
 from finetune_cli.runs.sources import data_sources, labelled_file, read_groups, require_slices
-from finetune_cli.runs.target import Target, text_columns
+from finetune_cli.runs.target import ModelTask, Target, text_columns
 from finetune_cli.system.logs import FILE_ONLY
 from finetune_cli.system.places import cache_dir
-from finetune_cli.tasks import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -86,24 +85,22 @@ def prepare_rows(
     return replace(prepared, report=replace(prepared.report, padding=padding))
 
 
-def prepare_file(path: Path, target: Target, label_names: tuple[str, ...] | None, kind: Kind) -> PreparedData:
+def prepare_file(path: Path, target: Target, task: ModelTask) -> PreparedData:
     """One labelled file, tokenised for a trained model; its only split is named `file-` and the file's name, so that
-    its scores never overwrite those of a split.
-
-    label_names, kind: of the model; no names for regression. Raises DataError.
+    its scores never overwrite those of a split. Raises DataError.
     """
     facts = text_facts(target.model_dir, trust_remote_code=target.trust_remote_code)
     data = target.config.data if target.config else None
-    source = labelled_file(path, target.config, kind)
+    source = labelled_file(path, target.config, task.kind)
     if target.config:
         require_slices(source, target.config)
-    how = target_reading(target, facts.max_length, kind)
+    how = target_reading(target, facts.max_length, task.kind)
     settings = TextSettings(
         text=text_columns(target, column_names(source)),
         label=data.label if data else "label",
-        labels=label_names,
-        kind=kind,
-        id=data.id if data else None,
+        labels=task.classes,
+        kind=task.kind,
+        id=target.id_column,
         limit=None,
         **how._asdict(),
     )

@@ -62,7 +62,7 @@ class RunDir:
         return self.evaluation(split) / "predictions.jsonl"
 
     def read_history(self) -> Iterator[dict[str, Any]]:
-        """The lines of history.jsonl; the last one may be half written. None where there is no such file."""
+        """The lines of history.jsonl, if there is one. The last may be half written: it is left out."""
         lines = self.history.read_bytes().splitlines() if self.history.is_file() else []
         for line in lines:
             with suppress(ValueError):

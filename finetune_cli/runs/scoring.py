@@ -31,7 +31,7 @@ from finetune_cli.records.resampling import Resampling
 from finetune_cli.runs.candidates import with_choice
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.target import class_names, prepare_to_answer, task_kind
+from finetune_cli.runs.target import model_task, prepare_to_answer
 from finetune_cli.runs.text_baseline import with_text_baseline
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.tasks import TASKS, metric_problem
@@ -103,10 +103,11 @@ def require_fitting(model: PreTrainedModel, prepared: PreparedData, config: RunC
     """Raise DataError when a split has no labels or the model other classes, ConfigError for a metric that is none."""
     require_split(prepared, config, split)
     prepared.splits[split].known_labels()
-    _require_same_classes(class_names(model), prepared.label_names)
-    if task_kind(model) != prepared.kind:
+    task = model_task(model)
+    _require_same_classes(task.classes, prepared.label_names)
+    if task.kind != prepared.kind:
         raise DataError(
-            f"The model is for {task_kind(model)}, and the labels are for {prepared.kind}. Score it on data of the "
+            f"The model is for {task.kind}, and the labels are for {prepared.kind}. Score it on data of the "
             f"kind that it was trained for."
         )
     scoring_rules(config, prepared)  # a metric that does not fit shows before the rows are run

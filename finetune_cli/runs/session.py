@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from finetune_cli.config.dump import config_diff
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError, PrunedError
+from finetune_cli.errors import ExitCode, FinetuneError, MissingError, NotFinishedError, PrunedError, in_words
 from finetune_cli.records.evaluation import EvalReport, MetricValue, of_split
 from finetune_cli.records.plain import plain
 from finetune_cli.records.run import RunRecord, Score, Status
@@ -127,7 +127,7 @@ def recorded(run: RunDir, started: RunRecord) -> Iterator[RunRecord]:
             code = known.exit_code if isinstance(known, FinetuneError) else code
             code = ExitCode.INTERRUPTED if isinstance(err, KeyboardInterrupt) else code
             record.pruned = isinstance(known, PrunedError) or None
-            record.error = str(known) if isinstance(known, FinetuneError) else f"{type(err).__name__}: {err}"
+            record.error = in_words(known)
             # A stop is no error: its traceback would bury those that are.
             log.log(logging.INFO if code in STATUS else logging.ERROR, record.error, exc_info=code not in STATUS)
             raise

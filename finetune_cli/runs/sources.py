@@ -13,15 +13,15 @@ from finetune_cli.config.dump import with_references
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.sections.data import DataConfig
 from finetune_cli.data.folds import Folds
+from finetune_cli.data.formats.file_kinds import file_kind
 from finetune_cli.data.formats.header import TABLES
-from finetune_cli.data.formats.packing import file_kind
 from finetune_cli.data.formats.row import OF_OTHERS, BadRow, Row, TableForm
 from finetune_cli.data.label_sets import is_unlabelled
-from finetune_cli.data.parts import labelled_only
 from finetune_cli.data.shares import Numbers
 from finetune_cli.data.source_files import Source, file_source
 from finetune_cli.data.sources import resolve_sources
 from finetune_cli.data.strata import read_strata
+from finetune_cli.data.subsets import labelled_only
 from finetune_cli.data.text_settings import require_columns
 from finetune_cli.errors import FinetuneError
 from finetune_cli.system.places import in_home

@@ -38,6 +38,11 @@ class Target:
         """Whether the run's config lets the model bring code of its own."""
         return self.config is not None and self.config.model.trust_remote_code
 
+    @property
+    def id_column(self) -> str | None:
+        """The column that names the rows, where the run's config has one."""
+        return self.config.data.id if self.config else None
+
     def load(self, device: torch.device) -> PreTrainedModel:
         """The model, ready to answer: as its run trained it, or as it was exported."""
         from finetune_cli.models.exported import load_answering
@@ -120,19 +125,23 @@ def _run_target(run: RunDir, config: RunConfig, command: str) -> Target:
     return Target(run.model, config, run)
 
 
-def class_names(model: PreTrainedModel) -> tuple[str, ...] | None:
-    """The model's class names in the order of its outputs; None when it predicts a number."""
-    if model.config.problem_type == "regression" or model.config.num_labels == 1:
-        return None
-    return tuple(model.config.id2label[number] for number in range(model.config.num_labels))
+@dataclass(frozen=True)
+class ModelTask:
+    """What a model answers to a row: one class, any number of them, or a number.
+
+    classes: their names in the order of the model's outputs; None when it predicts a number.
+    """
+
+    kind: Kind
+    classes: tuple[str, ...] | None
 
 
-def task_kind(model: PreTrainedModel) -> Kind:
-    """What the model answers: one class for each row, any number of them, or a number."""
-    if class_names(model) is None:
-        return "regression"
-    named = (kind for kind, spec in KIND_SPECS.items() if spec.problem_type == model.config.problem_type)
-    return next(named, "classification")
+def model_task(model: PreTrainedModel) -> ModelTask:
+    config = model.config
+    if config.problem_type == "regression" or config.num_labels == 1:
+        return ModelTask("regression", None)
+    named = (kind for kind, spec in KIND_SPECS.items() if spec.problem_type == config.problem_type)
+    return ModelTask(next(named, "classification"), tuple(config.id2label[n] for n in range(config.num_labels)))
 
 
 def text_columns(target: Target, present: Sequence[str]) -> tuple[str, ...]:

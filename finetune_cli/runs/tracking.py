@@ -19,7 +19,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from finetune_cli.config.dump import leaves
-from finetune_cli.config.fields import RunConfig
+from finetune_cli.config.fields import TRACKERS, RunConfig
 from finetune_cli.errors import MissingError, first_line
 from finetune_cli.records.training import EvalRecord, Listener, StepRecord, TrainingEvent
 from finetune_cli.runs.run_dir import RunDir
@@ -39,9 +39,10 @@ Series = tuple[str, str]  # the type of a history line, and its split
 
 def require_trackers(names: Sequence[str]) -> None:
     """Raise MissingError, which says what to install, for a tracker whose package is not there."""
-    if absent := [name for name in names if importlib.util.find_spec(name) is None]:
+    if absent := [name for name in names if importlib.util.find_spec(TRACKERS[name]) is None]:
+        packages = " ".join(TRACKERS[name] for name in absent)
         raise MissingError(
-            f"tracking: not installed: {', '.join(absent)}. Install with `pip install {' '.join(absent)}`, or take "
+            f"tracking: not installed: {', '.join(absent)}. Install with `pip install {packages}`, or take "
             f"{'it' if len(absent) == 1 else 'them'} out of tracking."
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from finetune_cli.errors import MissingError
 from finetune_cli.records.doctor import Advice, Cpu, Place
 from finetune_cli.system.containers import container_cpus, container_memory
 from finetune_cli.system.cpus import cpus_of_affinity
@@ -50,6 +52,18 @@ def _fault(needed: Requirement) -> Advice | None:
         return None
     state = "is not installed" if present is None else f"{present} does not fit ({needed.specifier} is needed)"
     return Advice(f"{needed.name} {state}.", f"Type: {how_to_install(needed)}")
+
+
+def require_extra(library: str, extra: str, what: str, *, otherwise: str = "") -> None:
+    """Raise MissingError, which says what to install, when a library that `what` needs is not there.
+
+    extra: of this package, with the library. otherwise: what to do without it.
+    """
+    if importlib.util.find_spec(library) is None:
+        raise MissingError(
+            f"{what} needs the library {library}. Install it: pip install 'finetune-cli[{extra}]', or pip install "
+            f"'.[{extra}]' in a checkout.{otherwise}"
+        )
 
 
 def how_to_install(needed: Requirement) -> str:

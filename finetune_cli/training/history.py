@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from finetune_cli.errors import MissingError
+from finetune_cli.records.plain import plain
 from finetune_cli.records.training import EvalRecord, StepRecord
 
 
@@ -35,8 +35,7 @@ class History:
 
     def append(self, record: StepRecord | EvalRecord) -> None:
         if self.file is not None:
-            fields = {key: or_null(value) for key, value in record.to_json().items()}
-            self.file.write(json.dumps(fields, allow_nan=False).encode() + b"\n")
+            self.file.write(json.dumps(plain(record.to_json()), allow_nan=False).encode() + b"\n")
             self.file.flush()
 
     def synced_size(self) -> int:
@@ -49,8 +48,3 @@ class History:
     def close(self) -> None:
         if self.file is not None:
             self.file.close()
-
-
-def or_null(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

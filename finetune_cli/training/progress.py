@@ -6,7 +6,7 @@ import logging
 import math
 from dataclasses import dataclass
 
-from finetune_cli.training.history import or_null
+from finetune_cli.records.plain import plain
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class BestRule:
         progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
         if not self.improves(score, progress.best_score):
             return False
-        progress.best_score, progress.best_step = or_null(score), progress.step
+        progress.best_score, progress.best_step = plain(score), progress.step
         return True
 
     def gave_up(self, progress: Progress) -> bool:
@@ -101,5 +101,5 @@ class BestRule:
         is_lower = not math.isnan(loss) and (progress.best_loss is None or loss < progress.best_loss)
         if progress.best_score is not None or (progress.best_step and not is_lower):
             return False
-        progress.best_loss, progress.best_step = or_null(loss), progress.step
+        progress.best_loss, progress.best_step = plain(loss), progress.step
         return True

@@ -16,6 +16,8 @@ from finetune_cli.commands.train import train
 from finetune_cli.config.draft import SCHEMA_LINE
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.load import load_config
+from finetune_cli.config.sections.data import ChecksConfig
+from finetune_cli.data.survey.proof import CHECKS, RowCheck
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.records.init import InitReport
 from tests.commands.data_shapes import NAMED, SHAPES, lines, reviews, table
@@ -111,6 +113,20 @@ def test_max_length_and_checks_come_from_the_data(tmp_path: Path, tiny_bert: Pat
     assert "empty_text: warn # 1 row without a text" in text
     assert "contradictions: warn # " in text
     assert "markup: warn # 2 rows" in text
+
+
+def test_a_check_that_is_added_to_the_second_pass_is_written_with_its_words(
+    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = RowCheck(lambda scan, repeats: len(repeats.same) + 2, "of a new kind")
+    monkeypatch.setitem(CHECKS, "long_rows", added)
+    report, config = look_at(tmp_path, "comma", tiny_bert)
+    assert config.data.checks.long_rows == "warn"
+    assert "    long_rows: warn # 2 rows of a new kind\n" in report.config.read_text(encoding="utf-8")
+
+
+def test_every_check_of_the_second_pass_is_a_setting() -> None:
+    assert ChecksConfig.model_fields.keys() >= CHECKS.keys()
 
 
 def test_max_length_has_room_for_all_rows_or_for_all_but_a_few_long_ones() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import pytest
 from finetune_cli.commands.drafts.arguments import DEFAULT_MAX_LENGTH, translated
 from finetune_cli.commands.init_without_data import init_from_arguments
 from finetune_cli.config.dump import leaves
+from finetune_cli.config.fields import TRACKERS
 from finetune_cli.config.load import load_config
+from finetune_cli.config.sections.training import SCHEDULES
 from finetune_cli.errors import ConfigError
 from tests.commands.run_files import Answer
 
@@ -97,6 +99,16 @@ def test_the_example_of_run_glue(tmp_path: Path) -> None:
 def test_each_flag_in_our_words(flags: dict[str, Any], expected: dict[str, Any], tmp_path: Path) -> None:
     config, _ = written(tmp_path, {**GLUE, **flags})
     assert {key: config.get(key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("flag", "key", "values"),
+    [("report_to", "tracking", TRACKERS), ("lr_scheduler_type", "training.lr_scheduler", SCHEDULES)],
+)
+def test_all_that_the_config_takes_is_taken_over(flag: str, key: str, values: Sequence[str]) -> None:
+    for value in values:
+        taken, _ = translated({flag: value}).values[key]
+        assert taken in (value, [value])
 
 
 def test_files_and_columns_of_ones_own(tmp_path: Path) -> None:

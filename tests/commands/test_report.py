@@ -58,6 +58,17 @@ def test_train_and_evaluate_write_the_same_report(
     assert pages(trained.run.path) == (html, markdown)
 
 
+def test_a_line_of_the_history_that_was_cut_off_costs_the_page_nothing(
+    tmp_path: Path, learned: Callable[..., Trained]
+) -> None:
+    run = RunDir(shutil.copytree(learned("sst2").run.path, tmp_path / "run"))
+    before = pages(run.path)
+    with run.history.open("a", encoding="utf-8") as file:
+        file.write('{"type": "train", "ste')
+    evaluate(run.path)
+    assert pages(run.path) == before
+
+
 def test_slices_act(tmp_path: Path, learned: Callable[..., Trained]) -> None:
     run = shutil.copytree(learned("sst2").run.path, tmp_path / "run")
     evaluate(run)

@@ -20,10 +20,11 @@ import pytest
 from finetune_cli.commands.compare import compare
 from finetune_cli.commands.train import train
 from finetune_cli.config.dump import to_yaml
+from finetune_cli.config.fields import TRACKERS
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import MissingError, NotFinishedError
 from finetune_cli.records.training import EvalRecord, StepRecord
-from finetune_cli.runs.tracking import scalars
+from finetune_cli.runs.tracking import _STARTERS, scalars
 from tests.commands.run_files import LOOPS, Trained, history, read_jsonl
 
 STAND_IN = """\
@@ -248,6 +249,19 @@ def test_a_package_that_is_not_there_is_named_before_anything_is_written(
     with pytest.raises(MissingError, match=r"not installed: mlflow, wandb. Install with `pip install mlflow wandb`"):
         train(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_package_of_a_tracker_may_have_another_name(
+    tmp_path: Path, write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(write_config(tmp_path), ["tracking=[tensorboard]"])
+    monkeypatch.setitem(TRACKERS, "tensorboard", "no_such_package")
+    with pytest.raises(MissingError, match=r"not installed: tensorboard. Install with `pip install no_such_package`"):
+        train(config)
+
+
+def test_every_tracker_of_the_config_can_be_started() -> None:
+    assert _STARTERS.keys() == TRACKERS.keys()
 
 
 def test_numbers_are_named_by_split_and_those_that_are_not_finite_left_out() -> None:

@@ -18,7 +18,7 @@ from finetune_cli.data.writing import ArrayWriter, publish
 from finetune_cli.errors import ConfigError, DataError, MissingError, RunFailedError
 from finetune_cli.models.tokenizer import load_tokenizer
 from finetune_cli.runs.rows import prepare_file
-from finetune_cli.runs.target import Target
+from finetune_cli.runs.target import ModelTask, Target
 
 
 def config_of(write_config, directory, *overrides, **sections):
@@ -326,7 +326,7 @@ def test_a_vocabulary_from_the_data_is_kept_with_them_and_found_again(tmp_path, 
 def test_one_labelled_file_is_prepared_for_a_model(tmp_path, tiny_bert):
     path = tmp_path / "mine.csv"
     path.write_text("text,label\ngood,positive\nbad,negative\n", encoding="utf-8")
-    prepared = prepare_file(path, Target(tiny_bert), ("negative", "positive"), "classification")
+    prepared = prepare_file(path, Target(tiny_bert), ModelTask("classification", ("negative", "positive")))
     assert prepared.splits["file-mine"].labels.tolist() == [1, 0]
     assert prepared.label_names == ("negative", "positive")
 

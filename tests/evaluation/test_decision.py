@@ -30,7 +30,7 @@ from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.resampling import Resampling
 from finetune_cli.runs.decisions import FitRequest, parse_fit, require_possible, store_rule
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.target import Target
+from finetune_cli.runs.target import ModelTask, Target
 
 NAMES = ("no", "yes")
 ONE, SEVERAL = "classification", "multilabel"
@@ -304,12 +304,12 @@ def test_what_a_model_cannot_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a model without one"):
         parse_fit(["temperature"], None, Target(tmp_path), None)
     with pytest.raises(ConfigError, match=r"is for two classes.*has 3.*--fit temperature works"):
-        require_possible(FitRequest(True, "accuracy"), None, ("a", "b", "c"), ONE)
+        require_possible(FitRequest(True, "accuracy"), None, ModelTask(ONE, ("a", "b", "c")))
     with pytest.raises(ConfigError, match="predicts a number"):
-        require_possible(None, 0.7, None, "regression")
+        require_possible(None, 0.7, ModelTask("regression", None))
     with pytest.raises(ConfigError, match="from 0 to 1"):
-        require_possible(None, 70, NAMES, ONE)
+        require_possible(None, 70, ModelTask(ONE, NAMES))
     with pytest.raises(ConfigError, match="is for one class a row"):
-        require_possible(None, 0.7, NAMES, SEVERAL)
-    require_possible(FitRequest(True, None), 0.7, ("a", "b", "c"), ONE)
-    require_possible(FitRequest(True, "f1_macro"), None, ("a", "b", "c"), SEVERAL)
+        require_possible(None, 0.7, ModelTask(SEVERAL, NAMES))
+    require_possible(FitRequest(True, None), 0.7, ModelTask(ONE, ("a", "b", "c")))
+    require_possible(FitRequest(True, "f1_macro"), None, ModelTask(SEVERAL, ("a", "b", "c")))

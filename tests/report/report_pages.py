@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,7 +60,7 @@ def random_page(
     text: str = "a text",
     columns: dict[str, list[Any]] | None = None,
     title: str = "run",
-    history: Path | None = None,
+    history: list[dict[str, Any]] | None = None,
 ) -> EvaluationPage:
     """The page of a model that is right in most rows."""
     generator = np.random.default_rng(0)
@@ -90,7 +88,7 @@ def random_page(
     )
 
 
-def write_history(file: Path, *, updates: int) -> Path:
+def history_lines(*, updates: int) -> list[dict[str, Any]]:
     lines = [
         {"type": "train", "step": step, "epoch": step / 10, "loss": 1 / step, "learning_rate": 1e-5 * step}
         for step in range(1, updates + 1)
@@ -100,8 +98,7 @@ def write_history(file: Path, *, updates: int) -> Path:
         for step, score in ((updates // 2, 0.7), (updates, 0.7))
         for split in ("validation", "validation_other")
     ]
-    file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *evaluations]), encoding="utf-8")
-    return file
+    return [*lines, *evaluations]
 
 
 class Tags(HTMLParser):
@@ -120,7 +117,7 @@ class Tags(HTMLParser):
         self.text += data
 
 
-def hostile_page(history: Path | None = None) -> EvaluationPage:
+def hostile_page(history: list[dict[str, Any]] | None = None) -> EvaluationPage:
     """HOSTILE everywhere that text can come from: texts, classes, columns and their values, ids, title, facts."""
     page = random_page(300, 3, classes=(HOSTILE, "b", "c"))
     page.answers.ids[:] = [f"{HOSTILE}{row}" for row in page.answers.ids]

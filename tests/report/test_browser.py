@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from finetune_cli.report.rendering import evaluation_html
-from tests.report.report_pages import hostile_page, random_page, write_history
+from tests.report.report_pages import history_lines, hostile_page, random_page
 
 pytestmark = pytest.mark.slow
 
@@ -94,8 +94,8 @@ def measures(visit: Visit) -> list[str]:
     return found[1].split("|")
 
 
-def test_a_hostile_report_opens_in_silence(tmp_path: Path, browse: Browse) -> None:
-    html = evaluation_html(hostile_page(write_history(tmp_path / "history.jsonl", updates=50)))
+def test_a_hostile_report_opens_in_silence(browse: Browse) -> None:
+    html = evaluation_html(hostile_page(history_lines(updates=50)))
     visit = browse(html)
     assert visit.console == []
     assert visit.requests == set()
@@ -117,11 +117,11 @@ def test_what_the_visit_looks_for_can_be_seen(browse: Browse) -> None:
 
 
 @pytest.mark.parametrize("num_classes", [2, 20, 120])
-def test_a_report_fits_a_narrow_screen(tmp_path: Path, browse: Browse, num_classes: int) -> None:
+def test_a_report_fits_a_narrow_screen(browse: Browse, num_classes: int) -> None:
     """Wide tables scroll inside themselves; the page does not."""
     classes = tuple(f"a_rather_long_class_name_{number}" for number in range(num_classes))
     columns = {"a_column_with_a_long_name": [f"https://example.invalid/{'x' * 90}/{row % 5}" for row in range(600)]}
-    history = write_history(tmp_path / "history.jsonl", updates=50)
+    history = history_lines(updates=50)
     page = random_page(600, num_classes, classes=classes, columns=columns, text="word" * 100, history=history)
     content, window, _ = measures(browse(measured(evaluation_html(page)), width=390))
     assert int(window) <= 500

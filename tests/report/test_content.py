@@ -31,7 +31,7 @@ from finetune_cli.report.page import EvaluationPage, RawRows
 from finetune_cli.report.rendering import clean, escape_markdown, evaluation_html, evaluation_markdown, number
 from finetune_cli.report.slices import EMPTY, SliceScore, by_column, by_length
 from finetune_cli.runs.answers import Answers, in_order_of, read_answers
-from tests.report.report_pages import ACCURACY, Tags, answers_of, hostile_page, page_of, random_page, write_history
+from tests.report.report_pages import ACCURACY, Tags, answers_of, history_lines, hostile_page, page_of, random_page
 
 
 def test_wilson_is_the_textbook_interval():
@@ -152,10 +152,8 @@ def test_groups_are_scored_by_a_metric_that_fits_few_rows(kind: str, best: str, 
     assert KINDS[kind].metric_of_few_rows(best) == metric
 
 
-def test_curves_are_thinned_to_means_and_name_the_best_as_training_did(tmp_path: Path):
-    curves = read_curves(
-        write_history(tmp_path / "history.jsonl", updates=10_000), "validation", ["accuracy"], best_step=5_000
-    )
+def test_curves_are_thinned_to_means_and_name_the_best_as_training_did():
+    curves = read_curves(history_lines(updates=10_000), "validation", ["accuracy"], best_step=5_000)
     assert curves is not None
     assert len(curves.loss) <= MAX_POINTS
     assert curves.updates == 10_000
@@ -163,21 +161,19 @@ def test_curves_are_thinned_to_means_and_name_the_best_as_training_did(tmp_path:
     assert curves.learning_rate[0][1] == pytest.approx(1e-5 * (1 + width) / 2)
     assert [one.step for one in curves.evaluations] == [5_000, 10_000]
     assert curves.best == curves.evaluations[0]
-    assert read_curves(tmp_path / "none.jsonl", "validation", [], best_step=1) is None
+    assert read_curves([], "validation", [], best_step=1) is None
 
 
-def test_every_split_shows_the_model_that_was_kept(tmp_path: Path):
+def test_every_split_shows_the_model_that_was_kept():
     """The split "validation" decided, as run.json has it; `other` has its best score at another update."""
     scores = [(5, "validation", 0.7), (5, "other", 0.5), (10, "validation", 0.6), (10, "other", 0.9)]
     lines = [
         {"type": "train", "step": 10, "epoch": 1.0, "loss": 0.1, "learning_rate": 1e-5},
         *({"type": "eval", "step": n, "epoch": 1.0, "split": split, "loss": 0.5, "f1": f1} for n, split, f1 in scores),
     ]
-    history = tmp_path / "history.jsonl"
-    history.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     found = {}
     for split, best_step in (("validation", 5), ("other", 5), ("test", 5), ("other", None)):
-        curves = read_curves(history, split, ["f1"], best_step=best_step)
+        curves = read_curves(lines, split, ["f1"], best_step=best_step)
         assert curves is not None
         found[split, best_step] = curves.best and curves.best.step
     assert found == {("validation", 5): 5, ("other", 5): 5, ("test", 5): None, ("other", None): None}
@@ -209,8 +205,8 @@ def test_numbers_have_three_digits():
 
 
 @pytest.mark.parametrize("num_classes", [2, 7, 150])
-def test_the_pages_hold_every_part(tmp_path: Path, num_classes: int):
-    history = write_history(tmp_path / "history.jsonl", updates=30)
+def test_the_pages_hold_every_part(num_classes: int):
+    history = history_lines(updates=30)
     page = random_page(900, num_classes, columns={"source": ["web", "mail", "book"] * 300}, history=history)
     html, markdown = evaluation_html(page), evaluation_markdown(page)
     parts = ["Scores", "Classes", "Calibration", "Score by group", "Most confident errors", "Likely label errors"]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from finetune_cli.config.fields import TRACKERS
+from finetune_cli.config.sections.training import SCHEDULES
 from finetune_cli.config.text import SECRET
 from finetune_cli.config.trainer_args import MANAGED, PASSED, argument_problem
 from finetune_cli.errors import ConfigError
@@ -41,8 +43,6 @@ RENAMED = {  # flags whose value is ours as it stands
 FILES = {"train_file": "train", "validation_file": "validation", "test_file": "test"}
 HUB_SPLITS = {"train_split_name": "train", "validation_split_name": "validation", "test_split_name": "test"}
 METRIC_NAMES = {"matthews_correlation": "matthews", "spearmanr": "spearman", "pearsonr": "pearson"}
-SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
-TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 WHY_NOT = {
     **dict.fromkeys(("do_train", "do_eval", "do_predict"), "the commands train, evaluate and predict are these"),
     "overwrite_output_dir": "the option --overwrite does this",

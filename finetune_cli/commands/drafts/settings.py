@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.commands.drafts.found import Found
 from finetune_cli.commands.drafts.lengths import Lengths
+from finetune_cli.commands.drafts.usable_data import UsableData
 from finetune_cli.config.draft import Draft
 from finetune_cli.data.checks.labels import as_seen
-from finetune_cli.data.survey.proof import Proof
+from finetune_cli.data.survey.proof import CHECKS, Proof
 from finetune_cli.data.survey.roles import Roles
 from finetune_cli.errors import DataError, counted
 from finetune_cli.tasks import TaskSpec
@@ -24,16 +24,16 @@ UPDATES_BETWEEN = 1_000  # evaluations, where an epoch is long
 ENOUGH_TO_SCORE = 10_000  # validation rows: more narrow the interval hardly
 
 
-def with_validation(found: Found, roles: Roles, proof: Proof) -> Found:
+def with_validation(usable: UsableData, roles: Roles, proof: Proof) -> UsableData:
     """With a part of train for validation where the data have none. Raises DataError when that cannot be."""
-    if "validation" in found.present:
-        return found
+    if "validation" in usable.present:
+        return usable
     if proof.rows < 2 or (proof.classes and roles.kind == "classification" and max(proof.classes.values()) < 2):
         raise DataError(
-            f"{found.train.where}: {counted(proof.rows, 'row', form=',')}, and no class has two. Training "
+            f"{usable.train.where}: {counted(proof.rows, 'row', form=',')}, and no class has two. Training "
             f"needs at least two rows of a class: one to learn from, one to score. Add rows."
         )
-    return replace(found, splits={**found.splits, "validation": _share(proof.rows)})
+    return replace(usable, splits={**usable.splits, "validation": _share(proof.rows)})
 
 
 def _share(rows: int) -> float:
@@ -44,13 +44,13 @@ def _share(rows: int) -> float:
     return float(f"{min(0.1, ENOUGH_TO_SCORE / rows):.1g}")
 
 
-def data_section(draft: Draft, found: Found, roles: Roles, proof: Proof, lengths: Lengths) -> None:
+def data_section(draft: Draft, usable: UsableData, roles: Roles, proof: Proof, lengths: Lengths) -> None:
     draft.section("data")
-    rows = counted(proof.rows, "row", form=",") + (" to train on" if len(found.present) > 1 else "")
-    draft.put("path", found.path, rows, ask=found.ask)
-    if found.name:
-        draft.put("name", found.name, "as --name says")
-    _put_splits(draft, found, roles, proof)
+    rows = counted(proof.rows, "row", form=",") + (" to train on" if len(usable.present) > 1 else "")
+    draft.put("path", usable.path, rows, ask=usable.ask)
+    if usable.name:
+        draft.put("name", usable.name, "as --name says")
+    _put_splits(draft, usable, roles, proof)
     text: Any = roles.text[0] if len(roles.text) == 1 else list(roles.text)
     draft.put("text", text, roles.why["text"], ask=roles.questions.get("text", ""))
     label: Any = roles.label if isinstance(roles.label, str) else list(roles.label)
@@ -63,18 +63,18 @@ def data_section(draft: Draft, found: Found, roles: Roles, proof: Proof, lengths
     if roles.id:
         draft.put("id", roles.id, roles.why["id"])
     draft.put("max_length", lengths.max_length, lengths.why)
-    _put_checks(draft, proof, len(found.present) > 1)
+    _put_checks(draft, proof, len(usable.present) > 1)
 
 
-def _put_splits(draft: Draft, found: Found, roles: Roles, proof: Proof) -> None:
-    if not found.splits:
+def _put_splits(draft: Draft, usable: UsableData, roles: Roles, proof: Proof) -> None:
+    if not usable.splits:
         return
-    share = found.splits.get("validation")
+    share = usable.splits.get("validation")
     why = "the files by their names"
     if isinstance(share, float):
         drawn = "stratified by class, drawn by the seed" if proof.classes else "drawn by the seed"
         why = f"about {counted(max(1, round(share * proof.rows)), 'row', form=',')} of train to score on: {drawn}"
-    draft.put("splits", dict(found.splits), why, ask=roles.questions.get("splits", ""))
+    draft.put("splits", dict(usable.splits), why, ask=roles.questions.get("splits", ""))
 
 
 def _class_counts(classes: Mapping[str, int]) -> str:
@@ -94,24 +94,14 @@ def _same_twice(classes: Iterable[str]) -> str:
     return f"are {', '.join(alike)} one class? They are several now: write each in one way" if alike else ""
 
 
-CLEAN = {"empty_text": "a text in every row", "encoding": "no garbled letters"}
-FOUND = {
-    "empty_text": "without a text",
-    "duplicates": "with the text and label of another",
-    "contradictions": "with the text of another and a different label: look at them first",
-    "encoding": "with garbled letters, or control characters",
-    "markup": "with HTML tags or entities",
-}
-
-
 def _put_checks(draft: Draft, proof: Proof, several: bool) -> None:
     """What was found is a warning with its number; what is clean and should stay so stops a later run."""
     checks: dict[str, tuple[Any, str]] = {}
-    for check, count in proof.found.items():
-        if count:
-            checks[check] = ("warn", f"{counted(count, 'row', form=',')} {FOUND[check]}")
-        elif check in CLEAN and not several:
-            checks[check] = ("error", f"{CLEAN[check]} now; a later file with such rows is refused")
+    for name, check in CHECKS.items():
+        if count := proof.faulty[name]:
+            checks[name] = ("warn", f"{counted(count, 'row', form=',')} {check.rows}")
+        elif check.clean and not several:
+            checks[name] = ("error", f"{check.clean} now; a later file with such rows is refused")
     if checks:
         draft.nested("checks", checks)
 

@@ -1,15 +1,12 @@
 """Rules about the data: columns, classes, splits."""
 
 import os.path
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from finetune_cli.config.rules.mistake import Get, Mistake, column_list, mistake, repeats, with_choice
 from finetune_cli.config.sections.data import WindowsConfig, as_long_texts
-from finetune_cli.tasks import KIND_SPECS, SAMPLES, TASKS
-
-SPLIT_NAME = re.compile(r"train|(validation|test)(_\w+)?")
+from finetune_cli.tasks import KIND_SPECS, SAMPLES, SPLIT_NAME, TASKS
 
 
 def label_columns_fit_task(get: Get) -> Iterator[Mistake]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from finetune_cli.config.gate import read_gate, remedy
+from finetune_cli.config.gate_syntax import read_gate, remedy
 from finetune_cli.config.rules.mistake import Get, Mistake, column_list, mistake, with_choice
 from finetune_cli.tasks import EVALUATE_PREFIX, TASKS, metric_problem, metrics_for
 

@@ -1,6 +1,6 @@
 """`training:` of the config: loop, schedule, batches, loss."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -16,6 +16,9 @@ from finetune_cli.config.types import (
     Share,
     as_tuple,
 )
+
+Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
 
 class EarlyStoppingConfig(Section):
@@ -48,9 +51,7 @@ class TrainingConfig(Section):
         "length", description="Put rows of similar length together (faster, seeded shuffling), or any rows."
     )
     learning_rate: Positive = Field(5e-5, description="Highest learning rate of the schedule.")
-    lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = Field(
-        "linear", description="Course of the learning rate over all updates."
-    )
+    lr_scheduler: Schedule = Field("linear", description="Course of the learning rate over all updates.")
     warmup_steps: Annotated[
         CountFromZero | Share, Allowed("a whole number of updates from 0, or a share of all updates such as 0.1")
     ] = Field(0, description="Updates in which the learning rate rises from 0; below 1: a share of all updates.")

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from finetune_cli.data.formats.file_kinds import opened
 from finetune_cli.data.formats.lines import BOM, READ_BYTES, file_lines, not_utf8
-from finetune_cli.data.formats.packing import opened
 from finetune_cli.data.formats.row import BadRow, Row, Values
 from finetune_cli.errors import DataError
 

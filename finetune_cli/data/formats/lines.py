@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from finetune_cli.data.formats.packing import PARQUET, binary_form
+from finetune_cli.data.formats.file_kinds import PARQUET, binary_form
 from finetune_cli.data.formats.row import BadRow
 from finetune_cli.errors import DataError
 

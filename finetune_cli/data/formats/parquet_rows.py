@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.data.formats.packing import seekable
+from finetune_cli.data.formats.file_kinds import seekable
 from finetune_cli.data.formats.row import Row
 from finetune_cli.errors import DataError, first_line
 

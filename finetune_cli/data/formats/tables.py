@@ -12,9 +12,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from finetune_cli.data.formats.file_kinds import opened
 from finetune_cli.data.formats.header import MARKS, is_a_row, no_header, other_mark, other_separator
 from finetune_cli.data.formats.lines import file_lines
-from finetune_cli.data.formats.packing import opened
 from finetune_cli.data.formats.row import BadRow, Row, TableForm, say_once
 from finetune_cli.data.formats.tabs import Records, plain_records, tab_records
 from finetune_cli.errors import DataError

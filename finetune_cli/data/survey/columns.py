@@ -110,6 +110,15 @@ class Column:
 
 
 @dataclass(frozen=True)
+class ChosenColumns:
+    """The columns that were chosen for something, why, and what a person may want otherwise, if anything."""
+
+    names: tuple[str, ...]
+    why: str
+    question: str = ""
+
+
+@dataclass(frozen=True)
 class Survey:
     """The columns of a source by name, in its order, the number of its rows, and some whole rows from all over it."""
 

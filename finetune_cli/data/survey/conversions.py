@@ -15,8 +15,8 @@ from itertools import chain, islice, repeat, zip_longest
 from pathlib import Path
 from typing import Any
 
+from finetune_cli.data.formats.file_kinds import file_kind, require_data_file
 from finetune_cli.data.formats.header import TABLES
-from finetune_cli.data.formats.packing import file_kind, require_data_file
 from finetune_cli.data.formats.row import BadRow, Values, good_rows
 from finetune_cli.data.formats.tables import MAX_CELL_CHARACTERS
 from finetune_cli.data.readers import read_rows

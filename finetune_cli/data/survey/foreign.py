@@ -12,8 +12,8 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune_cli.data.formats.file_kinds import file_kind
 from finetune_cli.data.formats.header import TABLES
-from finetune_cli.data.formats.packing import file_kind
 from finetune_cli.errors import DataError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}

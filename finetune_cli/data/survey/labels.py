@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from finetune_cli.data.label_cells import SEPARATOR, split_names
-from finetune_cli.data.survey.columns import ID_NAME, Column
+from finetune_cli.data.survey.columns import ID_NAME, ChosenColumns, Column
 from finetune_cli.data.survey.names import is_label_name, is_surely_label
 from finetune_cli.data.survey.texts import listed, looks_like_no_text, quoted
 from finetune_cli.errors import DataError
@@ -28,28 +28,27 @@ def surest_label(columns: Mapping[str, Column]) -> tuple[str, ...]:
     return tuple(name for name, column in columns.items() if is_surely_label(name) and _can_be_label(column))[:1]
 
 
-def choose_label(
-    columns: Mapping[str, Column], where: str, why: dict[str, str], questions: dict[str, str]
-) -> tuple[str, ...]:
+def choose_label(columns: Mapping[str, Column], where: str) -> ChosenColumns:
     """One column, or all with 0 and 1. Raises NoLabelError when no column looks like a label."""
     able = {name: column for name, column in columns.items() if _can_be_label(column) and not _is_counter(column)}
     named = [name for name in able if is_label_name(name)]
     flags = [name for name, column in able.items() if column.is_flag]
     surest = [name for name in named if is_surely_label(name)]
     if len(flags) > 1 and not surest and not [name for name in named if name not in flags]:
-        why["label"] = f"{len(flags)} columns with 0 and 1, any number of them in a row"
-        questions["label"] = "are these the classes, all of them, and no other facts about the rows?"
-        return tuple(flags)
+        return ChosenColumns(
+            tuple(flags),
+            f"{len(flags)} columns with 0 and 1, any number of them in a row",
+            "are these the classes, all of them, and no other facts about the rows?",
+        )
     if not able:
         raise NoLabelError(_none_found(columns, where))
     best, *others = sorted(able.values(), key=_rank)
-    why["label"] = "called so" if best.name in named else "few different values" if best.counts else "numbers"
+    why = "called so" if best.name in named else "few different values" if best.counts else "numbers"
+    question = ""
     if best.name not in surest and others:
         names = [other.name for other in others]
-        questions["label"] = (
-            f"is it this column? {listed(names)} could be the label as well: --label {quoted(names[0])}"
-        )
-    return (best.name,)
+        question = f"is it this column? {listed(names)} could be the label as well: --label {quoted(names[0])}"
+    return ChosenColumns((best.name,), why, question)
 
 
 def _rank(column: Column) -> tuple[bool, bool, bool, int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_cli.data.formats.packing import FORMATS, file_kind
+from finetune_cli.data.formats.file_kinds import FORMATS, file_kind
 from finetune_cli.data.source_files import is_saved, saved_splits
 from finetune_cli.data.survey.foreign import LINES_ENDINGS, TABLE_ENDINGS
 from finetune_cli.data.survey.names import SPLIT_WORDS, split_of

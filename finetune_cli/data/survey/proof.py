@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune_cli.data.checks.repeats import TextHashes
+from finetune_cli.data.checks.repeats import Repeats, TextHashes
 from finetune_cli.data.checks.rows import checked_rows
 from finetune_cli.data.checks.texts import TextScan
 from finetune_cli.data.formats.row import good_rows
@@ -24,12 +24,35 @@ BLOCK_ROWS = 256
 
 
 @dataclass(frozen=True)
+class RowCheck:
+    """A data check of single rows. rows: what it finds, in words that end "3 rows ...". clean: what the data have
+    where it finds none, if later files should have it as well."""
+
+    count: Callable[[TextScan, Repeats], int]
+    rows: str
+    clean: str = ""
+
+
+CHECKS = {
+    "empty_text": RowCheck(lambda scan, _: scan.empty.count, "without a text", clean="a text in every row"),
+    "duplicates": RowCheck(lambda _, repeats: len(repeats.same), "with the text and label of another"),
+    "contradictions": RowCheck(
+        lambda _, repeats: len(repeats.contrary), "with the text of another and a different label: look at them first"
+    ),
+    "encoding": RowCheck(
+        lambda scan, _: scan.encoding.count, "with garbled letters, or control characters", clean="no garbled letters"
+    ),
+    "markup": RowCheck(lambda scan, _: scan.markup.count, "with HTML tags or entities"),
+}
+
+
+@dataclass(frozen=True)
 class Proof:
-    """Rows of the source, how many of them each data check would find, and the rows of each class, in the classes'
+    """Rows of the source, how many of them each of CHECKS would find, and the rows of each class, in the classes'
     order (of several labels a row, those that have it; empty in regression)."""
 
     rows: int
-    found: dict[str, int]
+    faulty: dict[str, int]
     classes: dict[str, int]
 
 
@@ -48,14 +71,8 @@ def prove(source: Source, roles: Roles, names: Sequence[str] | None) -> Proof:
             hashes.add(numbers, texts, scan.add(numbers, texts))
         classes = _classes(labels, names or source.label_names)
         repeats = hashes.repeats(np.concatenate(codes))
-        found = {
-            "empty_text": scan.empty.count,
-            "duplicates": len(repeats.same),
-            "contradictions": len(repeats.contrary),
-            "encoding": scan.encoding.count,
-            "markup": scan.markup.count,
-        }
-        return Proof(len(hashes.rows), found, classes)
+        faulty = {name: check.count(scan, repeats) for name, check in CHECKS.items()}
+        return Proof(len(hashes.rows), faulty, classes)
 
 
 def _blocks(source: Source, roles: Roles) -> Iterator[tuple[list[int], list[list[str]], list[Any]]]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from finetune_cli.data.survey.columns import Column, Survey
+from finetune_cli.data.survey.columns import ChosenColumns, Column, Survey
 from finetune_cli.data.survey.labels import choose_label, has_joined_names, is_id, surest_label
 from finetune_cli.data.survey.names import SCALES, SPLIT_COLUMN, plain, split_of
 from finetune_cli.data.survey.texts import choose_text
@@ -56,27 +56,27 @@ def choose_roles(
     columns = {name: column for name, column in survey.columns.items() if column.present}
     for given, option in ((text, "--text"), (label, "--label")):
         _require(given, columns, where, option)
-    why: dict[str, str] = {}
-    questions: dict[str, str] = {}
     label_guess = tuple(label) or surest_label(columns)
     others = {name: column for name, column in columns.items() if name not in label_guess}
-    texts = tuple(text) or choose_text(others, where, why, questions)
-    if text:
-        why["text"] = "as --text says"
-    rest = {name: column for name, column in columns.items() if name not in texts}
-    labels = tuple(label) or choose_label(rest, where, why, questions)
-    if label:
-        why["label"] = "as --label says"
-    roles = Roles(texts, labels[0] if len(labels) == 1 else labels, "classification", why=why, questions=questions)
+    texts = ChosenColumns(tuple(text), "as --text says") if text else choose_text(others, where)
+    rest = {name: column for name, column in columns.items() if name not in texts.names}
+    labels = ChosenColumns(tuple(label), "as --label says") if label else choose_label(rest, where)
+    roles = Roles(
+        texts.names,
+        labels.names[0] if len(labels.names) == 1 else labels.names,
+        "classification",
+        why={"text": texts.why, "label": labels.why},
+        questions={"text": texts.question, "label": labels.question},
+    )
     _settle_kind(roles, columns, kind)
-    roles.id = next((name for name, column in rest.items() if name not in labels and is_id(column)), None)
+    roles.id = next((name for name, column in rest.items() if name not in labels.names and is_id(column)), None)
     for name, column in rest.items():
         if SPLIT_COLUMN.fullmatch(plain(name)) and any(split_of(value) for value in column.counts or ()):
-            questions["splits"] = (
+            roles.questions["splits"] = (
                 f"the column {name} says which rows are for what: write a file for each of its values?"
             )
     if roles.id:
-        why["id"] = "a different value in each row"
+        roles.why["id"] = "a different value in each row"
     return roles
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from finetune_cli.data.survey.columns import Column
+from finetune_cli.data.survey.columns import ChosenColumns, Column
 from finetune_cli.data.survey.names import PAIRS, text_rank
 from finetune_cli.errors import DataError
 
@@ -13,31 +13,28 @@ NOT_TEXT = re.compile(r"\s*(?:https?://\S+|\S+@\S+\.\w+|\d{1,4}[-./]\d{1,2}[-./]
 FULL_ENOUGH = 0.9  # of the rows: a text that more of them lack is hardly the one to learn from
 
 
-def choose_text(
-    columns: Mapping[str, Column], where: str, why: dict[str, str], questions: dict[str, str]
-) -> tuple[str, ...]:
+def choose_text(columns: Mapping[str, Column], where: str) -> ChosenColumns:
     """One column or a pair. Raises DataError when no column looks like a text."""
     pair = _named_pair(columns)
     if pair:
-        why["text"] = "two columns that are called like a pair"
-        return pair
+        return ChosenColumns(pair, "two columns that are called like a pair")
     able = [column for column in columns.values() if can_be_text(column)]
     if not able:
         shown = ", ".join(columns) or "none"
         raise DataError(f"{where}: no column looks like a text; found {shown}. Name it: --text COLUMN.")
     best, *others = sorted(able, key=lambda column: (_rank(column), -column.characters))
-    why["text"] = (
+    why = (
         f"{'called so, ' if text_rank(best.name) < 2 else ''}{best.mean_characters:,.0f} characters on average"
         f"{'' if others else ', the only text'}"
     )
-    rivals = [other.name for other in others if is_prose(other)]
-    if rivals:
+    question = ""
+    if rivals := [other.name for other in others if is_prose(other)]:
         both = f"[{rivals[0]}, {best.name}]"
-        questions["text"] = (
+        question = (
             f"could {listed(rivals)} be the text as well? --text {quoted(rivals[0])} takes it; {both} reads the two as "
             f"a pair"
         )
-    return (best.name,)
+    return ChosenColumns((best.name,), why, question)
 
 
 def _rank(column: Column) -> int:

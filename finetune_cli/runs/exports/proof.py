@@ -22,7 +22,7 @@ from finetune_cli.models.runtimes import FORMATS, companions
 from finetune_cli.records.decision_rule import read_rule
 from finetune_cli.records.export import Equality
 from finetune_cli.runs.scoring import require_fitting, scoring_rules
-from finetune_cli.runs.target import Target, class_names, task_kind
+from finetune_cli.runs.target import Target, model_task
 
 NUMBER_TYPE = ("dtype", "torch_dtype")  # of config.json: what an export may change
 ALONE = 3  # rows that are also answered one by one: shapes that the tracer has fixed show there
@@ -54,7 +54,8 @@ class Proof:
 def reference_of(trained: Target, model: PreTrainedModel, prepared: PreparedData, split: str) -> Reference:
     """The model's own answers on a split. Raises DataError or ConfigError when they cannot be scored."""
     require_fitting(model, prepared, trained.config, split)
-    rule = read_rule(trained.model_dir, class_names(model), task_kind(model))
+    task = model_task(model)
+    rule = read_rule(trained.model_dir, task.classes, task.kind)
     rules = replace(scoring_rules(trained.config, prepared), decision=rule)
     rows, pad = prepared.splits[split], prepared.pad_token_id
     return Reference(rows, predict_logits(model, rows, pad_token_id=pad, device=CPU), pad, rules, trained.model_dir)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from finetune_cli.config.gate import MAX_DROP
+from finetune_cli.config.gate_syntax import MAX_DROP
 from finetune_cli.errors import ConfigError
 from finetune_cli.models.runtimes import MANIFEST, check_form, runtime_of
 from finetune_cli.runs.target import Target, open_target

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial
 
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedError, PrunedError
+from finetune_cli.errors import FinetuneError, InterruptedRunError, NotFinishedError, PrunedError, in_words
 from finetune_cli.records.evaluation import of_split
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.training import EvalRecord, Listener, SeedsReport, TrainingEvent, TrainReport
@@ -67,7 +67,7 @@ class Sweep:
             known = isinstance(err, FinetuneError)
             if _is_of_the_disk(err):
                 raise
-            message = str(err) if known else f"{type(err).__name__}: {err}"
+            message = in_words(err)
             logger.error("Trial %d failed: %s", number, message, exc_info=not known)
             self.search.note(number, ERROR, message)
             self._note_seconds(trial)

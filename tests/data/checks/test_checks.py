@@ -22,7 +22,7 @@ from finetune_cli.data.row_lengths import RowLengths
 from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.records.preparation import row_list
 from finetune_cli.runs.rows import prepare_file
-from finetune_cli.runs.target import Target
+from finetune_cli.runs.target import ModelTask, Target
 
 WORDS = {"good": "pos", "great": "pos", "lovely": "pos", "bad": "neg", "poor": "neg", "awful": "neg"}
 TOPICS = ("film", "meal", "book", "song", "room", "game", "talk", "trip", "letter", "garden")
@@ -223,7 +223,7 @@ def test_a_file_to_score_is_checked_as_well(tmp_path, tiny_bert, caplog):
     path = tmp_path / "new.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [*CLEAN, CLEAN[0]]), encoding="utf-8")
     with caplog.at_level(logging.WARNING, "finetune_cli"):
-        report = prepare_file(path, Target(tiny_bert), ("neg", "pos"), "classification").report
+        report = prepare_file(path, Target(tiny_bert), ModelTask("classification", ("neg", "pos"))).report
     assert [one.check for one in report.findings] == ["duplicates"]
     assert "new.jsonl: 1 of 61 rows repeats" in caplog.text
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetune_cli.data import hub
-from finetune_cli.data.formats.packing import file_kind, plain_stem
+from finetune_cli.data.formats.file_kinds import file_kind, plain_stem
 from finetune_cli.data.formats.parquet_rows import declared_names, parquet_features
 from finetune_cli.data.source_files import Source, file_source, is_saved
 from finetune_cli.data.sources import BUILTIN_PREFIX, require_present
@@ -18,7 +18,7 @@ from finetune_cli.tasks import SAMPLES
 
 
 @dataclass(frozen=True)
-class Found:
+class UsableData:
     """The data as the config will name them.
 
     path, name, splits: of the section `data`. present: the splits that there are. label_names: the class names that
@@ -38,7 +38,7 @@ class Found:
     ask: str = ""
 
 
-def find_data(data: str, *, name: str | None, beside: Path, encoding: str | None, offline: bool) -> Found:
+def find_data(data: str, *, name: str | None, beside: Path, encoding: str | None, offline: bool) -> UsableData:
     """data: a file, a directory, builtin:NAME or a Hub id. name: configuration of a Hub data set. beside: the folder
     for files that have to be converted. encoding: of files of text, given by the user."""
     place = local_place(data)
@@ -51,7 +51,7 @@ def find_data(data: str, *, name: str | None, beside: Path, encoding: str | None
     train = ready["train"]
     features = parquet_features(train.file) if file_kind(train.file)[0] == ".parquet" else {}
     others = [f"Not used: {', '.join(local.others[:10])}."] if local.others else []
-    return Found(
+    return UsableData(
         path,
         None,
         splits,
@@ -124,7 +124,7 @@ def _data_paths(
     return str(files["train"]), others
 
 
-def _find_on_hub(data: str, name: str | None, offline: bool) -> Found:
+def _find_on_hub(data: str, name: str | None, offline: bool) -> UsableData:
     require_present(data)
     dataset = hub.find_dataset(data, name, offline=offline)
     named = hub_splits(dataset.splits)
@@ -134,7 +134,7 @@ def _find_on_hub(data: str, name: str | None, offline: bool) -> Found:
     theirs = named["train"]
     train = Source(f"{data}, split {theirs}", dataset.commit, lambda columns: dataset.rows(theirs, columns))
     described = f"{data}{f' ({name})' if name else ''} of the Hugging Face Hub"
-    return Found(data, name, splits, tuple(named), train, described, label_names=dataset.label_names)
+    return UsableData(data, name, splits, tuple(named), train, described, label_names=dataset.label_names)
 
 
 def require_new(path: Path, *, what: str = "", there: str = "is there already") -> None:
