@@ -96,7 +96,7 @@ def _in_a_group(num_processes: int, *, offline: bool, switches: Sequence[str]) -
     from finetune_cli.runs.rows import prepare_rows
     from finetune_cli.runs.run_dir import RunDir
     from finetune_cli.runs.session import note_failed_launch, read_report
-    from finetune_cli.system.files import replacing
+    from finetune_cli.system.files import write_text
     from finetune_cli.system.launching import launch
 
     def train_one(config: RunConfig) -> TrainReport:
@@ -104,8 +104,7 @@ def _in_a_group(num_processes: int, *, offline: bool, switches: Sequence[str]) -
         finished = run.read_record().is_finished
         prepare_rows(config, offline=offline, quiet=True)  # once, and not in each process
         if not run.config.is_file() or load_config(run.config) != config:
-            with replacing(run.config) as file:
-                file.write(to_yaml(config))
+            write_text(run.config, to_yaml(config))
         words = ["train", str(run.config), *switches, *(["--offline"] if offline else [])]
         code = launch(words, num_processes, stdout=subprocess.DEVNULL)
         if code != ExitCode.DONE:

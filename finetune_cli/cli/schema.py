@@ -32,14 +32,13 @@ def schema(
     """
     from finetune_cli.config.reference import reference_text
     from finetune_cli.config.schema import schema_text
-    from finetune_cli.system.files import replacing
+    from finetune_cli.system.files import write_text
 
     text = reference_text() if markdown else schema_text()
     if output is None:
         out.line(text.removesuffix("\n"))
         return
     try:
-        with replacing(output) as file:
-            file.write(text)
+        write_text(output, text)
     except OSError as err:
         raise ConfigError(f"{output} cannot be written: {err.strerror or err}. Choose another place: -o FILE.") from err

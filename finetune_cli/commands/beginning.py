@@ -12,7 +12,7 @@ from finetune_cli.models import files, resolving
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.session import run_differences
-from finetune_cli.system.files import replacing
+from finetune_cli.system.files import write_text
 from finetune_cli.system.launching import is_main_process
 from finetune_cli.system.places import in_home
 
@@ -49,8 +49,7 @@ def _keep_config(run: RunDir, config: RunConfig) -> None:
     """Write config.yaml; one that says the same already is left alone."""
     text = to_yaml(config)
     if not run.config.is_file() or run.config.read_bytes() != text.encode():
-        with replacing(run.config) as file:
-            file.write(text)
+        write_text(run.config, text)
 
 
 def _require_same_run(context: RunContext) -> None:

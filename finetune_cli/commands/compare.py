@@ -9,10 +9,10 @@ from itertools import combinations
 
 from finetune_cli.commands.comparisons import Scoring, Side, comparisons, scored_side, sides_of
 from finetune_cli.config.dump import config_diff
-from finetune_cli.config.sections.evaluation import BootstrapConfig
 from finetune_cli.errors import ConfigError, GateFailedError, did_you_mean
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.records.comparison import CompareReport, ConfigDifference
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.runs.scored_runs import ScoredRun, pair_rows, read_scored_runs
 from finetune_cli.tasks import KIND_SPECS, TASKS, Kind, metric_problem, metrics_for
 
@@ -55,8 +55,8 @@ def compare(
     report = CompareReport(
         split=split if any(run.config for run in scored) else None,
         n=len(first.ids),
-        level=scoring.level,
-        samples=scoring.samples,
+        level=scoring.resampling.level,
+        samples=scoring.resampling.samples,
         seeds=len(sides[0].runs) > 1,
         sides=[scored_side(side, scoring) for side in sides],
         config_differences=_config_differences(sides),
@@ -89,8 +89,7 @@ def _scoring(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: S
         left_out = ", ".join(lacking)
         logger.warning("Left out, since it needs the probability of every class: %s. %s", left_out, SCORED_WITH_ALL)
         names = {name: None for name in names if name not in lacking}
-    bootstrap = configs[0].evaluation.bootstrap if configs else BootstrapConfig()
-    return Scoring(tuple(names), kind, bootstrap.samples_to_compare, bootstrap.level, configs[0].seed if configs else 0)
+    return Scoring(tuple(names), (configs[0].resampling if configs else Resampling()).to_compare)
 
 
 def _needs_all(name: str, kind: Kind) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,16 +14,16 @@ from finetune_cli.config.dump import to_yaml
 from finetune_cli.errors import ConfigError
 from finetune_cli.evaluation.comparison import Difference, compare_predictions, compare_seeds, mcnemar
 from finetune_cli.evaluation.intervals.by_family import scored_metrics
-from finetune_cli.evaluation.kinds.base import Array
-from finetune_cli.evaluation.metrics import metric_parts
+from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.power import holm, planned, smallest_difference
-from finetune_cli.evaluation.seed_summary import summarise_seeds
+from finetune_cli.evaluation.seed_summary import row_variances, summarise_seeds
 from finetune_cli.evaluation.verdicts import describe
 from finetune_cli.records.comparison import ComparedSide, Comparison
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.plain import plain
-from finetune_cli.runs.scored_runs import ScoredRun, metric_values, variances_over_rows
-from finetune_cli.tasks import METRICS, Kind
+from finetune_cli.records.resampling import Resampling
+from finetune_cli.runs.scored_runs import ScoredRun
+from finetune_cli.tasks import METRICS
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -43,13 +42,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Scoring:
-    """How all sides are scored, and the size, level and seed of the bootstrap that compares them."""
+    """How all sides are scored and compared."""
 
     metrics: tuple[str, ...]
-    kind: Kind
-    samples: int
-    level: float
-    seed: int
+    resampling: Resampling
 
 
 def sides_of(groups: Sequence[list[ScoredRun]]) -> list[Side]:
@@ -90,12 +86,12 @@ def scored_side(side: Side, scoring: Scoring) -> ComparedSide:
     )
     if len(side.runs) == 1:
         return ComparedSide(side.name, names, side.seeds, _with_intervals(side.runs[0], scoring), collapsed=collapsed)
-    values = [metric_values(run, scoring.metrics) for run in side.runs]
-    of_rows = variances_over_rows(side.runs, scoring.metrics, samples=scoring.samples, seed=scoring.seed)
+    values = [compute_metrics(scoring.metrics, run.rows) for run in side.runs]
+    of_rows = row_variances(scoring.metrics, [run.rows for run in side.runs], scoring.resampling)
     means, sds = {}, {}
     for metric in scoring.metrics:
         of_runs = [of_run[metric] for of_run in values]
-        summary = summarise_seeds(of_runs, level=scoring.level, row_variance=of_rows[metric])
+        summary = summarise_seeds(of_runs, level=scoring.resampling.level, row_variance=of_rows[metric])
         means[metric] = MetricValue(summary.mean, plain(summary.low), plain(summary.high))
         sds[metric] = summary.sd
     return ComparedSide(side.name, names, side.seeds, means, sds, collapsed)
@@ -103,18 +99,8 @@ def scored_side(side: Side, scoring: Scoring) -> ComparedSide:
 
 def _with_intervals(run: ScoredRun, scoring: Scoring) -> dict[str, MetricValue]:
     """The intervals are those that `finetune evaluate` printed: drawn with the run's own seed."""
-    scores: dict[str, MetricValue] = {}
-    for names, of_probabilities in metric_parts(scoring.metrics):
-        scores |= scored_metrics(
-            names,
-            labels=run.labels,
-            scores=run.scores(of_probabilities=of_probabilities),
-            kind=scoring.kind,
-            samples=scoring.samples,
-            level=scoring.level,
-            seed=run.config.seed if run.config is not None else 0,
-        )
-    return {name: scores[name] for name in scoring.metrics}
+    seed = run.config.seed if run.config is not None else 0
+    return scored_metrics(scoring.metrics, run.rows, replace(scoring.resampling, seed=seed))
 
 
 def comparisons(pairs: Sequence[tuple[Side, Side]], scoring: Scoring, plan: float | None) -> list[Comparison]:
@@ -128,7 +114,7 @@ def comparisons(pairs: Sequence[tuple[Side, Side]], scoring: Scoring, plan: floa
             other,
             p_adjusted=adjusted[name][number],
             family=len(pairs),
-            level=scoring.level,
+            level=scoring.resampling.level,
             plan=plan,
         )
         for number, (first, other) in enumerate(pairs)
@@ -137,29 +123,16 @@ def comparisons(pairs: Sequence[tuple[Side, Side]], scoring: Scoring, plan: floa
 
 
 def _differences(first: Side, other: Side, scoring: Scoring) -> dict[str, Difference]:
-    differences: dict[str, Difference] = {}
+    if len(first.runs) == 1:
+        return compare_predictions(scoring.metrics, first.runs[0].rows, other.runs[0].rows, scoring.resampling)
     paired = sorted(first.seeds) == sorted(other.seeds)
-    common: dict[str, Any] = {
-        "labels": first.runs[0].labels,
-        "kind": scoring.kind,
-        "samples": scoring.samples,
-        "level": scoring.level,
-        "seed": scoring.seed,
-    }
-    for names, of_probabilities in metric_parts(scoring.metrics):
-        a, b = ([run.scores(of_probabilities=of_probabilities) for run in side.runs] for side in (first, other))
-        if len(first.runs) == 1:
-            differences |= compare_predictions(names, scores_a=a[0], scores_b=b[0], **common)
-            continue
-        if paired:
-            a, b = _by_seed(first, a), _by_seed(other, b)
-        differences |= compare_seeds(names, runs_a=a, runs_b=b, paired=paired, **common)
-    return differences
+    a, b = ([run.rows for run in (_by_seed(side) if paired else side.runs)] for side in (first, other))
+    return compare_seeds(scoring.metrics, a, b, scoring.resampling, paired=paired)
 
 
-def _by_seed(side: Side, scores: list[Array]) -> list[Array]:
-    """The scores in the order of the seeds, so that run i has the same seed on both sides."""
-    return [scores[run] for run in np.argsort(side.seeds)]
+def _by_seed(side: Side) -> list[ScoredRun]:
+    """The runs in the order of the seeds, so that run i has the same seed on both sides."""
+    return [side.runs[number] for number in np.argsort(side.seeds)]
 
 
 def _comparison(

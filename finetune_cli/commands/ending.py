@@ -25,7 +25,7 @@ from finetune_cli.runs.scoring import score_model
 from finetune_cli.runs.session import read_report
 from finetune_cli.runs.target import answering_dtype
 from finetune_cli.runs.validation import scored_splits
-from finetune_cli.system.files import publish_directory, replacing
+from finetune_cli.system.files import publish_directory, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +66,7 @@ def score_best(context: RunContext, fitted: Fit) -> list[EvalReport]:
         write_report(run, config, prepared, report)
     if config.data.trains_on_all_rows:
         reports = [take_scores_of_folds(run)]
-    with replacing(run.model / "README.md") as file:
-        file.write(model_card(config, prepared.label_names, reports))
+    write_text(run.model / "README.md", model_card(config, prepared.label_names, reports))
     return reports
 
 

@@ -72,20 +72,19 @@ def _summarise(
     failed: dict[float, str],
 ) -> CurveReport:
     """The points of the curve, what they foretell, and the gates on the largest share."""
-    metric, bootstrap = config.evaluation.main_metric, config.evaluation.bootstrap
+    metric = config.evaluation.main_metric
     points = [_point(config, share, rows[share], one) for share, one in runs.items()]
     found, why = forecast(
         points,
         {share: [RunDir(each.run_dir) for each in _each(config, one).values()] for share, one in runs.items()},
         metric,
         kind=config.spec.kind,
-        samples=bootstrap.samples_to_compare,
-        seed=config.seed,
+        resampling=config.resampling.to_compare,
     )
     gates = _gates(config, runs[max(rows)]) if runs and not failed else []
     n = of_split(next(iter(_each(config, next(iter(runs.values()))).values())).evaluations).n if runs else 0
     path = RunDir(config.output_dir).path
-    return CurveReport(path, list(rows), metric, bootstrap.level, n, runs, failed, points, found, why, gates)
+    return CurveReport(path, list(rows), metric, config.resampling.level, n, runs, failed, points, found, why, gates)
 
 
 def _rows(configs: dict[float, RunConfig], *, offline: bool) -> dict[float, int]:

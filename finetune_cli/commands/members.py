@@ -24,7 +24,7 @@ from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.runs.gates import require_passed
 from finetune_cli.runs.run_dir import MEMBERS, RunDir, member_number
 from finetune_cli.runs.session import locked, model_name, recorded, run_differences
-from finetune_cli.system.files import replacing, write_json
+from finetune_cli.system.files import write_json, write_text
 from finetune_cli.system.launching import is_main_process, launched_processes
 
 logger = logging.getLogger(__name__)
@@ -200,5 +200,4 @@ def open_members(
                 + "\n".join(differences)
                 + "\nChoose another directory with --output-dir, or delete those runs and start anew with --overwrite."
             )
-    with replacing(run.config) as file:
-        file.write(to_yaml(config))
+    write_text(run.config, to_yaml(config))

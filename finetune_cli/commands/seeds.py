@@ -9,7 +9,7 @@ from functools import partial
 from finetune_cli.commands.members import Several, TrainOne, member_config, train_several
 from finetune_cli.config.changes import changed
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.evaluation.seed_summary import summarise_seeds
+from finetune_cli.evaluation.seed_summary import row_variances, summarise_seeds
 from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue, of_split
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import (
@@ -26,7 +26,6 @@ from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.candidates import corrected_best
 from finetune_cli.runs.gates import check_gates, parse_gates
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.scored_runs import variances_over_rows
 from finetune_cli.runs.session import note_values
 from finetune_cli.system.launching import join_group, launched_processes
 from finetune_cli.tasks import KIND_SPECS, METRICS
@@ -121,11 +120,10 @@ def _row_variances(config: RunConfig, runs: dict[int, TrainReport], split: str) 
     """The variance of each score's mean over seeds that comes from the choice of rows, from the runs' predictions."""
     if launched_processes() > 1:
         join_group().wait_for_everyone()  # the main process writes them
-    answers = [read_answers(RunDir(run.run_dir).predictions(split)) for run in runs.values()]
-    of_loss = KIND_SPECS[answers[0].kind].metric_of_loss
+    scored = [read_answers(RunDir(run.run_dir).predictions(split)).rows for run in runs.values()]
+    of_loss = KIND_SPECS[scored[0].kind].metric_of_loss
     names = [name for name in config.evaluation.metrics if name != "loss"]
-    samples = config.evaluation.bootstrap.samples_to_compare
-    variances = variances_over_rows(answers, list(dict.fromkeys([*names, of_loss])), samples=samples, seed=config.seed)
+    variances = row_variances(list(dict.fromkeys([*names, of_loss])), scored, config.resampling.to_compare)
     return {**variances, "loss": variances[of_loss]}
 
 

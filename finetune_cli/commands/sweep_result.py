@@ -33,7 +33,7 @@ from finetune_cli.runs.gates import check_config_gates
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.sweeps.study import DEFAULTS, ERROR, SECONDS, Search
 from finetune_cli.runs.sweeps.trials import Sweep
-from finetune_cli.system.files import replacing, write_json
+from finetune_cli.system.files import write_json, write_text
 
 STATES: dict[TrialState, Ended] = {
     TrialState.COMPLETE: "complete",
@@ -207,8 +207,9 @@ def _point_at_best(run: RunDir, whole: RunConfig, best: int) -> None:
     """
     trial = run.member("trial", best)
     config = load_config(trial.config, [f"output_dir={json.dumps(f'{run.path}-best')}"])
-    with replacing(run.best_config) as file:
-        file.write(to_yaml(changed(config, {"evaluation.gates": whole.evaluation.gates, "hub": whole.hub})))
+    write_text(
+        run.best_config, to_yaml(changed(config, {"evaluation.gates": whole.evaluation.gates, "hub": whole.hub}))
+    )
     aside = run.path / ".writing-best"
     if aside.is_symlink():
         aside.unlink()

@@ -14,6 +14,7 @@ from finetune_cli.config.sections.evaluation import EvaluationConfig
 from finetune_cli.config.sections.model import ModelConfig
 from finetune_cli.config.sections.training import TrainingConfig
 from finetune_cli.config.types import Allowed, Count, Positive, Section, Seed, SeedList, Text, as_tuple
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.tasks import TASKS, TaskSpec
 
 # Tracker, as `tracking` names it -> the package that it needs, to import and to install.
@@ -99,6 +100,11 @@ class RunConfig(Section):
     def references(self) -> dict[tuple[str | int, ...], tuple[Any, str]]:
         """Which values came from variables that hold secrets; config.dump writes these references instead."""
         return self._references
+
+    @property
+    def resampling(self) -> Resampling:
+        """How the rows of scores and comparisons are drawn."""
+        return Resampling(self.evaluation.bootstrap.samples, self.evaluation.bootstrap.level, self.seed)
 
     @property
     def spec(self) -> TaskSpec:

@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from finetune_cli.errors import DataError
+from finetune_cli.evaluation.bisection import bisect_whole
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.kinds.base import BoolArray
 from finetune_cli.records.decision_rule import Abstention
@@ -51,12 +52,10 @@ def fewest_rows(num_rows: int, max_error: float, risk: float) -> IntArray:
 
     most = num_rows * max_error + math.sqrt(-num_rows * math.log1p(-risk) / 2)  # Hoeffding: more never reject
     wrong = np.arange(min(num_rows, int(most)) + 1)
-    low, high = wrong, np.full(len(wrong), num_rows + 1)
-    while (high - low > 1).any():
-        middle = (low + high) // 2
-        rejected = bdtr(wrong, middle, max_error) <= risk
-        low, high = np.where(rejected, low, middle), np.where(rejected, middle, high)
-    return np.asarray(high[high <= num_rows])
+    rows = bisect_whole(
+        lambda rows: bdtr(wrong, rows, max_error) <= risk, inside=np.full(len(wrong), num_rows + 1), outside=wrong
+    )
+    return rows[rows <= num_rows]
 
 
 def _bounds(corners: IntArray, num_rows: int) -> IntArray:

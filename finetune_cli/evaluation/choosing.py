@@ -20,6 +20,7 @@ import numpy as np
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.kinds import CLASS_KINDS, KINDS
 from finetune_cli.evaluation.kinds.base import Array, Counter
+from finetune_cli.evaluation.uncertainty import blocks
 from finetune_cli.tasks import METRICS, Kind
 
 BBC_SHARE = 0.75  # of the mixture
@@ -187,14 +188,13 @@ def _resamples(num_rows: int, samples: int, seed: int) -> Iterator[tuple[slice, 
     Each leaves a row out, which of few rows not all do.
     """
     generator = np.random.default_rng([seed, 2])
-    size = max(1, BLOCK_CELLS // num_rows)
-    for start in range(0, samples, size):
-        counts = np.empty((min(size, samples - start), num_rows))
+    for block in blocks(samples, num_rows, BLOCK_CELLS):
+        counts = np.empty((block.stop - block.start, num_rows))
         for row in counts:
             row[:] = 1
             while (row > 0).all():
                 row[:] = np.bincount(generator.integers(num_rows, size=num_rows), minlength=num_rows)
-        yield slice(start, start + len(counts)), counts, (counts == 0).astype(np.float64)
+        yield block, counts, (counts == 0).astype(np.float64)
 
 
 def _bbc(scored: _Resampled, chosen: IntArray) -> float:

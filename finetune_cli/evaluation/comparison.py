@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune_cli.evaluation.confusion import FloatArray
-from finetune_cli.evaluation.kinds import KINDS
-from finetune_cli.evaluation.kinds.base import Array, BoolArray
+from finetune_cli.evaluation.kinds.base import BoolArray
 from finetune_cli.evaluation.metrics import compute_metrics
-from finetune_cli.evaluation.seed_summary import variance, welch
-from finetune_cli.evaluation.student_t import t_quantile, t_two_sided_p
+from finetune_cli.evaluation.scored_rows import ScoredRows
+from finetune_cli.evaluation.seed_summary import two_sided_t, variance, welch
 from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_interval
-from finetune_cli.tasks import METRICS, Kind
+from finetune_cli.records.resampling import Resampling
+from finetune_cli.tasks import METRICS
 
 EXACT_DISAGREEMENTS = 1000  # up to here the binomial sum is exact and takes under a millisecond
 
@@ -77,46 +77,32 @@ def mcnemar(correct_a: BoolArray, correct_b: BoolArray) -> McNemar:
 
 
 def compare_predictions(
-    names: Sequence[str],
-    *,
-    labels: Array,
-    scores_a: Array,
-    scores_b: Array,
-    kind: Kind,
-    samples: int,
-    level: float,
-    seed: int,
-    beyond_the_rows: bool = True,
+    names: Sequence[str], a: ScoredRows, b: ScoredRows, resampling: Resampling, *, beyond_the_rows: bool = True
 ) -> dict[str, Difference]:
     """B against A on each metric: accuracy (of several labels a row, all right) by McNemar's test, the rest by paired
     bootstrap. Intervals by bootstrap.
 
-    Labels, scores, kind and errors as in `compute_metrics`; row i is the same example in both. Resamples in which the
-    metric is not defined for both are left out. beyond_the_rows: an interval has a width also where all resamples
-    agree, see `_with_a_width`.
+    Row i is the same example in both. Resamples in which the metric is not defined for both are left out.
+    beyond_the_rows: an interval has a width also where all resamples agree, see `_with_a_width`.
 
     Of simulated test sets with two equally good models, 60 to 3,000 rows each, F1, Matthews, AUROC and log loss called
     3 to 6 % different at the 5 % level. Accuracy (2 % at 60 rows, 3.5 % at 408, 4.6 % at 3,000) and ECE (0.2 to 3.4 %)
     err towards "no difference".
     """
-    values = bootstrap_values(
-        names, labels=labels, score_sets=[scores_a, scores_b], kind=kind, samples=samples, seed=seed
-    )
-    a = compute_metrics(names, labels=labels, scores=scores_a, kind=kind)
-    b = compute_metrics(names, labels=labels, scores=scores_b, kind=kind)
+    values, num_rows = bootstrap_values(names, [a, b], resampling), len(a.labels)
+    of_a, of_b = compute_metrics(names, a), compute_metrics(names, b)
     differences = {}
     for name in names:
         resampled = values[name][1] - values[name][0]
-        low, high = percentile_interval(resampled, level)
+        low, high = percentile_interval(resampled, resampling.level)
         if beyond_the_rows and low == high and name in METRICS:
-            low, high = _with_a_width(low, METRICS[name].span, len(labels), level)
+            low, high = _with_a_width(low, METRICS[name].span, num_rows, resampling.level)
         p_value, method = _bootstrap_p(resampled), "bootstrap"
         if name == "accuracy":
-            task = KINDS[kind]
-            right_a, right_b = (task.right(labels, task.answers(scores)) for scores in (scores_a, scores_b))
-            p_value, method = mcnemar(right_a, right_b).p_value, "mcnemar"
+            p_value, method = mcnemar(a.right(), b.right()).p_value, "mcnemar"
+        here, there = of_a[name], of_b[name]
         differences[name] = Difference(
-            name, a[name], b[name], b[name] - a[name], low, high, p_value, len(labels), method, variance(resampled)
+            name, here, there, there - here, low, high, p_value, num_rows, method, variance(resampled)
         )
     return differences
 
@@ -136,14 +122,10 @@ def _with_a_width(
 
 def compare_seeds(
     names: Sequence[str],
+    runs_a: Sequence[ScoredRows],
+    runs_b: Sequence[ScoredRows],
+    resampling: Resampling,
     *,
-    labels: Array,
-    runs_a: Sequence[Array],
-    runs_b: Sequence[Array],
-    kind: Kind,
-    samples: int,
-    level: float,
-    seed: int,
     paired: bool,
 ) -> dict[str, Difference]:
     """Setting B against setting A, each trained with several seeds: two or more runs a side, all on the same rows.
@@ -157,16 +139,21 @@ def compare_seeds(
     num_a, num_b = len(runs_a), len(runs_b)
     if min(num_a, num_b) < 2 or (paired and num_a != num_b):
         raise ValueError(f"two or more runs a side, equally many if paired; got {num_a} and {num_b}")
-    sets = [*runs_a, *runs_b]
-    resampled = bootstrap_values(names, labels=labels, score_sets=sets, kind=kind, samples=samples, seed=seed)
-    scores = [compute_metrics(names, labels=labels, scores=scores, kind=kind) for scores in sets]
+    runs = [*runs_a, *runs_b]
+    resampled, scores = bootstrap_values(names, runs, resampling), [compute_metrics(names, run) for run in runs]
     differences = {}
     for name in names:
         values = np.array([of_run[name] for of_run in scores])
         of_side_a, of_side_b = (resampled[name][side].mean(axis=0) for side in (slice(num_a), slice(num_a, None)))
         of_rows = variance(of_side_b - of_side_a)
         differences[name] = _over_seeds(
-            name, values[:num_a], values[num_a:], of_rows, num_rows=len(labels), level=level, paired=paired
+            name,
+            values[:num_a],
+            values[num_a:],
+            of_rows,
+            num_rows=len(runs[0].labels),
+            level=resampling.level,
+            paired=paired,
         )
     return differences
 
@@ -179,7 +166,7 @@ def _over_seeds(
     sizes = [len(part) for part in parts]
     total, freedom = welch([float(part.var(ddof=1)) / len(part) for part in parts], sizes, of_rows)
     difference, error = float(b.mean() - a.mean()), math.sqrt(total)
-    margin = t_quantile(level, freedom) * error
+    margin = two_sided_t(level, freedom) * error
     return Difference(
         metric,
         float(a.mean()),
@@ -187,7 +174,7 @@ def _over_seeds(
         difference,
         difference - margin,
         difference + margin,
-        _t_p(difference, error, freedom),
+        t_test_p(difference, error, freedom),
         num_rows,
         "seeds",
         of_rows,
@@ -206,9 +193,12 @@ def _bootstrap_p(differences: FloatArray) -> float:
     return min(1.0, 2 * float(thinner + 1) / (len(defined) + 1))
 
 
-def _t_p(difference: float, error: float, freedom: int) -> float:
+def t_test_p(difference: float, error: float, freedom: int) -> float:
+    """Two-sided, of Student's t; error: the standard error of the difference, 0 where all runs agree."""
+    from scipy.special import stdtr
+
     if math.isnan(difference) or math.isnan(error):
         return math.nan
     if error == 0:
         return 1.0 if difference == 0 else 0.0
-    return t_two_sided_p(difference / error, freedom)
+    return float(2 * stdtr(freedom, -abs(difference / error)))

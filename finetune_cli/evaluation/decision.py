@@ -15,11 +15,12 @@ import numpy as np
 
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.abstaining import fit_abstention
+from finetune_cli.evaluation.bisection import bisect
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
 from finetune_cli.evaluation.kinds import CLASS_KINDS, KINDS
 from finetune_cli.evaluation.kinds.base import Array, BoolArray
-from finetune_cli.evaluation.metrics import check_scored_rows
 from finetune_cli.evaluation.row_metrics import of_label
+from finetune_cli.evaluation.scored_rows import ScoredRows, scored_rows
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.tasks import Kind
 
@@ -57,7 +58,7 @@ def fit_rule(
     Raises DataError when the rows cannot tell, RunFailedError for logits that are not finite.
     """
     task = KINDS[kind]
-    check_scored_rows(labels, task.scores(logits), kind=kind)
+    scored_rows(labels, task.scores(logits), kind)  # raises
     rule = DecisionRule(fit_temperature(logits, labels, kind) if temperature else None, n=len(labels))
     if metric is None:
         return rule
@@ -89,7 +90,7 @@ def fit_temperature(logits: Array, labels: IntArray, kind: Kind) -> float:
     once: found by bisection. Raises DataError when no T is best: every row is right, or the logits say nothing.
     """
     values = np.asarray(logits, np.float64)
-    truth = KINDS[kind].as_scores(labels, values.shape[1])
+    truth = CLASS_KINDS[kind].as_scores(labels, values.shape[1])
 
     def slope(log_temperature: float) -> float:
         """Of the log loss in 1/T."""
@@ -107,16 +108,14 @@ def fit_temperature(logits: Array, labels: IntArray, kind: Kind) -> float:
             "--fit temperature: on these rows the model is no better than equal probabilities for all classes. Train "
             "it longer, or look at its labels."
         )
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
-    return float(np.exp((low + high) / 2))
+    bracket = bisect(lambda log_temperature: slope(log_temperature) > 0, low, high, HALVINGS)
+    return float(np.exp(sum(bracket) / 2))
 
 
 def cross_validate(
     logits: Array, labels: IntArray, classes: Sequence[str], kind: Kind, rule: DecisionRule, *, seed: int
-) -> tuple[FloatArray, Array] | None:
-    """Probabilities (N, C) and answers of rows that a rule like this was not fitted on.
+) -> ScoredRows | None:
+    """The rows as they are answered by rules like this one that were not fitted on them.
 
     Each fifth of the rows, drawn by `seed` with its share of each class (or number of classes), is answered by a rule
     fitted on the other four. None when there are too few rows for that.
@@ -126,7 +125,7 @@ def cross_validate(
     shuffled = np.random.default_rng([seed, 2]).permutation(len(labels))
     fold, shared_out = np.empty(len(labels), np.int64), labels.sum(axis=1) if labels.ndim == 2 else labels
     fold[shuffled[np.argsort(shared_out[shuffled], kind="stable")]] = np.arange(len(labels)) % FOLDS
-    probabilities, answers = np.empty(np.shape(logits)), np.empty(labels.shape, np.int64)
+    probabilities, answers = np.empty(np.shape(logits)), np.empty(labels.shape, bool if labels.ndim == 2 else np.int64)
     for number in range(FOLDS):
         held = fold == number
         try:
@@ -142,4 +141,4 @@ def cross_validate(
             return None
         probabilities[held] = KINDS[kind].scores(calibrated(logits[held], fitted))
         answers[held] = answers_of(probabilities[held], fitted, classes, kind)
-    return probabilities, answers
+    return scored_rows(labels, probabilities, kind, answers)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from statistics import NormalDist
 
 import numpy as np
 
-from finetune_cli.evaluation.comparison import Difference
+from finetune_cli.evaluation.comparison import Difference, compare_predictions
+from finetune_cli.evaluation.intervals.shares import wilson
 from finetune_cli.evaluation.kinds.base import Array
-from finetune_cli.evaluation.scoring import ScoringRules, paired_differences
+from finetune_cli.evaluation.scoring import ScoringRules
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.export import Drop, Equality
 from finetune_cli.tasks import KIND_SPECS, METRICS
@@ -33,32 +33,24 @@ def compare_logits(
     """
     largest = float(np.abs(exported.astype(np.float64) - model).max()) if np.isfinite(exported).all() else math.inf
     tolerance = max(TOLERANCE, RELATIVE * float(np.abs(model).max()))
-    count, drops = None, []
+    level, count, drops = rules.resampling.level, None, []
     if math.isfinite(largest):
-        ours, theirs = rules.scored(model), rules.scored(exported)
+        ours, theirs = rules.scored(model, labels), rules.scored(exported, labels)
         if rules.classes:
             count = int((~rules.task.right(ours.answers, theirs.answers)).sum())
         # The same model in another form: these rows are what its drop is shown on.
-        differences = paired_differences(compared_metrics(rules), labels, ours, theirs, rules, beyond_the_rows=False)
+        names, resampling = compared_metrics(rules), rules.resampling.to_compare
+        differences = compare_predictions(names, ours, theirs, resampling, beyond_the_rows=False)
         drops = [_drop(difference, allowed.get(name, allowed[""])) for name, difference in differences.items()]
     return Equality(
         n=len(labels),
         largest_difference=largest,
         tolerance=tolerance if exact else None,
         num_changed=count,
-        changed=None if count is None else MetricValue(count / len(labels), *wilson(count, len(labels), rules.level)),
+        changed=None if count is None else MetricValue(count / len(labels), *wilson(count, len(labels), level)),
         drops=drops,
-        level=rules.level,
+        level=level,
     )
-
-
-def wilson(count: float, total: int, level: float) -> tuple[float, float]:
-    """The score interval of a share (Wilson 1927), which is not of width 0 where nothing, or all, was counted."""
-    z, share = NormalDist().inv_cdf((1 + level) / 2), count / total
-    centre = share + z * z / (2 * total)
-    margin = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return (centre - margin) / scale if count else 0.0, (centre + margin) / scale if count < total else 1.0
 
 
 def compared_metrics(rules: ScoringRules) -> list[str]:

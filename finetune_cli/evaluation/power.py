@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune_cli.errors import ConfigError
+from finetune_cli.evaluation.bisection import bisect, bisect_whole
 from finetune_cli.evaluation.comparison import Difference
 from finetune_cli.records.comparison import Plan
 
@@ -56,12 +57,7 @@ def _critical(k: np.ndarray, alpha: float) -> np.ndarray:
     """The most rows of the weaker side, of k, at which the exact test still finds a difference; -1 for none."""
     from scipy.special import bdtr
 
-    low, high = np.full(len(k), -1), k // 2
-    while (low < high).any():
-        middle = (low + high + 1) // 2
-        rejected, is_open = 2 * bdtr(np.maximum(middle, 0), k, 0.5) < alpha, low < high
-        low, high = np.where(rejected & is_open, middle, low), np.where(~rejected & is_open, middle - 1, high)
-    return low
+    return bisect_whole(lambda weaker: 2 * bdtr(weaker, k, 0.5) < alpha, np.full(len(k), -1), k // 2 + 1)
 
 
 def smallest_by_mcnemar(num_rows: int, disagreements: float, alpha: float) -> float | None:
@@ -75,11 +71,8 @@ def smallest_by_mcnemar(num_rows: int, disagreements: float, alpha: float) -> fl
 
     if power(1.0) < POWER:
         return None
-    low, high = 0.0, 1.0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
-    return high
+    smallest, _ = bisect(lambda difference: power(difference) >= POWER, 1.0, 0.0, HALVINGS)
+    return smallest
 
 
 def rows_by_mcnemar(disagreements: float, difference: float, alpha: float) -> int:

@@ -7,47 +7,37 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from finetune_cli.data.label_sets import named_label
-from finetune_cli.evaluation.comparison import Difference, compare_predictions
-from finetune_cli.evaluation.confusion import FloatArray
 from finetune_cli.evaluation.decision import answers_of, calibrated, cross_validate, is_confident
 from finetune_cli.evaluation.intervals.by_family import scored_metrics
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.base import TaskKind
-from finetune_cli.evaluation.metrics import check_scored_rows, compute_metrics, majority_baseline, metric_parts
+from finetune_cli.evaluation.metrics import compute_metrics, majority_baseline
+from finetune_cli.evaluation.scored_rows import ScoredRows, scored_rows
 from finetune_cli.records.decision_rule import DecisionRule
-from finetune_cli.records.evaluation import MANY_CLASSES, Answered, DecisionEffect, EvalReport, MetricValue
+from finetune_cli.records.evaluation import MANY_CLASSES, Answered, DecisionEffect, EvalReport
+from finetune_cli.records.resampling import NO_INTERVALS, Resampling
 from finetune_cli.system.files import replacing, write_json
 from finetune_cli.tasks import Kind
 
-DEFAULT_SAMPLES = 1000  # of a comparison
 LIKELIEST = 10  # classes of many whose probabilities a row has
-
-
-class Scored(NamedTuple):
-    """What a model says of rows: scores (N, C), or (N,) in regression, and answers in the form of the kind."""
-
-    scores: FloatArray
-    answers: np.ndarray
 
 
 @dataclass(frozen=True)
 class ScoringRules:
-    """How a task is scored: its kind, class names in order, metric names, and the intervals' samples and level.
+    """How a task is scored: its kind, class names in order, metric names, and how the intervals are drawn.
 
-    samples: 0 for no intervals. decision: of a model that has a decision rule; None takes the likeliest class.
+    decision: of a model that has a decision rule; None takes the likeliest class.
     """
 
     kind: Kind
     label_names: tuple[str, ...] | None
     metrics: tuple[str, ...]
-    samples: int = 0
-    level: float = 0.95
-    seed: int = 0
+    resampling: Resampling = NO_INTERVALS
     decision: DecisionRule | None = None
 
     @property
@@ -64,25 +54,25 @@ class ScoringRules:
         """The metrics of rows: all but the loss, which comes with the logits."""
         return [name for name in self.metrics if name != "loss"]
 
-    def scored(self, logits: np.ndarray) -> Scored:
+    def scored(self, logits: np.ndarray, labels: np.ndarray) -> ScoredRows:
         """The scores of logits (N, C), at the rule's temperature, and the answers by its thresholds."""
         scores = self.task.scores(calibrated(logits, self.decision))
-        return Scored(scores, answers_of(scores, self.decision, self.classes, self.kind))
+        answers = answers_of(scores, self.decision, self.classes, self.kind)
+        return scored_rows(labels, scores, self.kind, answers)
 
 
 def plain_scores(logits: np.ndarray, labels: np.ndarray, rules: ScoringRules) -> tuple[float, dict[str, float]]:
     """Loss and metrics without intervals: what training needs after each evaluation."""
-    metrics = compute_metrics(rules.names, labels=labels, scores=rules.task.scores(logits), kind=rules.kind)
-    return rules.task.loss(logits, labels), metrics
+    rows = scored_rows(labels, rules.task.scores(logits), rules.kind)
+    return rules.task.loss(logits, labels), compute_metrics(rules.names, rows)
 
 
 def score_split(
     split: str, logits: np.ndarray, labels: np.ndarray, rules: ScoringRules, *, train_labels: np.ndarray
 ) -> EvalReport:
     """Everything said of one split. logits (N, C), labels (N,) or (N, C); `train_labels` make the baseline."""
-    task, classes = rules.task, rules.classes
-    scored = rules.scored(logits)
-    answers = scored.answers
+    task, classes, rows = rules.task, rules.classes, rules.scored(logits, labels)
+    answers, resampling = rows.answers, rules.resampling
     baseline = majority_baseline(
         rules.names, train_labels=train_labels, labels=labels, kind=rules.kind, num_classes=len(classes)
     )
@@ -90,59 +80,13 @@ def score_split(
         split=split,
         n=len(labels),
         loss=task.loss(calibrated(logits, rules.decision), labels),
-        metrics=metric_values(rules.names, labels, scored, rules),
+        metrics=scored_metrics(rules.names, rows, resampling),
         baseline=_finite(baseline),
-        per_class=task.per_class(labels, answers, classes, rules.level if rules.samples else None),
+        per_class=task.per_class(labels, answers, classes, resampling.level if resampling.samples else None),
         confusion=task.confusion(labels, answers, len(classes)),
         confusion_cells=task.confusion_cells(labels, answers, len(classes)),
         collapsed=task.collapsed(labels, answers, classes),
     )
-
-
-def metric_values(
-    names: Sequence[str], labels: np.ndarray, scored: Scored, rules: ScoringRules
-) -> dict[str, MetricValue]:
-    """Each metric with its interval. Most metrics look at the answers alone, the rest at the scores."""
-    check_scored_rows(labels, scored.scores, kind=rules.kind)  # the answers would hide a score that is not finite
-    as_scores = rules.task.as_scores(scored.answers, len(rules.classes))
-    values: dict[str, MetricValue] = {}
-    for part, of_scores in metric_parts(names):
-        values |= scored_metrics(
-            part,
-            labels=labels,
-            scores=scored.scores if of_scores else as_scores,
-            kind=rules.kind,
-            samples=rules.samples,
-            level=rules.level,
-            seed=rules.seed,
-        )
-    return {name: values[name] for name in names}
-
-
-def paired_differences(
-    names: Sequence[str], labels: np.ndarray, a: Scored, b: Scored, rules: ScoringRules, *, beyond_the_rows: bool = True
-) -> dict[str, Difference]:
-    """B against A on each metric: `compare_predictions` of what the metric looks at, the scores or the answers alone.
-
-    Of rules without intervals the comparison has its samples all the same.
-    """
-    differences: dict[str, Difference] = {}
-    for part, of_scores in metric_parts(names):
-        scores_a, scores_b = (
-            side.scores if of_scores else rules.task.as_scores(side.answers, len(rules.classes)) for side in (a, b)
-        )
-        differences |= compare_predictions(
-            part,
-            labels=labels,
-            scores_a=scores_a,
-            scores_b=scores_b,
-            kind=rules.kind,
-            samples=rules.samples or DEFAULT_SAMPLES,
-            level=rules.level,
-            seed=rules.seed,
-            beyond_the_rows=beyond_the_rows,
-        )
-    return differences
 
 
 def decision_effect(
@@ -155,23 +99,21 @@ def decision_effect(
 
     fresh = None
     if rule.was_fitted_on(split, len(labels)):
-        fresh = cross_validate(logits, labels, rules.classes, rules.kind, rule, seed=rules.seed)
+        fresh = cross_validate(logits, labels, rules.classes, rules.kind, rule, seed=rules.resampling.seed)
     return DecisionEffect(
         rule,
-        before=metric_values(names, labels, replace(rules, decision=None).scored(logits), rules),
-        after=metric_values(names, labels, rules.scored(logits), rules),
-        cross_validated=fresh and metric_values(names, labels, Scored(*fresh), rules),
+        before=scored_metrics(names, replace(rules, decision=None).scored(logits, labels), rules.resampling),
+        after=scored_metrics(names, rules.scored(logits, labels), rules.resampling),
+        cross_validated=None if fresh is None else scored_metrics(names, fresh, rules.resampling),
     )
 
 
 def score_answered(logits: np.ndarray, labels: np.ndarray, rules: ScoringRules, *, min_confidence: float) -> Answered:
     """The scores of the rows whose answer, one class, has at least this probability."""
-    scores, answers = rules.scored(logits)
-    rows = is_confident(scores, answers, min_confidence)
-    metrics: dict[str, MetricValue] = {}
-    if rows.any():
-        metrics = metric_values(rules.names, labels[rows], Scored(scores[rows], answers[rows]), rules)
-    return Answered(min_confidence, int(rows.sum()), float(rows.mean()), metrics)
+    rows = rules.scored(logits, labels)
+    sure = is_confident(rows.scores, rows.answers, min_confidence)
+    metrics = scored_metrics(rules.names, rows.at(sure), rules.resampling) if sure.any() else {}
+    return Answered(min_confidence, int(sure.sum()), float(sure.mean()), metrics)
 
 
 def predictions(

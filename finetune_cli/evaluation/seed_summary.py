@@ -11,20 +11,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_cli.evaluation.kinds.base import Array
-from finetune_cli.evaluation.student_t import t_quantile
+from finetune_cli.evaluation.scored_rows import ScoredRows
 from finetune_cli.evaluation.uncertainty import bootstrap_values
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.records.training import SeedSummary
-from finetune_cli.tasks import Kind
 
 MAX_FREEDOM = 1000  # where t is the normal distribution to three digits
 
 
-def row_variances(
-    names: Sequence[str], *, labels: Array, runs: Sequence[Array], kind: Kind, samples: int, seed: int
-) -> dict[str, float]:
+def row_variances(names: Sequence[str], runs: Sequence[ScoredRows], resampling: Resampling) -> dict[str, float]:
     """The variance of each metric's mean over runs that comes from the choice of rows: all on the same resamples."""
-    resampled = bootstrap_values(names, labels=labels, score_sets=runs, kind=kind, samples=samples, seed=seed)
+    resampled = bootstrap_values(names, runs, resampling)
     return {name: variance(values.mean(axis=0)) for name, values in resampled.items()}
 
 
@@ -39,7 +36,7 @@ def summarise_seeds(values: Sequence[float], *, level: float, row_variance: floa
 
     def margin(sd: float, n: int) -> float:
         total, freedom = welch([sd**2 / n], [n], row_variance)
-        return t_quantile(level, freedom) * math.sqrt(total)
+        return two_sided_t(level, freedom) * math.sqrt(total)
 
     return _summary(values, margin)
 
@@ -52,7 +49,7 @@ def summarise_folds(values: Sequence[float], *, n: int, level: float) -> SeedSum
     the mean is taken as (1 / J + 1 / (n - 1)) times that of J values (Nadeau and Bengio 2003, "Inference for the
     Generalization Error", equation 10). One value has no interval (nan).
     """
-    return _summary(values, lambda sd, folds: t_quantile(level, folds - 1) * sd * math.sqrt(1 / folds + 1 / (n - 1)))
+    return _summary(values, lambda sd, folds: two_sided_t(level, folds - 1) * sd * math.sqrt(1 / folds + 1 / (n - 1)))
 
 
 def _summary(values: Sequence[float], margin: Callable[[float, int], float]) -> SeedSummary:
@@ -70,6 +67,13 @@ def variance(resampled: NDArray[np.float64]) -> float:
     """Of values (S,), nan left out."""
     defined = resampled[~np.isnan(resampled)]
     return float(defined.var()) if len(defined) else math.nan
+
+
+def two_sided_t(level: float, freedom: int) -> float:
+    """The t with P(|T| <= t) = level, of Student's distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + level) / 2))
 
 
 def welch(variances: Sequence[float], sizes: Sequence[int], of_rows: float) -> tuple[float, int]:

@@ -22,7 +22,7 @@ from finetune_cli.report.write import read_raw
 from finetune_cli.runs.answers import Answers, in_order_of, read_answers
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.sources import data_sources
-from finetune_cli.system.files import replacing
+from finetune_cli.system.files import write_text
 from finetune_cli.system.places import in_home
 
 MAX_ROWS = 12  # for each side of each pair
@@ -84,8 +84,7 @@ def write_comparison(path: Path, report: CompareReport) -> None:
         problem=raw.problem,
     )
     try:
-        with replacing(path) as file:
-            file.write(html)
+        write_text(path, html)
     except OSError as err:
         raise ConfigError(f"--html {path}: cannot write it: {err.strerror or err}. Name another file.") from err
 
@@ -108,7 +107,7 @@ def disagreement(a: Answers, b: Answers) -> Disagreement:
 
 def _quality(answers: Answers) -> FloatArray:
     """The higher the better: the probability of the truth, or in regression the distance from it, negated."""
-    return answers.task.probability_of_truth(answers.labels, answers.scores(of_probabilities=True))
+    return answers.task.probability_of_truth(answers.labels, answers.scores)
 
 
 def _pair(

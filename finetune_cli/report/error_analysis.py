@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune_cli.evaluation.confusion import FloatArray, IntArray
-from finetune_cli.evaluation.equivalence import wilson
+from finetune_cli.evaluation.intervals.shares import wilson
 from finetune_cli.evaluation.kinds import CLASS_KINDS
 from finetune_cli.evaluation.row_metrics import ECE_BINS
 from finetune_cli.runs.answers import Answers
@@ -97,7 +97,7 @@ def worst_errors(answers: Answers, limit: int) -> list[tuple[int, float]]:
 
     How wrong: the probability of the wrong answer (of several, the highest), or the absolute difference.
     """
-    wrongness = answers.task.wrongness(answers.labels, answers.predictions, answers.scores(of_probabilities=True))
+    wrongness = answers.task.wrongness(answers.labels, answers.predictions, answers.scores)
     order = np.argsort(-wrongness, kind="stable")[:limit]
     return [(int(row), float(wrongness[row])) for row in order if wrongness[row] > 0]
 

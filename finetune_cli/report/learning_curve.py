@@ -12,7 +12,7 @@ from finetune_cli.records.learning_curve import FORECAST_LEVEL, CurvePoint, Curv
 from finetune_cli.report.charts import framed, svg, svg_dot, svg_line, svg_path, svg_points
 from finetune_cli.report.rendering import render_html
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.system.files import replacing
+from finetune_cli.system.files import write_text
 
 LABEL_ROOM = 0.11  # of the width: labels of rows that are nearer would overlap
 
@@ -27,8 +27,7 @@ def write_curve(run: RunDir, report: CurveReport) -> None:
         level=f"{100 * report.level:g} %",
         forecast_level=f"{100 * FORECAST_LEVEL:g} %",
     )
-    with replacing(run.report) as file:
-        file.write(html)
+    write_text(run.report, html)
 
 
 def curve_chart(points: Sequence[CurvePoint], metric: str, forecast: Forecast | None) -> Markup:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,13 @@ from finetune_cli.evaluation.confusion import IntArray
 from finetune_cli.evaluation.intervals.by_family import scored_metrics
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.records.evaluation import MetricValue
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.runs.answers import Answers
 
 MAX_GROUPS = 12
 LENGTH_GROUPS = 5
 FEW_ROWS = 30  # below, a group is not called apart from the rest
 DRAWS, MIN_SAMPLES = 2_000_000, 200  # counts drawn for one group, some 0.1 s; more rows or classes, fewer resamples
-DEFAULT_SAMPLES = 1000  # where the config switches intervals off: groups are not to be read without
 EMPTY = "(empty)"
 
 
@@ -52,12 +52,10 @@ class Slicing:
 
 @dataclass(frozen=True)
 class SliceScore:
-    """How groups are scored: a metric by name, and its bootstrap."""
+    """How groups are scored: a metric by name, and how its rows are drawn."""
 
     metric: str
-    samples: int
-    level: float
-    seed: int
+    resampling: Resampling
 
     @property
     def name(self) -> str:
@@ -93,8 +91,7 @@ def by_column(answers: Answers, name: str, values: Sequence[Any], how: SliceScor
 
 def score_all(answers: Answers, how: SliceScore) -> float:
     """The score of all rows, which groups are held against."""
-    scores = answers.scores(of_probabilities=False)
-    return compute_metrics([how.name], labels=answers.labels, scores=scores, kind=answers.kind)[how.name]
+    return compute_metrics([how.name], answers.rows)[how.name]
 
 
 def _numbers(values: Sequence[str]) -> np.ndarray | None:
@@ -131,14 +128,7 @@ def _scored(answers: Answers, groups: Sequence[tuple[str, IntArray]], how: Slice
 
 
 def _score(answers: Answers, rows: IntArray, how: SliceScore) -> MetricValue:
-    labels, scores = answers.labels[rows], answers.scores(of_probabilities=False)[rows]
     drawn = len(rows) if answers.classes is None else min(len(rows), len(answers.classes) ** 2)
-    return scored_metrics(
-        [how.name],
-        labels=labels,
-        scores=scores,
-        kind=answers.kind,
-        samples=min(how.samples or DEFAULT_SAMPLES, max(MIN_SAMPLES, DRAWS // drawn)),
-        level=how.level,
-        seed=how.seed,
-    )[how.name]
+    resampling = how.resampling.to_compare  # groups are not to be read without intervals
+    resampling = replace(resampling, samples=min(resampling.samples, max(MIN_SAMPLES, DRAWS // drawn)))
+    return scored_metrics([how.name], answers.rows.at(rows), resampling)[how.name]

@@ -11,14 +11,13 @@ from finetune_cli.report.charts import domain_of
 from finetune_cli.report.rendering import render_html
 from finetune_cli.report.search_charts import Axis, history_chart, parallel_chart, slice_chart
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.system.files import replacing
+from finetune_cli.system.files import write_text
 
 
 def write_sweep_page(run: RunDir, config: RunConfig, settings: SweepConfig, report: SweepReport) -> None:
     """Write report.html of the sweep: one file without scripts, as all pages."""
     facts, level = list(_facts(config, settings, report)), config.evaluation.bootstrap.level
-    with replacing(run.report) as file:
-        file.write(sweep_html(run.path.resolve().name, settings.parameters, report, facts=facts, level=level))
+    write_text(run.report, sweep_html(run.path.resolve().name, settings.parameters, report, facts=facts, level=level))
 
 
 def sweep_html(

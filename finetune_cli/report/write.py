@@ -21,7 +21,7 @@ from finetune_cli.report.slices import SliceScore
 from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.sources import data_sources, labelled_file
-from finetune_cli.system.files import replacing
+from finetune_cli.system.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -67,17 +67,11 @@ def write_report(
         ),
         lengths=lengths,
         metric_for_best=evaluation.metric_for_best,
-        slice_score=SliceScore(
-            answers.task.metric_of_few_rows(evaluation.main_metric),
-            evaluation.bootstrap.samples,
-            evaluation.bootstrap.level,
-            config.seed,
-        ),
+        slice_score=SliceScore(answers.task.metric_of_few_rows(evaluation.main_metric), config.resampling),
         facts=list(_facts(run, config, split.where, report)),
     )
     for name, content in (("report.html", evaluation_html(page)), ("report.md", evaluation_markdown(page))):
-        with replacing(folder / name) as page_file:
-            page_file.write(content)
+        write_text(folder / name, content)
     logger.info("Report: %s", folder / "report.html")
 
 

@@ -18,6 +18,7 @@ from finetune_cli.config.types import is_number
 from finetune_cli.errors import DataError
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.base import Array, TaskKind
+from finetune_cli.evaluation.scored_rows import ScoredRows, scored_rows
 from finetune_cli.tasks import Kind
 
 
@@ -52,11 +53,15 @@ class Answers:
         """bool (N,): the class is right; with several labels a row, all of them are."""
         return self.task.right(self.labels, self.predictions)
 
-    def scores(self, *, of_probabilities: bool) -> Array:
+    @property
+    def scores(self) -> Array:
+        """The probabilities; in regression the numbers."""
+        return self.predictions if self.probabilities is None else self.probabilities
+
+    @property
+    def rows(self) -> ScoredRows:
         """What the metrics take. A predicted class counts as it was given, also where it is not the likeliest one."""
-        if of_probabilities and self.probabilities is not None:
-            return self.probabilities
-        return self.task.as_scores(self.predictions, len(self.classes or ()))
+        return scored_rows(self.labels, self.scores, self.kind, self.predictions)
 
     def label_of(self, row: int) -> str:
         return self.task.in_words(self.labels[row], self.classes or ())

@@ -10,7 +10,7 @@ from pathlib import Path
 from finetune_cli.errors import ConfigError, counted
 from finetune_cli.records.decision_rule import DECISION_FILE, THRESHOLD_METRICS, DecisionRule
 from finetune_cli.runs.target import ModelTask, Target
-from finetune_cli.system.files import replacing, write_json
+from finetune_cli.system.files import write_json, write_text
 from finetune_cli.tasks import KIND_SPECS, Kind
 
 FITS = ("temperature", "threshold", "abstain", "none")
@@ -126,8 +126,7 @@ def store_rule(model_dir: Path, rule: DecisionRule | None) -> None:
     if card.is_file():
         text, _, rest = card.read_text(encoding="utf-8").partition(f"\n{CARD_HEADING}")
         _, heading, after = rest.partition("\n## ")
-        with replacing(card) as file:
-            file.write(text + heading + after + (f"\n{CARD_HEADING}\n{_in_words(rule)}\n" if rule else ""))
+        write_text(card, text + heading + after + (f"\n{CARD_HEADING}\n{_in_words(rule)}\n" if rule else ""))
 
 
 def _in_words(rule: DecisionRule) -> str:

@@ -11,10 +11,11 @@ from xml.etree import ElementTree
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.gate_syntax import MAX_DROP, Gate, read_gate, remedy
 from finetune_cli.errors import ConfigError, GateFailedError, counted
+from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue
 from finetune_cli.records.verdicts import GateOutcome
-from finetune_cli.runs.scored_runs import ScoredRun, metric_values, pair_rows
-from finetune_cli.system.files import replacing
+from finetune_cli.runs.scored_runs import ScoredRun, pair_rows
+from finetune_cli.system.files import write_text
 from finetune_cli.tasks import METRICS
 
 
@@ -136,7 +137,7 @@ def fit_note(report: EvalReport) -> str:
 def check_drops(drops: Sequence[MaxDrop], new: ScoredRun, baseline: ScoredRun) -> list[GateOutcome]:
     """Each metric of both runs on the same rows, paired by id; DataError when they were not scored on the same."""
     names = list(dict.fromkeys(drop.metric for drop in drops))
-    of_new, of_baseline = metric_values(new, names), metric_values(pair_rows(new, baseline), names)
+    of_new, of_baseline = (compute_metrics(names, run.rows) for run in (new, pair_rows(new, baseline)))
     outcomes = []
     for drop in drops:
         score, before = of_new[drop.metric], of_baseline[drop.metric]
@@ -184,5 +185,4 @@ def write_junit(path: Path, report: EvalReport, name: str) -> None:
         if not outcome.passed:
             ElementTree.SubElement(case, "failure", message=outcome.finding, type="gate")
     ElementTree.indent(suite)
-    with replacing(path) as file:
-        file.write(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
+    write_text(path, ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune_cli.evaluation.candidates import deciding_metric
-from finetune_cli.evaluation.metrics import metric_parts
 from finetune_cli.evaluation.power_law import LEAST_SHARES, PowerLaws, fit_power_laws
 from finetune_cli.evaluation.uncertainty import bootstrap_values
 from finetune_cli.records.learning_curve import ENOUGH, FORECAST_LEVEL, BandPoint, CurvePoint, Forecast, has_points
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.runs.answers import read_answers
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.tasks import METRICS, Kind
@@ -31,8 +31,7 @@ def forecast(
     metric: str,
     *,
     kind: Kind,
-    samples: int,
-    seed: int,
+    resampling: Resampling,
 ) -> tuple[Forecast | None, str]:
     """What twice the rows of the largest share bring; or None, and why the curve does not say.
 
@@ -48,8 +47,8 @@ def forecast(
     errors = np.array([[_error(value, metric) for value in point.values.values()] for point in usable])
     if not (errors > 0).any():
         return None, "The curve does not say: there are no errors left."
-    covariance = _over_rows([runs[point.share] for point in usable], metric, kind=kind, samples=samples, seed=seed)
-    return _foretold(fit_power_laws(rows, errors, covariance, seed=seed), metric, float(rows[0])), ""
+    covariance = _over_rows([runs[point.share] for point in usable], deciding_metric(metric, kind), resampling)
+    return _foretold(fit_power_laws(rows, errors, covariance, seed=resampling.seed), metric, float(rows[0])), ""
 
 
 def _error(value: float, metric: str) -> float:
@@ -58,14 +57,11 @@ def _error(value: float, metric: str) -> float:
     return spec.span[1] - value if spec.greater_is_better and spec.span else value
 
 
-def _over_rows(runs: Sequence[Sequence[RunDir]], metric: str, *, kind: Kind, samples: int, seed: int) -> Array:
+def _over_rows(runs: Sequence[Sequence[RunDir]], metric: str, resampling: Resampling) -> Array:
     """The covariance (K, K), over resamples of the validation rows, of the mean score of each share's runs."""
-    answers = [read_answers(run.predictions()) for of_share in runs for run in of_share]
-    name = deciding_metric(metric, kind)
-    ((_, of_probabilities),) = metric_parts([name])
-    sets = [of_run.scores(of_probabilities=of_probabilities) for of_run in answers]
-    values = bootstrap_values([name], labels=answers[0].labels, score_sets=sets, kind=kind, samples=samples, seed=seed)
-    means = values[name].reshape(len(runs), -1, samples).mean(axis=1)  # (K, S)
+    scored = [read_answers(run.predictions()).rows for of_share in runs for run in of_share]
+    values = bootstrap_values([metric], scored, resampling)[metric]
+    means = values.reshape(len(runs), -1, resampling.samples).mean(axis=1)  # (K, S)
     return np.atleast_2d(np.cov(means[:, ~np.isnan(means).any(axis=0)]))
 
 

@@ -18,8 +18,6 @@ from finetune_cli.config.load import load_config
 from finetune_cli.data.label_sets import named_label
 from finetune_cli.errors import ConfigError, DataError, MissingError, counted
 from finetune_cli.evaluation.kinds import KINDS
-from finetune_cli.evaluation.metrics import compute_metrics, metric_parts
-from finetune_cli.evaluation.seed_summary import row_variances
 from finetune_cli.runs.answers import Answers, in_order_of, read_answers
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.system.places import in_home
@@ -45,24 +43,6 @@ class ScoredRun(Answers):
     def collapsed(self) -> str | None:
         """The class, or set of them, that every row was given although the labels differ; None for a healthy run."""
         return self.task.collapsed(self.labels, self.predictions, self.classes or ())
-
-
-def metric_values(run: ScoredRun, names: Sequence[str]) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for part, of_probabilities in metric_parts(names):
-        scores = run.scores(of_probabilities=of_probabilities)
-        values |= compute_metrics(part, labels=run.labels, scores=scores, kind=run.kind)
-    return values
-
-
-def variances_over_rows(runs: Sequence[Answers], names: Sequence[str], *, samples: int, seed: int) -> dict[str, float]:
-    """The variance of each metric's mean over runs on the same rows that comes from the choice of these rows."""
-    first = runs[0]
-    variances: dict[str, float] = {}
-    for part, of_probabilities in metric_parts(names):
-        scores = [run.scores(of_probabilities=of_probabilities) for run in runs]
-        variances |= row_variances(part, labels=first.labels, runs=scores, kind=first.kind, samples=samples, seed=seed)
-    return variances
 
 
 def read_scored_runs(name: str, split: str) -> list[ScoredRun]:

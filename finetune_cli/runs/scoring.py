@@ -16,6 +16,7 @@ from finetune_cli.errors import ConfigError, DataError
 from finetune_cli.evaluation.inference import predict_logits
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.scored_rows import scored_rows
 from finetune_cli.evaluation.scoring import (
     ScoringRules,
     decision_effect,
@@ -26,6 +27,7 @@ from finetune_cli.evaluation.scoring import (
 )
 from finetune_cli.records.decision_rule import DecisionRule
 from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.runs.candidates import with_choice
 from finetune_cli.runs.context import RunContext
 from finetune_cli.runs.run_dir import RunDir
@@ -42,14 +44,11 @@ def scoring_rules(config: RunConfig | None, prepared: PreparedData) -> ScoringRu
     kind, label_names = prepared.kind, prepared.label_names
     num_classes = None if label_names is None else len(label_names)
     if config is None:
-        return ScoringRules(kind, label_names, TASKS[kind].metrics, samples=1000)
+        return ScoringRules(kind, label_names, TASKS[kind].metrics, Resampling())
     problems = [metric_problem(name, kind, num_classes) for name in config.evaluation.metrics]
     if wrong := [problem for problem in problems if problem and not problem.startswith("'evaluate:")]:
         raise ConfigError("evaluation.metrics: " + "; ".join(wrong))
-    bootstrap = config.evaluation.bootstrap
-    return ScoringRules(
-        kind, label_names, tuple(config.evaluation.metrics), bootstrap.samples, bootstrap.level, config.seed
-    )
+    return ScoringRules(kind, label_names, tuple(config.evaluation.metrics), config.resampling)
 
 
 def warn_of_undefined(context: RunContext) -> None:
@@ -61,7 +60,7 @@ def warn_of_undefined(context: RunContext) -> None:
     labels = context.prepared.splits["validation"].known_labels()
     shape = labels.shape if rules.label_names is None or labels.ndim == 2 else (len(labels), len(rules.label_names))
     scores = np.random.default_rng(0).random(shape)
-    if math.isnan(compute_metrics([name], labels=labels, scores=scores, kind=rules.kind)[name]):
+    if math.isnan(compute_metrics([name], scored_rows(labels, scores, rules.kind))[name]):
         why = "all their labels are the same" if rules.label_names is None else "some class has no row, or every row"
         logger.warning(
             "evaluation.metric_for_best: %s is not defined on the validation rows: %s. The lowest loss will choose the "

@@ -12,7 +12,10 @@ import numpy as np
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.data.prepared import PreparedData
 from finetune_cli.errors import counted
-from finetune_cli.evaluation.scoring import Scored, ScoringRules, metric_values, paired_differences
+from finetune_cli.evaluation.comparison import compare_predictions
+from finetune_cli.evaluation.intervals.by_family import scored_metrics
+from finetune_cli.evaluation.scored_rows import scored_rows
+from finetune_cli.evaluation.scoring import ScoringRules
 from finetune_cli.evaluation.text_baseline import fit_text_baseline
 from finetune_cli.records.evaluation import EvalReport, PairedDifference, TextBaseline
 from finetune_cli.runs.run_dir import RunDir
@@ -54,11 +57,11 @@ def with_text_baseline(
     if fitted is None:
         return report
     names = [name for name in rules.names if name in METRICS]
-    of_words, of_model = Scored(fitted.scores, rules.task.answers(fitted.scores)), rules.scored(logits)
-    scores = metric_values(names, labels, of_words, rules)
+    of_words, of_model = scored_rows(labels, fitted.scores, rules.kind), rules.scored(logits, labels)
+    scores = scored_metrics(names, of_words, rules.resampling)
     differences = {
         name: PairedDifference(test.difference, test.low, test.high, test.p_value, test.method)
-        for name, test in paired_differences(names, labels, of_words, of_model, rules).items()
+        for name, test in compare_predictions(names, of_words, of_model, rules.resampling.to_compare).items()
         if all(map(math.isfinite, (test.difference, test.low, test.high, test.p_value)))
     }
     logger.info("TF-IDF baseline: %s in %.1f s", counted(fitted.num_rows, "row"), time.monotonic() - began)

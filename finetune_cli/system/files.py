@@ -26,6 +26,12 @@ def replacing(path: Path) -> Iterator[IO[str]]:
         yield file
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one piece: the whole file or the old one, never a part."""
+    with replacing(path) as file:
+        file.write(text)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file in one piece: the whole file or the old one, never a part."""
     with _temporary(path) as temporary:
@@ -47,10 +53,8 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON: afterwards the file is the new one or the old one, never a part."""
-    with replacing(path) as file:
-        json.dump(value, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+    """Write JSON in one piece."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def directory_bytes(path: Path) -> int:

@@ -30,10 +30,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_cli.evaluation.comparison import Difference, compare_seeds
+from finetune_cli.evaluation.comparison import Difference, compare_seeds, t_test_p
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.seed_summary import summarise_seeds
-from finetune_cli.evaluation.student_t import t_two_sided_p
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.runs.scored_runs import ScoredRun, pair_rows, read_scored_run
 from scripts.bench.data import model_directory, task_data
 from scripts.bench.measure import write_config
@@ -121,9 +121,7 @@ def require_same_settings(options: argparse.Namespace) -> None:
 
 
 def scores_of(runs: list[ScoredRun]) -> dict[str, list[float]]:
-    found = [
-        compute_metrics(METRICS, labels=run.labels, scores=run.probabilities, kind="classification") for run in runs
-    ]
+    found = [compute_metrics(METRICS, run.rows) for run in runs]
     return {metric: [of_run[metric] for of_run in found] for metric in METRICS}
 
 
@@ -133,23 +131,12 @@ def seed_test(a: list[float], b: list[float]) -> float:
     if len(differences) < 2:
         return math.nan
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    mean = statistics.mean(differences)
-    if error == 0:
-        return 1.0 if mean == 0 else 0.0
-    return t_two_sided_p(mean / error, len(differences) - 1)
+    return t_test_p(statistics.mean(differences), error, len(differences) - 1)
 
 
 def compare(first: list[ScoredRun], other: list[ScoredRun]) -> dict[str, Difference]:
     return compare_seeds(
-        METRICS,
-        labels=first[0].labels,
-        runs_a=[run.probabilities for run in first],
-        runs_b=[run.probabilities for run in other],
-        kind="classification",
-        samples=2000,
-        level=LEVEL,
-        seed=0,
-        paired=True,
+        METRICS, [run.rows for run in first], [run.rows for run in other], Resampling(2000, LEVEL), paired=True
     )
 
 

@@ -31,6 +31,8 @@ from scipy.special import ndtri
 from finetune_cli.evaluation.choosing import Candidate, moved_interval, price_of_choosing
 from finetune_cli.evaluation.intervals.by_family import score_intervals
 from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.scored_rows import scored_rows
+from finetune_cli.records.resampling import Resampling
 
 ACCURACY, SPREAD, TREND = 0.85, 0.02, 0.10
 
@@ -95,12 +97,8 @@ def _training(setting: Setting, generator: np.random.Generator, samples: int) ->
     score, truth = scores[kept], _true_score(setting.metric, truths[kept])
     interval = score_intervals(
         [setting.metric],
-        labels=labels,
-        scores=np.eye(2)[answers[kept]],
-        kind="classification",
-        samples=samples,
-        level=0.95,
-        seed=int(generator.integers(2**31)),
+        scored_rows(labels, np.eye(2)[answers[kept]], "classification"),
+        Resampling(samples, 0.95, int(generator.integers(2**31))),
     )[setting.metric]
     low, high = interval or (math.nan, math.nan)  # too few rows for one: counted as missed
     corrected = score + price
@@ -124,7 +122,7 @@ def _candidates(setting: Setting, generator: np.random.Generator) -> tuple[np.nd
 
 
 def _score(metric: str, labels: np.ndarray, answers: np.ndarray) -> float:
-    return compute_metrics([metric], labels=labels, scores=np.eye(2)[answers], kind="classification")[metric]
+    return compute_metrics([metric], scored_rows(labels, np.eye(2)[answers], "classification"))[metric]
 
 
 def _true_score(metric: str, accuracy: float) -> float:

@@ -23,7 +23,9 @@ from finetune_cli.evaluation.confusion import confusion_matrix
 from finetune_cli.evaluation.intervals.by_family import score_intervals
 from finetune_cli.evaluation.intervals.shares import Interval
 from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.scored_rows import scored_rows
 from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_interval
+from finetune_cli.records.resampling import Resampling
 from scripts.simulations.coverage_tables import tables
 from scripts.simulations.worlds import World, worlds
 
@@ -85,9 +87,8 @@ def coverage(
                 found[name]["below"] += interval[1] < truth[name]
                 found[name]["width"] += interval[1] - interval[0]
         if number < SETS_OF_BOOTSTRAP:
-            drawn = bootstrap_values(
-                list(truth), labels=labels, score_sets=[scores], kind=world.kind, samples=200, seed=number
-            )
+            rows = scored_rows(labels, scores, world.kind)
+            drawn = bootstrap_values(list(truth), [rows], Resampling(200, seed=number))
             for name in truth:
                 low, high = percentile_interval(drawn[name][0], LEVEL)
                 if np.isfinite(high - low):
@@ -122,9 +123,8 @@ class _Intervals:
     def _scored(
         self, names: Sequence[str], labels: np.ndarray, scores: np.ndarray, seed: int
     ) -> dict[str, Interval | None]:
-        return score_intervals(
-            names, labels=labels, scores=scores, kind=self.world.kind, samples=self.samples, level=LEVEL, seed=seed
-        )
+        rows = scored_rows(labels, scores, self.world.kind)
+        return score_intervals(names, rows, Resampling(self.samples, LEVEL, seed))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.scored_rows import scored_rows
 from scripts.simulations.coverage_tables import Cell, cells_of, promised
 from scripts.simulations.worlds import worlds
 
@@ -46,7 +47,7 @@ def can_be_held(cells: list[Cell], sets: int, *, seed: int = 7) -> list[bool]:
     scores: dict[str, list[float]] = {name: [] for name in names}
     for number in range(sets):
         labels, answers = world.draw(first.rows, np.random.default_rng([seed, first.rows, number]))
-        for name, value in compute_metrics(names, labels=labels, scores=answers, kind=world.kind).items():
+        for name, value in compute_metrics(names, scored_rows(labels, answers, world.kind)).items():
             scores[name].append(value)
     return [_has_range(np.array(scores[name]), *promised(first.rows)) for name in names]
 

@@ -17,7 +17,9 @@ import numpy as np
 from scipy.special import ndtri
 
 from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.scored_rows import scored_rows
 from finetune_cli.evaluation.seed_summary import row_variances, summarise_seeds
+from finetune_cli.records.resampling import Resampling
 
 ACCURACY, LEVEL = 0.85, 0.95
 
@@ -52,10 +54,11 @@ def _setting(
     accuracies = ACCURACY + spread * generator.standard_normal(seeds)
     shared, own = generator.standard_normal(rows), generator.standard_normal((seeds, rows))
     right = np.sqrt(rho) * shared + np.sqrt(1 - rho) * own < ndtri(accuracies)[:, None]
-    runs = [np.eye(2)[np.where(of_seed, labels, 1 - labels)] for of_seed in right]
-    values = [compute_metrics([metric], labels=labels, scores=scores, kind="classification")[metric] for scores in runs]
+    scores = [np.eye(2)[np.where(of_seed, labels, 1 - labels)] for of_seed in right]
+    runs = [scored_rows(labels, of_seed, "classification") for of_seed in scores]
+    values = [compute_metrics([metric], run)[metric] for run in runs]
     seed = int(generator.integers(2**31))
-    of_rows = row_variances([metric], labels=labels, runs=runs, kind="classification", samples=200, seed=seed)[metric]
+    of_rows = row_variances([metric], runs, Resampling(200, seed=seed))[metric]
     both, alone = (summarise_seeds(values, level=LEVEL, row_variance=variance) for variance in (of_rows, 0.0))
     truth = ACCURACY  # of F1, too: two classes alike, each answered rightly with the same probability
     return both.low <= truth <= both.high, both.high - both.low, alone.low <= truth <= alone.high

@@ -18,6 +18,7 @@ from scipy.special import expit, ndtr, ndtri, roots_hermitenorm
 from scipy.special import softmax as scipy_softmax
 
 from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.scored_rows import scored_rows
 from finetune_cli.tasks import Kind, metrics_for
 
 ROWS_OF_TRUTH = 400_000
@@ -29,7 +30,7 @@ Draw = Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class World:
-    """draw: a number of rows and a generator to labels and scores, as `compute_metrics` takes them."""
+    """draw: a number of rows and a generator to labels and scores, as `scored_rows` takes them."""
 
     name: str
     kind: Kind
@@ -41,7 +42,7 @@ class World:
         """Each metric on very many rows; the calibration error of a calibrated model is 0, which no sample has."""
         names = [name for name in metrics_for(self.kind, self.num_classes) if name != "loss"]
         labels, scores = self.draw(rows, np.random.default_rng(99))
-        values = compute_metrics(names, labels=labels, scores=scores, kind=self.kind)
+        values = compute_metrics(names, scored_rows(labels, scores, self.kind))
         if self.kind == "regression":
             rho = self.accuracy
             values |= {"pearson": rho, "spearman": 6 / math.pi * math.asin(rho / 2), "mse": 2 - 2 * rho}

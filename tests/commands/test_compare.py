@@ -22,9 +22,11 @@ from finetune_cli.config.dump import to_yaml
 from finetune_cli.config.load import load_config
 from finetune_cli.errors import ConfigError, DataError, GateFailedError, MissingError
 from finetune_cli.evaluation.comparison import compare_seeds
+from finetune_cli.evaluation.scored_rows import ScoredRows, scored_rows
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
 from finetune_cli.evaluation.seed_summary import summarise_seeds
 from finetune_cli.records.comparison import CompareReport, Comparison
+from finetune_cli.records.resampling import Resampling
 from tests.commands.run_files import Answer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +126,7 @@ def test_the_config_keys_that_differ_are_listed_for_every_side(tmp_path: Path, t
 
 def test_intervals_are_those_that_evaluate_printed(two_runs: tuple[str, str]) -> None:
     logits = np.log([[row["probabilities"][name] for name in CLASSES] for row in class_rows(ONLY_A)])
-    rules = ScoringRules("classification", CLASSES, ("accuracy", "f1"), samples=1000, level=0.95, seed=7)
+    rules = ScoringRules("classification", CLASSES, ("accuracy", "f1"), Resampling(1000, 0.95, 7))
     printed = score_split("validation", logits, np.array(LABELS), rules, train_labels=np.array(LABELS))
     assert compare(two_runs).sides[1].metrics == printed.metrics
 
@@ -211,18 +213,15 @@ def test_several_seeds_a_side_are_repeated_measures(tmp_path: Path) -> None:
 def test_runs_with_the_same_seeds_are_paired_by_seed(tmp_path: Path, seeds_b: tuple[int, ...], paired: bool) -> None:
     found = by_metric(compare(seed_runs(tmp_path, seeds_b)))["accuracy"]
 
-    def one_hot(wrong: set[int]) -> np.ndarray:
-        return np.eye(2)[[1 - label if n in wrong else label for n, label in enumerate(LABELS)]]
+    def with_errors(wrong: set[int]) -> ScoredRows:
+        answers = [1 - label if n in wrong else label for n, label in enumerate(LABELS)]
+        return scored_rows(np.array(LABELS), np.eye(2)[answers], "classification")
 
     expected = compare_seeds(
         ["accuracy"],
-        labels=np.array(LABELS),
-        runs_a=[one_hot(set(range(8 + seed))) for seed in (1, 2, 3)],
-        runs_b=[one_hot({seed, seed + 10, seed + 20}) for seed in sorted(seeds_b)],
-        kind="classification",
-        samples=1000,
-        level=0.95,
-        seed=1,
+        [with_errors(set(range(8 + seed))) for seed in (1, 2, 3)],
+        [with_errors({seed, seed + 10, seed + 20}) for seed in sorted(seeds_b)],
+        Resampling(1000, seed=1),
         paired=paired,
     )["accuracy"]
     assert (found.low, found.high, found.p_value) == pytest.approx((expected.low, expected.high, expected.p_value))

@@ -27,6 +27,7 @@ from finetune_cli.display.terminal import Output
 from finetune_cli.errors import ConfigError, DataError, ExitCode, GateFailedError, MembersFailedError, NotFinishedError
 from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.learning_curve import CurvePoint, CurveReport, Forecast
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.records.training import MemberStarted, StepRecord
 from finetune_cli.report.learning_curve import curve_chart, write_curve
 from finetune_cli.runs.learning_curve import forecast
@@ -407,7 +408,7 @@ def test_a_curve_that_cannot_be_read_says_why() -> None:
     points = [CurvePoint(share, int(100 * share), {}, {1: 1.0}) for share in (0.1, 0.2, 0.5, 1.0)]
 
     def answer(points: list[CurvePoint], metric: str) -> str:
-        found, why = forecast(points, {}, metric, kind="classification", samples=10, seed=0)
+        found, why = forecast(points, {}, metric, kind="classification", resampling=Resampling(10))
         assert found is None
         return why
 

@@ -11,6 +11,7 @@ from finetune_cli.evaluation.candidates import MAX_SCORES, compact, expand
 from finetune_cli.evaluation.choosing import Candidate, moved_interval, price_of_choosing
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.scored_rows import scored_rows
 from finetune_cli.tasks import METRICS, Kind, metrics_for
 from scripts.simulations.choosing import Setting, simulate
 
@@ -34,9 +35,7 @@ def prices(
 ) -> dict[str, float]:
     num_classes = 0 if kind == "regression" else logits[0].shape[1]
     kept = [expand(compact(one, names, kind), len(labels), num_classes, kind) for one in logits]
-    scores = [
-        compute_metrics([decider], labels=labels, scores=KINDS[kind].scores(one), kind=kind)[decider] for one in logits
-    ]
+    scores = [compute_metrics([decider], scored_rows(labels, KINDS[kind].scores(one), kind))[decider] for one in logits]
     sign = 1 if METRICS[decider].greater_is_better else -1
     settings: dict[str, Any] = {
         "num_candidates": len(kept),

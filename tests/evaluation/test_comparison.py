@@ -13,9 +13,10 @@ from finetune_cli.evaluation.comparison import (
     mcnemar,
 )
 from finetune_cli.evaluation.kinds.classification import softmax
+from finetune_cli.evaluation.scored_rows import scored_rows
 from finetune_cli.evaluation.seed_summary import summarise_seeds
-from finetune_cli.evaluation.student_t import t_quantile, t_two_sided_p
 from finetune_cli.evaluation.verdicts import describe
+from finetune_cli.records.resampling import Resampling
 from scripts.simulations.seeds import coverage
 
 
@@ -37,16 +38,8 @@ def two_models(rng, num_rows, gain_of_b=0.0):
 
 
 def compare(names, labels, a, b, *, samples=500, seed=0):
-    return compare_predictions(
-        names,
-        labels=labels,
-        scores_a=a,
-        scores_b=b,
-        kind="classification",
-        samples=samples,
-        level=0.95,
-        seed=seed,
-    )
+    sides = [scored_rows(labels, scores, "classification") for scores in (a, b)]
+    return compare_predictions(names, *sides, Resampling(samples, seed=seed))
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (0, 1), (1, 5), (0, 6), (10, 10), (12, 29), (480, 520)])
@@ -160,17 +153,8 @@ def seed_runs(rng, labels, offset, num_runs, seed_spread):
 
 
 def compare_runs(names, labels, runs_a, runs_b, *, paired=False, samples=200, seed=0):
-    return compare_seeds(
-        names,
-        labels=labels,
-        runs_a=runs_a,
-        runs_b=runs_b,
-        kind="classification",
-        samples=samples,
-        level=0.95,
-        seed=seed,
-        paired=paired,
-    )
+    sides = [[scored_rows(labels, scores, "classification") for scores in runs] for runs in (runs_a, runs_b)]
+    return compare_seeds(names, *sides, Resampling(samples, seed=seed), paired=paired)
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -226,14 +210,6 @@ def test_one_seed_has_a_mean_and_no_interval():
     found = summarise_seeds([0.9], level=0.95)
     assert found.mean == 0.9
     assert all(math.isnan(value) for value in (found.sd, found.low, found.high))
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 30, 77, 1000])
-def test_students_t_equals_scipy(freedom):
-    for t in (0, 0.1, 1, -2, 5, 50):
-        assert t_two_sided_p(t, freedom) == pytest.approx(2 * scipy.stats.t.sf(abs(t), freedom), abs=1e-12)
-    for level in (0.5, 0.9, 0.95, 0.999):
-        assert t_quantile(level, freedom) == pytest.approx(scipy.stats.t.ppf((1 + level) / 2, freedom), rel=1e-9)
 
 
 def difference(metric, value, low, high, p_value):

@@ -22,10 +22,12 @@ from finetune_cli.evaluation.decision import (
 )
 from finetune_cli.evaluation.kinds.multilabel import OF_ONE_CLASS
 from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.scored_rows import scored_rows
 from finetune_cli.evaluation.scoring import ScoringRules, decision_effect, predictions, score_answered, score_split
 from finetune_cli.evaluation.thresholds import fit_threshold
 from finetune_cli.records.decision_rule import DECISION_FILE, THRESHOLD_METRICS, DecisionRule, read_rule
 from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.runs.decisions import FitRequest, parse_fit, require_possible, store_rule
 from finetune_cli.runs.run_dir import RunDir
 from finetune_cli.runs.target import ModelTask, Target
@@ -61,7 +63,7 @@ def test_calibration_is_better_on_new_rows() -> None:
     assert temperature == pytest.approx(3.0, rel=0.1)
     logits, labels = overconfident(2000, 3, factor=3.0, seed=2)
     before, after = (
-        compute_metrics(["ece", "log_loss", "accuracy"], labels=labels, scores=probabilities, kind="classification")
+        compute_metrics(["ece", "log_loss", "accuracy"], scored_rows(labels, probabilities, "classification"))
         for probabilities in (softmax(logits, axis=1), softmax(logits / temperature, axis=1))
     )
     assert before["ece"] > 0.15
@@ -84,7 +86,7 @@ def test_rows_that_have_no_best_rule_are_refused() -> None:
 
 def value_at(threshold: float, positive: np.ndarray, labels: np.ndarray, metric: str) -> float:
     scores = np.eye(2)[(positive > threshold).astype(int)]
-    return compute_metrics([metric], labels=labels, scores=scores, kind="classification")[metric]
+    return compute_metrics([metric], scored_rows(labels, scores, "classification"))[metric]
 
 
 @pytest.mark.parametrize("metric", THRESHOLD_METRICS["classification"])
@@ -128,7 +130,7 @@ def test_cross_validation_does_not_believe_a_threshold_fitted_to_noise() -> None
         found = cross_validate(logits, labels, NAMES, ONE, rule, seed=seed)
         assert found is not None
         fitted.append(np.mean(answers_of(softmax(logits, axis=1), rule, NAMES, ONE) == labels))
-        honest.append(np.mean(found[1] == labels))
+        honest.append(np.mean(found.answers == labels))
     assert np.mean(fitted) > 0.56
     assert np.mean(honest) < 0.52
     assert cross_validate(logits[:9], labels[:9], NAMES, ONE, rule, seed=1) is None
@@ -136,7 +138,7 @@ def test_cross_validation_does_not_believe_a_threshold_fitted_to_noise() -> None
 
 def test_all_scores_of_a_report_are_those_under_the_rule() -> None:
     logits, labels = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 0.4], [0.0, 3.0]]), np.array([0, 1, 1, 1])
-    rules = ScoringRules("classification", NAMES, ("accuracy", "brier"), samples=50, decision=RULE)
+    rules = ScoringRules("classification", NAMES, ("accuracy", "brier"), Resampling(50), decision=RULE)
     report = score_split("test", logits, labels, rules, train_labels=labels)
     probabilities = softmax(logits / 2, axis=1)
     assert report.metrics["accuracy"].value == 1.0  # p(yes) = 0.27, 0.38, 0.55, 0.82
@@ -195,7 +197,7 @@ def test_thresholds_of_several_labels_decide_and_a_class_without_rows_has_none()
     assert [["abc".index(name) for name in row["prediction"]] for row in rows] == [
         list(*np.nonzero(x)) for x in expected
     ]
-    rules = ScoringRules(SEVERAL, ("a", "b", "c"), ("hamming_loss", "ece"), samples=20, decision=rule)
+    rules = ScoringRules(SEVERAL, ("a", "b", "c"), ("hamming_loss", "ece"), Resampling(20), decision=rule)
     report = score_split("validation", logits, labels, rules, train_labels=labels)
     assert report.metrics["hamming_loss"].value == pytest.approx(np.mean(expected != labels))
     effect = decision_effect("validation", logits, labels, rules, metric="hamming_loss")

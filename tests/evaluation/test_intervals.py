@@ -15,7 +15,9 @@ from finetune_cli.evaluation.intervals.ranks import area_interval, precision_int
 from finetune_cli.evaluation.intervals.shares import f1_interval, jeffreys, share_interval
 from finetune_cli.evaluation.kinds import KINDS, classification
 from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.scored_rows import scored_rows
 from finetune_cli.records.evaluation import TOO_FEW_ROWS, MetricValue
+from finetune_cli.records.resampling import NO_INTERVALS, Resampling
 from finetune_cli.tasks import Kind, metrics_for
 from scripts.simulations.coverage import coverage
 from scripts.simulations.coverage_steps import can_be_held
@@ -26,7 +28,7 @@ CLASSES: dict[Kind, int] = {"classification": 2, "multilabel": 3, "regression": 
 
 
 def intervals(names, labels, scores, *, kind="classification", samples=500, level=0.95, seed=0):
-    return score_intervals(names, labels=labels, scores=scores, kind=kind, samples=samples, level=level, seed=seed)
+    return score_intervals(names, scored_rows(labels, scores, kind), Resampling(samples, level, seed))
 
 
 def binary(labels, answers):
@@ -113,7 +115,7 @@ def test_f1_is_a_function_of_a_share():
 def test_every_interval_is_around_its_value_and_has_a_width(kind: Kind, n: int):
     for seed, accuracy in itertools.product(range(6), (0.6, 0.9, 0.995)):
         labels, scores = world_of(kind, accuracy).draw(n, np.random.default_rng(seed))
-        values = compute_metrics(names_of(kind), labels=labels, scores=scores, kind=kind)
+        values = compute_metrics(names_of(kind), scored_rows(labels, scores, kind))
         for name, interval in intervals(names_of(kind), labels, scores, kind=kind).items():
             if interval is not None:
                 assert interval[0] < interval[1], name
@@ -139,12 +141,8 @@ def test_the_same_seed_gives_the_same_interval_whatever_else_is_asked(kind: Kind
 def test_one_row_says_that_there_are_too_few():
     found = scored_metrics(
         ["accuracy", "f1_macro", "log_loss", "ece", "auroc"],
-        labels=np.array([1]),
-        scores=np.array([[0.2, 0.8]]),
-        kind="classification",
-        samples=20,
-        level=0.95,
-        seed=0,
+        scored_rows(np.array([1]), np.array([[0.2, 0.8]]), "classification"),
+        Resampling(20),
     )
     assert found["accuracy"].low < 0.5
     assert found["log_loss"] == MetricValue(pytest.approx(-math.log(0.8)), note=TOO_FEW_ROWS)
@@ -154,9 +152,7 @@ def test_one_row_says_that_there_are_too_few():
 
 def test_without_samples_there_are_no_intervals_and_no_word_of_them():
     labels, scores = binary([0, 1], [0, 1])
-    found = scored_metrics(
-        ["accuracy"], labels=labels, scores=scores, kind="classification", samples=0, level=0.95, seed=0
-    )
+    found = scored_metrics(["accuracy"], scored_rows(labels, scores, "classification"), NO_INTERVALS)
     assert found == {"accuracy": MetricValue(1.0)}
 
 

@@ -17,6 +17,7 @@ from finetune_cli.errors import ConfigError, DataError, MissingError, RunFailedE
 from finetune_cli.evaluation.kinds import KINDS
 from finetune_cli.evaluation.kinds.classification import softmax
 from finetune_cli.evaluation.metrics import compute_metrics, majority_baseline
+from finetune_cli.evaluation.scored_rows import scored_rows
 from finetune_cli.records.evaluation import ClassScore
 from finetune_cli.tasks import METRICS
 
@@ -41,11 +42,11 @@ FOR_TWO_CLASSES = ("f1", "precision", "recall")
 
 
 def classify(names, labels, scores):
-    return compute_metrics(names, labels=np.array(labels), scores=np.array(scores), kind="classification")
+    return compute_metrics(names, scored_rows(np.array(labels), np.array(scores), "classification"))
 
 
 def regress(names, labels, scores):
-    return compute_metrics(names, labels=np.array(labels), scores=np.array(scores), kind="regression")
+    return compute_metrics(names, scored_rows(np.array(labels), np.array(scores), "regression"))
 
 
 def random_rows(seed, num_rows, num_classes=2, decimals=8):

@@ -16,6 +16,8 @@ from finetune_cli.evaluation.power import (
     smallest_by_mcnemar,
     smallest_difference,
 )
+from finetune_cli.evaluation.scored_rows import scored_rows
+from finetune_cli.records.resampling import Resampling
 from scripts.simulations.families import false_finds, share_found
 
 nan = math.nan
@@ -88,11 +90,11 @@ def test_a_difference_of_accuracies_above_one_is_refused():
 def test_the_variance_of_a_comparison_is_what_its_plan_takes():
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=300)
-    runs = [np.eye(2)[np.where(rng.random(300) < 0.8, labels, 1 - labels)] for _ in range(4)]
-    common = {"labels": labels, "kind": "classification", "samples": 500, "level": 0.95, "seed": 0}
-    single = compare_predictions(["f1"], scores_a=runs[0], scores_b=runs[1], **common)["f1"]
+    answers = [np.where(rng.random(300) < 0.8, labels, 1 - labels) for _ in range(4)]
+    runs = [scored_rows(labels, np.eye(2)[of_run], "classification") for of_run in answers]
+    single = compare_predictions(["f1"], runs[0], runs[1], Resampling(500))["f1"]
     assert math.sqrt(single.row_variance) == pytest.approx((single.high - single.low) / 3.92, rel=0.15)
-    seeds = compare_seeds(["f1"], runs_a=runs[:2], runs_b=runs[2:], paired=False, **common)["f1"]
+    seeds = compare_seeds(["f1"], runs[:2], runs[2:], Resampling(500), paired=False)["f1"]
     assert seeds.row_variance > 0 < seeds.seed_variance
 
 

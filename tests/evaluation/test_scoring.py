@@ -17,11 +17,12 @@ from finetune_cli.evaluation.scoring import (
     score_split,
     write_evaluation,
 )
+from finetune_cli.records.resampling import Resampling
 
 NAMES = ("no", "yes")
 LOGITS = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 3.0]], np.float32)
 LABELS = np.array([0, 1, 1, 1])
-RULES = ScoringRules("classification", NAMES, ("accuracy", "f1"), samples=100, seed=1)
+RULES = ScoringRules("classification", NAMES, ("accuracy", "f1"), Resampling(100, seed=1))
 
 
 def test_one_class_for_every_row_is_a_collapsed_model() -> None:
@@ -52,13 +53,13 @@ def test_a_report_counts_what_is_there() -> None:
 
 
 def test_intervals_are_the_same_for_one_seed_and_left_out_for_no_samples() -> None:
-    def interval(**changes: int) -> tuple[float | None, float | None]:
-        rules = ScoringRules(**{"kind": "classification", "label_names": NAMES, "metrics": ("accuracy",), **changes})
+    def interval(resampling: Resampling) -> tuple[float | None, float | None]:
+        rules = ScoringRules("classification", NAMES, ("accuracy",), resampling)
         metric = score_split("x", LOGITS, LABELS, rules, train_labels=LABELS).metrics["accuracy"]
         return metric.low, metric.high
 
-    assert interval(samples=200, seed=3) == interval(samples=200, seed=3)
-    assert interval(samples=0) == (None, None)
+    assert interval(Resampling(200, seed=3)) == interval(Resampling(200, seed=3))
+    assert interval(Resampling(samples=0)) == (None, None)
 
 
 def test_predictions_have_names_in_the_order_of_the_rows() -> None:

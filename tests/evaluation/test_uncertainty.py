@@ -8,7 +8,9 @@ import scipy.stats
 
 from finetune_cli.evaluation import uncertainty
 from finetune_cli.evaluation.metrics import compute_metrics
+from finetune_cli.evaluation.scored_rows import scored_rows
 from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_interval
+from finetune_cli.records.resampling import Resampling
 from tests.evaluation.test_metrics import random_rows
 
 BINARY = ["accuracy", "f1", "f1_macro", "f1_weighted", "matthews", "precision", "recall"]
@@ -17,7 +19,7 @@ REGRESSION = ["pearson", "spearman", "mse"]
 
 
 def resampled(names, labels, scores, *, kind="classification", samples=500, seed=0):
-    return bootstrap_values(names, labels=labels, score_sets=[scores], kind=kind, samples=samples, seed=seed)
+    return bootstrap_values(names, [scored_rows(labels, scores, kind)], Resampling(samples, seed=seed))
 
 
 def every_resample(num_rows):
@@ -32,10 +34,10 @@ def test_weighted_rows_score_like_repeated_rows(num_classes, decimals):
     labels, scores = random_rows(1, 12, num_classes, decimals)
     counts = np.random.default_rng(2).multinomial(12, [1 / 12] * 12, size=50)
     for name in BY_ROW:
-        metric = uncertainty.weighted_metric(name, labels=labels, scores=scores, kind="classification")
+        metric = uncertainty.weighted_metric(name, scored_rows(labels, scores, "classification"))
         for value, row in zip(metric(counts.astype(float)), counts, strict=True):
             rows = np.repeat(np.arange(12), row)
-            repeated = compute_metrics([name], labels=labels[rows], scores=scores[rows], kind="classification")
+            repeated = compute_metrics([name], scored_rows(labels[rows], scores[rows], "classification"))
             assert value == pytest.approx(repeated[name], abs=1e-12, nan_ok=True)
 
 
@@ -44,10 +46,10 @@ def test_weighted_numbers_score_like_repeated_numbers(decimals):
     labels, predictions = np.random.default_rng(3).normal(size=(2, 6)).round(decimals)
     counts = every_resample(6)[::97]  # some of them constant
     for name in REGRESSION:
-        metric = uncertainty.weighted_metric(name, labels=labels, scores=predictions, kind="regression")
+        metric = uncertainty.weighted_metric(name, scored_rows(labels, predictions, "regression"))
         for value, row in zip(metric(counts), counts, strict=True):
             rows = np.repeat(np.arange(6), row.astype(int))
-            repeated = compute_metrics([name], labels=labels[rows], scores=predictions[rows], kind="regression")
+            repeated = compute_metrics([name], scored_rows(labels[rows], predictions[rows], "regression"))
             assert value == pytest.approx(repeated[name], abs=1e-9, nan_ok=True)
 
 
@@ -58,10 +60,8 @@ def test_resamples_have_the_distribution_of_all_draws_of_four_rows(name):
     expected = []
     for row in every_resample(4):
         rows = np.repeat(np.arange(4), row.astype(int))
-        expected.append(compute_metrics([name], labels=labels[rows], scores=scores[rows], kind="classification")[name])
-    found = bootstrap_values([name], labels=labels, score_sets=[scores], kind="classification", samples=20_000, seed=0)[
-        name
-    ][0]
+        expected.append(compute_metrics([name], scored_rows(labels[rows], scores[rows], "classification"))[name])
+    found = resampled([name], labels, scores, samples=20_000)[name][0]
     assert np.isnan(found).mean() == pytest.approx(np.isnan(expected).mean(), abs=0.02)
     # 20,000 draws: the standard error of a mean of values of spread below 0.5 is below 0.004
     assert np.nanmean(found) == pytest.approx(np.nanmean(expected), abs=0.015)

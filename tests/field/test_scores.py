@@ -11,6 +11,7 @@ import pytest
 from finetune_cli.evaluation.scoring import ScoringRules, predictions, score_split, write_evaluation
 from finetune_cli.predictions.files import write_predictions
 from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.runs.answers import read_answers
 from tests.bad_inputs.in_process import finetune
 from tests.field.conftest import put_lines, sentiment
@@ -87,7 +88,7 @@ def many() -> tuple[np.ndarray, np.ndarray, ScoringRules]:
     logits = rng.standard_normal((500, MANY)).astype(np.float32)
     logits[np.arange(500), labels] += 4
     names = tuple(f"class {number}" for number in range(MANY))
-    return logits, labels, ScoringRules("classification", names, ("accuracy", "f1_macro", "log_loss"), samples=50)
+    return logits, labels, ScoringRules("classification", names, ("accuracy", "f1_macro", "log_loss"), Resampling(50))
 
 
 def test_files_of_many_classes_are_small_and_say_the_same(
@@ -173,7 +174,7 @@ def test_ten_thousand_classes_are_scored_in_a_minute() -> None:
     labels = rng.integers(0, 10_000, 10_000)
     logits = rng.standard_normal((10_000, 10_000), dtype=np.float32)
     rules = ScoringRules(
-        "classification", tuple(map(str, range(10_000))), ("accuracy", "f1_macro", "log_loss", "auroc"), samples=1000
+        "classification", tuple(map(str, range(10_000))), ("accuracy", "f1_macro", "log_loss", "auroc"), Resampling()
     )
     began = time.monotonic()
     report = score_split("validation", logits, labels, rules, train_labels=labels)

@@ -9,6 +9,7 @@ import numpy as np
 
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
 from finetune_cli.records.evaluation import EvalReport
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.report.curves import read_curves
 from finetune_cli.report.page import EvaluationPage, Lengths, RawRows, select_rows
 from finetune_cli.report.slices import SliceScore
@@ -17,7 +18,7 @@ from finetune_cli.runs.answers import Answers
 HOSTILE = (
     "<script>alert(1)</script><img src=https://example.invalid/x onerror=alert(2)>\" style='x' `| [a](b) \u202e\x00"
 )
-ACCURACY = SliceScore("accuracy", samples=200, level=0.95, seed=0)
+ACCURACY = SliceScore("accuracy", Resampling(200))
 
 
 def answers_of(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Answers:
@@ -67,7 +68,7 @@ def random_page(
     logits = generator.normal(size=(num_rows, num_classes)).astype(np.float32)
     logits[np.arange(num_rows), labels] += 2
     classes = classes or tuple(f"class {number}" for number in range(num_classes))
-    rules = ScoringRules("classification", classes, ("accuracy", "f1_macro", "log_loss"), samples=50)
+    rules = ScoringRules("classification", classes, ("accuracy", "f1_macro", "log_loss"), Resampling(50))
     report = score_split("validation", logits, labels, rules, train_labels=labels)
     answers = answers_of(logits.astype(float), labels, classes)
     lengths = Lengths(generator.integers(4, 65, num_rows), limit=64, truncated=3)

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune_cli.evaluation.equivalence import wilson
+from finetune_cli.evaluation.intervals.shares import wilson
 from finetune_cli.evaluation.kinds import KINDS
+from finetune_cli.evaluation.scored_rows import scored_rows
 from finetune_cli.evaluation.scoring import ScoringRules, score_split
 from finetune_cli.records.evaluation import EvalReport, MetricValue
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.report.charts import tick_label, ticks
 from finetune_cli.report.compare import disagreement
 from finetune_cli.report.curves import MAX_POINTS, read_curves
@@ -47,9 +49,7 @@ def test_the_bins_of_the_reliability_diagram_give_the_metric_ece():
     assert sum(one.n for one in found.bins) == 500
     by_hand = sum(one.n / 500 * abs(one.accuracy - one.confidence) for one in found.bins)
     assert found.ece == pytest.approx(by_hand)
-    metric = compute_metrics(
-        ["ece"], labels=page.answers.labels, scores=page.answers.probabilities, kind="classification"
-    )
+    metric = compute_metrics(["ece"], scored_rows(page.answers.labels, page.answers.probabilities, "classification"))
     assert found.ece == pytest.approx(metric["ece"])
 
 
@@ -275,12 +275,10 @@ def test_rows_that_cannot_be_read_again_are_named_by_id():
 
 
 def regression(predictions: np.ndarray, labels: np.ndarray) -> EvaluationPage:
-    rules = ScoringRules("regression", None, ("pearson", "mse"), samples=50)
+    rules = ScoringRules("regression", None, ("pearson", "mse"), Resampling(50))
     report = score_split("validation", predictions[:, None].astype(np.float32), labels, rules, train_labels=labels)
     answers = Answers(list(range(len(labels))), None, labels, predictions, None)
-    return page_of(
-        report, answers, metric_for_best="pearson", slice_score=SliceScore("mse", samples=100, level=0.95, seed=0)
-    )
+    return page_of(report, answers, metric_for_best="pearson", slice_score=SliceScore("mse", Resampling(100)))
 
 
 def test_regression_has_residuals_in_place_of_classes():
@@ -308,7 +306,7 @@ def test_a_constant_prediction_has_a_page():
 def test_a_collapsed_model_is_called_that():
     labels = np.array([0, 1] * 20)
     logits = np.tile(np.array([[3.0, 0.0]], np.float32), (40, 1))
-    rules = ScoringRules("classification", ("x", "y"), ("accuracy",), samples=20)
+    rules = ScoringRules("classification", ("x", "y"), ("accuracy",), Resampling(20))
     report = score_split("validation", logits, labels, rules, train_labels=labels)
     answers = answers_of(logits, labels, ("x", "y"))
     page = page_of(report, answers)
@@ -350,7 +348,7 @@ def test_several_labels_a_row_have_a_page():
         answers,
         raw=RawRows(columns={"source": ["web", "mail"] * 100}),
         metric_for_best="f1_macro",
-        slice_score=SliceScore("exact_match", samples=100, level=0.95, seed=0),
+        slice_score=SliceScore("exact_match", Resampling(100)),
     )
     assert sum(one.n for one in calibration(answers).bins) == 600
     assert page.num_errors == int((labels != (probabilities > 0.5)).any(axis=1).sum())

@@ -10,7 +10,7 @@ from finetune_cli.config.load import check_text
 from finetune_cli.config.schema import schema_text
 from finetune_cli.errors import ConfigError
 from finetune_cli.records.init import InitReport
-from finetune_cli.system.files import replacing
+from finetune_cli.system.files import write_text
 
 
 def write_draft(
@@ -37,8 +37,7 @@ def write_draft(
     schema = output.parent / SCHEMA_FILE
     try:
         for path, text in ((output, draft.text), (schema, schema_text())):
-            with replacing(path) as file:
-                file.write(text)
+            write_text(path, text)
     except OSError as err:
         raise ConfigError(f"{output} cannot be written: {err.strerror or err}. Choose another place: -o FILE.") from err
     config = shlex.quote(str(output))

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_cli.config.types import Allowed, Count, CountFromZero, OpenShare, Section, Text, TextList
+from finetune_cli.records.resampling import USUAL_SAMPLES
 from finetune_cli.tasks import METRICS
 
 
@@ -12,14 +13,9 @@ class BootstrapConfig(Section):
     """The interval around each score."""
 
     samples: CountFromZero = Field(
-        1000, description="Draws for comparisons and for intervals without a closed form; 0: no intervals."
+        USUAL_SAMPLES, description="Draws for comparisons and for intervals without a closed form; 0: no intervals."
     )
     level: OpenShare = Field(0.95, description="How often an interval is to hold the true score.")
-
-    @property
-    def samples_to_compare(self) -> int:
-        """Draws where several runs are compared, which cannot do without, whatever single scores do."""
-        return self.samples or BootstrapConfig().samples
 
 
 class EvaluationConfig(Section):

@@ -13,69 +13,50 @@ from functools import partial
 
 import numpy as np
 
-from finetune_cli.evaluation.confusion import FloatArray
 from finetune_cli.evaluation.intervals.drawn import MIN_ROWS, drawn_intervals
 from finetune_cli.evaluation.intervals.shares import Interval
-from finetune_cli.evaluation.kinds import CLASS_KINDS, KINDS
-from finetune_cli.evaluation.kinds.base import Array
-from finetune_cli.evaluation.metrics import check_names, check_scored_rows, compute_metrics
+from finetune_cli.evaluation.kinds import CLASS_KINDS
+from finetune_cli.evaluation.metrics import check_names, compute_metrics
+from finetune_cli.evaluation.scored_rows import ScoredRows
 from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_interval
 from finetune_cli.records.evaluation import MetricValue
-from finetune_cli.tasks import Kind
+from finetune_cli.records.resampling import Resampling
 
 MIN_ROWS_OF_BOOTSTRAP = 50  # below, a percentile bootstrap is too narrow (see docs/scores.md)
 
 
-def score_intervals(
-    names: Sequence[str], *, labels: Array, scores: Array, kind: Kind, samples: int, level: float, seed: int
-) -> dict[str, Interval | None]:
-    """The interval (low, high) of each metric at this level, 0.95 for 95 %; None where these rows are too few for one.
+def score_intervals(names: Sequence[str], rows: ScoredRows, resampling: Resampling) -> dict[str, Interval | None]:
+    """The interval (low, high) of each metric; None where these rows are too few for one.
 
-    Labels, scores, kind and errors as in `compute_metrics`. An interval never has width 0. The same seed gives the same
-    interval, whatever other metrics are asked for. It is about the choice of these rows, not about the training run:
-    for that see `summarise_seeds`.
+    Errors as in `compute_metrics`. An interval never has width 0. The same seed gives the same interval, whatever other
+    metrics are asked for. It is about the choice of these rows, not about the training run: for that see
+    `summarise_seeds`.
     """
-    task = KINDS[kind]
-    labels, scores = check_scored_rows(labels, scores, kind=kind)
-    check_names(names, scores, kind=kind)
-    answers = task.answers(scores)
-    found: dict[str, Interval | None] = {}
+    check_names(names, rows)
+    task, level = rows.task, resampling.level
     drawn = [name for name in names if name in task.count_metrics and name not in task.share_intervals]
-    if drawn:
-        found |= _drawn(drawn, labels, answers, scores.shape[1], kind, samples=samples, level=level, seed=seed)
+    found = _drawn(drawn, rows, resampling) if drawn else {}
     for name in names:
         if name in task.share_intervals:
-            found[name] = task.share_intervals[name](labels, answers, level)
+            found[name] = task.share_intervals[name](rows.labels, rows.answers, level)
         elif name in task.score_intervals:
-            found[name] = task.score_intervals[name](labels, scores, level, seed)
+            found[name] = task.score_intervals[name](rows.labels, rows.scores, level, resampling.seed)
         elif name not in found:
-            found[name] = _by_bootstrap(name, labels, scores, kind, samples=samples, level=level, seed=seed)
+            found[name] = _by_bootstrap(name, rows, resampling)
     return found
 
 
-def scored_metrics(
-    names: Sequence[str], *, labels: Array, scores: Array, kind: Kind, samples: int, level: float, seed: int
-) -> dict[str, MetricValue]:
+def scored_metrics(names: Sequence[str], rows: ScoredRows, resampling: Resampling) -> dict[str, MetricValue]:
     """Each metric with its interval, see `score_intervals`; without intervals for 0 samples."""
-    values = compute_metrics(names, labels=labels, scores=scores, kind=kind)
-    if not samples:
+    values = compute_metrics(names, rows)
+    if not resampling.samples:
         return {name: MetricValue(value) for name, value in values.items()}
-    found = score_intervals(names, labels=labels, scores=scores, kind=kind, samples=samples, level=level, seed=seed)
+    found = score_intervals(names, rows, resampling)
     return {name: MetricValue.of(values[name], found[name]) for name in names}
 
 
-def _drawn(
-    names: Sequence[str],
-    labels: Array,
-    answers: Array,
-    num_classes: int,
-    kind: Kind,
-    *,
-    samples: int,
-    level: float,
-    seed: int,
-) -> dict[str, Interval | None]:
-    task, n = CLASS_KINDS[kind], len(labels)
+def _drawn(names: Sequence[str], rows: ScoredRows, resampling: Resampling) -> dict[str, Interval | None]:
+    task, n, num_classes = CLASS_KINDS[rows.kind], len(rows.labels), rows.num_classes
     enough = [
         name
         for name in names
@@ -85,22 +66,17 @@ def _drawn(
         return dict.fromkeys(names)
     intervals = drawn_intervals(
         {name: task.count_metrics[name] for name in enough},
-        partial(task.draw_cells, labels, answers, num_classes),
-        partial(task.draw_cells, labels, labels, num_classes),
+        partial(task.draw_cells, rows.labels, rows.answers, num_classes),
+        partial(task.draw_cells, rows.labels, rows.labels, num_classes),
         num_rows=n,
         num_classes=num_classes,
-        samples=samples,
-        level=level,
-        seed=seed,
+        resampling=resampling,
     )
     return {name: intervals.get(name) for name in names}
 
 
-def _by_bootstrap(
-    name: str, labels: Array, scores: FloatArray, kind: Kind, *, samples: int, level: float, seed: int
-) -> Interval | None:
-    if len(labels) < MIN_ROWS_OF_BOOTSTRAP:
+def _by_bootstrap(name: str, rows: ScoredRows, resampling: Resampling) -> Interval | None:
+    if len(rows.labels) < MIN_ROWS_OF_BOOTSTRAP:
         return None
-    values = bootstrap_values([name], labels=labels, score_sets=[scores], kind=kind, samples=samples, seed=seed)
-    low, high = percentile_interval(values[name][0], level)
+    low, high = percentile_interval(bootstrap_values([name], [rows], resampling)[name][0], resampling.level)
     return (low, high) if np.isfinite([low, high]).all() and low < high else None

@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 
+from finetune_cli.evaluation.bisection import bisect
 from finetune_cli.evaluation.confusion import FloatArray
 from finetune_cli.evaluation.intervals.shares import Interval
 from finetune_cli.evaluation.row_metrics import ECE_BINS
@@ -106,10 +107,4 @@ def _binned(confidence: FloatArray, right: np.ndarray, seed: int) -> _Bins:
 
 def _last(accepted: Callable[[float], bool], limit: float) -> float:
     """The largest factor that is accepted, from 0, which is, up to the limit."""
-    low, high = 0.0, limit
-    if accepted(high):
-        return high
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if accepted(middle) else (low, middle)
-    return (low + high) / 2
+    return limit if accepted(limit) else sum(bisect(accepted, 0.0, limit, HALVINGS)) / 2

@@ -10,12 +10,14 @@ Dimensions: S samples, K cells, C classes, M metrics.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from finetune_cli.evaluation.confusion import ClassCounts, FloatArray
 from finetune_cli.evaluation.intervals.shares import Interval, upper_end, upper_tails
+from finetune_cli.evaluation.uncertainty import blocks
+from finetune_cli.records.resampling import Resampling
 from finetune_cli.tasks import METRICS
 
 # Rows that all cells of wrong answers, and all of right ones, have besides those drawn. Half a row in all is Jeffreys'
@@ -38,9 +40,7 @@ def drawn_intervals(
     *,
     num_rows: int,
     num_classes: int,
-    samples: int,
-    level: float,
-    seed: int,
+    resampling: Resampling,
 ) -> dict[str, Interval]:
     """The interval of each metric. The same seed gives the same interval, whatever other metrics are asked for.
 
@@ -50,15 +50,7 @@ def drawn_intervals(
 
     def ends(draw: Draw) -> FloatArray:
         of_priors = [
-            _ends(
-                metrics,
-                *draw(prior),
-                num_rows=num_rows,
-                num_classes=num_classes,
-                samples=samples,
-                level=level,
-                seed=seed,
-            )
+            _ends(metrics, *draw(prior), num_rows=num_rows, num_classes=num_classes, resampling=resampling)
             for prior in priors
         ]
         lows, *highs = np.stack(of_priors, axis=1)
@@ -78,29 +70,21 @@ def _ends(
     *,
     num_rows: int,
     num_classes: int,
-    samples: int,
-    level: float,
-    seed: int,
+    resampling: Resampling,
 ) -> FloatArray:
     """(3, M): the lower ends of the metrics, the usual upper ones, and those near the best score.
 
     A class's spread shows in one row less than it has. Averages that weigh classes alike are wider by that much, as if
     each class had one row less.
     """
-    generator = np.random.default_rng([seed, 0])
-    values = np.empty((len(metrics), samples))
-    for block in _blocks(samples, len(parameters)):
+    generator = np.random.default_rng([resampling.seed, 0])
+    values = np.empty((len(metrics), resampling.samples))
+    for block in blocks(resampling.samples, len(parameters), BLOCK_CELLS):
         counts = counts_of(generator.standard_gamma(parameters, size=(block.stop - block.start, len(parameters))))
         for number, metric in enumerate(metrics.values()):
             values[number, block] = metric(counts)
-    usual, near_the_best = upper_tails(level, num_rows)
+    usual, near_the_best = upper_tails(resampling.level, num_rows)
     middle, *ends = np.quantile(values, [0.5, usual, 1 - usual, 1 - near_the_best], axis=1)
     wider = [1.0 if name == WEIGHED_BY_ROWS else math.sqrt(1 + num_classes / num_rows) for name in metrics]
     bounds = np.array([METRICS[name].span for name in metrics], np.float64).T
     return np.clip(middle + wider * (np.stack(ends) - middle), *bounds)
-
-
-def _blocks(samples: int, width: int) -> Iterator[slice]:
-    size = max(1, BLOCK_CELLS // width)
-    for start in range(0, samples, size):
-        yield slice(start, min(start + size, samples))

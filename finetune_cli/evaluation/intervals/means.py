@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from finetune_cli.evaluation.bisection import bisect
 from finetune_cli.evaluation.confusion import FloatArray
 from finetune_cli.evaluation.intervals.shares import Interval
 from finetune_cli.evaluation.row_metrics import middle_ranks, standardise
@@ -86,12 +87,12 @@ def spearman_interval(labels: FloatArray, predictions: FloatArray, level: float)
 def _unbiased(mean: float, n: int) -> float:
     """The rank correlation rho for which n rows have this mean: ((n - 2) rho + 3 tau) / (n + 1) (Kendall 1948), with
     Kendall's tau as it is beside rho in a normal distribution."""
-    low, high = -1.0, 1.0
-    for _ in range(40):
-        rho = (low + high) / 2
+
+    def is_too_low(rho: float) -> bool:
         tau = 2 / math.pi * math.asin(2 * math.sin(math.pi * rho / 6))
-        low, high = (rho, high) if ((n - 2) * rho + 3 * tau) / (n + 1) < mean else (low, rho)
-    return (low + high) / 2
+        return ((n - 2) * rho + 3 * tau) / (n + 1) < mean
+
+    return sum(bisect(is_too_low, -1.0, 1.0, halvings=40)) / 2
 
 
 def _fisher(r: float, variance: float, level: float) -> Interval:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from finetune_cli.evaluation.bisection import bisect
 from finetune_cli.evaluation.confusion import FloatArray
 from finetune_cli.evaluation.intervals.shares import Interval, jeffreys, upper_end, upper_tails
 from finetune_cli.evaluation.row_metrics import middle_ranks
@@ -51,12 +52,9 @@ def _newcombe(area: float, num_positive: int, num_negative: int, level: float, v
         return spread / (num_positive * num_negative)
 
     def end(area: float, outside: float, tail: float, scale: float = 1.0) -> float:
-        inside, quantile = area, float(ndtri(tail))
-        for _ in range(40):
-            middle = (inside + outside) / 2
-            near = (area - middle) ** 2 <= quantile**2 * scale * of_formula(middle)
-            inside, outside = (middle, outside) if near else (inside, middle)
-        return inside
+        reach = float(ndtri(tail)) ** 2 * scale
+        last, _ = bisect(lambda true: (area - true) ** 2 <= reach * of_formula(true), area, outside, halvings=40)
+        return last
 
     scale = (shown * variance / of_formula(area) + RANKS_TRUSTED) / (shown + RANKS_TRUSTED) if 0 < area < 1 else 1.0
     tails = upper_tails(level, num_positive + num_negative)

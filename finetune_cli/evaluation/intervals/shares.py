@@ -5,12 +5,14 @@ Dimensions: N rows.
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 Interval = tuple[float, float]
-
 
 # Of the intervals that may miss the truth, half may lie above it and half below. Near the best score none lies above:
 # even a perfect score's reaches down to the truth. With one half alone a 95 % interval would hold it in 97.5 %, so that
@@ -46,6 +48,15 @@ def _upper(successes: float, trials: float, level: float) -> float:
     tails = upper_tails(level, trials)
     usual, near_the_best = betaincinv(successes + 0.5, trials - successes + 0.5, 1 - np.array(tails))
     return upper_end(float(usual), float(near_the_best), low_of_perfect=float(betaincinv(trials + 0.5, 0.5, tails[0])))
+
+
+def wilson(count: float, total: int, level: float) -> Interval:
+    """The score interval of a share (Wilson 1927), which is not of width 0 where nothing, or all, was counted."""
+    z, share = NormalDist().inv_cdf((1 + level) / 2), count / total
+    centre = share + z * z / (2 * total)
+    margin = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return (centre - margin) / scale if count else 0.0, (centre + margin) / scale if count < total else 1.0
 
 
 def share_interval(hits: FloatArray, trials: FloatArray, level: float) -> Interval | None:

@@ -78,10 +78,6 @@ class TaskKind(ABC):
         """What the model says of each row, without a decision rule."""
 
     @abstractmethod
-    def as_scores(self, answers: Array, num_classes: int) -> FloatArray:
-        """Scores that have these answers, for metrics of the answers alone."""
-
-    @abstractmethod
     def belong_together(self, labels: Array, scores: FloatArray) -> bool:
         """Whether the shapes fit."""
 
@@ -95,8 +91,7 @@ class TaskKind(ABC):
 
     @abstractmethod
     def baseline(self, train_labels: Array, num_classes: int) -> tuple[Array, Array]:
-        """The scores of one row, from a predictor that knows of a row only how common each label is in training: those
-        for metrics of the answers, and those for metrics of the scores."""
+        """Answer and scores of one row, from a predictor that knows only how common each label is in training."""
 
     @abstractmethod
     def probability_of_truth(self, labels: Array, scores: FloatArray) -> FloatArray:
@@ -147,6 +142,10 @@ class ClassKind(TaskKind):
         self, labels: Array, answers: Array, names: Sequence[str], level: float | None = None
     ) -> list[ClassScore]:
         return per_class_report(self.counter(labels, answers, len(names)), len(labels), names, level)
+
+    @abstractmethod
+    def as_scores(self, answers: Array, num_classes: int) -> FloatArray:
+        """The probabilities (N, C), 0 and 1, of being sure of these answers."""
 
     @abstractmethod
     def counter(self, labels: Array, answers: Array, num_classes: int) -> Counter:

@@ -135,7 +135,7 @@ class Classification(ClassKind):
     def baseline(self, train_labels: Array, num_classes: int) -> tuple[Array, Array]:
         """The commonest class, with the classes' frequencies as probabilities."""
         frequencies = np.bincount(train_labels, minlength=num_classes) / len(train_labels)
-        return frequencies, frequencies
+        return np.asarray(frequencies.argmax()), frequencies
 
     def probability_of_truth(self, labels: Array, scores: FloatArray) -> FloatArray:
         return of_label(labels, scores)

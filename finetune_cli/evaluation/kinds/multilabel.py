@@ -120,7 +120,7 @@ class Multilabel(ClassKind):
     def baseline(self, train_labels: Array, num_classes: int) -> tuple[Array, Array]:
         """The commonest set; as probabilities the share of the rows that have each class."""
         firsts, _, rows = set_numbers(train_labels)
-        return train_labels[firsts[rows.argmax()]], train_labels.mean(axis=0)
+        return train_labels[firsts[rows.argmax()]].astype(bool), train_labels.mean(axis=0)
 
     def probability_of_truth(self, labels: Array, scores: FloatArray) -> FloatArray:
         """The mean over the classes."""

@@ -34,9 +34,6 @@ class Regression(TaskKind):
     def answers(self, scores: FloatArray) -> FloatArray:
         return scores
 
-    def as_scores(self, answers: Array, num_classes: int) -> FloatArray:
-        return answers
-
     def belong_together(self, labels: Array, scores: FloatArray) -> bool:
         return labels.ndim == 1 and labels.shape == scores.shape
 

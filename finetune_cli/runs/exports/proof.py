@@ -40,7 +40,9 @@ class Reference:
 
     def stricter(self) -> Reference:
         """For a second form that is tried on the same rows: intervals that err half as often."""
-        return replace(self, rules=replace(self.rules, level=(1 + self.rules.level) / 2))
+        resampling = self.rules.resampling
+        resampling = replace(resampling, level=(1 + resampling.level) / 2)
+        return replace(self, rules=replace(self.rules, resampling=resampling))
 
 
 @dataclass(frozen=True)
