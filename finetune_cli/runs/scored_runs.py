@@ -99,7 +99,8 @@ def pair_rows(first: ScoredRun, other: ScoredRun) -> ScoredRun:
         kinds = ", ".join(f"{run.name} {run.answers_in_words}" for run in (first, other))
         raise DataError(f"The runs do not answer the same question: {kinds}. Compare runs of one task.")
     here, there = set(first.ids), set(other.ids)
-    only_first, only_other = [row_id for row_id in first.ids if row_id not in there], list(there - here)
+    only_first = [row_id for row_id in first.ids if row_id not in there]
+    only_other = [row_id for row_id in other.ids if row_id not in here]
     if only_first or only_other:
         raise DataError(
             f"{first.name} and {other.name} were not scored on the same rows: {_some(only_first)} only in the first, "

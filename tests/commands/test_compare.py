@@ -477,6 +477,10 @@ def other_classes(row: dict[str, Any]) -> dict[str, Any]:
     [
         (lambda rows: rows[:-1], "1 id ('row 39') only in the first, 0 ids only in the second"),
         (lambda rows: [{**row, "id": n} for n, row in enumerate(rows)], "40 ids ('row 0', 'row 1', 'row 2', ...) only"),
+        (
+            lambda rows: [{**row, "id": f"new {n}"} for n, row in enumerate(rows)],
+            "40 ids ('new 0', 'new 1', 'new 2', ...) only in the second",
+        ),
         (lambda rows: [*rows[:-1], rows[0]], "id 'row 0' is there twice"),
         (
             lambda rows: [{**row, "label": "positive"} for row in rows],
