@@ -4,6 +4,7 @@ The metrics of the GLUE tasks are those of the benchmark (Wang et al. 2019, http
 class names and splits are those of the data set `nyu-mll/glue` on the Hub.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,6 +163,13 @@ TASKS: dict[str, TaskSpec] = {
 def metrics_for(kind: Kind, num_classes: int | None = None) -> list[str]:
     """Names of the metrics that fit; `num_classes` None means not known yet, then the binary ones count as fitting."""
     return [name for name in METRICS if metric_problem(name, kind, num_classes) is None]
+
+
+def possible_values(metric: str) -> tuple[float, float]:
+    """From where to where a metric can go; of one that is not in METRICS nothing is known."""
+    if metric not in METRICS:
+        return -math.inf, math.inf
+    return METRICS[metric].span or (0.0, math.inf)  # without an end are errors and losses, which are not below 0
 
 
 def metric_problem(name: str, kind: Kind, num_classes: int | None = None) -> str | None:

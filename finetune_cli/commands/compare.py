@@ -18,6 +18,8 @@ from finetune_cli.tasks import KIND_SPECS, TASKS, Kind, metric_problem, metrics_
 
 logger = logging.getLogger(__name__)
 
+LEAST_P_WITHIN_ALPHA = 5  # draws per comparison and 1 / alpha: the least adjusted p is then 0.4 alpha
+
 SCORED_WITH_ALL = "Score the runs again with: finetune evaluate RUN --probabilities all"
 
 
@@ -49,9 +51,9 @@ def compare(
     first = groups[0][0]
     groups = [[run if run is first else pair_rows(first, run) for run in group] for group in groups]
     scored = [run for group in groups for run in group]
-    scoring = _scoring(scored, metrics, fail_if_worse)
     sides = sides_of(groups)
     pairs = list(combinations(sides, 2)) if all_pairs else [(sides[0], side) for side in sides[1:]]
+    scoring = Scoring(_metrics(scored, metrics, fail_if_worse), _resampling(scored, family=len(pairs)))
     report = CompareReport(
         split=split if any(run.config for run in scored) else None,
         n=len(first.ids),
@@ -67,8 +69,19 @@ def compare(
     return report
 
 
-def _scoring(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Sequence[str]) -> Scoring:
-    """The user's metrics, else those of the runs' configs, else the usual ones; the bootstrap of the first config."""
+def _resampling(runs: Sequence[ScoredRun], *, family: int) -> Resampling:
+    """The most draws that a run's config has, and enough for so many comparisons, whichever run is named first.
+
+    The least p of a bootstrap is 2 / (draws + 1). Adjusted for the family it has to stay well below 1 - level.
+    """
+    own = [run.config.resampling.to_compare for run in runs if run.config is not None] or [Resampling()]
+    level = max(one.level for one in own)
+    enough = math.ceil(LEAST_P_WITHIN_ALPHA * family / (1 - level))
+    return Resampling(max(enough, *(one.samples for one in own)), level, min(one.seed for one in own))
+
+
+def _metrics(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Sequence[str]) -> tuple[str, ...]:
+    """The user's metrics, else those of the runs' configs, else the usual ones."""
     kind, classes = runs[0].kind, runs[0].classes
     configs = [run.config for run in runs if run.config is not None]
     own = [name for config in configs for name in config.evaluation.metrics] or TASKS[kind].metrics
@@ -89,7 +102,7 @@ def _scoring(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: S
         left_out = ", ".join(lacking)
         logger.warning("Left out, since it needs the probability of every class: %s. %s", left_out, SCORED_WITH_ALL)
         names = {name: None for name in names if name not in lacking}
-    return Scoring(tuple(names), (configs[0].resampling if configs else Resampling()).to_compare)
+    return tuple(names)
 
 
 def _needs_all(name: str, kind: Kind) -> bool:

@@ -16,7 +16,7 @@ from finetune_cli.evaluation.comparison import Difference, compare_predictions, 
 from finetune_cli.evaluation.intervals.by_family import scored_metrics
 from finetune_cli.evaluation.metrics import compute_metrics
 from finetune_cli.evaluation.power import holm, planned, smallest_difference
-from finetune_cli.evaluation.seed_summary import row_variances, summarise_seeds
+from finetune_cli.evaluation.seed_summary import row_variances, summarise_seeds, within_range
 from finetune_cli.evaluation.verdicts import describe
 from finetune_cli.records.comparison import ComparedSide, Comparison
 from finetune_cli.records.evaluation import MetricValue
@@ -92,15 +92,16 @@ def scored_side(side: Side, scoring: Scoring) -> ComparedSide:
     for metric in scoring.metrics:
         of_runs = [of_run[metric] for of_run in values]
         summary = summarise_seeds(of_runs, level=scoring.resampling.level, row_variance=of_rows[metric])
+        summary = within_range(summary, metric)
         means[metric] = MetricValue(summary.mean, plain(summary.low), plain(summary.high))
         sds[metric] = summary.sd
     return ComparedSide(side.name, names, side.seeds, means, sds, collapsed)
 
 
 def _with_intervals(run: ScoredRun, scoring: Scoring) -> dict[str, MetricValue]:
-    """The intervals are those that `finetune evaluate` printed: drawn with the run's own seed."""
-    seed = run.config.seed if run.config is not None else 0
-    return scored_metrics(scoring.metrics, run.rows, replace(scoring.resampling, seed=seed))
+    """The intervals are those that `finetune evaluate` printed: drawn as the run's own config says."""
+    own = scoring.resampling if run.config is None else run.config.resampling.to_compare
+    return scored_metrics(scoring.metrics, run.rows, replace(own, level=scoring.resampling.level))
 
 
 def comparisons(pairs: Sequence[tuple[Side, Side]], scoring: Scoring, plan: float | None) -> list[Comparison]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -10,11 +11,11 @@ from finetune_cli.commands.seeds import summarise_splits
 from finetune_cli.config.changes import changed
 from finetune_cli.config.fields import RunConfig
 from finetune_cli.config.sections.data import FoldsConfig
-from finetune_cli.evaluation.seed_summary import summarise_folds
+from finetune_cli.evaluation.seed_summary import at_least_as_wide, summarise_folds, within_range
 from finetune_cli.records.evaluation import EvalReport
 from finetune_cli.records.folds import FoldsReport
 from finetune_cli.records.run import RunRecord
-from finetune_cli.records.training import Listener, TrainReport
+from finetune_cli.records.training import Listener, SeedSummary, TrainReport
 from finetune_cli.report.write import write_report
 from finetune_cli.runs.folds import final_config, pool_folds
 from finetune_cli.runs.gates import check_config_gates
@@ -80,7 +81,14 @@ def _summarise(
 ) -> FoldsReport:
     level, path = config.evaluation.bootstrap.level, RunDir(config.output_dir).path
     pooled = None if failed else _pool(config, offline=offline)
-    splits = summarise_splits(runs, lambda split, name, values: summarise_folds(values, n=folds.n, level=level))
+
+    def summarise(split: str, name: str, values: Sequence[float]) -> SeedSummary:
+        summary = summarise_folds(values, n=folds.n, level=level)
+        if pooled is not None and split == pooled.split:
+            summary = at_least_as_wide(summary, pooled.scores[name])
+        return within_range(summary, name)
+
+    splits = summarise_splits(runs, summarise)
     gates = check_config_gates(config, pooled) if pooled else []
     return FoldsReport(path, folds.n, folds.repeats, level, runs, failed, pooled, splits, gates)
 

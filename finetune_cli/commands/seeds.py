@@ -9,7 +9,7 @@ from functools import partial
 from finetune_cli.commands.members import Several, TrainOne, member_config, train_several
 from finetune_cli.config.changes import changed
 from finetune_cli.config.fields import RunConfig
-from finetune_cli.evaluation.seed_summary import row_variances, summarise_seeds
+from finetune_cli.evaluation.seed_summary import row_variances, summarise_seeds, within_range
 from finetune_cli.records.evaluation import Corrected, EvalReport, MetricValue, of_split
 from finetune_cli.records.run import RunRecord
 from finetune_cli.records.training import (
@@ -65,7 +65,7 @@ def _summarise(config: RunConfig, runs: dict[int, TrainReport], failed: dict[int
     variances = {split: _row_variances(config, runs, split) for split in _splits(runs)}
 
     def over_seeds(split: str, name: str, values: Sequence[float]) -> SeedSummary:
-        return summarise_seeds(values, level=level, row_variance=variances[split][name])
+        return within_range(summarise_seeds(values, level=level, row_variance=variances[split][name]), name)
 
     splits = summarise_splits(runs, over_seeds)
     gates = check_means(config, splits, runs) if splits and not failed else []

@@ -88,8 +88,12 @@ def price_of_choosing(
     values = sign * scored[decider].drawn
     chosen = np.where(np.isnan(values), -np.inf, values).argmax(axis=1)
     optimism = {name: _optimism(of_metric, chosen) for name, of_metric in scored.items()}
-    price = BBC_SHARE * (_bbc(scored[decider], chosen) - scored[decider].full[kept])
-    price = sign * min(0.0, sign * (price - (1 - BBC_SHARE) * optimism[decider]))
+    full = scored[decider].full
+    price = BBC_SHARE * (_bbc(scored[decider], chosen) - full[kept])
+    price = sign * (price - (1 - BBC_SHARE) * optimism[decider])  # as a gain: below 0 where the score is too good
+    if _are_opposed(scored[decider], kept):
+        price = max(price, float(np.nanmin(sign * full)) - sign * float(full[kept]))
+    price = sign * min(0.0, price)
     if not math.isfinite(price):
         return {}
     shares = {name: optimism[name] / optimism[decider] if optimism[decider] else 0.0 for name in own}
@@ -102,8 +106,9 @@ def moved_interval(
     """The interval (low, high) of `value`, as it is around the value `moved`.
 
     Between bounds a score is the less certain the farther it is from them: the interval moves on the arcsine scale, on
-    which the standard error of a share does not depend on the share. A loss without an upper bound is the less certain
-    the higher it is: its interval grows in proportion.
+    which the standard error of a share does not depend on the share. An end at a bound stays there: rows that are all
+    right rule out no higher score. A loss without an upper bound is the less certain the higher it is: its interval
+    grows in proportion.
     """
     if span is None:
         ratio = moved / value if value > 0 and moved > 0 else 1.0
@@ -114,9 +119,13 @@ def moved_interval(
         return math.asin(math.sqrt(min(1.0, max(0.0, (score - bottom) / width))))
 
     by = angle(moved) - angle(value)
-    ends = [min(math.pi / 2, max(0.0, angle(end) + by)) for end in (low, high)]
-    first, last = (bottom + width * math.sin(end) ** 2 for end in ends)
+    ends = [end if end in span else bottom + width * math.sin(_within(angle(end) + by)) ** 2 for end in (low, high)]
+    first, last = ends
     return first, last
+
+
+def _within(angle: float) -> float:
+    return min(math.pi / 2, max(0.0, angle))
 
 
 def _weighted_metrics(
@@ -211,6 +220,14 @@ def _optimism(scored: _Resampled, chosen: IntArray) -> float:
     """How much better the model chosen on a resample is on it than on all rows, centred likewise."""
     drawn = scored.drawn - _means(scored.drawn)
     return float(_means(drawn[np.arange(len(chosen)), chosen]))
+
+
+def _are_opposed(scored: _Resampled, kept: int) -> bool:
+    """Whether a model is good on the resamples on which the kept one is bad. Of two that always say yes and always no,
+    the one chosen on a resample is the worse on the rows left out: that is no price, and no choice is worth less than
+    the worst candidate."""
+    deviations = np.nan_to_num(scored.drawn - _means(scored.drawn))
+    return bool((deviations.T @ deviations[:, kept] < 0).any())
 
 
 def _means(values: FloatArray) -> FloatArray:

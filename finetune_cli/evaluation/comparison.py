@@ -20,7 +20,7 @@ from finetune_cli.evaluation.scored_rows import ScoredRows
 from finetune_cli.evaluation.seed_summary import two_sided_t, variance, welch
 from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_interval
 from finetune_cli.records.resampling import Resampling
-from finetune_cli.tasks import METRICS
+from finetune_cli.tasks import METRICS, possible_values
 
 EXACT_DISAGREEMENTS = 1000  # up to here the binomial sum is exact and takes under a millisecond
 
@@ -166,14 +166,14 @@ def _over_seeds(
     sizes = [len(part) for part in parts]
     total, freedom = welch([float(part.var(ddof=1)) / len(part) for part in parts], sizes, of_rows)
     difference, error = float(b.mean() - a.mean()), math.sqrt(total)
-    margin = two_sided_t(level, freedom) * error
+    margin, (least, most) = two_sided_t(level, freedom) * error, possible_values(metric)
     return Difference(
         metric,
         float(a.mean()),
         float(b.mean()),
         difference,
-        difference - margin,
-        difference + margin,
+        float(np.clip(difference - margin, least - most, most - least)),
+        float(np.clip(difference + margin, least - most, most - least)),
         t_test_p(difference, error, freedom),
         num_rows,
         "seeds",

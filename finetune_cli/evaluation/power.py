@@ -18,6 +18,7 @@ from finetune_cli.errors import ConfigError
 from finetune_cli.evaluation.bisection import bisect, bisect_whole
 from finetune_cli.evaluation.comparison import Difference
 from finetune_cli.records.comparison import Plan
+from finetune_cli.tasks import possible_values
 
 POWER = 0.8  # the share of tests that are to find a difference; the custom since Cohen 1988
 HALVINGS = 40
@@ -88,7 +89,7 @@ def rows_by_mcnemar(disagreements: float, difference: float, alpha: float) -> in
 
 
 def smallest_difference(tested: Difference, disagreements: float | None, *, alpha: float) -> float | None:
-    """The least true difference that 80 % of tests like this one find; None for none.
+    """The least true difference that 80 % of tests like this one find; None for none that the metric can have.
 
     disagreements: share of the rows that one side alone has right, for McNemar's test. Others are by Student's t or, of
     single runs, by the normal distribution, with the variance that was found.
@@ -96,7 +97,8 @@ def smallest_difference(tested: Difference, disagreements: float | None, *, alph
     if disagreements is not None:
         return smallest_by_mcnemar(tested.num_rows, disagreements, alpha)
     smallest = _distance(alpha, tested.freedom) * math.sqrt(tested.row_variance + tested.seed_variance)
-    return smallest if smallest > 0 else None
+    least, most = possible_values(tested.metric)
+    return smallest if 0 < smallest <= most - least else None
 
 
 def planned(tested: Difference, disagreements: float | None, difference: float, *, seeds: int, alpha: float) -> Plan:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finetune_cli.evaluation.scored_rows import ScoredRows
 from finetune_cli.evaluation.uncertainty import bootstrap_values
+from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.resampling import Resampling
 from finetune_cli.records.training import SeedSummary
+from finetune_cli.tasks import possible_values
 
 MAX_FREEDOM = 1000  # where t is the normal distribution to three digits
 
@@ -61,6 +64,20 @@ def _summary(values: Sequence[float], margin: Callable[[float, int], float]) -> 
     sd = float(array.std(ddof=1))
     half = margin(sd, len(array))
     return SeedSummary(mean, sd, mean - half, mean + half)
+
+
+def within_range(summary: SeedSummary, metric: str) -> SeedSummary:
+    """With the interval's ends where the metric can be: Student's t does not know that no score is above 1."""
+    low, high = np.clip([summary.low, summary.high], *possible_values(metric)).tolist()
+    return replace(summary, low=low, high=high)
+
+
+def at_least_as_wide(summary: SeedSummary, of_rows: MetricValue) -> SeedSummary:
+    """With an interval that reaches as far as that of one score on all rows: few folds may be alike by chance."""
+    if of_rows.low is None or of_rows.high is None:
+        return summary
+    low, high = summary.mean - (of_rows.value - of_rows.low), summary.mean + (of_rows.high - of_rows.value)
+    return replace(summary, low=float(np.fmin(summary.low, low)), high=float(np.fmax(summary.high, high)))
 
 
 def variance(resampled: NDArray[np.float64]) -> float:

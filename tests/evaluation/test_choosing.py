@@ -163,6 +163,23 @@ def test_an_interval_moves_with_its_score(moved: float, span: Any, expected: tup
     assert moved_interval(0.9, 0.87, 0.927, moved, span) == pytest.approx(expected, abs=2e-4)
 
 
+def test_rows_that_are_all_right_rule_out_no_score_after_a_choice_either() -> None:
+    assert moved_interval(1.0, 0.621, 1.0, 0.925, (0.0, 1.0)) == (pytest.approx(0.347, abs=0.01), 1.0)
+    assert moved_interval(0.0, 0.0, 0.4, 0.1, (0.0, 1.0))[0] == 0.0
+
+
+@pytest.mark.parametrize(("rows", "count"), [(6, 2), (182, 2), (182, 6)])
+def test_a_choice_is_never_worth_less_than_the_worst_candidate(rows: int, count: int) -> None:
+    """Errors of two that answer always yes and always no have nothing in common: chosen on a resample, each is the
+    worse on the rows that were left out."""
+    labels = np.arange(rows) % 2
+    labels[0] = 1  # always yes is right on one row more than half
+    logits = [np.tile([-1.0, 1.0] if number % 2 else [1.0, -1.0], (rows, 1)) for number in range(count)]
+    best, worst = (rows // 2 + 1) / rows, (rows // 2 - 1) / rows
+    corrected = best + prices("classification", ["accuracy"], "accuracy", labels, logits)["accuracy"]
+    assert worst <= corrected + 1e-12 <= best
+
+
 def test_a_moved_interval_stays_between_the_bounds_and_holds_its_score() -> None:
     low, high = moved_interval(1.0, 0.97, 1.0, 0.99, (0.0, 1.0))
     assert 0.9 < low < 0.99 <= high <= 1.0

@@ -13,9 +13,11 @@ from finetune_cli.evaluation.comparison import (
     mcnemar,
 )
 from finetune_cli.evaluation.kinds.classification import softmax
+from finetune_cli.evaluation.power import smallest_difference
 from finetune_cli.evaluation.scored_rows import scored_rows
-from finetune_cli.evaluation.seed_summary import summarise_seeds
+from finetune_cli.evaluation.seed_summary import at_least_as_wide, summarise_folds, summarise_seeds, within_range
 from finetune_cli.evaluation.verdicts import describe
+from finetune_cli.records.evaluation import MetricValue
 from finetune_cli.records.resampling import Resampling
 from scripts.simulations.seeds import coverage
 
@@ -248,3 +250,30 @@ def test_the_interval_over_seeds_holds_the_mean_over_all_seeds_and_all_rows() ->
     held, _, alone = coverage(5, 100, 0.01, 0.8, "accuracy", settings=80)
     assert held >= 0.88  # 95 %, standard error 2.4 %
     assert alone <= 0.75
+
+
+def test_an_interval_of_seeds_stays_where_the_metric_can_be() -> None:
+    few = [0.0, 0.675, 0.0]
+    assert summarise_seeds(few, level=0.95).low < 0
+    assert within_range(summarise_seeds(few, level=0.95), "f1").low == 0.0
+    assert within_range(summarise_seeds([0.65, 1.0], level=0.95), "accuracy").high == 1.0
+    assert within_range(summarise_seeds([0.1, 0.9], level=0.95), "loss").low == 0.0
+    assert within_range(summarise_seeds(few, level=0.95), "evaluate:mine").low < 0
+    assert math.isnan(within_range(summarise_seeds([0.9], level=0.95), "f1").low)
+
+
+def test_folds_that_are_alike_by_chance_are_no_surer_than_one_score_of_all_rows() -> None:
+    alike = summarise_folds([0.5, 0.5, 0.5], n=3, level=0.95)
+    assert (alike.low, alike.high) == (0.5, 0.5)
+    wider = at_least_as_wide(alike, MetricValue(0.51, 0.47, 0.55))
+    assert (wider.low, wider.high) == pytest.approx((0.46, 0.54))
+    apart = summarise_folds([0.3, 0.5, 0.7], n=3, level=0.95)
+    assert at_least_as_wide(apart, MetricValue(0.51, 0.47, 0.55)) == apart
+
+
+def test_a_difference_of_seeds_stays_where_it_can_be() -> None:
+    labels = np.repeat([0, 1], 20)
+    right, wrong = np.eye(2)[labels], np.eye(2)[1 - labels]
+    found = compare_runs(["f1"], labels, [right, wrong], [wrong, right])["f1"]
+    assert -1 <= found.low < found.high <= 1
+    assert smallest_difference(found, None, alpha=0.05) is None, "no difference can be that large"
