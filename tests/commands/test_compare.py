@@ -566,3 +566,24 @@ def test_the_help_is_complete_and_its_examples_are_accepted() -> None:
     for program, name, *arguments in map(shlex.split, examples):
         assert (program, name) == ("finetune", "compare")
         assert len(command.make_context(name, arguments).params["runs"]) > 1
+
+
+def test_few_draws_of_one_config_do_not_hide_a_run_that_is_worse(tmp_path: Path) -> None:
+    """The least p of 200 draws is 0.01; adjusted for six comparisons it would be 0.06."""
+    first = make_run(tmp_path / "first", class_rows(ONLY_A), "evaluation.bootstrap.samples=200")
+    others = [make_run(tmp_path / f"r{number}", class_rows(ONLY_A | {10 + number})) for number in range(5)]
+    bad = make_run(tmp_path / "bad", class_rows(set(range(30))))
+    with pytest.raises(GateFailedError, match="A is better than G on f1"):
+        compare([first, *others, bad], fail_if_worse=["f1"])
+    assert compare([first, *others, bad]).samples == 1000
+    assert compare([first, *others, bad], all_pairs=True).samples == 2100  # 5 for each of 21 comparisons and 1 / 0.05
+
+
+def test_which_run_is_named_first_changes_the_sign_alone(tmp_path: Path) -> None:
+    a = make_run(tmp_path / "a", class_rows(ONLY_B), "evaluation.bootstrap.samples=200", "seed=7")
+    b = make_run(tmp_path / "b", class_rows(ONLY_A), "evaluation.bootstrap.samples=2000")
+    forth, back = compare([a, b]), compare([b, a])
+    assert forth.samples == back.samples == 2000
+    for here, there in zip(forth.comparisons, back.comparisons, strict=True):
+        assert (here.difference, here.low, here.high) == pytest.approx((-there.difference, -there.high, -there.low))
+        assert here.p_value == there.p_value
