@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 from finetune_cli.display.tables.evaluate import evaluate_result
 from finetune_cli.display.tables.prepare import histogram_lines, prepare_result
+from finetune_cli.display.tables.seeds import seeds_result
 from finetune_cli.display.tables.train import train_result
 from finetune_cli.display.terminal import Output
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue, PairedDifference, TextBaseline
 from finetune_cli.records.preparation import Padding, PrepareReport
-from finetune_cli.records.training import TrainReport
+from finetune_cli.records.training import BestSeed, SeedsReport, TrainReport
 
 
 def report(num_classes: int = 2, **changes: Any) -> EvalReport:
@@ -148,6 +150,17 @@ def test_the_end_of_a_continued_run_says_where_it_went_on(capsys: pytest.Capture
 def test_a_run_that_was_finished_before_says_so(capsys: pytest.CaptureFixture[str]):
     train_result(Output(), train_report(already_finished=True), pair=False)
     assert "Finished before, after 1377 updates; nothing was trained." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("best", "named"), [(2, "seed-2"), (None, "seed-1")])
+def test_after_several_seeds_the_best_one_is_named_as_the_next_to_evaluate(
+    capsys: pytest.CaptureFixture[str], best: int | None, named: str
+):
+    runs = {seed: train_report(run_dir=Path(f"runs/sa/seed-{seed}")) for seed in (1, 2)}
+    chosen = None if best is None else BestSeed(best, "accuracy", MetricValue(0.9), 2, None)
+    seeds_result(Output(), SeedsReport(Path("runs/sa"), [1, 2], 0.95, runs, {}, [], best=chosen))
+    said = capsys.readouterr().out
+    assert re.findall("finetune evaluate (.*)", said) == [f"runs/sa/{named}"]
 
 
 def test_json_has_null_where_a_number_is_not_finite(capsys: pytest.CaptureFixture[str]):
