@@ -93,6 +93,55 @@ def test_a_model_that_the_words_alone_beat_is_told_what_to_try(
     assert ("The model is worse than that" in said) is worse
 
 
+def advice(capsys: pytest.CaptureFixture[str], *, stopped_early: bool = False, **changes: Any) -> str:
+    """What the end of a run says of a model that is worse than TF-IDF, in one line."""
+    worse = PairedDifference(-0.2, -0.3, -0.1, 0.01, "bootstrap")
+    words = TextBaseline(120, {"accuracy": MetricValue(0.7, 0.6, 0.8)}, {"accuracy": worse})
+    scored = report(text_baseline=words, **changes)
+    train_result(Output(), train_report(evaluations=[scored], stopped_early=stopped_early), pair=False)
+    return " ".join(capsys.readouterr().out.partition("The model is worse than that")[2].split())
+
+
+SEVERAL_LABELS: dict[str, Any] = {"num_classes": 5, "confusion": []}
+NUMBERS: dict[str, Any] = {"per_class": [], "confusion": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "diverged"),
+    [
+        ({"loss": 99.0}, True),
+        ({"loss": math.inf}, True),
+        ({"loss": 1.38}, False),
+        ({"loss": 1.39}, True),
+        ({"loss": 3.2, "num_classes": 5}, False),
+        ({"loss": 3.3, "num_classes": 5}, True),
+        ({"loss": 1.38, **SEVERAL_LABELS}, False),
+        ({"loss": 1.39, **SEVERAL_LABELS}, True),
+    ],
+)
+def test_after_a_training_that_diverged_a_lower_learning_rate_is_named(
+    capsys: pytest.CaptureFixture[str], changes: dict[str, Any], diverged: bool
+):
+    said = advice(capsys, **changes)
+    assert ("the training diverged. Set a lower training.learning_rate." in said) is diverged
+    assert ("a higher training.learning_rate" in said) is not diverged
+
+
+def test_after_an_early_stop_more_patience_is_named_in_place_of_more_epochs(capsys: pytest.CaptureFixture[str]):
+    for kind in ({}, SEVERAL_LABELS, NUMBERS):
+        assert "more training.num_epochs, or" in advice(capsys, **kind)
+        said = advice(capsys, stopped_early=True, **kind)
+        assert "more patience in training.early_stopping (or null)" in said
+        assert "num_epochs" not in said
+
+
+def test_the_advice_has_the_words_of_the_task(capsys: pytest.CaptureFixture[str]):
+    assert "the words alone tell these classes apart." in advice(capsys)
+    assert "the words alone tell which labels a row has." in advice(capsys, **SEVERAL_LABELS)
+    said = advice(capsys, loss=99.0, **NUMBERS)
+    assert "a lower one if the loss rose. Where nothing helps, the words alone predict these numbers." in said
+
+
 def test_many_classes_show_their_commonest_mistakes(capsys: pytest.CaptureFixture[str]):
     confusion = [[0] * 20 for _ in range(20)]
     confusion[3][4], confusion[5][5] = 7, 90
