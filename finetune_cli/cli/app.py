@@ -90,6 +90,7 @@ def usage_message(error: TyperException) -> str:
     message = (error.message if near else error.format_message()).rstrip(".?").replace("Value error, ", "")
     if setting := _setting_without_option(message, sys.argv):
         near = [f"-s {setting}"]
+    near = near or _options_with_value(message, context)
     ending = f". Did you mean {' or '.join(sorted(near))}?" if near else "?" if "Did you mean" in message else "."
     return f"{message}{ending}\nSee: {context.command_path if context else 'finetune'} --help"
 
@@ -103,3 +104,12 @@ def _setting_without_option(message: str, words: list[str]) -> str | None:
     if option in ("-s", "--set") and "=" not in key:
         return f"{key}={extra}"
     return extra if "=" in extra else None
+
+
+def _options_with_value(message: str, context: Any) -> list[str]:
+    """The command's options that take the value which another one refused: `--dtype fp16` for `--format fp16`."""
+    refused = re.search(r": '(\S+)' is not one of ", message)
+    if refused is None or context is None:
+        return []
+    takes = {max(param.opts, key=len): param.type_descriptor.choices or () for param in context.command.params}
+    return [f"{option} {refused[1]}" for option, choices in takes.items() if refused[1] in map(str, choices)]

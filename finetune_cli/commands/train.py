@@ -188,6 +188,7 @@ def _note_training(record: RunRecord, fitted: Fit, prepared: PreparedData, check
     record.micro_batch_size = fitted.micro_batch_size
     record.steps, record.best_step, record.resumed_from = progress.step, progress.best_step, step_of(checkpoint)
     record.skipped_updates = progress.skipped_updates
+    record.stopped_early = fitted.stopped_early or None
     record.training_seconds = progress.seconds
     record.rows_per_second = fitted.epochs * rows / progress.seconds
     record.torch_threads = torch.get_num_threads()

@@ -28,6 +28,11 @@ class CurvePoint:
     collapsed: dict[int, str] = field(default_factory=dict)
 
     @property
+    def learned(self) -> bool:
+        """Whether a model of this share has learned anything."""
+        return len(self.collapsed) < len(self.values)
+
+    @property
     def collapsed_word(self) -> str:
         """That this point is of a model that has learned nothing; empty for a healthy one."""
         if not self.collapsed:

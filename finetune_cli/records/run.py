@@ -47,7 +47,8 @@ class RunRecord:
     status is None, too, where there is no file. pruned: true for a trial that its sweep ended early. seed, or seeds: of
     one run, or of several. folds: how many runs a cross-validation has. shares: of train, of a learning curve. trials:
     of a sweep. task, model: as the config names them. resumed_from: the update it went on from, 0 for a fresh start.
-    skipped_updates: those that were not finite and left the weights as they were. training_seconds: in training, over
+    skipped_updates: those that were not finite and left the weights as they were. stopped_early: true where
+    training.early_stopping ended it. training_seconds: in training, over
     all resumes; seconds: of the last process. rows_per_second: over the whole run, resumes and scoring included.
     scores: of the best model on the scored_rows of the split "validation"; of several runs, their means. collapsed: the
     class that this model gives to every row; of several runs, the names of those whose models do. size_bytes: of all
@@ -78,6 +79,7 @@ class RunRecord:
     best_step: int | None = None
     resumed_from: int | None = None
     skipped_updates: int | None = None
+    stopped_early: bool | None = None
     training_seconds: float | None = None
     rows_per_second: float | None = None
     torch_threads: int | None = None

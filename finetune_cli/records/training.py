@@ -82,7 +82,8 @@ Listener = Callable[[TrainingEvent], None]
 class TrainReport:
     """How a training run ended.
 
-    resumed_from: the update it went on from, 0 for a fresh start. uploaded_to: the commit on the Hub.
+    resumed_from: the update it went on from, 0 for a fresh start. uploaded_to: the commit on the Hub. stopped_early: by
+    training.early_stopping.
     """
 
     run_dir: Path
@@ -94,6 +95,7 @@ class TrainReport:
     already_finished: bool
     evaluations: list[EvalReport]
     uploaded_to: str | None = None
+    stopped_early: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return as_json(self)

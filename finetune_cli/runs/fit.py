@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 class Fit:
     """How training went. `model`: the bare model as the last update left it; the best one is in the checkpoints.
 
-    kept: what every evaluation found of each validation row.
+    kept: what every evaluation found of each validation row. stopped_early: before the last update that was planned.
     """
 
     progress: Progress
@@ -49,6 +49,7 @@ class Fit:
     device: torch.device
     mixed_precision: str
     micro_batch_size: int
+    stopped_early: bool
 
 
 def fit(context: RunContext, checkpoint: Path | None) -> Fit:
@@ -86,7 +87,8 @@ def fit(context: RunContext, checkpoint: Path | None) -> Fit:
             # The loop's objects hold each other, so that the optimizer itself lives until the collector comes by.
             parts.optimizer.state.clear()
             epochs, precision = parts.cadence.epoch(progress.step), parts.mixed_precision
-            return Fit(progress, parts.kept, epochs, parts.model, parts.device, precision, micro_batch_size)
+            early = progress.step < parts.cadence.num_updates
+            return Fit(progress, parts.kept, epochs, parts.model, parts.device, precision, micro_batch_size, early)
         del parts
         clear_device_cache(garbage_collection=True)
 

@@ -37,12 +37,23 @@ def forecast(
 
     points: of the shares that finished, rising. runs: those of each share, one a seed, all scored on the same rows.
     """
+    if points and not any(point.learned for point in points):
+        return None, (
+            "The models have learned nothing, so the curve does not say whether more data would help. Train them "
+            "longer (training.num_epochs), with another training.learning_rate, or with larger shares."
+        )
     if metric not in METRICS:
         return None, f"The curve does not say: whether more {metric} is better is not known of this metric."
     usable = [point for point in points if np.isfinite(list(point.values.values())).all()]
     if len(usable) < LEAST_SHARES:
         have = "1 has" if len(usable) == 1 else f"{len(usable)} have"
         return None, f"The curve does not say: it takes {LEAST_SHARES} shares at least, and {have} a score ({metric})."
+    if (learned := sum(point.learned for point in usable)) < LEAST_SHARES:
+        models = "1 share has models" if learned == 1 else f"{learned} shares have models"
+        return None, (
+            f"The curve does not say: {models} that have learned something, and it takes {LEAST_SHARES} at least; "
+            "those of the others collapsed."
+        )
     rows = np.array([point.rows for point in usable], np.float64)
     errors = np.array([[_error(value, metric) for value in point.values.values()] for point in usable])
     if not (errors > 0).any():

@@ -164,6 +164,7 @@ def read_report(run: RunDir, *, already_finished: bool) -> TrainReport:
         already_finished=already_finished,
         evaluations=evaluations,
         uploaded_to=record.hub.commit_url if record.hub else None,
+        stopped_early=bool(record.stopped_early),
     )
 
 

@@ -28,6 +28,12 @@ ROOT = Path(__file__).resolve().parents[2]
         (["prepare", "c.yaml", "--show", "many"], "'--show'"),
         (["predict", "run", "rows.csv", "--on-bad-row", "ignore"], "'--on-bad-row'"),
         (["predict", "run", "rows.csv", "--format", "xml"], "'--format'"),
+        (
+            ["export", "run", "out", "--format", "fp16"],
+            "'safetensors'. Did you mean --dtype fp16?\nSee: finetune export",
+        ),
+        (["export", "run", "out", "--format", "onnx", "--dtype", "openvino"], "Did you mean --format openvino?"),
+        (["export", "run", "out", "--format", "gguf"], "'openvino', 'safetensors'.\nSee: finetune export --help"),
         (["validate", "a.yaml", "b.yaml"], "b.yaml"),
         (["predict", "run"], "expected one of a file, - for standard input, and --text; found nothing"),
         (["predict", "run", "rows.csv", "--text", "x"], "found rows.csv and --text"),

@@ -164,6 +164,7 @@ def test_a_training_says_what_the_words_alone_would_score_and_evaluate_keeps_it(
     words = chosen.report.evaluations[0].text_baseline
     assert words is not None
     assert words.rows == 48
+    assert not chosen.report.stopped_early
     assert set(words.metrics) == set(words.differences) == {"accuracy", "f1"}
     model, difference = chosen.report.evaluations[0].metrics["f1"].value, words.differences["f1"]
     assert difference.difference == pytest.approx(model - words.metrics["f1"].value)

@@ -180,7 +180,9 @@ def test_the_command_shows_the_summary(
     assert "validation: 12 rows, 2 seeds" in answer.stdout
     assert "gate accuracy>=0: passed, found 0." in answer.stdout
     assert "gate accuracy.high>=0: passed" in answer.stdout
-    assert f"finetune evaluate {tmp_path / 'run' / 'seed-3'}" in answer.stdout
+    best = json.loads(RunDir(tmp_path / "run").summary.read_text())["best"]["seed"]
+    assert f"Best by accuracy: seed {best}, " in answer.stdout
+    assert f"finetune evaluate {tmp_path / 'run' / f'seed-{best}'}" in answer.stdout
     assert "Seed 3 (1 of 2)" in answer.stderr
     assert "Seed 1 (2 of 2)" in answer.stderr
     assert answer.stderr.count("tokenised rows: ") == 1  # what is said of the data is not said again for each seed

@@ -238,6 +238,7 @@ def test_early_stopping_ends_the_run(tmp_path: Path, train_run: TrainRun, loop: 
     settings = ["training.learning_rate=1e-12", "training.num_epochs=5", f"training.loop={loop}"]
     stopped = train_run(tmp_path, *settings, "training.early_stopping={patience: 2}", "evaluation.metric_for_best=loss")
     assert stopped.report.steps < 30
+    assert stopped.report.stopped_early
     early = train_run(
         tmp_path / "min_delta",
         *settings,

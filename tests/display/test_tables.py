@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 from finetune_cli.display.tables.evaluate import evaluate_result
 from finetune_cli.display.tables.prepare import histogram_lines, prepare_result
+from finetune_cli.display.tables.seeds import seeds_result
 from finetune_cli.display.tables.train import train_result
 from finetune_cli.display.terminal import Output
 from finetune_cli.records.evaluation import ClassScore, EvalReport, MetricValue, PairedDifference, TextBaseline
 from finetune_cli.records.preparation import Padding, PrepareReport
-from finetune_cli.records.training import TrainReport
+from finetune_cli.records.training import BestSeed, SeedsReport, TrainReport
 
 
 def report(num_classes: int = 2, **changes: Any) -> EvalReport:
@@ -91,6 +93,55 @@ def test_a_model_that_the_words_alone_beat_is_told_what_to_try(
     assert ("The model is worse than that" in said) is worse
 
 
+def advice(capsys: pytest.CaptureFixture[str], *, stopped_early: bool = False, **changes: Any) -> str:
+    """What the end of a run says of a model that is worse than TF-IDF, in one line."""
+    worse = PairedDifference(-0.2, -0.3, -0.1, 0.01, "bootstrap")
+    words = TextBaseline(120, {"accuracy": MetricValue(0.7, 0.6, 0.8)}, {"accuracy": worse})
+    scored = report(text_baseline=words, **changes)
+    train_result(Output(), train_report(evaluations=[scored], stopped_early=stopped_early), pair=False)
+    return " ".join(capsys.readouterr().out.partition("The model is worse than that")[2].split())
+
+
+SEVERAL_LABELS: dict[str, Any] = {"num_classes": 5, "confusion": []}
+NUMBERS: dict[str, Any] = {"per_class": [], "confusion": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "diverged"),
+    [
+        ({"loss": 99.0}, True),
+        ({"loss": math.inf}, True),
+        ({"loss": 1.38}, False),
+        ({"loss": 1.39}, True),
+        ({"loss": 3.2, "num_classes": 5}, False),
+        ({"loss": 3.3, "num_classes": 5}, True),
+        ({"loss": 1.38, **SEVERAL_LABELS}, False),
+        ({"loss": 1.39, **SEVERAL_LABELS}, True),
+    ],
+)
+def test_after_a_training_that_diverged_a_lower_learning_rate_is_named(
+    capsys: pytest.CaptureFixture[str], changes: dict[str, Any], diverged: bool
+):
+    said = advice(capsys, **changes)
+    assert ("the training diverged. Set a lower training.learning_rate." in said) is diverged
+    assert ("a higher training.learning_rate" in said) is not diverged
+
+
+def test_after_an_early_stop_more_patience_is_named_in_place_of_more_epochs(capsys: pytest.CaptureFixture[str]):
+    for kind in ({}, SEVERAL_LABELS, NUMBERS):
+        assert "more training.num_epochs, or" in advice(capsys, **kind)
+        said = advice(capsys, stopped_early=True, **kind)
+        assert "more patience in training.early_stopping (or null)" in said
+        assert "num_epochs" not in said
+
+
+def test_the_advice_has_the_words_of_the_task(capsys: pytest.CaptureFixture[str]):
+    assert "the words alone tell these classes apart." in advice(capsys)
+    assert "the words alone tell which labels a row has." in advice(capsys, **SEVERAL_LABELS)
+    said = advice(capsys, loss=99.0, **NUMBERS)
+    assert "a lower one if the loss rose. Where nothing helps, the words alone predict these numbers." in said
+
+
 def test_many_classes_show_their_commonest_mistakes(capsys: pytest.CaptureFixture[str]):
     confusion = [[0] * 20 for _ in range(20)]
     confusion[3][4], confusion[5][5] = 7, 90
@@ -148,6 +199,17 @@ def test_the_end_of_a_continued_run_says_where_it_went_on(capsys: pytest.Capture
 def test_a_run_that_was_finished_before_says_so(capsys: pytest.CaptureFixture[str]):
     train_result(Output(), train_report(already_finished=True), pair=False)
     assert "Finished before, after 1377 updates; nothing was trained." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("best", "named"), [(2, "seed-2"), (None, "seed-1")])
+def test_after_several_seeds_the_best_one_is_named_as_the_next_to_evaluate(
+    capsys: pytest.CaptureFixture[str], best: int | None, named: str
+):
+    runs = {seed: train_report(run_dir=Path(f"runs/sa/seed-{seed}")) for seed in (1, 2)}
+    chosen = None if best is None else BestSeed(best, "accuracy", MetricValue(0.9), 2, None)
+    seeds_result(Output(), SeedsReport(Path("runs/sa"), [1, 2], 0.95, runs, {}, [], best=chosen))
+    said = capsys.readouterr().out
+    assert re.findall("finetune evaluate (.*)", said) == [f"runs/sa/{named}"]
 
 
 def test_json_has_null_where_a_number_is_not_finite(capsys: pytest.CaptureFixture[str]):

@@ -14,7 +14,7 @@ def folds_result(out: Output, report: FoldsReport) -> None:
     """The scores of all rows, then the scores over the folds, which say something else, and what to type next."""
     out.line()
     if report.pooled:
-        scores(out, report.pooled)
+        scores(out, report.pooled, stopped_early=any(run.stopped_early for run in report.runs.values()))
         out.line("  Each row is scored by the fold that did not train on it; intervals: the luck of the rows.")
         out.line()
     for split in report.splits:

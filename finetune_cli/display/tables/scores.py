@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Sequence
 
 from finetune_cli.display.terminal import Output
@@ -10,9 +12,14 @@ from finetune_cli.records.evaluation import EvalReport, PairedDifference
 from finetune_cli.records.verdicts import GateOutcome
 from finetune_cli.tasks import METRICS
 
+FAR_ABOVE = 2  # times the loss of a constant answer: such a training diverged
 
-def scores(out: Output, report: EvalReport) -> None:
-    """`f1 0.899 [0.872, 0.923] n=408` for each metric, with the baselines, and corrected."""
+
+def scores(out: Output, report: EvalReport, *, stopped_early: bool | None = None) -> None:
+    """`f1 0.899 [0.872, 0.923] n=408` for each metric, with the baselines, and corrected.
+
+    stopped_early: whether early stopping ended the training; None where that is not known.
+    """
     out.heading(f"{report.split}: {counted(report.n, 'row')}, loss {report.loss:.4f}")
     baseline = f"always {report.baseline_answer}"
     header = ["score", baseline] if report.baseline else ["score"]
@@ -22,7 +29,7 @@ def scores(out: Output, report: EvalReport) -> None:
         rows.append([f"{name} {metric} n={report.n}", *beside])
     out.table(header, rows)
     _choice(out, report)
-    _words(out, report)
+    _words(out, report, stopped_early=stopped_early)
     if report.collapsed is not None:
         out.line(f"  {collapsed_line(report.collapsed)}")
     if report.decision is not None:
@@ -39,15 +46,42 @@ def _choice(out: Output, report: EvalReport) -> None:
         out.table([header], [[f"{name} {score}"] for name, score in report.corrected.items()])
 
 
-def _words(out: Output, report: EvalReport) -> None:
+def _words(out: Output, report: EvalReport, *, stopped_early: bool | None) -> None:
     """The baseline of the words, and how much better the model is."""
     words = report.text_baseline
     if words is not None:
         rows = [[f"{name} {score}", str(words.differences.get(name, "-"))] for name, score in words.metrics.items()]
         out.table([f"TF-IDF, fitted on {counted(words.rows, 'row')}", "the model, less that"], rows)
         if any(_is_worse(name, difference) for name, difference in words.differences.items()):
-            out.line("  The model is worse than that, so it has not learned enough: more training.num_epochs, or a")
-            out.line("  higher training.learning_rate. Where neither helps, the words alone tell these classes apart.")
+            for line in textwrap.wrap(_advice(report, stopped_early), 98, break_on_hyphens=False):
+                out.line(f"  {line}")
+
+
+def _advice(report: EvalReport, stopped_early: bool | None) -> str:
+    """What to try with a model that the words alone beat, by the loss (no sign of anything in regression)."""
+    longer = {
+        None: "more training.num_epochs (after an early stop: more patience in training.early_stopping, or null)",
+        True: "more patience in training.early_stopping (or null), since that ended the training",
+        False: "more training.num_epochs",
+    }[stopped_early]
+    if not report.per_class:
+        return (
+            f"The model is worse than that, so it has not learned enough: {longer}, or a higher "
+            "training.learning_rate; a lower one if the loss rose. Where nothing helps, the words alone predict these "
+            "numbers."
+        )
+    one_class = bool(report.confusion or report.confusion_cells)
+    constant = math.log(len(report.per_class)) if one_class else math.log(2)
+    if report.loss > FAR_ABOVE * constant:
+        return (
+            "The model is worse than that, and its loss is far above that of a constant answer "
+            f"({constant:.3f}): the training diverged. Set a lower training.learning_rate."
+        )
+    known = "tell these classes apart" if one_class else "tell which labels a row has"
+    return (
+        f"The model is worse than that, so it has not learned enough: {longer}, or a higher training.learning_rate. "
+        f"Where neither helps, the words alone {known}."
+    )
 
 
 def _is_worse(metric: str, difference: PairedDifference) -> bool:

@@ -43,6 +43,6 @@ def _next(out: Output, report: SeedsReport) -> None:
     run = RunDir(report.run_dir)
     seeds = {f"seed {seed}": run_of_seed.run_dir for seed, run_of_seed in report.runs.items()}
     places = {"summary": run.summary, **seeds}
-    first = run.member("seed", next(iter(report.runs)))
-    commands = [f"finetune evaluate {quoted(first.path)}", f"finetune compare {quoted(run.path)} OTHER_RUN"]
+    named = run.member("seed", report.best.seed if report.best is not None else next(iter(report.runs)))
+    commands = [f"finetune evaluate {quoted(named.path)}", f"finetune compare {quoted(run.path)} OTHER_RUN"]
     closing(out, places, commands, width=max(map(len, places)) + 1, finished=None if report.failed else run.path)

@@ -16,7 +16,7 @@ def train_result(out: Output, report: TrainReport, *, pair: bool) -> None:
     run = RunDir(report.run_dir)
     out.line()
     for evaluation in report.evaluations:
-        scores(out, evaluation)
+        scores(out, evaluation, stopped_early=report.stopped_early)
         gate_lines(out, evaluation.gates)
         out.line()
     chosen = any(scored.choice is None or scored.choice.candidates != 1 for scored in report.evaluations)
