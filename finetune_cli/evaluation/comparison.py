@@ -22,6 +22,7 @@ from finetune_cli.evaluation.uncertainty import bootstrap_values, percentile_int
 from finetune_cli.records.resampling import Resampling
 from finetune_cli.tasks import METRICS, possible_values
 
+FEWEST_ROWS_OF_BOOTSTRAP = 20  # with fewer its p is far below that of McNemar's exact test
 EXACT_DISAGREEMENTS = 1000  # up to here the binomial sum is exact and takes under a millisecond
 
 
@@ -82,6 +83,7 @@ def compare_predictions(
     """B against A on each metric: accuracy (of several labels a row, all right) by McNemar's test, the rest by paired
     bootstrap. Intervals by bootstrap.
 
+    Below 20 rows the bootstrap has no interval and no p (nan): it cannot see beyond the rows it has.
     Row i is the same example in both. Resamples in which the metric is not defined for both are left out.
     beyond_the_rows: an interval has a width also where all resamples agree, see `_with_a_width`.
 
@@ -93,6 +95,7 @@ def compare_predictions(
     of_a, of_b = compute_metrics(names, a), compute_metrics(names, b)
     differences = {}
     for name in names:
+        here, there = of_a[name], of_b[name]
         resampled = values[name][1] - values[name][0]
         low, high = percentile_interval(resampled, resampling.level)
         if beyond_the_rows and low == high and name in METRICS:
@@ -100,7 +103,8 @@ def compare_predictions(
         p_value, method = _bootstrap_p(resampled), "bootstrap"
         if name == "accuracy":
             p_value, method = mcnemar(a.right(), b.right()).p_value, "mcnemar"
-        here, there = of_a[name], of_b[name]
+        elif num_rows < FEWEST_ROWS_OF_BOOTSTRAP and there != here:
+            low = high = p_value = math.nan
         differences[name] = Difference(
             name, here, there, there - here, low, high, p_value, num_rows, method, variance(resampled)
         )

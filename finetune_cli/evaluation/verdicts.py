@@ -22,6 +22,9 @@ def describe(
     d = difference
     p_value = d.p_value if p_adjusted is None else p_adjusted
     if math.isnan(p_value):
+        if not math.isnan(d.difference):
+            few = counted(d.num_rows, "row")
+            return f"{d.metric}: {few} are too few for a test: {b} - {a} = {d.difference:+.3f}."
         rows = f"these {counted(d.num_rows, 'row', form=',')}" if d.num_rows > 1 else "this row"
         return f"{d.metric} is not defined on {rows}."
     p_text = _p_text(d, p_value, family)

@@ -277,3 +277,14 @@ def test_a_difference_of_seeds_stays_where_it_can_be() -> None:
     found = compare_runs(["f1"], labels, [right, wrong], [wrong, right])["f1"]
     assert -1 <= found.low < found.high <= 1
     assert smallest_difference(found, None, alpha=0.05) is None, "no difference can be that large"
+
+
+def test_few_rows_have_no_test_but_mcnemars() -> None:
+    labels = np.arange(6) % 2
+    wrong_thrice = np.where(np.arange(6) < 3, 1 - labels, labels)
+    found = compare(["accuracy", "f1"], labels, np.eye(2)[labels], np.eye(2)[wrong_thrice])
+    assert found["accuracy"].p_value == pytest.approx(0.25)
+    assert math.isnan(found["f1"].p_value)
+    said = describe(found["f1"], greater_is_better=True, level=0.95)
+    assert said.startswith("f1: 6 rows are too few for a test: B - A = -0.")
+    assert compare(["f1"], labels, np.eye(2)[labels], np.eye(2)[labels])["f1"].p_value == 1.0
