@@ -127,6 +127,14 @@ def test_after_a_training_that_diverged_a_lower_learning_rate_is_named(
     assert ("a higher training.learning_rate" in said) is not diverged
 
 
+@pytest.mark.parametrize(("loss", "diverged"), [(17.7, True), (0.69, False)])
+def test_a_collapsed_model_of_a_training_that_diverged_is_told_so_without_the_words(
+    capsys: pytest.CaptureFixture[str], loss: float, diverged: bool
+):
+    evaluate_result(Output(), report(loss=loss, collapsed="class 1"))
+    assert ("the training diverged. Set a lower training.learning_rate." in capsys.readouterr().out) is diverged
+
+
 def test_after_an_early_stop_more_patience_is_named_in_place_of_more_epochs(capsys: pytest.CaptureFixture[str]):
     for kind in ({}, SEVERAL_LABELS, NUMBERS):
         assert "more training.num_epochs, or" in advice(capsys, **kind)

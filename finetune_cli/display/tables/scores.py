@@ -32,6 +32,8 @@ def scores(out: Output, report: EvalReport, *, stopped_early: bool | None = None
     _words(out, report, stopped_early=stopped_early)
     if report.collapsed is not None:
         out.line(f"  {collapsed_line(report.collapsed)}")
+        if (constant := _loss_far_below(report)) and not _is_beaten(report):
+            out.line(f"  {_diverged(constant)}")
     if report.decision is not None:
         out.line(f"  decision rule: {report.decision.rule}")
 
@@ -52,7 +54,7 @@ def _words(out: Output, report: EvalReport, *, stopped_early: bool | None) -> No
     if words is not None:
         rows = [[f"{name} {score}", str(words.differences.get(name, "-"))] for name, score in words.metrics.items()]
         out.table([f"TF-IDF, fitted on {counted(words.rows, 'row')}", "the model, less that"], rows)
-        if any(_is_worse(name, difference) for name, difference in words.differences.items()):
+        if _is_beaten(report):
             for line in textwrap.wrap(_advice(report, stopped_early), 98, break_on_hyphens=False):
                 out.line(f"  {line}")
 
@@ -70,18 +72,41 @@ def _advice(report: EvalReport, stopped_early: bool | None) -> str:
             "training.learning_rate; a lower one if the loss rose. Where nothing helps, the words alone predict these "
             "numbers."
         )
-    one_class = bool(report.confusion or report.confusion_cells)
-    constant = math.log(len(report.per_class)) if one_class else math.log(2)
-    if report.loss > FAR_ABOVE * constant:
-        return (
-            "The model is worse than that, and its loss is far above that of a constant answer "
-            f"({constant:.3f}): the training diverged. Set a lower training.learning_rate."
-        )
-    known = "tell these classes apart" if one_class else "tell which labels a row has"
+    if constant := _loss_far_below(report):
+        return f"The model is worse than that. {_diverged(constant)}"
+    known = "tell these classes apart" if _has_one_class(report) else "tell which labels a row has"
     return (
         f"The model is worse than that, so it has not learned enough: {longer}, or a higher training.learning_rate. "
         f"Where neither helps, the words alone {known}."
     )
+
+
+def _has_one_class(report: EvalReport) -> bool:
+    return bool(report.confusion or report.confusion_cells)
+
+
+def _loss_far_below(report: EvalReport) -> float | None:
+    """The loss of a constant answer where the model's is far above it, as after a training that diverged; else None.
+
+    None in regression: a head that has hardly begun is as far off as one that diverged.
+    """
+    if not report.per_class:
+        return None
+    constant = math.log(len(report.per_class)) if _has_one_class(report) else math.log(2)
+    return constant if report.loss > FAR_ABOVE * constant else None
+
+
+def _diverged(constant: float) -> str:
+    return (
+        f"Its loss is far above that of a constant answer ({constant:.3f}): the training diverged. Set a lower "
+        "training.learning_rate."
+    )
+
+
+def _is_beaten(report: EvalReport) -> bool:
+    """Whether the words alone are surely better by any metric."""
+    words = report.text_baseline
+    return words is not None and any(_is_worse(name, difference) for name, difference in words.differences.items())
 
 
 def _is_worse(metric: str, difference: PairedDifference) -> bool:
