@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from finetune_cli.errors import RunFailedError
+from finetune_cli.errors import RunFailedError, counted
 from finetune_cli.records.training import EvalRecord, Listener, StepRecord
 from finetune_cli.system.signals import StopRequest, stop_error
 from finetune_cli.training.checkpointing import Checkpoints
@@ -192,10 +192,10 @@ class Monitor:
             self._save()
         if self.best_rule.gave_up(progress) and not is_last:
             logger.info(
-                "Stopped early after update %d of %d: %d evaluations without a better %s (training.early_stopping)",
+                "Stopped early after update %d of %d: %s without a better %s (training.early_stopping)",
                 progress.step,
                 self.cadence.num_updates,
-                progress.evaluations_without_gain,
+                counted(progress.evaluations_without_gain, "evaluation"),
                 self.best_rule.metric,
             )
 
