@@ -54,12 +54,19 @@ OnBadRow = Annotated[
         "--on-bad-row error|skip|null", "A row that cannot be used: stop there, leave it out, or answer null."
     ),
 ]
+
+
+def _file_or_stdout(output: Path | None) -> Path | None:
+    """`-o -` is standard output, as `-` is standard input."""
+    return None if output == Path("-") else options.in_home_or_none(output)
+
+
 OutputFile = Annotated[
     Path | None,
     options.output_option(
         "--output -o FILE",
         "Write here, not to standard output. A file that is there is replaced, when all rows are answered.",
-        callback=options.in_home_or_none,
+        callback=_file_or_stdout,
     ),
 ]
 Format = Annotated[

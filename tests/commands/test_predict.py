@@ -118,6 +118,16 @@ def test_answers_come_in_order_while_the_input_is_still_open(learned: Callable[.
     assert received == [0, 1, 2, 3, 4, 5]
 
 
+def test_an_output_called_dash_is_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learned: Callable[..., Trained], command: Callable[..., Answer]
+) -> None:
+    run = learned("sst2").run.path
+    monkeypatch.chdir(tmp_path)
+    answer = command(["predict", run, "--text", "a good film", "-o", "-", "--format", "csv"])
+    assert answer.stdout.splitlines()[0] == "id,prediction"
+    assert not (tmp_path / "-").exists()
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
 def test_the_file_name_chooses_the_form_of_the_output(
     tmp_path: Path, learned: Callable[..., Trained], command: Callable[..., Answer], ending: str
