@@ -38,7 +38,7 @@ from finetune_cli.runs.hub import is_uploaded, require_write_access
 from finetune_cli.runs.requirements import require_tools
 from finetune_cli.runs.rows import prepare_rows
 from finetune_cli.runs.run_dir import RunDir
-from finetune_cli.runs.scoring import scoring_rules, warn_of_undefined
+from finetune_cli.runs.scoring import scoring_rules, warn_of_far_numbers, warn_of_undefined
 from finetune_cli.runs.session import locked, model_name, note_scores, recorded
 from finetune_cli.runs.sharding import require_supported_launch
 from finetune_cli.runs.tracking import tracked
@@ -143,6 +143,7 @@ def _train_one(
             started = _facts_at_start(context, checkpoint)
             with recorded(run, started) if state.is_main_process else nullcontext(started) as record:
                 warn_of_undefined(context)
+                warn_of_far_numbers(context)
                 with tracked(context, going_on=checkpoint is not None) as heard:
                     fitted = fit(replace(context, listen=heard), checkpoint)
                 give_back_freed_memory()  # activations and moments; the best model is read into memory next

@@ -38,6 +38,8 @@ from finetune_cli.tasks import TASKS, metric_problem
 
 logger = logging.getLogger(__name__)
 
+FAR_FROM_ZERO = 10.0  # of numbers to learn, their mean or deviation; STS-B's go from 0 to 5
+
 
 def scoring_rules(config: RunConfig | None, prepared: PreparedData) -> ScoringRules:
     """How this task is scored. Raises ConfigError for a metric that the number of classes rules out."""
@@ -68,6 +70,20 @@ def warn_of_undefined(context: RunContext) -> None:
             name,
             why,
         )
+
+
+def warn_of_far_numbers(context: RunContext) -> None:
+    """Say before the training when the numbers to learn lie far from 0, where every new head begins."""
+    labels = context.prepared.splits["train"].known_labels()
+    if context.rules.kind != "regression" or max(abs(float(labels.mean())), float(labels.std())) <= FAR_FROM_ZERO:
+        return
+    logger.warning(
+        "%s: numbers with a mean of %.4g and a standard deviation of %.4g. A new model answers about 0 and moves "
+        "slowly, so it may never reach them. Scale them to about -2 to 2, such as (x - mean) / deviation.",
+        context.config.data.label,
+        labels.mean(),
+        labels.std(),
+    )
 
 
 def score_model(context: RunContext, model: PreTrainedModel, split: str) -> EvalReport:

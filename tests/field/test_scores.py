@@ -56,6 +56,17 @@ def test_a_correlation_with_equal_labels_is_said_before_training(here: Path, con
     assert "pearson is not defined on the validation rows: all their labels are the same" in said.stderr
 
 
+@pytest.mark.parametrize(("numbers", "warned"), [([200.0, 400.0, 900.0], True), ([0.0, 2.5, 5.0], False)])
+def test_numbers_far_from_zero_are_said_before_training(
+    here: Path, config: Callable[..., Path], numbers: list[float], warned: bool
+) -> None:
+    put_lines(here / "data" / "train.jsonl", sentiment(numbers * 2))
+    put_lines(here / "data" / "validation.jsonl", sentiment(numbers * 2))
+    said = finetune("train", config("regression"), "-s", "training.max_steps=1")
+    assert said.code == 0, said.stderr
+    assert ("numbers with a mean of 500 and a standard deviation of 294.4" in said.stderr) is warned
+
+
 # ---- warnings where they belong
 
 
