@@ -18,7 +18,7 @@ from finetune_cli.tasks import KIND_SPECS, TASKS, Kind, metric_problem, metrics_
 
 logger = logging.getLogger(__name__)
 
-LEAST_P_WITHIN_ALPHA = 5  # draws per comparison and 1 / alpha: the least adjusted p is then 0.4 alpha
+DRAWS_PER_COMPARISON = 5  # times 1 / alpha: the least p of a bootstrap, adjusted, is then 0.4 alpha
 
 SCORED_WITH_ALL = "Score the runs again with: finetune evaluate RUN --probabilities all"
 
@@ -75,9 +75,9 @@ def _resampling(runs: Sequence[ScoredRun], *, family: int) -> Resampling:
     The least p of a bootstrap is 2 / (draws + 1). Adjusted for the family it has to stay well below 1 - level.
     """
     own = [run.config.resampling.to_compare for run in runs if run.config is not None] or [Resampling()]
-    level = max(one.level for one in own)
-    enough = math.ceil(LEAST_P_WITHIN_ALPHA * family / (1 - level))
-    return Resampling(max(enough, *(one.samples for one in own)), level, min(one.seed for one in own))
+    level = max(of_run.level for of_run in own)
+    enough = math.ceil(DRAWS_PER_COMPARISON * family / (1 - level))
+    return Resampling(max(enough, *(of_run.samples for of_run in own)), level, min(of_run.seed for of_run in own))
 
 
 def _metrics(runs: Sequence[ScoredRun], metrics: Sequence[str], fail_if_worse: Sequence[str]) -> tuple[str, ...]:

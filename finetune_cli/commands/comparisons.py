@@ -80,10 +80,8 @@ def _by_setting(runs: Sequence[ScoredRun]) -> list[list[ScoredRun]] | None:
 
 def scored_side(side: Side, scoring: Scoring) -> ComparedSide:
     """A run's scores with their intervals; of several seeds the means, with Student's t intervals."""
-    names, collapsed = (
-        [run.name for run in side.runs],
-        {run.name: run.collapsed for run in side.runs if run.collapsed is not None},
-    )
+    names = [run.name for run in side.runs]
+    collapsed = {run.name: run.collapsed for run in side.runs if run.collapsed is not None}
     if len(side.runs) == 1:
         return ComparedSide(side.name, names, side.seeds, _with_intervals(side.runs[0], scoring), collapsed=collapsed)
     values = [compute_metrics(scoring.metrics, run.rows) for run in side.runs]
@@ -91,8 +89,9 @@ def scored_side(side: Side, scoring: Scoring) -> ComparedSide:
     means, sds = {}, {}
     for metric in scoring.metrics:
         of_runs = [of_run[metric] for of_run in values]
-        summary = summarise_seeds(of_runs, level=scoring.resampling.level, row_variance=of_rows[metric])
-        summary = within_range(summary, metric)
+        summary = within_range(
+            summarise_seeds(of_runs, level=scoring.resampling.level, row_variance=of_rows[metric]), metric
+        )
         means[metric] = MetricValue(summary.mean, plain(summary.low), plain(summary.high))
         sds[metric] = summary.sd
     return ComparedSide(side.name, names, side.seeds, means, sds, collapsed)

@@ -119,13 +119,13 @@ def moved_interval(
         return math.asin(math.sqrt(min(1.0, max(0.0, (score - bottom) / width))))
 
     by = angle(moved) - angle(value)
-    ends = [end if end in span else bottom + width * math.sin(_within(angle(end) + by)) ** 2 for end in (low, high)]
-    first, last = ends
-    return first, last
 
+    def moved_end(end: float) -> float:
+        if end in span:
+            return end
+        return bottom + width * math.sin(min(math.pi / 2, max(0.0, angle(end) + by))) ** 2
 
-def _within(angle: float) -> float:
-    return min(math.pi / 2, max(0.0, angle))
+    return moved_end(low), moved_end(high)
 
 
 def _weighted_metrics(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from finetune_cli.errors import counted
-from finetune_cli.evaluation.comparison import Difference
+from finetune_cli.evaluation.comparison import FEWEST_ROWS_OF_BOOTSTRAP, Difference
 
 
 def describe(
@@ -22,7 +22,7 @@ def describe(
     d = difference
     p_value = d.p_value if p_adjusted is None else p_adjusted
     if math.isnan(p_value):
-        if not math.isnan(d.difference):
+        if d.num_rows < FEWEST_ROWS_OF_BOOTSTRAP and not math.isnan(d.difference):
             few = counted(d.num_rows, "row")
             return f"{d.metric}: {few} are too few for a test: {b} - {a} = {d.difference:+.3f}."
         rows = f"these {counted(d.num_rows, 'row', form=',')}" if d.num_rows > 1 else "this row"

@@ -56,11 +56,11 @@ def drawn_intervals(
         lows, *highs = np.stack(of_priors, axis=1)
         return np.stack([lows.min(axis=0), *(high.max(axis=0) for high in highs)])
 
-    lows_of_perfect = ends(draw_perfect)[0]
-    return {
-        name: (float(low), upper_end(float(high), float(near_the_best), float(low_of_perfect)))
-        for name, low, high, near_the_best, low_of_perfect in zip(metrics, *ends(draw), lows_of_perfect, strict=True)
-    }
+    lows, highs, near_the_best = ends(draw)
+    if (near_the_best < highs).any():  # never of few rows
+        lows_of_perfect = ends(draw_perfect)[0]
+        highs = np.array(list(map(upper_end, highs, near_the_best, lows_of_perfect)))
+    return {name: (float(low), float(high)) for name, low, high in zip(metrics, lows, highs, strict=True)}
 
 
 def _ends(
